@@ -1,0 +1,1 @@
+"""gptlab: build, pretrain and finetune GPT-style language models."""

@@ -1,0 +1,23 @@
+"""gptlab data key=value ...: what a run would learn from."""
+
+import json
+
+from gptlab.commands.errors import told
+from gptlab.config.compose import compose_config
+
+
+def main(overrides: list[str]) -> None:
+    """Collects, cleans, splits and tokenises as `train` would with these overrides, and shows what came of it."""
+    with told():
+        cfg = compose_config("data", overrides)
+
+        import rich
+
+        from gptlab.data.report import render
+        from gptlab.run import Run
+
+        report = Run.compose(cfg).describe_data(cfg.n_windows)
+        if cfg.output == "json":
+            print(json.dumps(report, ensure_ascii=False, indent=2))
+        else:
+            rich.print(render(report))

@@ -1,0 +1,33 @@
+"""A person's mistake is told in a sentence, without a traceback; a fault of ours keeps its own."""
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import TracebackType
+
+
+@contextmanager
+def told() -> Iterator[None]:
+    """Ends the program with status 1 and the message of a ValueError of gptlab's or of any OSError; 130 for Ctrl-C.
+
+    `GPTLAB_TRACEBACK=1` in the environment shows where it was raised.
+    """
+    try:
+        yield
+    except (ValueError, OSError) as error:
+        if os.environ.get("GPTLAB_TRACEBACK") or not (isinstance(error, OSError) or _ours(error.__traceback__)):
+            raise
+        print(error, file=sys.stderr)
+        raise SystemExit(1) from None
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        raise SystemExit(130) from None
+
+
+def _ours(traceback: TracebackType | None) -> bool:
+    """Whether the error was raised by gptlab's own code: a library's ValueError is a bug, not a mistake of the user's."""
+    module = ""
+    while traceback:
+        module, traceback = traceback.tb_frame.f_globals.get("__name__", ""), traceback.tb_next
+    return module.split(".")[0] == "gptlab"

@@ -1,0 +1,77 @@
+"""gptlab train key=value ...: trains a run, or with -m several."""
+
+import logging
+import signal
+import sys
+from typing import TYPE_CHECKING
+from unittest.mock import patch
+
+import hydra
+from hydra.core.global_hydra import GlobalHydra
+from omegaconf import DictConfig
+
+from gptlab.commands.errors import told
+from gptlab.config.compose import compose_config
+from gptlab.config.conf import conf_dir
+from gptlab.config.schema import register_schemas
+
+if TYPE_CHECKING:
+    from gptlab.run import Run
+
+log = logging.getLogger(__name__)
+
+
+def main(overrides: list[str] | None = None) -> float | None:
+    """Trains what the overrides say (None: the command line's); returns the best value of the head's own metric.
+
+    Raises:
+        SystemExit: 1 after the user's mistake, 130 after Ctrl-C.
+    """
+    words = sys.argv[1:] if overrides is None else overrides
+    best: list[float] = []
+
+    def job(cfg: DictConfig) -> None:
+        with told():
+            best.append(_train(cfg))
+
+    with told():
+        if not any(word.startswith("-") for word in words):  # --help, --cfg and -m are Hydra's
+            compose_config("train", words)  # every mistake at once, before there is a folder
+    register_schemas()
+    GlobalHydra.instance().clear()
+    with patch.object(sys, "argv", [sys.argv[0], *words]):
+        hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="train")(job)()
+    return best[-1] if best else None
+
+
+def _train(cfg: DictConfig) -> float:
+    import rich
+
+    from gptlab.run import Run  # torch takes seconds to import, and --help needs none of it
+
+    run = Run.compose(cfg)
+    _introduce(run)
+    try:
+        summary = run.train()
+    except SystemExit:
+        if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # what Lightning makes of Ctrl-C
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+            raise KeyboardInterrupt from None
+        raise
+    from gptlab.training.summary import render_summary
+
+    rich.print(render_summary(summary))
+    return float(summary["best"].get(run.head.monitor.name, summary["val"][run.head.monitor.name]))
+
+
+def _introduce(run: "Run") -> None:
+    """What is about to learn what."""
+    assert run.data is not None
+    train, val = run.data.corpus.train, run.data.corpus.val
+    n_parameters = sum(p.numel() for part in (run.model, run.head) for p in part.parameters())
+    log.info(
+        f"{run.cfg.name}: {n_parameters:,} parameters, {run.model.n_layers} layers of width {run.model.emb_dim}, "
+        f"context {run.model.context_length}, vocabulary {run.tokenizer.vocab_size:,}\n"
+        f"learns from {train.n_tokens:,} tokens in {train.documents:,} documents, is held against {val.n_tokens:,} in {val.documents:,}\n"
+        f"everything of it goes to {run.cfg.output_dir}\n"
+    )

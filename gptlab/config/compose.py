@@ -1,0 +1,117 @@
+"""What a person typed -> one checked configuration, or every problem with it in sentences."""
+
+import re
+from collections.abc import Iterator
+
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from gptlab.config.check import check, nearest
+from gptlab.config.conf import conf_dir
+from gptlab.config.schema import register_schemas
+
+
+class ConfigError(ValueError):
+    """Everything that is wrong with a configuration, one sentence a line."""
+
+    def __init__(self, problems: list[str]) -> None:
+        super().__init__("\n".join(problems))
+
+
+def compose_config(root: str, overrides: list[str]) -> DictConfig:
+    """`conf/<root>.yaml` with the overrides, checked.
+
+    Raises:
+        ConfigError: with all its problems at once.
+    """
+    register_schemas()
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        parsed, problems = _parse(overrides)
+        choices = [o for o in parsed if _is_choice(o)]
+        base = _compose(root, choices, problems)
+        unknown = [o for o in parsed if o not in choices and not _exists(base, o)]
+        for key in (o.key_or_group for o in unknown):
+            problems.append(f"{key} is no key{nearest(key, _keys(base)) or ': `--cfg job` prints every key there is'}")
+        cfg = _compose(root, [o for o in parsed if o not in unknown], problems)
+    problems += check(cfg)
+    if problems:
+        raise ConfigError(list(dict.fromkeys(problems)))
+    return cfg
+
+
+def _parse(overrides: list[str]) -> tuple[list[Override], list[str]]:
+    parser, parsed, problems = OverridesParser.create(), [], []
+    for text in overrides:
+        try:
+            parsed.append(parser.parse_override(text))
+        except HydraException:
+            problems.append(f"{text!r} cannot be read: write key=value, and quote a value with special signs: 'key=\"...\"'")
+    return parsed, problems
+
+
+def _is_choice(override: Override) -> bool:
+    """Whether it chooses a configuration from a group, as `model=tiny` does."""
+    return (conf_dir() / override.key_or_group).is_dir() or override.key_or_group.startswith("hydra/")
+
+
+def _compose(root: str, overrides: list[Override], problems: list[str]) -> DictConfig:
+    """The configuration without the overrides that Hydra refuses, each of which adds a problem to the list."""
+    left = list(overrides)
+    while True:
+        try:
+            return compose(root, [o.input_line or "" for o in left])
+        except (HydraException, OmegaConfBaseException, ValueError) as error:
+            guilty = next((o for o in left if _refused(root, o, left)), None)
+            if guilty is None:
+                raise ConfigError([*problems, _sentence(error)]) from error
+            problems.append(_sentence(error) if not _is_choice(guilty) else _no_choice(guilty))
+            left.remove(guilty)
+
+
+def _refused(root: str, override: Override, left: list[Override]) -> bool:
+    """Whether it is this override, among the choices that came with it, that Hydra refuses."""
+    alone = [o for o in left if _is_choice(o) and not _is_choice(override)] + [override]
+    try:
+        compose(root, [o.input_line or "" for o in alone])
+    except (HydraException, OmegaConfBaseException, ValueError):
+        return True
+    return False
+
+
+def _no_choice(override: Override) -> str:
+    group, name = override.key_or_group, str(override.value())
+    there = sorted(path.stem for path in (conf_dir() / group).glob("*.yaml"))
+    return f"{group}={name}: there is no such configuration{nearest(name, there)}; there are {', '.join(there)}"
+
+
+def _sentence(error: Exception) -> str:
+    """Hydra's message in one sentence of ours."""
+    text = str(error.__cause__ or error)
+    key = re.search(r"full_key: (\S+)", text)
+    first = text.strip().splitlines()[0]
+    return f"{key.group(1)}: {first}" if key and key.group(1) not in first else first
+
+
+def _exists(cfg: DictConfig, override: Override) -> bool:
+    """Whether the key is there; `+key` and `++key` add one, which the check then judges, and hydra's are Hydra's."""
+    key = override.key_or_group
+    if override.is_add() or override.is_force_add() or key.startswith("hydra."):
+        return True
+    parent, _, name = key.rpartition(".")
+    node = OmegaConf.select(cfg, parent) if parent else cfg
+    return node is not None and name in (list(node) if isinstance(node, DictConfig) else [])
+
+
+def _keys(cfg: DictConfig, path: str = "") -> Iterator[str]:
+    """Every key there is, dotted."""
+    for name in cfg:
+        yield f"{path}{name}"
+        node = cfg._get_node(name)
+        if isinstance(node, DictConfig) and not node._is_none() and not node._is_missing():
+            yield from _keys(node, f"{path}{name}.")

@@ -1,0 +1,88 @@
+"""What values make sense: one rule a line, and the pairs that cannot work together."""
+
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+from omegaconf import DictConfig, OmegaConf
+
+
+class Rule(NamedTuple):
+    """A key's value must pass; null passes, its type is checked elsewhere."""
+
+    key: str
+    wanted: str
+    holds: Callable[[Any], bool]
+
+
+def at_least(least: float, *keys: str) -> list[Rule]:
+    """The values are not below `least`."""
+    return [Rule(key, f"at least {least}", lambda value: value >= least) for key in keys]
+
+
+def above_zero(*keys: str) -> list[Rule]:
+    """The values are above 0."""
+    return [Rule(key, "more than 0", lambda value: value > 0) for key in keys]
+
+
+def fraction(*keys: str) -> list[Rule]:
+    """The values lie in [0, 1)."""
+    return [Rule(key, "at least 0 and less than 1", lambda value: 0 <= value < 1) for key in keys]
+
+
+RULES = [
+    *at_least(0, "seed", "data.n_workers", "data.split_seed", "optim.weight_decay", "schedule.warmup_steps"),
+    *at_least(1, "data.batch_size", "data.stride", "model.context_length", "model.emb_dim", "model.n_heads"),
+    *at_least(1, "model.n_kv_heads", "model.head_dim", "model.n_layers", "model.hidden_dim", "model.window"),
+    *at_least(1, "head.chunk_rows", "trainer.max_steps", "trainer.max_epochs", "trainer.val_check_interval"),
+    *at_least(1, "trainer.accumulate_grad_batches", "trainer.log_every_n_steps", "n_samples"),
+    *at_least(1, "callbacks.checkpoint.every_n_train_steps", "callbacks.early_stopping.patience"),
+    *at_least(1, "callbacks.samples.every_n_validations"),
+    *above_zero("optim.lr", "optim.eps", "model.norm_eps", "model.rope_base", "trainer.gradient_clip_val"),
+    *fraction("model.drop_rate"),
+    Rule("data.val_fraction", "more than 0 and less than 1", lambda value: 0 < value < 1),
+    Rule("optim.betas", "two numbers, each at least 0 and less than 1", lambda b: len(b) == 2 and all(0 <= x < 1 for x in b)),
+    Rule("schedule.start", "at least 0 and at most 1", lambda value: 0 <= value <= 1),
+    Rule("schedule.end", "at least 0 and at most 1", lambda value: 0 <= value <= 1),
+    Rule("output", "text or json", lambda value: value in ("text", "json")),
+]
+ACCELERATORS = ("auto", "cpu", "gpu", "cuda", "mps")
+PRECISIONS = ("auto", "32-true", "bf16-mixed", "bf16-true", "16-mixed", "16-true", "64-true")
+RULES += [
+    Rule("trainer.accelerator", "one of " + ", ".join(ACCELERATORS), lambda value: value in ACCELERATORS),
+    Rule("trainer.precision", "one of " + ", ".join(PRECISIONS), lambda value: value in PRECISIONS),
+]
+
+
+def broken_rules(cfg: DictConfig) -> Iterator[str]:
+    """A sentence for each value that makes no sense."""
+    for key, wanted, holds in RULES:
+        value = OmegaConf.select(cfg, key, throw_on_missing=False)
+        if value is not None and not _holds(holds, value):
+            yield f"{key} is {value!r}: it must be {wanted}"
+
+
+def broken_pairs(cfg: DictConfig) -> Iterator[str]:
+    """A sentence for each two values that cannot work together."""
+
+    def get(key: str) -> Any:
+        return OmegaConf.select(cfg, key, throw_on_missing=False)
+
+    emb_dim, n_heads, n_kv_heads = get("model.emb_dim"), get("model.n_heads"), get("model.n_kv_heads")
+    if emb_dim and n_heads and get("model.head_dim") is None and emb_dim % n_heads:
+        yield f"model.emb_dim is {emb_dim}, no multiple of model.n_heads, {n_heads}: change one, or give model.head_dim"
+    if n_heads and n_kv_heads and n_heads % n_kv_heads:
+        yield f"model.n_heads is {n_heads}, no multiple of model.n_kv_heads, {n_kv_heads}: choose one that divides it"
+    if "trainer" in cfg and get("trainer.max_steps") is None and get("trainer.max_epochs") is None:
+        yield "trainer.max_steps and trainer.max_epochs are both null: give one, or the run has no end"
+    warmup, steps = get("schedule.warmup_steps"), get("trainer.max_steps")
+    if warmup and steps and warmup > steps:
+        yield f"schedule.warmup_steps is {warmup}, more than trainer.max_steps, {steps}: the full rate is never reached"
+    if get("trainer.precision") == "16-mixed" and get("optim.fused") and get("trainer.gradient_clip_val"):
+        yield "trainer.precision=16-mixed cannot clip gradients with a fused optimizer: set optim.fused=false"
+
+
+def _holds(holds: Callable[[Any], bool], value: Any) -> bool:
+    try:
+        return holds(value)
+    except TypeError:
+        return True  # of another type altogether, which is said elsewhere

@@ -1,0 +1,55 @@
+"""Types of the root keys; the groups below them are checked against what they build, see check.py."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from hydra.core.config_store import ConfigStore
+from omegaconf import MISSING
+
+
+@dataclass
+class TrainSchema:
+    """`conf/train.yaml`."""
+
+    name: str = MISSING
+    seed: int = MISSING
+    output_dir: str = MISSING
+    tokenizer: dict[str, Any] = MISSING
+    data: dict[str, Any] = MISSING
+    model: dict[str, Any] = MISSING
+    head: dict[str, Any] = MISSING
+    optim: dict[str, Any] = MISSING
+    schedule: dict[str, Any] = MISSING
+    trainer: dict[str, Any] = MISSING
+    callbacks: dict[str, Any] = MISSING
+    logger: dict[str, Any] = MISSING
+    sampling: dict[str, Any] = MISSING
+
+
+@dataclass
+class DataSchema(TrainSchema):
+    """`conf/data.yaml`: what `gptlab data` shows of the run it composes."""
+
+    n_windows: int = MISSING
+    output: str = MISSING
+
+
+@dataclass
+class GenerateSchema:
+    """`conf/generate.yaml`."""
+
+    run: str = MISSING
+    prompt: str = MISSING
+    n_samples: int = MISSING
+    seed: int = MISSING
+    device: str = MISSING
+    cache: bool = MISSING
+    sampling: dict[str, Any] = MISSING
+    output: str = MISSING
+
+
+def register_schemas() -> None:
+    """Lets a root's defaults list begin with its schema."""
+    store = ConfigStore.instance()
+    for name, schema in (("train", TrainSchema), ("data", DataSchema), ("generate", GenerateSchema)):
+        store.store(name=f"{name}_schema", node=schema)

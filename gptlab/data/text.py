@@ -1,0 +1,140 @@
+"""A text for pretraining, from the files to the windows of a run.   T tokens of a window."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import ClassVar
+
+from gptlab.data.cleaning import parse_cleaning
+from gptlab.data.corpus import Corpus, SplitTokens, open_corpus
+from gptlab.data.readers import Reader
+from gptlab.data.sources import collect
+from gptlab.data.split import TRAIN, VAL, SplitText, split_text
+from gptlab.data.survey import survey
+from gptlab.data.windows import Windows
+from gptlab.tokenizer.protocol import Tokenizer, TrainingText
+
+
+class TextData:
+    """What `data=` names: which text, how it is cleaned and split, and how a run draws batches from it.
+
+    Args:
+        path: a file, folder, glob, package://NAME/file or https:// address, or a list of them.
+        sha256: of a download or a package's file; None takes what comes.
+        clean: names of cleaning steps, in order (`cleaning.py`).
+        val_fraction: share of the characters that is held out.
+        val_documents: names of documents to hold out instead.
+        stride: tokens from one training window to the next; None is one window's length.
+        score_tail: whether validation ends with an incomplete window, so that every token is scored; the book drops it.
+        n_workers: processes that load batches; 0 is the run's own.
+
+    Raises:
+        ValueError: an argument is impossible, or a file cannot be read as text.
+        OSError: a file is not there, cannot be downloaded, or cannot be written.
+    """
+
+    def __init__(
+        self,
+        *,
+        path: str | list[str],
+        sha256: str | None,
+        reader: Reader,
+        clean: list[str],
+        val_fraction: float,
+        val_documents: list[str],
+        split_seed: int,
+        stride: int | None,
+        score_tail: bool,
+        batch_size: int,
+        n_workers: int,
+        cache_dir: str,
+    ) -> None:
+        _at_least("batch_size", batch_size, 1)
+        _at_least("n_workers", n_workers, 0)
+        if stride is not None:
+            _at_least("stride", stride, 1)
+        self.path, self.sha256, self.reader, self.cleaning = path, sha256, reader, parse_cleaning(clean)
+        self.val_fraction, self.val_documents, self.split_seed = val_fraction, val_documents, split_seed
+        self.stride, self.score_tail, self.batch_size, self.n_workers = stride, score_tail, batch_size, n_workers
+        self.cache_dir = Path(cache_dir).expanduser()
+
+    def training_text(self) -> TrainingText:
+        """The cleaned training part, for a tokenizer to learn from."""
+        return _TrainingText(self.text)
+
+    def prepare(self, tokenizer: Tokenizer, *, context_length: int) -> "PreparedText":
+        """The windows of a run, from the cache where nothing changed.
+
+        Raises:
+            ValueError: a split is shorter than a window.
+        """
+        corpus = open_corpus(self.text, tokenizer, cache_dir=self.cache_dir)
+        stride = self.stride or context_length
+        return PreparedText(
+            train=_windows(corpus, TRAIN, context_length, stride, tail=False),
+            val=_windows(corpus, VAL, context_length, context_length, tail=self.score_tail),
+            batch_size=self.batch_size,
+            n_workers=self.n_workers,
+            fingerprint=f"{corpus.key}-{context_length}-{stride}",
+            corpus=corpus,
+            text=self.text,
+        )
+
+    @cached_property
+    def text(self) -> SplitText:
+        """The files, collected, looked through and split."""
+        files = collect(self.path, endings=self.reader.endings, sha256=self.sha256, cache_dir=self.cache_dir)
+        found = survey(files, self.reader, self.cleaning, cache_dir=self.cache_dir)
+        split = split_text(
+            found, val_fraction=self.val_fraction, val_documents=self.val_documents, split_seed=self.split_seed
+        )
+        return SplitText(found, split, reader=self.reader, cleaning=self.cleaning)
+
+
+@dataclass(frozen=True)
+class PreparedText:
+    """What a run trains on and is measured by."""
+
+    train: Windows
+    val: Windows
+    batch_size: int
+    n_workers: int
+    fingerprint: str  # changes whenever the windows do
+    corpus: Corpus  # tokens, characters, bytes and documents of each split
+    text: SplitText  # what the corpus was made of
+    gives: ClassVar[tuple[str, ...]] = ("ids", "targets")  # keys of a Batch
+
+
+class _TrainingText:
+    """The training part, gone through again from the files at each iteration."""
+
+    def __init__(self, text: SplitText) -> None:
+        self.text = text
+
+    @property
+    def fingerprint(self) -> str:
+        """Changes whenever the training part does."""
+        return self.text.fingerprint(TRAIN)
+
+    def __iter__(self) -> Iterator[str]:
+        """Its pieces."""
+        return (piece.text for piece in self.text.pieces((TRAIN,)))
+
+
+def _windows(corpus: Corpus, split: str, context_length: int, stride: int, *, tail: bool) -> Windows:
+    tokens: SplitTokens = getattr(corpus, split)
+    needed = 2 if tail else context_length + 1
+    if max(shard.n_tokens for shard in tokens.shards) < needed:
+        more = "give more text" if split == TRAIN else "hold out more with data.val_fraction"
+        less = "" if tail else ", or lower model.context_length"
+        raise ValueError(
+            f"the {split} split has {tokens.n_tokens:,} tokens, but a window of model.context_length={context_length} "
+            f"needs {needed:,}, since each token's successor is its target: {more}{less}."
+        )
+    return Windows(tokens.shards, dtype=corpus.dtype, context_length=context_length, stride=stride, tail=tail)
+
+
+def _at_least(name: str, value: int, least: int) -> None:
+    if value < least:
+        raise ValueError(f"data.{name} must be at least {least}; got {value}.")

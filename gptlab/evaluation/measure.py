@@ -1,0 +1,32 @@
+"""A trained model's numbers over some data."""
+
+from collections.abc import Iterable
+from contextlib import AbstractContextManager
+
+import torch
+
+from gptlab.batch import Batch
+from gptlab.heads.protocol import Head
+from gptlab.model.gpt import GPT
+
+
+def measure(
+    model: GPT, head: Head, batches: Iterable[Batch], *, stage: str, forward_context: AbstractContextManager[None]
+) -> dict[str, float]:
+    """`stage/<metric>` for each of the head's metrics, in eval mode, over all the batches.
+
+    Args:
+        forward_context: the precision to measure in.
+    """
+    device = model.tok_emb.weight.device
+    metrics = {name: metric.to(device) for name, metric in head.metrics().items()}
+    was_training = model.training
+    model.eval()
+    with torch.inference_mode(), forward_context:
+        for batch in batches:
+            batch = Batch(**{key: value.to(device) for key, value in batch.items()})  # type: ignore[typeddict-item, attr-defined]
+            loss = head.loss(model(batch["ids"], segments=batch.get("segments")), batch)
+            for metric in metrics.values():
+                metric.update(loss, batch)
+    model.train(was_training)
+    return {f"{stage}/{name}": float(metric.compute()) for name, metric in metrics.items()}

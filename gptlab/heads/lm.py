@@ -1,0 +1,58 @@
+"""The language-model head: which token comes next.   B batch, T tokens, D embedding, V vocabulary."""
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from gptlab.batch import IGNORE_INDEX, Batch
+from gptlab.heads.cross_entropy import cross_entropy
+from gptlab.heads.protocol import Given, Loss, Monitor
+from gptlab.model.gpt import GPT
+from gptlab.model.init import initialise
+
+
+class LMHead(nn.Module):
+    """Projects each hidden vector onto the vocabulary.
+
+    Args:
+        tied: the projection is the token embedding itself (arXiv 1608.05859); otherwise a matrix of its own, without bias.
+        chunk_rows: rows of logits that exist at once while learning; None is all, see `cross_entropy`.
+    """
+
+    needs = ("ids", "targets")
+    monitor = Monitor("val/loss", "min")
+
+    def __init__(self, model: GPT, given: Given, *, tied: bool, chunk_rows: int | None) -> None:
+        super().__init__()
+        self.chunk_rows = chunk_rows
+        self.token_bytes = given.token_bytes
+        self.backbone = (model,)  # in a tuple, so that the model's parameters do not become the head's too
+        self.out = None if tied else nn.Linear(model.emb_dim, given.vocab_size, bias=False)
+        if self.out is not None and model.init != "torch":
+            initialise(self, init="gpt2", n_layers=0)
+
+    @property
+    def weight(self) -> Tensor:
+        """(V, D), read anew at each call: loading weights may have replaced the embedding."""
+        return self.backbone[0].tok_emb.weight if self.out is None else self.out.weight
+
+    def forward(self, hidden: Tensor, batch: Batch) -> Tensor:
+        """(B, T, D) -> (B, T, V)"""
+        return F.linear(hidden, self.weight)
+
+    def loss(self, hidden: Tensor, batch: Batch) -> Loss:
+        """(B, T, D) -> cross entropy in nats, summed over the targets that are not IGNORE_INDEX"""
+        targets = batch["targets"].flatten()
+        total = cross_entropy(hidden.flatten(0, 1), self.weight, targets, chunk_rows=self.chunk_rows)
+        return Loss(total, (targets != IGNORE_INDEX).sum(), None)
+
+    def metrics(self) -> dict[str, Any]:
+        """loss in nats, perplexity and, where the tokenizer loses no text, bits per byte."""
+        from gptlab.heads.metrics import BitsPerByte, MeanLoss, Perplexity
+
+        metrics: dict[str, Any] = {"loss": MeanLoss(), "perplexity": Perplexity()}
+        if self.token_bytes is not None:
+            metrics["bits_per_byte"] = BitsPerByte(torch.as_tensor(self.token_bytes))
+        return metrics

@@ -1,0 +1,62 @@
+"""Metrics of a language model. Imported by heads when they are asked for metrics: torchmetrics takes seconds to load."""
+
+import math
+
+import torch
+from torch import Tensor
+from torchmetrics import Metric
+
+from gptlab.batch import IGNORE_INDEX, Batch
+from gptlab.heads.protocol import Loss
+
+
+class MeanLoss(Metric):
+    """sum of losses / scored items, in nats: exact over any batches, and over ranks."""
+
+    total: Tensor
+    count: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.add_state("total", torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
+        self.add_state("count", torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
+
+    def update(self, loss: Loss, batch: Batch) -> None:
+        """Adds one batch."""
+        self.total += loss.total.detach()
+        self.count += loss.count
+
+    def compute(self) -> Tensor:
+        """()"""
+        return self.total / self.count
+
+
+class Perplexity(MeanLoss):
+    """exp(mean loss): among how many equally likely tokens the model hesitates."""
+
+    def compute(self) -> Tensor:
+        """()"""
+        return super().compute().exp()
+
+
+class BitsPerByte(MeanLoss):
+    """Bits the model needs for a byte of text: comparable over tokenizers, as loss and perplexity are not.
+
+    sum of losses / (ln 2 x bytes of the scored tokens). What a document border costs is counted, its bytes are none.
+    """
+
+    token_bytes: Tensor
+
+    def __init__(self, token_bytes: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("token_bytes", token_bytes, persistent=False)
+
+    def update(self, loss: Loss, batch: Batch) -> None:
+        """Adds one batch."""
+        targets = batch["targets"]
+        self.total += loss.total.detach()
+        self.count += self.token_bytes[targets[targets != IGNORE_INDEX]].sum()
+
+    def compute(self) -> Tensor:
+        """()"""
+        return super().compute() / math.log(2)

@@ -1,0 +1,46 @@
+"""What a head is.   B batch, T tokens, D embedding, V vocabulary."""
+
+from typing import Any, Literal, NamedTuple, Protocol
+
+import numpy as np
+from torch import Tensor
+
+from gptlab.batch import Batch
+
+
+class Loss(NamedTuple):
+    """What one batch costs."""
+
+    total: Tensor  # (), the SUM over scored items, differentiable
+    count: Tensor  # (), how many tokens, rows or pairs were scored
+    logits: Tensor | None  # detached; None where projection and loss are fused
+
+
+class Monitor(NamedTuple):
+    """The validation metric that says which weights are best."""
+
+    name: str
+    mode: Literal["min", "max"]
+
+
+class Given(NamedTuple):
+    """What a run knows by the time it builds a head."""
+
+    vocab_size: int
+    token_bytes: np.ndarray | None  # (V,), bytes of text behind each id; None where the tokenizer can lose text
+
+
+class Head(Protocol):
+    """Turns hidden vectors into a loss and into answers. A yaml builds it as a partial on `(model, given)`."""
+
+    needs: tuple[str, ...]  # the Batch keys it reads
+    monitor: Monitor
+
+    def __call__(self, hidden: Tensor, batch: Batch) -> Tensor:
+        """(B, T, D) -> logits"""
+
+    def loss(self, hidden: Tensor, batch: Batch) -> Loss:
+        """(B, T, D) -> Loss"""
+
+    def metrics(self) -> dict[str, Any]:
+        """Fresh torchmetrics by name, each updated with `(loss, batch)` and worth a number at the end of an evaluation."""

@@ -1,0 +1,102 @@
+"""Causal self-attention.
+
+B batch, T new tokens, S tokens to look at (cached and new), D embedding, H query heads, G key/value heads, K head size.
+"""
+
+import math
+from typing import Literal, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from gptlab.model.cache import LayerCache
+from gptlab.model.norm import RMSNorm
+from gptlab.model.rotary import rotate
+
+Attention = Literal["fused", "naive"]
+
+
+class Sight(NamedTuple):
+    """What every layer of one forward pass shares: where the tokens stand and what each may look at."""
+
+    mask: Tensor | None  # (T, S) or (B, 1, T, S) bool, True where a query may look; None is plain causality
+    rotation: tuple[Tensor, Tensor] | None  # cos and sin, (..., T, K/2) each; None without rotary positions
+
+
+def naive_attention(q: Tensor, k: Tensor, v: Tensor, *, mask: Tensor | None, dropout: float) -> Tensor:
+    """softmax(q k^T / sqrt(K) + mask) v, the mask hiding the future ("Attention Is All You Need", eq. 1).
+
+    q (B, H, T, K), k and v (B, G, S, K) -> (B, H, T, K). The formula written out, as in the book, chapter 3.
+    """
+    T, S = q.size(-2), k.size(-2)
+    k, v = (x.repeat_interleave(q.size(1) // k.size(1), dim=1) for x in (k, v))  # (B, H, S, K)
+    if mask is None:
+        mask = torch.ones(T, S, dtype=torch.bool, device=q.device).tril(S - T)
+    scores = q @ k.transpose(-2, -1) / math.sqrt(q.size(-1))  # (B, H, T, S)
+    weights = scores.masked_fill(~mask, -math.inf).softmax(dim=-1)
+    return F.dropout(weights, dropout) @ v
+
+
+def fused_attention(q: Tensor, k: Tensor, v: Tensor, *, mask: Tensor | None, dropout: float) -> Tensor:
+    """The same function through PyTorch's fused kernels, which never hold the (T, S) scores (arXiv 2205.14135).
+
+    q (B, H, T, K), k and v (B, G, S, K) -> (B, H, T, K). Without a mask either T = S, or T = 1 and all is visible.
+    """
+    return F.scaled_dot_product_attention(
+        q, k, v, mask, dropout, is_causal=mask is None and q.size(-2) > 1, enable_gqa=q.size(1) != k.size(1)
+    )
+
+
+ATTENTIONS = {"fused": fused_attention, "naive": naive_attention}
+
+
+class CausalSelfAttention(nn.Module):
+    """Multi-head attention, each token looking at itself and the past ("Attention Is All You Need", 3.2).
+
+    Args:
+        n_kv_heads: key/value heads that groups of query heads share (GQA, arXiv 2305.13245); n_heads is the plain form.
+        qk_norm: RMS-normalise queries and keys, head by head, before they meet (arXiv 2010.04245).
+        drop_rate: dropout on the attention weights; the residual path has its own in the block.
+
+    Raises:
+        ValueError: n_heads is no multiple of n_kv_heads.
+    """
+
+    def __init__(
+        self,
+        *,
+        emb_dim: int,
+        n_heads: int,
+        n_kv_heads: int,
+        head_dim: int,
+        drop_rate: float,
+        qkv_bias: bool,
+        bias: bool,
+        qk_norm: bool,
+        norm_eps: float,
+        attention: Attention,
+    ) -> None:
+        super().__init__()
+        if n_heads % n_kv_heads:
+            raise ValueError(f"n_heads is {n_heads}, no multiple of n_kv_heads, {n_kv_heads}: choose a divisor")
+        self.n_heads, self.n_kv_heads, self.drop_rate = n_heads, n_kv_heads, drop_rate
+        self.qkv = nn.Linear(emb_dim, (n_heads + 2 * n_kv_heads) * head_dim, bias=qkv_bias)
+        self.out = nn.Linear(n_heads * head_dim, emb_dim, bias=bias)
+        self.q_norm = RMSNorm(head_dim, norm_eps) if qk_norm else nn.Identity()
+        self.k_norm = RMSNorm(head_dim, norm_eps) if qk_norm else nn.Identity()
+        self.attend = ATTENTIONS[attention]
+
+    def forward(self, x: Tensor, sight: Sight, cache: LayerCache | None = None) -> Tensor:
+        """(B, T, D) -> (B, T, D); a cache gives the past's keys and values and takes the new ones."""
+        n_heads = self.n_heads + 2 * self.n_kv_heads
+        qkv = self.qkv(x).unflatten(-1, (n_heads, -1)).transpose(1, 2)  # (B, H + 2 G, T, K)
+        q, k, v = qkv.split((self.n_heads, self.n_kv_heads, self.n_kv_heads), dim=1)
+        q, k = self.q_norm(q), self.k_norm(k)
+        if sight.rotation is not None:
+            q, k = rotate(q, *sight.rotation), rotate(k, *sight.rotation)
+        q, k = q.to(v.dtype), k.to(v.dtype)  # autocast normalises in float32
+        if cache is not None:
+            k, v = cache.append(k, v)  # (B, G, S, K)
+        heads = self.attend(q, k, v, mask=sight.mask, dropout=self.drop_rate if self.training else 0.0)
+        return self.out(heads.transpose(1, 2).flatten(2))

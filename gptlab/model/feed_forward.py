@@ -1,0 +1,59 @@
+"""The feed-forward half of a block: every token by itself, through a wider layer.   D embedding, F hidden."""
+
+from collections.abc import Callable
+from typing import Literal
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+FeedForwardKind = Literal["gelu", "swiglu", "relu2"]
+
+
+def gelu(x: Tensor) -> Tensor:
+    """GPT-2's GELU: 0.5 x (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3)))  (arXiv 1606.08415)."""
+    return F.gelu(x, approximate="tanh")
+
+
+def relu2(x: Tensor) -> Tensor:
+    """max(x, 0)^2  (Primer, arXiv 2109.08668)."""
+    return F.relu(x).square()
+
+
+class FeedForward(nn.Module):
+    """out(activation(up(x))): the plain form, four times as wide as the embedding unless hidden_dim says otherwise."""
+
+    def __init__(
+        self, *, emb_dim: int, hidden_dim: int | None, bias: bool, activation: Callable[[Tensor], Tensor]
+    ) -> None:
+        super().__init__()
+        hidden_dim = hidden_dim or 4 * emb_dim
+        self.up = nn.Linear(emb_dim, hidden_dim, bias=bias)
+        self.out = nn.Linear(hidden_dim, emb_dim, bias=bias)
+        self.activation = activation
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, T, D) -> (B, T, D)"""
+        return self.out(self.activation(self.up(x)))
+
+
+class SwiGLU(nn.Module):
+    """out(silu(gate(x)) * up(x)): a gated layer (arXiv 2002.05202), 8/3 as wide as the embedding, rounded up to 64s."""
+
+    def __init__(self, *, emb_dim: int, hidden_dim: int | None, bias: bool) -> None:
+        super().__init__()
+        hidden_dim = hidden_dim or -(-8 * emb_dim // (3 * 64)) * 64
+        self.gate = nn.Linear(emb_dim, hidden_dim, bias=bias)
+        self.up = nn.Linear(emb_dim, hidden_dim, bias=bias)
+        self.out = nn.Linear(hidden_dim, emb_dim, bias=bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, T, D) -> (B, T, D)"""
+        return self.out(F.silu(self.gate(x)) * self.up(x))
+
+
+def make_feed_forward(kind: FeedForwardKind, *, emb_dim: int, hidden_dim: int | None, bias: bool) -> nn.Module:
+    """The feed-forward layer of that name."""
+    if kind == "swiglu":
+        return SwiGLU(emb_dim=emb_dim, hidden_dim=hidden_dim, bias=bias)
+    activation = {"gelu": gelu, "relu2": relu2}[kind]
+    return FeedForward(emb_dim=emb_dim, hidden_dim=hidden_dim, bias=bias, activation=activation)

@@ -1,0 +1,132 @@
+"""The GPT.   B batch, T tokens, D embedding, V vocabulary, K head size."""
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from torch import Tensor, nn
+
+from gptlab.model.attention import Attention, CausalSelfAttention, Sight
+from gptlab.model.block import Block
+from gptlab.model.cache import KVCache
+from gptlab.model.feed_forward import FeedForwardKind, make_feed_forward
+from gptlab.model.init import Init, initialise
+from gptlab.model.mask import token_positions, visible
+from gptlab.model.norm import NormKind, make_norm
+from gptlab.model.rotary import check_scaling, rotation
+
+
+class GPT(nn.Module):
+    """A decoder-only transformer: embeddings, blocks, a last norm. One class is a GPT-2 and a Llama.
+
+    Args:
+        vocab_size: V, the ids it reads.
+        context_length: the most tokens it reads at once.
+        n_kv_heads: key/value heads shared by groups of query heads; None is n_heads.
+        head_dim: numbers a head has; None is emb_dim / n_heads.
+        hidden_dim: width of the feed-forward layer; None is the usual one of its kind.
+        drop_rate: dropout on embeddings, attention weights and residual branches.
+        qkv_bias: a bias on queries, keys and values; `bias` is on every other linear layer and LayerNorm.
+        positions: `learned` vectors added to the tokens' (GPT-2), or `rotary` turns of queries and keys.
+        window: how many tokens a token sees, itself included; None is all.
+        init: how the weights start, see `initialise`.
+
+    Raises:
+        ValueError: n_heads does not divide emb_dim and head_dim is None; head_dim is odd with rotary positions; a
+            window below 1; a rope_scaling of unknown type or keys.
+    """
+
+    def __init__(
+        self,
+        *,
+        vocab_size: int,
+        context_length: int,
+        emb_dim: int,
+        n_heads: int,
+        n_kv_heads: int | None,
+        head_dim: int | None,
+        n_layers: int,
+        hidden_dim: int | None,
+        drop_rate: float,
+        qkv_bias: bool,
+        bias: bool,
+        positions: Literal["learned", "rotary"],
+        rope_base: float,
+        rope_scaling: Mapping[str, Any] | None,
+        norm: NormKind,
+        norm_eps: float,
+        feed_forward: FeedForwardKind,
+        qk_norm: bool,
+        window: int | None,
+        attention: Attention,
+        init: Init,
+    ) -> None:
+        super().__init__()
+        if head_dim is None and emb_dim % n_heads:
+            raise ValueError(f"emb_dim is {emb_dim}, no multiple of n_heads, {n_heads}: change one, or give head_dim")
+        self.head_dim = head_dim or emb_dim // n_heads
+        if positions == "rotary" and self.head_dim % 2:
+            raise ValueError(f"head_dim is {self.head_dim}, but rotary positions turn pairs: choose an even one")
+        if window is not None and window < 1:
+            raise ValueError(f"window is {window}, but a token sees at least itself: give 1 or more, or null for all")
+        check_scaling(rope_scaling)
+        self.vocab_size, self.context_length, self.emb_dim = vocab_size, context_length, emb_dim
+        self.n_layers, self.window, self.init = n_layers, window, init
+        self.rope_base, self.rope_scaling = rope_base, rope_scaling
+
+        def new_norm() -> nn.Module:
+            return make_norm(norm, emb_dim, eps=norm_eps, bias=bias)
+
+        def new_block() -> Block:
+            attend = CausalSelfAttention(
+                emb_dim=emb_dim,
+                n_heads=n_heads,
+                n_kv_heads=n_kv_heads or n_heads,
+                head_dim=self.head_dim,
+                drop_rate=drop_rate,
+                qkv_bias=qkv_bias,
+                bias=bias,
+                qk_norm=qk_norm,
+                norm_eps=norm_eps,
+                attention=attention,
+            )
+            ff = make_feed_forward(feed_forward, emb_dim=emb_dim, hidden_dim=hidden_dim, bias=bias)
+            return Block(attention=attend, ff=ff, norm1=new_norm(), norm2=new_norm(), drop_rate=drop_rate)
+
+        self.tok_emb = nn.Embedding(vocab_size, emb_dim)
+        self.pos_emb = nn.Embedding(context_length, emb_dim) if positions == "learned" else None
+        self.drop_emb = nn.Dropout(drop_rate)
+        self.blocks = nn.ModuleList(new_block() for _ in range(n_layers))
+        self.final_norm = new_norm()
+        initialise(self, init=init, n_layers=n_layers)
+
+    def forward(self, ids: Tensor, *, segments: Tensor | None = None, cache: KVCache | None = None) -> Tensor:
+        """(B, T) -> (B, T, D)
+
+        Args:
+            segments: (B, T), the document each token belongs to: attention and positions never cross a border.
+            cache: the tokens already read, to which these are added; gives the same vectors as reading all at once.
+
+        Raises:
+            ValueError: more tokens than context_length.
+        """
+        T, past = ids.size(1), cache.length if cache is not None else 0
+        if past + T > self.context_length:
+            raise ValueError(f"{past + T} tokens, but the model reads at most context_length={self.context_length}")
+        where = token_positions(T, past, segments=segments, device=ids.device)  # (T,) or (B, T)
+        x = self.tok_emb(ids)  # (B, T, D)
+        sight = Sight(
+            mask=visible(T, past, window=self.window, segments=segments, device=ids.device),
+            rotation=None
+            if self.pos_emb is not None
+            else rotation(where, self.head_dim, base=self.rope_base, scaling=self.rope_scaling, dtype=x.dtype),
+        )
+        if self.pos_emb is not None:
+            x = x + self.pos_emb(where)
+        x = self.drop_emb(x)
+        for i, block in enumerate(self.blocks):
+            x = block(x, sight, cache.layers[i] if cache is not None else None)
+        return self.final_norm(x)
+
+    def new_cache(self, capacity: int) -> KVCache:
+        """An empty cache for at most `capacity` tokens."""
+        return KVCache(n_layers=self.n_layers, capacity=min(capacity, self.context_length))

@@ -1,0 +1,38 @@
+"""Which tokens a token may look at, and where it stands.   B batch, T new tokens, P past tokens, S = P + T."""
+
+import torch
+from torch import Tensor
+
+
+def visible(
+    n_new: int, n_past: int, *, window: int | None, segments: Tensor | None, device: torch.device
+) -> Tensor | None:
+    """True where a query may look: not ahead, not over a document's border, not further back than the window.
+
+    (T, S) or, with segments, (B, 1, T, S). None where plain causality says it all, so that the kernels need no mask.
+
+    Args:
+        window: how many tokens a token sees, itself included (arXiv 2310.06825); None is all of them.
+        segments: (B, T), the document each token belongs to; only without a past.
+    """
+    within = window is None or n_past + n_new <= window
+    if within and segments is None and (n_past == 0 or n_new == 1):
+        return None
+    query = torch.arange(n_past, n_past + n_new, device=device)[:, None]  # (T, 1)
+    key = torch.arange(n_past + n_new, device=device)  # (S,)
+    mask = key <= query  # (T, S)
+    if window is not None:
+        mask &= key > query - window
+    if segments is not None:
+        mask = mask & (segments[:, :, None] == segments[:, None, :])[:, None]  # (B, 1, T, T)
+    return mask
+
+
+def token_positions(n_new: int, n_past: int, *, segments: Tensor | None, device: torch.device) -> Tensor:
+    """Where each token stands in its document: (T,), or (B, T) counted from each segment's first token."""
+    index = torch.arange(n_past, n_past + n_new, device=device)
+    if segments is None:
+        return index
+    starts = torch.ones_like(segments, dtype=torch.bool)
+    starts[:, 1:] = segments[:, 1:] != segments[:, :-1]
+    return index - torch.where(starts, index, 0).cummax(dim=1).values

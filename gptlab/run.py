@@ -1,0 +1,204 @@
+"""A run: the only place where its parts are put together.   B batch, T tokens, V vocabulary."""
+
+import logging
+import platform
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+import torch
+from omegaconf import DictConfig, OmegaConf
+from torch import Tensor, nn
+
+from gptlab.batch import Batch
+from gptlab.config.build import build
+from gptlab.data.text import PreparedText
+from gptlab.generation.writer import Writer
+from gptlab.heads.protocol import Given
+from gptlab.model.cache import KVCache
+from gptlab.tokenizer.protocol import Tokenizer
+from gptlab.tokenizer.state import from_state
+from gptlab.training.files import RECORD, claim_folder, find_checkpoint, read_checkpoint
+from gptlab.training.summary import write_summary
+
+log = logging.getLogger(__name__)
+
+N_TRAIN_SAMPLE = 200  # training windows that the final weights are measured on
+
+
+class Run:
+    """A configuration, a tokenizer, a model and a head; composed to be trained, or opened to be used."""
+
+    def __init__(self, cfg: DictConfig, tokenizer: Tokenizer, data: PreparedText | None) -> None:
+        self.cfg, self.tokenizer, self.data = cfg, tokenizer, data
+        self.model = build(cfg.model)(vocab_size=tokenizer.vocab_size)
+        given = Given(vocab_size=tokenizer.vocab_size, token_bytes=tokenizer.token_bytes())
+        self.head = build(cfg.head)(self.model, given)
+        self.writer = Writer(
+            model=self.model, head=self.head, tokenizer=tokenizer, sampling=build(cfg.sampling), seed=cfg.seed
+        )
+
+    @classmethod
+    def compose(cls, cfg: DictConfig) -> "Run":
+        """A run as configured, its weights fresh: text -> tokenizer -> data -> model -> head."""
+        text = build(cfg.data)
+        tokenizer = build(cfg.tokenizer)
+        if isinstance(tokenizer, partial):  # it learns, from the training part alone
+            tokenizer = tokenizer(text.training_text())
+        data = text.prepare(tokenizer, context_length=cfg.model.context_length)
+        torch.manual_seed(cfg.seed)
+        return cls(cfg, tokenizer, data)
+
+    @classmethod
+    def open(cls, path: str | Path, *, device: str = "cpu") -> "Run":
+        """A trained run from its folder (the best weights, else the last) or from a checkpoint. Writes nothing.
+
+        Raises:
+            FileNotFoundError: there is no checkpoint.
+            ValueError: the file is not a whole checkpoint of gptlab's.
+        """
+        content = read_checkpoint(find_checkpoint(Path(path)), mmap=True)
+        record = content[RECORD]
+        with torch.device("meta"):  # no memory and no random numbers for weights that are replaced at once
+            run = cls(OmegaConf.create(record["config"]), from_state(record["tokenizer"]), None)
+        modules = nn.ModuleDict({"model": run.model, "head": run.head})  # the names that checkpoints have
+        modules.load_state_dict(content["state_dict"], assign=True)
+        modules.to(device).eval()
+        return run
+
+    def train(self) -> dict[str, Any]:
+        """Trains what was composed, in its own folder; returns what summary.json says."""
+        # Lightning takes seconds to import, and only training needs it
+        from gptlab.data.modules import TextDataModule
+        from gptlab.training.callbacks.ending import ValidateAtEnd
+        from gptlab.training.callbacks.meter import Meter
+        from gptlab.training.checkpoint import CheckpointFiles
+        from gptlab.training.context import RunContext
+        from gptlab.training.module import GPTModule
+        from gptlab.training.trainer import TrainerParts, total_steps
+
+        assert self.data is not None
+        cfg, folder, start = self.cfg, claim_folder(Path(self.cfg.output_dir)), perf_counter()
+        data = TextDataModule(self.data, seed=cfg.seed)
+        steps = total_steps(
+            max_steps=cfg.trainer.max_steps,
+            max_epochs=cfg.trainer.max_epochs,
+            n_batches=len(data.train_order),
+            accumulate_grad_batches=cfg.trainer.accumulate_grad_batches,
+        )
+        module = GPTModule(
+            model=self.model,
+            head=self.head,
+            optimizer=build(cfg.optim),
+            schedule=partial(build(cfg.schedule), total_steps=steps),
+        )
+        context = RunContext(folder=folder, monitor=self.head.monitor, total_steps=steps, write=self.write_sample)
+        callbacks = [Meter(), ValidateAtEnd(), *(_watcher(node, context) for node in cfg.callbacks.values())]
+        loggers = [build(node) for node in cfg.logger.values()]
+        trainer = build(cfg.trainer)(TrainerParts(callbacks, loggers, CheckpointFiles(self.record()), steps))
+        torch.manual_seed(cfg.seed)  # dropout draws the same, however many numbers the first weights took
+        trainer.fit(module, data)
+        summary = _summarise(self, trainer, data, started=start)
+        write_summary(summary, folder)
+        return summary
+
+    def record(self) -> dict[str, Any]:
+        """What a checkpoint carries beside its tensors, to be opened alone; plain values only."""
+        return {
+            "config": OmegaConf.to_container(self.cfg, resolve=True),
+            "tokenizer": self.tokenizer.state(),
+            "versions": {"torch": str(torch.__version__), "python": platform.python_version()},
+        }
+
+    @torch.no_grad()
+    def logits(self, ids: Tensor, cache: KVCache | None = None) -> Tensor:
+        """(B, T) -> (B, T, V); what is in the cache comes before."""
+        return self.head(self.model(ids, cache=cache), Batch(ids=ids))
+
+    def stream(self, prompt: str, *, seed: int | None = None, cache: bool = True, **sampling: Any) -> Iterator[str]:
+        """What follows the prompt, in pieces of whole characters as they are drawn.
+
+        Args:
+            seed: None is the run's own.
+            cache: keep keys and values; without it the same text, slower.
+            sampling: what differs from the run's `sampling` configuration: temperature (0 is greedy), max_new_tokens ...
+        """
+        return self.writer.stream(prompt, seed=seed, cache=cache, changes=sampling)
+
+    def generate(self, prompt: str, *, seed: int | None = None, cache: bool = True, **sampling: Any) -> str:
+        """What follows the prompt, whole. Arguments as for `stream`."""
+        return "".join(self.stream(prompt, seed=seed, cache=cache, **sampling))
+
+    def generate_many(
+        self, prompt: str, n_samples: int, *, seed: int | None = None, cache: bool = True, **sampling: Any
+    ) -> list[str]:
+        """Several texts that follow the same prompt, drawn side by side. Arguments as for `stream`."""
+        return self.writer.texts(prompt, n_samples, seed=seed, cache=cache, changes=sampling)
+
+    def write_sample(self, prompt: str | None) -> str:
+        """A prompt and what follows it, in the midst of training; None is the first words of the held-out text."""
+        if prompt is None:
+            assert self.data is not None
+            prompt = self.tokenizer.decode(self.data.val[np.arange(1)]["ids"][0, :8].tolist())
+        return prompt + self.generate(prompt)
+
+    def describe_data(self, n_windows: int) -> dict[str, Any]:
+        """What the run learns from, and the first training window's way through the embeddings; plain values."""
+        from gptlab.data.report import describe
+
+        assert self.data is not None
+        return describe(self.data, self.tokenizer, embed=self.model.embeddings)
+
+
+def choose_device(name: str) -> str:
+    """`auto` is the GPU where there is one."""
+    if name != "auto":
+        return name
+    return "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+
+
+def _watcher(node: DictConfig, context: Any) -> Any:
+    """A callback; one that waits for what it watches is given it."""
+    made = build(node)
+    return made(context) if isinstance(made, partial) else made
+
+
+def _summarise(run: Run, trainer: Any, data: Any, *, started: float) -> dict[str, Any]:
+    """What a finished run came to, its final weights measured: contents of summary.json."""
+    from gptlab.evaluation.measure import measure
+    from gptlab.training.callbacks.checkpoints import BestCheckpoint
+    from gptlab.training.callbacks.meter import Meter
+
+    meter = next(callback for callback in trainer.callbacks if isinstance(callback, Meter))
+    best = next((callback for callback in trainer.callbacks if isinstance(callback, BestCheckpoint)), None)
+    folder = Path(run.cfg.output_dir)
+    assert run.data is not None
+    autocast = trainer.precision_plugin.forward_context
+
+    sample = np.unique(np.linspace(0, len(run.data.train) - 1, N_TRAIN_SAMPLE).astype(int))  # from all over the text
+    parts = np.array_split(sample, -(-len(sample) // run.data.batch_size))
+
+    def measured(stage: str, batches: Any) -> dict[str, float]:
+        return measure(run.model, run.head, batches, stage=stage, forward_context=autocast())
+
+    return {
+        "status": "finished" if trainer.global_step >= trainer.max_steps else "stopped early",
+        "name": run.cfg.name,
+        "folder": str(folder),
+        "steps": trainer.global_step,
+        "parameters": sum(p.numel() for p in nn.ModuleList([run.model, run.head]).parameters()),
+        "tokens": meter.tokens,
+        "seconds": round(meter.seconds, 3),  # in training steps
+        "tokens_per_second": round(meter.tokens / max(meter.seconds, 1e-9), 1),
+        "precision": trainer.precision,
+        "opening": " ".join(run.tokenizer.decode(run.data.val[np.arange(1)]["ids"][0, :8].tolist()).split()[:4]),
+        "train": measured("train", (run.data.train[part] for part in parts)),
+        "val": measured("val", data.val_dataloader()),
+        "best": best.metrics if best else {},
+        "best_step": best.step if best else None,
+        "checkpoints": {path.stem: str(path) for path in sorted((folder / "checkpoints").glob("*.ckpt"))},
+        "total_seconds": round(perf_counter() - started, 3),  # with validations, samples and checkpoints
+    }

@@ -1,0 +1,45 @@
+"""Every byte of the UTF-8 text is a token.   V vocabulary, T tokens."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from gptlab.tokenizer.text import END_OF_TEXT, encoded
+
+
+class ByteTokenizer:
+    """Ids 0 to 255 are the bytes; it learns nothing and loses nothing.
+
+    Args:
+        end_of_text: id 256 is <|endoftext|>.
+    """
+
+    def __init__(self, *, end_of_text: bool) -> None:
+        self._end_of_text = end_of_text
+        self._tokens = [bytes([byte]) for byte in range(256)] + [END_OF_TEXT.encode()] * end_of_text
+
+    @property
+    def vocab_size(self) -> int:
+        return len(self._tokens)
+
+    @property
+    def eot_id(self) -> int | None:
+        return 256 if self._end_of_text else None
+
+    def encode(self, text: str) -> list[int]:
+        return list(encoded(text, "utf-8"))
+
+    def encode_array(self, text: str) -> np.ndarray:
+        return np.frombuffer(encoded(text, "utf-8"), dtype=np.uint8).astype(np.uint32)  # (T,)
+
+    def decode(self, ids: Sequence[int]) -> str:
+        return b"".join([self._tokens[i] for i in ids]).decode("utf-8", errors="replace")
+
+    def token_bytes(self) -> np.ndarray:
+        sizes = np.ones(self.vocab_size, dtype=np.int64)  # (V,)
+        sizes[256:] = 0
+        return sizes
+
+    def state(self) -> dict[str, Any]:
+        return {"kind": "bytes", "end_of_text": self._end_of_text}

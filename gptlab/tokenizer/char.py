@@ -1,0 +1,84 @@
+"""Every character is a token, as in nanoGPT's character models.   V vocabulary, T tokens."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from gptlab.tokenizer.protocol import TrainingText
+from gptlab.tokenizer.text import END_OF_TEXT, encoded
+
+MISSING = np.iinfo(np.uint32).max  # no id: the character was not learned
+
+
+def train(texts: TrainingText, *, unknown: bool, end_of_text: bool) -> "CharTokenizer":
+    """The tokenizer whose vocabulary is every character of the text, sorted by code point."""
+    seen: set[str] = set()
+    for piece in texts:
+        seen.update(piece)
+    return CharTokenizer(characters="".join(sorted(seen)), unknown=unknown, end_of_text=end_of_text)
+
+
+class CharTokenizer:
+    """One id a character, in the order given; then <|endoftext|>, then <|unk|>, where they are asked for.
+
+    Args:
+        unknown: a character that was not learned becomes <|unk|>, which decodes to U+FFFD; else it is refused.
+        end_of_text: there is an id for <|endoftext|>.
+    """
+
+    def __init__(self, *, characters: str, unknown: bool, end_of_text: bool) -> None:
+        self._characters, self._unknown, self._end_of_text = characters, unknown, end_of_text
+        self._texts = [*characters, *[END_OF_TEXT] * end_of_text, *["\ufffd"] * unknown]
+        self._ids = np.full(0x110000, self.vocab_size - 1 if unknown else MISSING, dtype=np.uint32)  # code point -> id
+        self._ids[_code_points(characters)] = np.arange(len(characters))
+
+    @property
+    def vocab_size(self) -> int:
+        return len(self._texts)
+
+    @property
+    def eot_id(self) -> int | None:
+        return len(self._characters) if self._end_of_text else None
+
+    def encode(self, text: str) -> list[int]:
+        return self.encode_array(text).tolist()
+
+    def encode_array(self, text: str) -> np.ndarray:
+        """The ids as a (T,) uint32 array.
+
+        Raises:
+            ValueError: a character was not learned, and there is no <|unk|> for it.
+        """
+        ids = self._ids[_code_points(text)]  # (T,)
+        missing = ids == MISSING
+        if missing.any():
+            at = int(missing.argmax())
+            raise ValueError(
+                f"the character {text[at]!r} (U+{ord(text[at]):04X}) at position {at:,} is not among the "
+                f"{len(self._characters):,} that the tokenizer learned: tokenizer.unknown=true makes it <|unk|>"
+            )
+        return ids
+
+    def decode(self, ids: Sequence[int]) -> str:
+        return "".join([self._texts[i] for i in ids])
+
+    def token_bytes(self) -> np.ndarray | None:
+        if self._unknown:
+            return None
+        sizes = np.zeros(self.vocab_size, dtype=np.int64)  # (V,)
+        sizes[: len(self._characters)] = [len(character.encode()) for character in self._characters]
+        return sizes
+
+    def state(self) -> dict[str, Any]:
+        return {
+            "kind": "char",
+            "characters": self._characters,
+            "unknown": self._unknown,
+            "end_of_text": self._end_of_text,
+        }
+
+
+def _code_points(text: str) -> np.ndarray:
+    """-> (T,), the code point of each character."""
+    return np.frombuffer(encoded(text, "utf-32-le"), dtype="<u4")

@@ -1,0 +1,74 @@
+"""What a run costs and how it goes: tokens, seconds, loss."""
+
+import math
+from time import perf_counter
+from typing import Any
+
+import lightning as L
+
+
+class Meter(L.Callback):
+    """Counts tokens and the seconds spent in training steps, and logs both with the loss.
+
+    Validation, samples and checkpoints are left out of the seconds, so that the rate is that of the training alone.
+    """
+
+    def __init__(self) -> None:
+        self.tokens = 0
+        self.seconds = 0.0
+        self.loss = math.nan  # train/loss as last logged
+        self.rate = math.nan  # tokens a second since the log before
+        self._mark = 0.0  # when the clock was last read
+        self._logged = (0, 0.0)  # tokens and seconds then
+
+    def on_train_batch_start(self, *_: Any) -> None:
+        """Starts the clock after anything but a step has run."""
+        self._mark = self._mark or perf_counter()
+
+    def on_train_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Counts the batch; logs every `log_every_n_steps`, the only times a tensor is read back from the device."""
+        now = perf_counter()
+        self.tokens += batch["ids"].numel() * trainer.world_size
+        self.seconds, self._mark = self.seconds + now - self._mark, now
+        stepped = not pl_module.window
+        due = trainer.global_step % trainer.log_every_n_steps == 0 or trainer.global_step == 1
+        if stepped and (due or trainer.global_step >= trainer.max_steps):
+            self._log(trainer, pl_module)
+
+    def _log(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self.loss = float(pl_module.step_loss)
+        if not math.isfinite(self.loss):
+            raise ValueError(
+                f"the training loss is {self.loss} at step {trainer.global_step}: lower optim.lr, or set "
+                "trainer.gradient_clip_val; the last whole checkpoint is kept"
+            )
+        tokens, seconds = self._logged
+        self.rate = (self.tokens - tokens) / max(self.seconds - seconds, 1e-9)
+        self._logged = self.tokens, self.seconds
+        metrics = {
+            "train/loss": self.loss,
+            "train/perplexity": math.exp(min(self.loss, 700.0)),
+            "train/learning_rate": trainer.optimizers[0].param_groups[0]["lr"],
+            "train/tokens_per_second": self.rate,
+            "train/tokens": float(self.tokens),
+        }
+        for logger in trainer.loggers:
+            logger.log_metrics(metrics, trainer.global_step)
+
+    def on_validation_start(self, *_: Any) -> None:
+        """Stops the clock."""
+        self._mark = 0.0
+
+    def on_save_checkpoint(self, *_: Any) -> None:
+        """Stops the clock."""
+        self._mark = 0.0
+
+    def state_dict(self) -> dict[str, Any]:
+        """The counts, for a run that goes on."""
+        return {"tokens": self.tokens, "seconds": self.seconds}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """The inverse."""
+        self.tokens, self.seconds = state_dict["tokens"], state_dict["seconds"]

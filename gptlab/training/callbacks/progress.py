@@ -1,0 +1,71 @@
+"""How training goes, in the terminal and in train.log."""
+
+import logging
+import math
+from time import perf_counter
+from typing import Any
+
+import lightning as L
+import rich
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from gptlab.training.callbacks.meter import Meter
+from gptlab.training.context import RunContext
+
+log = logging.getLogger(__name__)
+
+
+class ProgressLines(L.Callback):
+    """A line at every validation, and where there is a terminal a live bar below them.
+
+    Args:
+        every_n_seconds: without a terminal, how long the log may be silent.
+    """
+
+    def __init__(self, context: RunContext, *, every_n_seconds: float) -> None:
+        self.total_steps, self.every_n_seconds = context.total_steps, every_n_seconds
+        self.bar: Progress | None = None
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Opens the bar."""
+        self.meter = next(callback for callback in trainer.callbacks if isinstance(callback, Meter))  # type: ignore[attr-defined]
+        self.spoke = perf_counter()
+        if not trainer.is_global_zero or not rich.get_console().is_terminal:
+            return
+        columns = (TextColumn("step"), MofNCompleteColumn(), BarColumn(), TextColumn("{task.fields[says]}"))
+        self.bar = Progress(*columns, TimeRemainingColumn(), transient=True)
+        self.task = self.bar.add_task("", total=self.total_steps, says="", completed=trainer.global_step)
+        self.bar.start()
+
+    def on_train_batch_end(self, trainer: L.Trainer, *_: Any) -> None:
+        """Moves the bar, or says a line after a long silence."""
+        if self.bar is not None:
+            self.bar.update(self.task, completed=trainer.global_step, says=self._training())
+        elif trainer.is_global_zero and perf_counter() - self.spoke > self.every_n_seconds:
+            self._say(f"step {trainer.global_step}/{self.total_steps} · {self._training()}")
+
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """The line that stays."""
+        metrics = {name: float(v) for name, v in trainer.callback_metrics.items() if name.startswith("val/")}
+        words = " · ".join(f"{name} {value:.4g}" for name, value in metrics.items())
+        if trainer.is_global_zero:
+            self._say(f"step {trainer.global_step}/{self.total_steps} · {self._training()} · {words}")
+
+    def on_train_end(self, *_: Any) -> None:
+        """Closes the bar."""
+        if self.bar is not None:
+            self.bar.stop()
+
+    def on_exception(self, *_: Any) -> None:
+        """Closes the bar, so that the terminal is whole again."""
+        self.on_train_end()
+
+    def _say(self, line: str) -> None:
+        self.spoke = perf_counter()
+        log.info(line)
+
+    def _training(self) -> str:
+        if math.isnan(self.meter.loss):
+            return "starting"
+        loss, rate = self.meter.loss, self.meter.rate
+        return f"train/loss {loss:.4g} · perplexity {math.exp(min(loss, 700.0)):.4g} · {rate:,.0f} tokens/s"

@@ -1,0 +1,42 @@
+"""What the model writes as it learns."""
+
+import logging
+from typing import Any
+
+import lightning as L
+
+from gptlab.training.context import RunContext
+
+log = logging.getLogger(__name__)
+
+
+class Samples(L.Callback):
+    """A text at each validation, in the terminal, train.log and TensorBoard's text page.
+
+    Args:
+        prompt: where it begins; None is the first words of the held-out text.
+        every_n_validations: 1 is each time.
+    """
+
+    def __init__(self, context: RunContext, *, prompt: str | None, every_n_validations: int) -> None:
+        self.write, self.prompt, self.every = context.write, prompt, every_n_validations
+        self.validations = 0
+
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Writes and shows one text."""
+        self.validations += 1
+        if self.validations % self.every or not trainer.is_global_zero:
+            return
+        text = self.write(self.prompt)
+        log.info("    " + text.strip().replace("\n", "\n    ") + "\n")
+        for logger in trainer.loggers:
+            if hasattr(logger.experiment, "add_text"):  # TensorBoard shows Markdown, where four spaces keep lines
+                logger.experiment.add_text("samples", "    " + text.replace("\n", "\n    "), trainer.global_step)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Which validation it was, for a run that goes on."""
+        return {"validations": self.validations}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """The inverse."""
+        self.validations = state_dict["validations"]

@@ -1,0 +1,90 @@
+"""The LightningModule: a model and a head learning together.   B batch, T tokens."""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import lightning as L
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LambdaLR
+
+from gptlab.batch import Batch
+from gptlab.heads.protocol import Head, Loss
+from gptlab.model.gpt import GPT
+from gptlab.training.optimizers import NamedParameters
+
+
+class GPTModule(L.LightningModule):
+    """One step for every head, its loss a true mean over scored items.
+
+    Lightning averages micro-batches and ranks, whatever each of them scored. So the step backpropagates a sum, and
+    before clipping the gradients are divided by what the whole window scored, over all its micro-batches and ranks.
+
+    Args:
+        optimizer: takes the named parameters.
+        schedule: step -> fraction of the learning rate.
+    """
+
+    def __init__(
+        self,
+        *,
+        model: GPT,
+        head: nn.Module,
+        optimizer: Callable[[NamedParameters], Optimizer],
+        schedule: Callable[[int], float],
+    ) -> None:
+        super().__init__()
+        self.model = model
+        self.head: Head = head
+        self.make_optimizer, self.schedule = optimizer, schedule
+        self.metrics = nn.ModuleDict(head.metrics())
+        self.window: list[Loss] = []  # the micro-batches since the last step
+        self.step_loss = torch.tensor(math.nan)  # mean loss of the last step
+
+    def loss(self, batch: Batch) -> Loss:
+        """What the batch costs."""
+        return self.head.loss(self.model(batch["ids"], segments=batch.get("segments")), batch)
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """The sum of the losses, in units of the first micro-batch's size so that fp16 gradients stay in range."""
+        loss = self.loss(batch)
+        if not self.window:
+            self.unit = batch["ids"].numel()
+        self.window.append(Loss(loss.total.detach(), loss.count, None))
+        return loss.total / self.unit * self.trainer.accumulate_grad_batches  # undoes Lightning's division
+
+    def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
+        """Makes the gradients those of the mean over everything the window scored."""
+        sums = torch.stack([sum(loss.total for loss in self.window), sum(loss.count for loss in self.window)])  # type: ignore[list-item]
+        total, count = self.trainer.strategy.reduce(sums, reduce_op="sum")
+        self.window.clear()
+        self.step_loss = total / count
+        gradients = [p.grad for p in self.parameters() if p.grad is not None]
+        torch._foreach_mul_(gradients, self.unit * self.trainer.world_size / count)
+
+    def configure_gradient_clipping(
+        self, optimizer: Optimizer, gradient_clip_val: float | None = None, gradient_clip_algorithm: str | None = None
+    ) -> None:
+        """Scales the gradients down to this norm; Lightning's own refuses fused optimizers even where nothing is scaled."""
+        if gradient_clip_val is not None:
+            nn.utils.clip_grad_norm_(self.parameters(), gradient_clip_val)
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """Adds a batch to the metrics."""
+        loss = self.loss(batch)
+        for metric in self.metrics.values():
+            metric.update(loss, batch)
+
+    def on_validation_epoch_end(self) -> None:
+        """Logs `val/<metric>` over the whole validation set."""
+        for name, metric in self.metrics.items():
+            self.log(f"val/{name}", metric.compute().float())
+            metric.reset()
+
+    def configure_optimizers(self) -> Any:
+        """The optimizer, its rate following the schedule step by step."""
+        optimizer = self.make_optimizer(self.named_parameters())
+        scheduler = LambdaLR(optimizer, self.schedule)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}

@@ -1,0 +1,26 @@
+"""Learning-rate schedules: pure functions from a step to the fraction of `optim.lr` it takes."""
+
+import math
+
+
+def _warmup(step: int, warmup_steps: int, start: float) -> float:
+    """Rises in a straight line from `start` to 1, which step `warmup_steps` is the first to take."""
+    return start + (1 - start) * step / warmup_steps
+
+
+def constant(step: int, *, total_steps: int, warmup_steps: int, start: float) -> float:
+    """The same rate for ever, after a warm-up."""
+    return _warmup(step, warmup_steps, start) if step < warmup_steps else 1.0
+
+
+def cosine(step: int, *, total_steps: int, warmup_steps: int, start: float, end: float) -> float:
+    """Half a cosine from 1 down to `end`, after a warm-up (SGDR, arXiv 1608.03983).
+
+    Args:
+        total_steps: the step at which `end` is reached; it stays there.
+        start: the fraction that the first step takes.
+    """
+    if step < warmup_steps:
+        return _warmup(step, warmup_steps, start)
+    done = min(1.0, (step - warmup_steps) / max(1, total_steps - warmup_steps))
+    return end + (1 - end) * 0.5 * (1 + math.cos(math.pi * done))

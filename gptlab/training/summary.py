@@ -1,0 +1,49 @@
+"""What a run came to: summary.json, and the table at its end."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+
+def write_summary(summary: dict[str, Any], folder: Path) -> None:
+    """`summary.json`, whole or not at all; a number that is not finite becomes null, for JSON has no word for it."""
+    part = folder / ".summary.json.part"
+    part.write_text(json.dumps(_finite(summary), indent=2, allow_nan=False) + "\n", encoding="utf-8")
+    os.replace(part, folder / "summary.json")
+
+
+def render_summary(summary: dict[str, Any]) -> RenderableType:
+    """The same for a person, with the commands to type next."""
+    folder = summary["folder"]
+    table = Table(title=f"{summary['status']} after {summary['steps']:,} steps", title_justify="left")
+    for column in ("", "train", "val, final", "val, best"):
+        table.add_column(column, justify="right" if column else "left")
+    for name in _names(summary):
+        cells = (summary[stage].get(f"{prefix}/{name}") for stage, prefix in (("train", "train"), ("val", "val"), ("best", "val")))
+        table.add_row(name.replace("_", " "), *("" if cell is None else f"{cell:.4g}" for cell in cells))
+    lines = [
+        f"{summary['parameters']:,} parameters · {summary['tokens']:,} tokens in {summary['seconds']:.0f} s of training "
+        f"({summary['tokens_per_second']:,.0f} tokens/s) · {summary['total_seconds']:.0f} s in all",
+        f"the run is in {folder}",
+        "",
+        "Next",
+        f'  gptlab generate run={folder} prompt="{summary["opening"]}"',
+        f"  tensorboard --logdir {Path(folder).parents[1]}",
+    ]
+    return Group(table, Text("\n".join(lines), no_wrap=True, overflow="ignore"))
+
+
+def _names(summary: dict[str, Any]) -> list[str]:
+    """Metric names without their stage, in the order in which the head gave them."""
+    return list(dict.fromkeys(key.split("/")[1] for stage in ("train", "val", "best") for key in summary[stage]))
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    return None if isinstance(value, float) and value - value != 0 else value

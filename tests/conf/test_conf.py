@@ -1,0 +1,88 @@
+"""Every configuration composes under the root, and every experiment takes its steps."""
+
+import json
+from pathlib import Path
+
+import pytest
+from omegaconf import OmegaConf
+
+from gptlab.commands.train import main
+from gptlab.config.build import build
+from gptlab.config.compose import ConfigError, compose_config
+from tests.conftest import ROOT
+
+ROOTS = {"hydra", "experiment", "debug"}
+CHOICES = [
+    (group.name, choice.stem)
+    for group in sorted((ROOT / "conf").iterdir())
+    if group.is_dir() and group.name not in ROOTS
+    for choice in sorted(group.glob("*.yaml"))
+]
+EXPERIMENTS = sorted(path.stem for path in (ROOT / "conf" / "experiment").glob("*.yaml"))
+DEBUGS = sorted(path.stem for path in (ROOT / "conf" / "debug").glob("*.yaml"))
+# an experiment of any size steps with these: its own parts and schedule, another width
+NARROW = ["model.emb_dim=24", "model.n_heads=2", "model.n_kv_heads=null", "model.n_layers=1", "sampling.max_new_tokens=4"]
+
+
+@pytest.mark.parametrize(("group", "choice"), CHOICES, ids=lambda part: part)
+def test_every_choice_composes(group: str, choice: str) -> None:
+    path = ["data.path=any.txt"] if (group, choice) == ("data", "text") else []
+    cfg = compose_config("train", [f"{group}={choice}", *path])
+    assert OmegaConf.to_container(cfg, resolve=True)
+
+
+@pytest.mark.parametrize("root", ["train", "data", "generate"])
+def test_every_root_composes(root: str) -> None:
+    compose_config(root, ["run=a", "prompt=b"] if root == "generate" else [])
+
+
+@pytest.mark.parametrize("choice", ["greedy", "creative"])
+def test_sampling_is_built_from_its_yaml(choice: str) -> None:
+    sampling = build(compose_config("train", [f"sampling={choice}"]).sampling)
+    assert (sampling.temperature == 0) == (choice == "greedy")
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_every_experiment_steps(name: str, toy_text: Path, tmp_path: Path) -> None:
+    overrides = [f"experiment={name}", f"data.path={toy_text}", f"output_dir={tmp_path / 'run'}", *NARROW]
+    assert main([*overrides, "trainer.max_steps=2", "model.context_length=32", "trainer.val_check_interval=2"]) is not None
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text(encoding="utf-8"))
+    assert summary["status"] == "finished"
+    assert summary["steps"] == 2
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_every_experiment_composes_as_it_stands(name: str) -> None:
+    compose_config("train", [f"experiment={name}"])
+
+
+def test_debug_smoke_takes_two_steps_of_the_default_run(toy_text: Path, tmp_path: Path) -> None:
+    main(["debug=smoke", "data=text", f"data.path={toy_text}", f"output_dir={tmp_path / 'run'}", *NARROW])
+    assert json.loads((tmp_path / "run" / "summary.json").read_text(encoding="utf-8"))["steps"] == 2
+
+
+def test_debug_overfit_learns_a_batch_by_heart(toy_text: Path, tmp_path: Path) -> None:
+    overrides = [*NARROW, "model.context_length=32", "tokenizer.vocab_size=300", "callbacks=default", "model.n_layers=2"]
+    main(["debug=overfit", "data=text", f"data.path={toy_text}", f"output_dir={tmp_path / 'run'}", *overrides, "logger=csv"])
+    lines = (tmp_path / "run" / "metrics.csv").read_text(encoding="utf-8").splitlines()
+    column = lines[0].split(",").index("train/loss")
+    losses = [float(line.split(",")[column]) for line in lines[1:] if line.split(",")[column]]
+    assert losses[-1] < 0.25 < 4 < losses[0]
+
+
+def test_debug_profile_writes_a_trace(toy_text: Path, tmp_path: Path) -> None:
+    main(["debug=profile", "data=text", f"data.path={toy_text}", f"output_dir={tmp_path / 'run'}", *NARROW])
+    assert json.loads((tmp_path / "run" / "profile.json").read_text(encoding="utf-8"))["traceEvents"]
+
+
+def test_debugs_are_all_tried_above() -> None:
+    assert DEBUGS == ["overfit", "profile", "smoke"]
+
+
+def test_a_callback_can_be_left_out_by_name() -> None:
+    assert "early_stopping" not in compose_config("train", ["~callbacks.early_stopping"]).callbacks
+
+
+def test_what_composes_for_train_composes_for_data() -> None:
+    with pytest.raises(ConfigError, match=r"model\.n_layer is no key \(did you mean model\.n_layers\?\)"):
+        compose_config("data", ["model.n_layer=3"])

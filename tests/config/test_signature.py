@@ -1,0 +1,61 @@
+"""Signatures read from the source say what Python itself says."""
+
+import inspect
+from pathlib import Path
+from typing import Any, Literal
+
+import pytest
+import yaml
+from hydra.utils import get_object
+
+from gptlab.config.signature import arguments, constant, fits, words
+from tests.conftest import ROOT
+
+
+def _targets(value: Any) -> set[str]:
+    found = {value["_target_"]} if isinstance(value, dict) and "_target_" in value else set()
+    for item in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
+        found |= _targets(item)
+    return found
+
+
+TARGETS = sorted({t for path in Path(ROOT / "conf").rglob("*.yaml") for t in _targets(yaml.safe_load(path.read_text("utf-8")))})
+
+
+@pytest.mark.parametrize("target", [t for t in TARGETS if t.startswith("gptlab.")])
+def test_names_and_what_is_required_are_pythons_own(target: str) -> None:
+    read = arguments(target)
+    assert read is not None
+    real = inspect.signature(get_object(target)).parameters
+    assert list(read) == list(real)
+    for name, parameter in real.items():
+        assert read[name].required == (parameter.default is inspect.Parameter.empty)
+        assert read[name].by_position == (parameter.kind is inspect.Parameter.POSITIONAL_OR_KEYWORD)
+
+
+def test_types_are_followed_to_where_they_are_named() -> None:
+    gpt = arguments("gptlab.model.gpt.GPT")
+    assert gpt is not None
+    assert gpt["n_layers"].type is int
+    assert gpt["init"].type == Literal["gpt2", "torch", "zero_out"]
+    assert words(gpt["n_kv_heads"].type) == "a whole number or null"
+
+
+def test_what_fits() -> None:
+    assert fits(3, float)
+    assert not fits(True, float)
+    assert not fits(True, int)
+    assert fits(None, (int, type(None)))
+    assert not fits("a", list[str])
+    assert fits(["a"], list[str])
+    assert not fits([1], list[str])
+    assert fits("b", Literal["a", "b"])
+
+
+def test_a_class_says_what_it_needs_without_being_imported() -> None:
+    assert constant("gptlab.heads.lm.LMHead", "needs") == ("ids", "targets")
+    assert constant("gptlab.data.text.TextData", "gives") == ("ids", "targets")
+
+
+def test_a_source_that_is_not_there_is_not_judged() -> None:
+    assert arguments("no_such_package.thing.Name") is None

@@ -1,0 +1,199 @@
+"""The loop, on a toy step of which everything is known and on real tiny models."""
+
+import itertools
+
+import pytest
+import torch
+from torch import Tensor
+
+from gptlab.generation.engine import generate_ids, window_start
+from tests.reference.tiny import FAMILIES, tiny_gpt
+
+V, EOT = 10, 9
+families = pytest.mark.parametrize("family", FAMILIES)
+
+
+class Recorder:
+    """A step that wants the successor of the last token, and remembers what it was asked to read."""
+
+    def __init__(self) -> None:
+        self.windows: list[list[list[int]]] = []
+
+    def __call__(self, ids: Tensor, cache: None) -> Tensor:
+        self.windows.append(ids.tolist())
+        return 20.0 * torch.nn.functional.one_hot((ids[:, -1] + 1) % V, V)
+
+
+def run(step, prompt, **changes) -> list[list[int]]:
+    """The ids of every sample.   -> B lists"""
+    options = {"context_length": 100, "generator": None, "eot_id": None, "new_cache": None}
+    return torch.stack(list(generate_ids(step, torch.tensor(prompt), **{**options, **changes})), dim=1).tolist()
+
+
+def run_model(model, prompt, *, cached, **changes) -> list[list[int]]:
+    def step(ids, cache):
+        return model(ids, cache=cache)[:, -1] @ model.tok_emb.weight.T  # (B, V)
+
+    new_cache = model.new_cache if cached else None
+    return run(step, prompt, context_length=model.context_length, new_cache=new_cache, **changes)
+
+
+def test_each_id_follows_those_before_it(make_sampling):
+    assert run(Recorder(), [[4], [0]], sampling=make_sampling(max_new_tokens=3)) == [[5, 6, 7], [1, 2, 3]]
+
+
+def test_a_sample_ends_at_eot_and_waits_for_the_others(make_sampling):
+    ids = run(Recorder(), [[6], [3]], sampling=make_sampling(), eot_id=EOT)
+    assert ids == [[7, 8, 9, 9, 9, 9], [4, 5, 6, 7, 8, 9]]
+
+
+def test_without_an_eot_nothing_ends_early(make_sampling):
+    assert run(Recorder(), [[8]], sampling=make_sampling(max_new_tokens=4)) == [[9, 0, 1, 2]]
+
+
+def test_an_eot_in_the_prompt_ends_nothing(make_sampling):
+    assert run(Recorder(), [[EOT]], sampling=make_sampling(max_new_tokens=3), eot_id=EOT) == [[0, 1, 2]]
+
+
+def test_ids_come_one_step_at_a_time(make_sampling):
+    step = Recorder()
+    ids = generate_ids(
+        step,
+        torch.tensor([[0]]),
+        context_length=8,
+        sampling=make_sampling(),
+        generator=None,
+        eot_id=None,
+        new_cache=None,
+    )
+    assert [new.item() for new in itertools.islice(ids, 2)] == [1, 2]
+    assert len(step.windows) == 2
+
+
+def test_the_window_keeps_all_that_fits_then_the_last_half(make_sampling):
+    step = Recorder()
+    run(step, [[0]], context_length=6, sampling=make_sampling(max_new_tokens=12))
+    text = [i % V for i in range(13)]
+    sizes = [len(window[0]) for window in step.windows]
+    assert sizes == [1, 2, 3, 4, 5, 6, 3, 4, 5, 6, 3, 4]
+    assert [window[0] for window in step.windows] == [text[n - size : n] for n, size in enumerate(sizes, start=1)]
+
+
+@pytest.mark.parametrize("context_length", [1, 2, 3, 7, 8])
+def test_the_window_of_any_length_fits_and_jumps_seldom(context_length):
+    starts = [window_start(n, context_length) for n in range(1, 200)]
+    sizes = [n - start for n, start in enumerate(starts, start=1)]
+    assert max(sizes) == context_length
+    assert min(sizes[context_length:]) == max(context_length // 2, 1)
+    assert starts == sorted(starts)
+    assert len(set(starts)) <= 1 + 200 / (context_length / 2)
+
+
+def test_the_penalty_reaches_beyond_the_window(make_sampling):
+    def step(ids, cache):
+        return torch.arange(1.0, V + 1).expand(len(ids), V)  # always prefers 9, then 8, ...
+
+    sampling = make_sampling(repetition_penalty=100.0, max_new_tokens=8)
+    assert run(step, [[9]], context_length=2, sampling=sampling) == [[8, 7, 6, 5, 4, 3, 2, 1]]
+
+
+def test_an_empty_prompt_is_a_caller_s_mistake(make_sampling):
+    with pytest.raises(AssertionError, match="empty prompt"):
+        run(Recorder(), [[]], sampling=make_sampling())
+
+
+@families
+@pytest.mark.parametrize(
+    "changes",
+    [{}, {"temperature": 0.8, "top_k": 20, "top_p": 0.9, "repetition_penalty": 1.2}],
+    ids=["greedy", "drawn"],
+)
+@pytest.mark.parametrize("n_prompt", [1, 8, 9, 20])
+def test_a_cache_changes_no_id_also_beyond_the_context(make_sampling, seeded, family, changes, n_prompt):
+    model = tiny_gpt(**FAMILIES[family], context_length=8).double()
+    prompt = torch.randint(50, (3, n_prompt), generator=seeded(5)).tolist()
+    sampling = make_sampling(**changes, max_new_tokens=16)
+    with_it, without = (
+        run_model(model, prompt, cached=cached, sampling=sampling, generator=seeded(7)) for cached in (True, False)
+    )
+    assert with_it == without
+    assert len(set(itertools.chain(*with_it))) > 3  # not one token repeated
+
+
+def test_a_cache_reads_each_token_once_until_the_window_jumps(make_sampling):
+    model, read = tiny_gpt(context_length=12), []
+
+    def step(ids, cache):
+        read.append(ids.size(1))
+        return model(ids, cache=cache)[:, -1] @ model.tok_emb.weight.T
+
+    run(
+        step,
+        [[1, 2, 3, 4, 5]],
+        context_length=12,
+        new_cache=model.new_cache,
+        sampling=make_sampling(max_new_tokens=16),
+    )
+    assert read == [5, *[1] * 7, 6, *[1] * 6, 6]
+
+
+@pytest.mark.parametrize(("max_new_tokens", "capacity"), [(3, 5), (30, 12)])
+def test_a_cache_is_no_larger_than_it_will_be_filled(make_sampling, max_new_tokens, capacity):
+    model, asked = tiny_gpt(context_length=12), []
+
+    def new_cache(capacity):
+        asked.append(capacity)
+        return model.new_cache(capacity)
+
+    run(
+        lambda ids, cache: model(ids, cache=cache)[:, -1],
+        [[1, 2]],
+        context_length=12,
+        new_cache=new_cache,
+        sampling=make_sampling(max_new_tokens=max_new_tokens),
+    )
+    assert asked == [capacity]
+
+
+@families
+def test_samples_side_by_side_are_as_if_alone(make_sampling, seeded, family):
+    model, sampling = tiny_gpt(**FAMILIES[family], context_length=12).double(), make_sampling(max_new_tokens=12)
+    prompts = torch.randint(50, (3, 5), generator=seeded(5)).tolist()
+    together = run_model(model, prompts, cached=True, sampling=sampling)
+    assert together == [run_model(model, [prompt], cached=True, sampling=sampling)[0] for prompt in prompts]
+
+
+def test_a_seed_decides_and_samples_of_one_prompt_differ(make_sampling, seeded):
+    model, sampling = tiny_gpt(shake=0.1), make_sampling(temperature=1.0, max_new_tokens=20)
+    one, same, other = (
+        run_model(model, [[1, 2]] * 4, cached=True, sampling=sampling, generator=seeded(seed)) for seed in (1, 1, 2)
+    )
+    assert one == same
+    assert one != other
+    assert len({tuple(sample) for sample in one}) == 4
+
+
+def test_the_first_sample_begins_alike_however_many_there_are(make_sampling, seeded):
+    """Rows draw one after the other, so the first draw is the first row's."""
+    model, sampling = tiny_gpt(shake=0.1), make_sampling(temperature=1.0, max_new_tokens=1)
+    firsts = {
+        run_model(model, [[1, 2]] * n, cached=True, sampling=sampling, generator=seeded(3))[0][0] for n in (1, 2, 5)
+    }
+    assert len(firsts) == 1
+
+
+def test_nothing_is_recorded_and_the_model_s_mode_stays(make_sampling):
+    model = tiny_gpt().train()
+
+    def step(ids, cache):
+        assert not torch.is_grad_enabled()
+        return model(ids, cache=cache)[:, -1]
+
+    options = {"context_length": 8, "generator": None, "eot_id": None, "new_cache": model.new_cache}
+    ids = generate_ids(step, torch.tensor([[1]]), sampling=make_sampling(), **options)
+    first = next(ids)
+    assert model.training
+    model(first[:, None])[
+        ..., 0
+    ].sum().backward()  # between two steps gradients are on, and the ids may be learned from
+    assert model.tok_emb.weight.grad[first].any()

@@ -1,0 +1,107 @@
+"""The chunked loss is the plain one, in value and gradient, without its memory."""
+
+import pytest
+import torch
+from torch import Tensor
+
+from gptlab.batch import IGNORE_INDEX
+from gptlab.heads.cross_entropy import cross_entropy
+
+N, D, V = 50, 8, 33
+
+
+def inputs(dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor, Tensor]:
+    torch.manual_seed(0)
+    targets = torch.randint(V, (N,))
+    targets[[0, 7, 8, 49]] = IGNORE_INDEX
+    hidden = torch.randn(N, D, dtype=dtype, requires_grad=True)
+    weight = torch.randn(V, D, dtype=dtype, requires_grad=True)
+    return hidden, weight, targets
+
+
+def value_and_gradients(chunk_rows: int | None, dtype: torch.dtype = torch.float64) -> list[Tensor]:
+    hidden, weight, targets = inputs(dtype)
+    total = cross_entropy(hidden, weight, targets, chunk_rows=chunk_rows)
+    (3 * total).backward()
+    assert hidden.grad is not None
+    assert weight.grad is not None
+    return [total.detach(), hidden.grad, weight.grad]
+
+
+@pytest.mark.parametrize("chunk_rows", [1, 7, 10, 25, 50, 64])
+def test_chunks_of_any_size_equal_the_whole(chunk_rows: int) -> None:
+    for ours, plain in zip(value_and_gradients(chunk_rows), value_and_gradients(None), strict=True):
+        torch.testing.assert_close(ours, plain, rtol=1e-12, atol=1e-12)
+
+
+def test_the_gradient_is_the_slope_of_the_value() -> None:
+    hidden, weight, targets = inputs()
+
+    def chunked(hidden: Tensor, weight: Tensor) -> Tensor:
+        return cross_entropy(hidden[:6], weight, targets[:6], chunk_rows=4)
+
+    assert torch.autograd.gradcheck(chunked, (hidden, weight))
+
+
+def test_the_formula_written_out() -> None:
+    hidden, weight, targets = inputs()
+    total = 0.0
+    for h, target in zip(hidden.detach(), targets.tolist(), strict=True):
+        if target != IGNORE_INDEX:
+            scores = [float(w @ h) for w in weight.detach()]
+            total += torch.tensor(scores).double().exp().sum().log().item() - scores[target]
+    assert cross_entropy(hidden, weight, targets, chunk_rows=9).item() == pytest.approx(total, rel=1e-6)
+
+
+def test_a_second_backward_a_frozen_weight_and_no_grad() -> None:
+    hidden, weight, targets = inputs()
+    total = cross_entropy(hidden, weight, targets, chunk_rows=9)
+    total.backward(retain_graph=True)
+    assert hidden.grad is not None
+    once = hidden.grad.clone()
+    total.backward()
+    torch.testing.assert_close(hidden.grad, 2 * once)
+
+    frozen = weight.detach()
+    hidden.grad = None
+    cross_entropy(hidden, frozen, targets, chunk_rows=9).backward()
+    torch.testing.assert_close(hidden.grad, once)
+
+    with torch.no_grad():
+        assert not cross_entropy(hidden, weight, targets, chunk_rows=9).requires_grad
+
+
+def test_rows_that_are_all_ignored_cost_nothing() -> None:
+    hidden, weight, _ = inputs()
+    total = cross_entropy(hidden, weight, torch.full((N,), IGNORE_INDEX), chunk_rows=9)
+    total.backward()
+    assert total.item() == 0.0
+    assert hidden.grad is not None
+    assert hidden.grad.abs().max() == 0
+
+
+def test_autocast_is_as_near_as_the_plain_form_under_autocast() -> None:
+    exact = value_and_gradients(None, torch.float32)
+    with torch.autocast("cpu", torch.bfloat16):
+        chunked, plain = value_and_gradients(9, torch.float32), value_and_gradients(None, torch.float32)
+    for ours, theirs, true in zip(chunked, plain, exact, strict=True):
+        assert (ours - true).norm() <= 1.5 * (theirs - true).norm() + 1e-3 * true.norm()
+
+
+def test_the_logits_are_never_whole() -> None:
+    """The largest tensor a chunked pass allocates is a chunk's, forward and backward."""
+    largest = 0
+
+    class Watch(torch.utils._python_dispatch.TorchDispatchMode):
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
+            nonlocal largest
+            out = func(*args, **(kwargs or {}))
+            if isinstance(out, Tensor):
+                largest = max(largest, out.numel())
+            return out
+
+    rows, vocab = 400, 300
+    hidden, weight = torch.randn(rows, 4, requires_grad=True), torch.randn(vocab, 4, requires_grad=True)
+    with Watch():
+        cross_entropy(hidden, weight, torch.randint(vocab, (rows,)), chunk_rows=20).backward()
+    assert largest <= 20 * vocab

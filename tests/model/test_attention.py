@@ -1,0 +1,128 @@
+"""Who may look at whom, and that the two ways to compute it agree."""
+
+import pytest
+import torch
+from torch import Tensor
+
+from gptlab.model.attention import CausalSelfAttention, Sight
+from gptlab.model.rotary import rotation
+from tests.reference.tiny import FAMILIES, LLAMA
+
+families = pytest.mark.parametrize("family", FAMILIES)
+kinds = pytest.mark.parametrize("attention", ["fused", "naive"])
+
+LENGTHS = [[7, 1, 12], [3, 17], [20]]  # documents packed into each of three rows of 20 tokens
+SEGMENTS = torch.tensor([[d for d, n in enumerate(row) for _ in range(n)] for row in LENGTHS])  # (3, 20)
+
+
+def weighted_sum(hidden: Tensor) -> Tensor:
+    """A scalar in which every number of hidden counts differently.   (B, T, D) -> ()"""
+    weights = torch.randn(hidden.shape[1:], generator=torch.Generator().manual_seed(2), dtype=hidden.dtype)
+    return (hidden * weights).sum()
+
+
+def gradients(model: torch.nn.Module) -> dict[str, Tensor]:
+    return {name: parameter.grad for name, parameter in model.named_parameters()}
+
+
+@families
+@kinds
+@pytest.mark.parametrize("segments", [None, SEGMENTS], ids=["whole", "packed"])
+@pytest.mark.parametrize("t", [0, 6, 7, 19])
+@torch.no_grad()
+def test_a_token_changes_nothing_before_it(make_gpt, ids, family, attention, segments, t):
+    model = make_gpt(**FAMILIES[family], attention=attention)
+    other = ids.clone()
+    other[:, t] = (other[:, t] + 1) % 50
+    before, after = model(ids, segments=segments), model(other, segments=segments)
+    torch.testing.assert_close(after[:, :t], before[:, :t], rtol=0, atol=1e-6)
+    assert (after[:, t] - before[:, t]).abs().amax(dim=-1).min() > 1e-3
+
+
+@families
+@pytest.mark.parametrize("segments", [None, SEGMENTS], ids=["whole", "packed"])
+def test_fused_is_naive_in_value_and_gradient(make_gpt, ids, family, segments):
+    fused, naive = (make_gpt(**FAMILIES[family], attention=kind).double() for kind in ("fused", "naive"))
+    hidden = {model: model(ids, segments=segments) for model in (fused, naive)}
+    torch.testing.assert_close(hidden[fused], hidden[naive], rtol=1e-10, atol=1e-10)
+    for each in hidden.values():
+        weighted_sum(each).backward()
+    torch.testing.assert_close(gradients(fused), gradients(naive), rtol=1e-9, atol=1e-9)
+
+
+@families
+@kinds
+def test_packed_documents_are_as_if_alone_in_value_and_gradient(make_gpt, ids, family, attention):
+    packed, alone = (make_gpt(**FAMILIES[family], attention=attention).double() for _ in range(2))
+    hidden = packed(ids, segments=SEGMENTS)
+    documents = [alone(part[None]) for row, lengths in zip(ids, LENGTHS, strict=True) for part in row.split(lengths)]
+    separate = torch.cat(documents, dim=1).view_as(hidden)
+    torch.testing.assert_close(hidden, separate, rtol=1e-10, atol=1e-10)
+    weighted_sum(hidden).backward()
+    weighted_sum(separate).backward()
+    torch.testing.assert_close(gradients(packed), gradients(alone), rtol=1e-9, atol=1e-9)
+
+
+@kinds
+@pytest.mark.parametrize("positions", ["learned", "rotary"])
+@pytest.mark.parametrize("window", [1, 4])
+@torch.no_grad()
+def test_a_window_shows_a_token_itself_and_those_just_before(make_gpt, ids, attention, positions, window):
+    model = make_gpt(n_layers=1, window=window, positions=positions, attention=attention)
+    other = ids.clone()
+    other[:, 5] = (other[:, 5] + 1) % 50
+    reached = (model(other) - model(ids)).abs().amax(dim=(0, 2)) > 1e-6  # (T,)
+    assert reached.nonzero().flatten().tolist() == list(range(5, 5 + window))
+
+
+@torch.no_grad()
+def test_a_window_as_long_as_the_text_hides_nothing(make_gpt, ids):
+    torch.testing.assert_close(make_gpt(window=20)(ids), make_gpt()(ids))
+
+
+@torch.no_grad()
+def test_rotary_positions_are_relative(make_gpt, ids):
+    """A document reads the same wherever it stands in the row, and its order matters."""
+    model = make_gpt(**LLAMA, n_layers=1)
+    shifted = torch.cat((ids[:, :1], ids[:, :10]), dim=1)  # the first token twice
+    last = torch.tensor([[0] + [1] * 10] * 3)
+    torch.testing.assert_close(model(shifted, segments=last)[:, 1:], model(ids[:, :10]))
+    swapped = ids[:, [1, 0, *range(2, 10)]]
+    assert (model(swapped)[:, -1] - model(ids[:, :10])[:, -1]).abs().max() > 1e-3
+
+
+def test_angles_are_exact_however_coarse_the_weights():
+    far = torch.tensor([0, 1, 1000, 100_001])
+    coarse, exact = (rotation(far, 8, base=1e4, scaling=None, dtype=dtype) for dtype in (torch.bfloat16, torch.float32))
+    assert all(map(torch.equal, coarse, exact))
+
+
+@kinds
+def test_dropout_falls_on_attention_weights_in_training_only(attention):
+    """The mean over many draws is the undropped output: each weight is dropped or scaled by 1 / (1 - rate)."""
+    torch.manual_seed(0)
+    layer = CausalSelfAttention(
+        emb_dim=8,
+        n_heads=1,
+        n_kv_heads=1,
+        head_dim=8,
+        drop_rate=0.25,
+        qkv_bias=True,
+        bias=False,
+        qk_norm=False,
+        norm_eps=1e-5,
+        attention=attention,
+    )
+    x, sight = torch.randn(1, 5, 8).expand(20_000, 5, 8), Sight(mask=None, rotation=None)
+    with torch.no_grad():
+        dropped = layer.train()(x, sight)
+        whole = layer.eval()(x, sight)
+    torch.testing.assert_close(whole, whole[:1].expand_as(whole))
+    torch.testing.assert_close(dropped.mean(dim=0), whole[0], rtol=0, atol=0.02)
+    silent = (dropped[:, 0] == 0).all(dim=-1)  # the first token looks at itself alone: it keeps all or nothing
+    assert silent.float().mean().item() == pytest.approx(0.25, abs=0.02)
+
+
+def test_heads_that_do_not_share_evenly_are_refused(make_gpt):
+    with pytest.raises(ValueError, match=r"n_heads is 4, no multiple of n_kv_heads, 3"):
+        make_gpt(n_kv_heads=3)

@@ -1,0 +1,103 @@
+"""The whole model: what it reads, what it refuses, how precise it is."""
+
+import pytest
+import torch
+
+from tests.reference.tiny import FAMILIES, LLAMA
+
+families = pytest.mark.parametrize("family", FAMILIES)
+
+
+@families
+def test_every_parameter_learns(make_gpt, ids, family):
+    model = make_gpt(**FAMILIES[family])
+    hidden = model(ids)
+    assert hidden.shape == (3, 20, 24)
+    (hidden * torch.randn_like(hidden)).sum().backward()
+    assert [name for name, parameter in model.named_parameters() if not parameter.grad.abs().sum()] == []
+
+
+@families
+@torch.no_grad()
+def test_rows_do_not_meet(make_gpt, ids, family):
+    model = make_gpt(**FAMILIES[family])
+    torch.testing.assert_close(model(ids), torch.cat([model(row[None]) for row in ids]), rtol=0, atol=1e-5)
+
+
+@torch.no_grad()
+def test_ids_may_be_int32(make_gpt, ids):
+    model = make_gpt()
+    assert torch.equal(model(ids.int()), model(ids))
+
+
+@torch.no_grad()
+def test_a_full_context_is_read_and_one_token_more_refused(make_gpt, ids):
+    model = make_gpt(context_length=20)
+    assert model(ids).shape == (3, 20, 24)
+    with pytest.raises(ValueError, match="21 tokens, but the model reads at most context_length=20"):
+        model(torch.cat((ids, ids[:, :1]), dim=1))
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"n_heads": 5}, "emb_dim is 24, no multiple of n_heads, 5"),
+        ({**LLAMA, "head_dim": 7}, "head_dim is 7, but rotary positions turn pairs"),
+        ({"window": 0}, "window is 0"),
+        ({**LLAMA, "rope_scaling": {"type": "yarn", "factor": 2.0}}, "rope_scaling is .*yarn.*wanted"),
+        ({**LLAMA, "rope_scaling": {"type": "linear", "factr": 2.0}}, "rope_scaling is .*factr.*wanted"),
+    ],
+    ids=str,
+)
+def test_sizes_that_do_not_fit_are_refused(make_gpt, changes, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        make_gpt(**changes)
+
+
+@pytest.mark.parametrize("attention", ["fused", "naive"])
+@torch.no_grad()
+def test_dropout_is_for_training(make_gpt, ids, attention):
+    model = make_gpt(drop_rate=0.5, attention=attention)
+    torch.testing.assert_close(model(ids), make_gpt(attention=attention)(ids))
+    model.train()
+    assert not torch.allclose(model(ids), model(ids), atol=0.1)
+
+
+@torch.no_grad()
+def test_no_dropout_makes_training_and_evaluation_one(make_gpt, ids):
+    model = make_gpt()
+    assert torch.equal(model.train()(ids), model.eval()(ids))
+
+
+@torch.no_grad()
+def test_dropout_falls_on_embeddings_and_both_residual_branches(make_gpt, ids):
+    """Where all is dropped nothing is left of them."""
+    model = make_gpt(drop_rate=0.5)
+    embedded = model.tok_emb(ids) + model.pos_emb.weight[:20]
+    for block in model.blocks:
+        block.drop.train().p = 1.0
+    assert torch.equal(model(ids), model.final_norm(embedded))
+    model.drop_emb.train().p = 1.0
+    assert torch.equal(model(ids), model.final_norm(torch.zeros_like(embedded)))
+
+
+@pytest.mark.parametrize(
+    ("kind", "emb_dim", "width"),
+    [("gelu", 72, 288), ("relu2", 72, 288), ("swiglu", 72, 192), ("swiglu", 80, 256), ("swiglu", 768, 2048)],
+)
+def test_a_feed_forward_layer_has_its_usual_width(make_gpt, kind, emb_dim, width):
+    model = make_gpt(feed_forward=kind, emb_dim=emb_dim)
+    assert model.blocks[0].ff.up.out_features == model.blocks[0].ff.out.in_features == width
+
+
+@families
+@torch.no_grad()
+def test_bfloat16_is_close(make_gpt, ids, family):
+    model = make_gpt(**FAMILIES[family], shake=0.1)
+    exact = model(ids)
+    with torch.autocast("cpu", torch.bfloat16):
+        mixed = model(ids)
+    assert (mixed - exact).norm() < 0.02 * exact.norm()
+    pure = model.bfloat16()(ids)
+    assert pure.dtype == torch.bfloat16
+    assert (pure - exact).norm() < 0.05 * exact.norm()

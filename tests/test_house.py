@@ -1,0 +1,191 @@
+"""The house rules, held by reading the source: who imports whom, how long a thought may be, where defaults live."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[1]
+SOURCES = sorted((ROOT / "gptlab").rglob("*.py"))
+YAMLS = sorted((ROOT / "conf").rglob("*.yaml"))
+EVERYWHERE = {"batch"}
+LIGHT = {"batch", "tokenizer", "prompts", "model", "generation.sampling", "training.schedules"}
+HEAVY = ("lightning", "torchmetrics")
+CONFIG = ("hydra", "omegaconf")
+
+# room -> (rooms it may import, libraries it may not)
+ROOMS: dict[str, tuple[set[str], tuple[str, ...]]] = {
+    "batch": (set(), (*HEAVY, *CONFIG)),
+    "console": (set(), (*HEAVY, *CONFIG, "torch")),
+    "tokenizer": ({"batch"}, (*HEAVY, *CONFIG, "torch")),
+    "model": ({"batch"}, (*HEAVY, *CONFIG)),
+    "generation.sampling": ({"batch"}, (*HEAVY, *CONFIG)),
+    "training.schedules": ({"batch"}, (*HEAVY, *CONFIG)),
+    "heads": (LIGHT | {"heads"}, ("lightning", *CONFIG)),
+    "data": (LIGHT | {"data"}, (*HEAVY, *CONFIG)),
+    "data.modules": (LIGHT | {"data"}, ("torchmetrics", *CONFIG)),
+    "generation": (LIGHT | {"generation"}, (*HEAVY, *CONFIG)),
+    "weights": (LIGHT | {"weights"}, (*HEAVY, *CONFIG)),
+    "training": (LIGHT | {"heads", "data", "generation", "weights", "training"}, CONFIG),
+    "evaluation": (LIGHT | {"heads", "data", "generation", "weights", "evaluation"}, CONFIG),
+    "config": (LIGHT | {"heads", "data", "generation", "weights", "training", "evaluation", "config"}, HEAVY),
+    "run": (LIGHT | {"heads", "data", "data.modules", "generation", "weights", "training", "evaluation", "config", "run"}, HEAVY),
+    "commands": ({"commands", "config", "run"}, HEAVY),
+}
+GROUPS = {  # where the code of a configuration group lives
+    "tokenizer": "gptlab.tokenizer",
+    "data": "gptlab.data",
+    "model": "gptlab.model",
+    "head": "gptlab.heads",
+    "weights": "gptlab.weights",
+    "prompt": "gptlab.prompts",
+    "optim": "gptlab.training",
+    "schedule": "gptlab.training",
+    "tuning": "gptlab.training",
+    "trainer": "gptlab.training",
+    "callbacks": "gptlab.training",
+    "debug": "gptlab.training",
+    "logger": "lightning.pytorch.loggers",
+    "sampling": "gptlab.generation",
+}
+MANY_ARGUMENTS = {"GPT.__init__", "TrainerParts"}
+
+
+def room(path: Path) -> str:
+    """`gptlab/data/modules.py` is its own room, `gptlab/data/text.py` is `data`."""
+    parts = path.relative_to(ROOT / "gptlab").with_suffix("").parts
+    return ".".join(parts[:2]) if ".".join(parts[:2]) in ROOMS else parts[0]
+
+
+def imports(path: Path) -> Iterator[tuple[str, bool]]:
+    """Every imported module and whether it is imported when the file is (not inside a function, not for types only)."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    at_once = {id(node) for statement in tree.body if not _for_types(statement) for node in _outside_functions(statement)}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from ((alias.name, id(node) in at_once) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield node.module or "", id(node) in at_once
+
+
+def _for_types(node: ast.stmt) -> bool:
+    return isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
+
+
+def _outside_functions(node: ast.AST) -> Iterator[ast.AST]:
+    yield node
+    if not isinstance(node, ast.FunctionDef):
+        for child in ast.iter_child_nodes(node):
+            yield from _outside_functions(child)
+
+
+def functions(tree: ast.AST, prefix: str = "") -> Iterator[tuple[str, ast.FunctionDef]]:
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.FunctionDef):
+            yield prefix + node.name, node
+        yield from functions(node, f"{prefix}{node.name}." if isinstance(node, ast.ClassDef) else prefix)
+
+
+@pytest.mark.parametrize("path", [p for p in SOURCES if p.parent != ROOT / "gptlab" or p.stem in ROOMS], ids=str)
+def test_a_room_imports_only_what_its_level_allows(path: Path) -> None:
+    here = room(path)
+    allowed, barred = ROOMS[here]
+    for module, at_once in imports(path):
+        top, *rest = module.split(".")
+        assert not (top in barred and at_once), f"{path.name}: the room {here} must not import {module}"
+        assert not (top in barred and top in CONFIG), f"{path.name}: the room {here} must not know {module}"
+        if top == "gptlab" and rest:
+            there = ".".join(rest[:2]) if ".".join(rest[:2]) in ROOMS else rest[0]
+            fine = there in allowed | EVERYWHERE or there == here or rest[0] == here.split(".")[0]
+            lazily = here == "commands" and not at_once  # a verb may call one public function of one room
+            assert fine or lazily, f"{path.name}: the room {here} must not import the room {there}"
+        if top == "lightning":
+            assert module != "pytorch_lightning", f"{path.name}: the one import name is `lightning`"
+
+
+def test_a_verb_calls_into_one_room_at_most() -> None:
+    for path in SOURCES:
+        if room(path) == "commands":
+            rooms = {module.split(".")[1] for module, _ in imports(path) if module.startswith("gptlab.")}
+            more = rooms - {"commands", "config", "run"}
+            assert len(more) <= 1, f"{path.name} reaches into {sorted(more)}: one of these rooms is missing something"
+
+
+def test_data_modules_are_not_re_exported() -> None:
+    for path in SOURCES:
+        if path.name == "__init__.py":
+            assert not list(imports(path)), f"{path.relative_to(ROOT)} imports: a package's first file only says what it is"
+
+
+def test_functions_files_and_arguments_stay_small() -> None:
+    lengths = []
+    for path in SOURCES:
+        text = path.read_text(encoding="utf-8")
+        assert len(text.splitlines()) <= 300, f"{path.relative_to(ROOT)} has more than 300 lines: it holds two thoughts"
+        for name, function in functions(ast.parse(text)):
+            length = (function.end_lineno or 0) - function.lineno + 1
+            lengths.append(length)
+            arguments = [a.arg for a in function.args.args + function.args.kwonlyargs if a.arg != "self"]
+            where = f"{path.relative_to(ROOT)}: {name}"
+            assert len(arguments) <= 12 or name in MANY_ARGUMENTS, f"{where} takes {len(arguments)} arguments"
+            limit = 100 if name in MANY_ARGUMENTS else 60
+            assert length <= limit, f"{where} has {length} lines, at most {limit} are a thought"
+    lengths.sort()
+    assert lengths[int(0.9 * len(lengths))] <= 30, "one function in ten has more than 30 lines"
+
+
+def test_no_room_for_odds_and_ends() -> None:
+    for path in SOURCES:
+        assert not {"utils", "util", "helpers", "common", "misc"} & set(path.with_suffix("").parts[-3:]), path
+
+
+def test_public_functions_and_classes_say_what_they_are() -> None:
+    for path in SOURCES:
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        assert ast.get_docstring(tree) or not tree.body, f"{path.relative_to(ROOT)} does not say what it is"
+        for node in tree.body:
+            if isinstance(node, ast.ClassDef | ast.FunctionDef) and not node.name.startswith("_"):
+                assert ast.get_docstring(node), f"{path.relative_to(ROOT)}: {node.name} does not say what it is"
+
+
+def nodes_with_targets(value: object) -> Iterator[dict[str, object]]:
+    if isinstance(value, dict):
+        if "_target_" in value:
+            yield value
+        value = list(value.values())
+    if isinstance(value, list):
+        for item in value:
+            yield from nodes_with_targets(item)
+
+
+@pytest.mark.parametrize("path", YAMLS, ids=lambda path: str(path.relative_to(ROOT / "conf")))
+def test_a_yaml_says_what_it_is_and_names_code_in_its_own_room(path: Path) -> None:
+    text = path.read_text(encoding="utf-8")
+    first = [line for line in text.splitlines() if not line.startswith("# @package")][0]
+    assert first.startswith("# "), f"{path} does not begin by saying what it is"
+    group = path.relative_to(ROOT / "conf").parts[0]
+    for node in nodes_with_targets(yaml.safe_load(text)):
+        target = str(node["_target_"])
+        assert target.startswith(GROUPS[group] + "."), f"{path}: code of the group {group} lives in {GROUPS[group]}"
+
+
+def test_a_default_lives_in_conf_and_nowhere_else() -> None:
+    targets = {
+        str(node["_target_"]) for path in YAMLS for node in nodes_with_targets(yaml.safe_load(path.read_text("utf-8")))
+    }
+    for target in sorted(t for t in targets if t.startswith("gptlab.")):
+        module, _, name = target.rpartition(".")
+        tree = ast.parse(ROOT.joinpath(*module.split(".")).with_suffix(".py").read_text(encoding="utf-8"))
+        found = {key: function for key, function in functions(tree) if key in (name, f"{name}.__init__")}
+        for function in found.values():
+            given = [default for default in function.args.kw_defaults if default is not None] + function.args.defaults
+            assert not given, f"{target} has a default of its own: it belongs into conf/"
+
+
+def test_the_top_level_holds_no_more_than_the_plan() -> None:
+    there = {path.name for path in ROOT.iterdir() if not path.name.startswith(".")}
+    passing = {"__pycache__", "build", "dist", "uv.lock"} | {path.name for path in ROOT.glob("*.egg-info")}
+    plan = {"train.py", "conf", "gptlab", "tests", "outputs", "pyproject.toml", "README.md", "LICENSE"}
+    assert there - passing == plan

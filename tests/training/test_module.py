@@ -1,0 +1,163 @@
+"""One step is one step, however it is cut into micro-batches."""
+
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import pytest
+import torch
+from torch.utils.data import DataLoader
+
+from gptlab.batch import IGNORE_INDEX, Batch
+from gptlab.heads.lm import LMHead
+from gptlab.heads.protocol import Given
+from gptlab.training.callbacks.ending import ValidateAtEnd
+from gptlab.training.checkpoint import CheckpointFiles
+from gptlab.training.module import GPTModule
+from gptlab.training.optimizers import adamw
+from gptlab.training.schedules import constant
+from gptlab.training.trainer import TrainerParts, make_trainer, total_steps
+from tests.reference.tiny import tiny_gpt
+
+
+def ragged(n_rows: int) -> list[Batch]:
+    """Rows of which ever more tokens are scored, one row a batch."""
+    ids = torch.randint(50, (n_rows, 12), generator=torch.Generator().manual_seed(3))
+    targets = ids.roll(-1, dims=1)
+    for row in range(n_rows):
+        targets[row, : 11 - row % 11] = IGNORE_INDEX
+    return [Batch(ids=ids[row], targets=targets[row]) for row in range(n_rows)]
+
+
+class Watch(L.Callback):
+    """Keeps what the test asks about."""
+
+    def __init__(self) -> None:
+        self.losses: list[float] = []
+        self.validated: list[int] = []
+
+    def on_train_batch_end(self, trainer: L.Trainer, pl_module: Any, *_: Any) -> None:
+        if not pl_module.window:
+            self.losses.append(float(pl_module.step_loss))
+
+    def on_validation_end(self, trainer: L.Trainer, *_: Any) -> None:
+        self.validated.append(trainer.global_step)
+
+
+def trained(batch_size: int, accumulate: int, **changes: Any) -> tuple[GPTModule, Watch]:
+    """Trains a tiny model in float64 on the same 22 rows, in order."""
+    model = tiny_gpt().train()
+    head = LMHead(model, Given(vocab_size=50, token_bytes=None), tied=True, chunk_rows=7)
+    optimizer = partial(
+        adamw, lr=0.01, betas=[0.9, 0.95], eps=1e-8, weight_decay=0.1, decay="matrices", fused=True
+    )
+    schedule = partial(constant, total_steps=99, warmup_steps=0, start=0.0)
+    module = GPTModule(model=model, head=head, optimizer=optimizer, schedule=schedule)
+    loader = DataLoader(ragged(22), batch_size=batch_size)
+    arguments = {
+        "accelerator": "cpu",
+        "devices": 1,
+        "strategy": "auto",
+        "precision": "64-true",
+        "max_steps": None,
+        "max_epochs": 2,
+        "val_check_interval": None,
+        "accumulate_grad_batches": accumulate,
+        "gradient_clip_val": 0.5,
+        "log_every_n_steps": 1,
+        "deterministic": False,
+        **changes,
+    }
+    steps = total_steps(
+        max_steps=arguments["max_steps"],
+        max_epochs=arguments["max_epochs"],
+        n_batches=len(loader),
+        accumulate_grad_batches=accumulate,
+    )
+    watch = Watch()
+    parts = TrainerParts([watch, ValidateAtEnd()], False, CheckpointFiles({}), steps)
+    make_trainer(parts, **arguments).fit(module, loader, DataLoader(ragged(3), batch_size=2))
+    return module, watch
+
+
+def test_micro_batches_with_ragged_masks_equal_the_whole_batch() -> None:
+    """22 rows in steps of 8: the last window of an epoch is incomplete too."""
+    whole, watched = trained(8, 1)
+    for batch_size, accumulate in ((2, 4), (4, 2), (1, 8)):
+        parts, parts_watched = trained(batch_size, accumulate)
+        assert parts_watched.losses == pytest.approx(watched.losses, rel=1e-12)
+        for ours, theirs in zip(parts.parameters(), whole.parameters(), strict=True):
+            torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-9)  # Adam makes much of a key bias's zero
+    assert len(watched.losses) == 6
+
+
+def test_the_step_is_that_of_plain_pytorch() -> None:
+    module, watched = trained(8, 1, max_epochs=1)
+    model = tiny_gpt().double().train()
+    head = LMHead(model, Given(vocab_size=50, token_bytes=None), tied=True, chunk_rows=None)
+    optimizer = adamw(
+        model.named_parameters(), lr=0.01, betas=[0.9, 0.95], eps=1e-8, weight_decay=0.1, decay="matrices", fused=False
+    )
+    for batch, logged in zip(DataLoader(ragged(22), batch_size=8), watched.losses, strict=True):
+        loss = head.loss(model(batch["ids"]), batch)
+        (loss.total / loss.count).backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 0.5)
+        optimizer.step()
+        optimizer.zero_grad()
+        assert logged == pytest.approx(loss.total.item() / loss.count.item(), rel=1e-12)
+    for ours, theirs in zip(module.model.parameters(), model.parameters(), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-8, atol=1e-8)
+
+
+def test_validation_is_counted_in_steps_and_follows_the_last_one() -> None:
+    assert trained(2, 2, max_steps=7, max_epochs=None, val_check_interval=3)[1].validated == [3, 6, 7]
+    assert trained(2, 2, max_steps=6, max_epochs=None, val_check_interval=3)[1].validated == [3, 6]
+
+
+def test_total_steps_is_the_nearer_limit() -> None:
+    def steps(max_steps: int | None, max_epochs: int | None) -> int:
+        return total_steps(max_steps=max_steps, max_epochs=max_epochs, n_batches=11, accumulate_grad_batches=4)
+
+    assert steps(5, None) == 5
+    assert steps(None, 3) == 9
+    assert steps(5, 3) == 5
+    assert steps(50, 3) == 9
+    with pytest.raises(ValueError, match="both null"):
+        steps(None, None)
+
+
+def test_a_checkpoint_that_cannot_be_written_leaves_the_one_before(tmp_path: Path) -> None:
+    """The system refuses to let a file grow, as a full disk does."""
+    import resource
+    import signal
+
+    from gptlab.training.files import read_checkpoint
+
+    files, path = CheckpointFiles({"a": 1}), tmp_path / "last.ckpt"
+    files.save_checkpoint({"weight": torch.arange(3)}, path)
+    before, limits = path.read_bytes(), resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, limits[1]))
+        with pytest.raises(OSError, match=r"last\.ckpt: the checkpoint cannot be written .* MB are free\): make room"):
+            files.save_checkpoint({"weight": torch.randn(100_000)}, path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, handler)
+    assert path.read_bytes() == before
+    assert [p.name for p in tmp_path.iterdir()] == ["last.ckpt"]
+    assert read_checkpoint(path, mmap=False)["weight"].tolist() == [0, 1, 2]
+
+
+def test_a_damaged_or_foreign_file_is_told(tmp_path: Path) -> None:
+    from gptlab.training.files import read_checkpoint
+
+    path = tmp_path / "x.ckpt"
+    CheckpointFiles({}).save_checkpoint({"weight": torch.randn(1000)}, path)
+    path.write_bytes(path.read_bytes()[:2000])
+    with pytest.raises(ValueError, match=r"x\.ckpt is not a whole checkpoint"):
+        read_checkpoint(path, mmap=False)
+    torch.save({"weight": torch.randn(3)}, path)
+    with pytest.raises(ValueError, match=r"x\.ckpt holds no gptlab run"):
+        read_checkpoint(path, mmap=False)

@@ -1,4 +1,4 @@
-"""What a person reads while a command runs: log records through rich, so that they and a live bar share one terminal."""
+"""What a person reads while a command runs: log records through rich, so that they share a terminal with a bar."""
 
 import logging
 

@@ -96,7 +96,8 @@ class Run:
             schedule=partial(build(cfg.schedule), total_steps=steps),
         )
         context = RunContext(folder=folder, monitor=self.head.monitor, total_steps=steps, write=self.write_sample)
-        callbacks = [Meter(), ValidateAtEnd(), *(_watcher(node, context) for node in cfg.callbacks.values())]
+        meter = Meter(log_every_n_steps=cfg.trainer.log_every_n_steps)
+        callbacks = [meter, ValidateAtEnd(), *(_watcher(node, context) for node in cfg.callbacks.values())]
         loggers = [build(node) for node in cfg.logger.values()]
         trainer = build(cfg.trainer)(TrainerParts(callbacks, loggers, CheckpointFiles(self.record()), steps))
         torch.manual_seed(cfg.seed)  # dropout draws the same, however many numbers the first weights took
@@ -124,7 +125,7 @@ class Run:
         Args:
             seed: None is the run's own.
             cache: keep keys and values; without it the same text, slower.
-            sampling: what differs from the run's `sampling` configuration: temperature (0 is greedy), max_new_tokens ...
+            sampling: what differs from the run's `sampling` configuration: temperature (0 is greedy) ...
         """
         return self.writer.stream(prompt, seed=seed, cache=cache, changes=sampling)
 
@@ -150,7 +151,9 @@ class Run:
         from gptlab.data.report import describe
 
         assert self.data is not None
-        return describe(self.data, self.tokenizer, embed=self.model.embeddings)
+        ids = self.data.train[np.arange(1)]["ids"][0]  # (T,)
+        vectors = {name: vector.detach() for name, vector in self.model.embeddings(ids).items()}
+        return describe(self.data, self.tokenizer, n_examples=n_windows, vectors=vectors)
 
 
 def choose_device(name: str) -> str:

@@ -1,12 +1,16 @@
 """Fixtures that every room's tests share."""
 
 import json
+import os
 import random
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+
+# Tiny matrices are not worth sharing out; before torch is imported, or its threads wait for one another.
+os.environ["OMP_NUM_THREADS"] = "1"
 
 ROOT = Path(__file__).parents[1]
 SHARED_DATA = ROOT.parent / "shared" / "data"

@@ -31,7 +31,10 @@ ROOMS: dict[str, tuple[set[str], tuple[str, ...]]] = {
     "training": (LIGHT | {"heads", "data", "generation", "weights", "training"}, CONFIG),
     "evaluation": (LIGHT | {"heads", "data", "generation", "weights", "evaluation"}, CONFIG),
     "config": (LIGHT | {"heads", "data", "generation", "weights", "training", "evaluation", "config"}, HEAVY),
-    "run": (LIGHT | {"heads", "data", "data.modules", "generation", "weights", "training", "evaluation", "config", "run"}, HEAVY),
+    "run": (
+        LIGHT | {"heads", "data", "data.modules", "generation", "weights", "training", "evaluation", "config", "run"},
+        HEAVY,
+    ),
     "commands": ({"commands", "config", "run"}, HEAVY),
 }
 GROUPS = {  # where the code of a configuration group lives
@@ -62,7 +65,9 @@ def room(path: Path) -> str:
 def imports(path: Path) -> Iterator[tuple[str, bool]]:
     """Every imported module and whether it is imported when the file is (not inside a function, not for types only)."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
-    at_once = {id(node) for statement in tree.body if not _for_types(statement) for node in _outside_functions(statement)}
+    at_once = {
+        id(node) for statement in tree.body if not _for_types(statement) for node in _outside_functions(statement)
+    }
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from ((alias.name, id(node) in at_once) for alias in node.names)
@@ -116,7 +121,9 @@ def test_a_verb_calls_into_one_room_at_most() -> None:
 def test_data_modules_are_not_re_exported() -> None:
     for path in SOURCES:
         if path.name == "__init__.py":
-            assert not list(imports(path)), f"{path.relative_to(ROOT)} imports: a package's first file only says what it is"
+            assert not list(imports(path)), (
+                f"{path.relative_to(ROOT)} imports: a package's first file only says what it is"
+            )
 
 
 def test_functions_files_and_arguments_stay_small() -> None:
@@ -163,7 +170,7 @@ def nodes_with_targets(value: object) -> Iterator[dict[str, object]]:
 @pytest.mark.parametrize("path", YAMLS, ids=lambda path: str(path.relative_to(ROOT / "conf")))
 def test_a_yaml_says_what_it_is_and_names_code_in_its_own_room(path: Path) -> None:
     text = path.read_text(encoding="utf-8")
-    first = [line for line in text.splitlines() if not line.startswith("# @package")][0]
+    first = next(line for line in text.splitlines() if not line.startswith("# @package"))
     assert first.startswith("# "), f"{path} does not begin by saying what it is"
     group = path.relative_to(ROOT / "conf").parts[0]
     for node in nodes_with_targets(yaml.safe_load(text)):

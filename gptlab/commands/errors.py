@@ -26,7 +26,7 @@ def told() -> Iterator[None]:
 
 
 def _ours(traceback: TracebackType | None) -> bool:
-    """Whether the error was raised by gptlab's own code: a library's ValueError is a bug, not a mistake of the user's."""
+    """Whether gptlab's own code raised it: a library's ValueError is a bug, not a mistake of the user's."""
     module = ""
     while traceback:
         module, traceback = traceback.tb_frame.f_globals.get("__name__", ""), traceback.tb_next

@@ -70,8 +70,11 @@ def _introduce(run: "Run") -> None:
     train, val = run.data.corpus.train, run.data.corpus.val
     n_parameters = sum(p.numel() for part in (run.model, run.head) for p in part.parameters())
     log.info(
-        f"{run.cfg.name}: {n_parameters:,} parameters, {run.model.n_layers} layers of width {run.model.emb_dim}, "
-        f"context {run.model.context_length}, vocabulary {run.tokenizer.vocab_size:,}\n"
-        f"learns from {train.n_tokens:,} tokens in {train.documents:,} documents, is held against {val.n_tokens:,} in {val.documents:,}\n"
-        f"everything of it goes to {run.cfg.output_dir}\n"
+        f"{run.cfg.name}: {n_parameters:,} parameters in {run.model.n_layers} layers of width {run.model.emb_dim}, "
+        f"context {run.model.context_length}, vocabulary {run.tokenizer.vocab_size:,}"
     )
+    log.info(
+        f"learns from {train.n_tokens:,} tokens ({train.documents:,} documents), "
+        f"is measured on {val.n_tokens:,} ({val.documents:,} documents)"
+    )
+    log.info(f"everything of it goes to {run.cfg.output_dir}\n")

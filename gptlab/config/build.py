@@ -73,6 +73,8 @@ def _admit(target: str) -> None:
     try:
         found = hydra.utils.get_object(target)
     except Exception as error:
-        raise ValueError(f"_target_ {target} does not exist ({error}): name a class or function, module and all") from None
+        raise ValueError(
+            f"_target_ {target} does not exist ({error}): name a class or function, module and all"
+        ) from None
     if not admitted(getattr(found, "__module__", None) or ""):  # a name that the module only imported
         raise ValueError(refusal(target))

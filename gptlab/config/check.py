@@ -17,8 +17,7 @@ HYDRA_KEYS = ("_target_", "_partial_", "_convert_", "_recursive_", "_args_")
 
 def check(cfg: DictConfig) -> list[str]:
     """A sentence for each problem: unknown keys, wrong types, missing values, senseless values, impossible pairs."""
-    plain = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=False)
-    assert isinstance(plain, dict)
+    plain: dict[str, Any] = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=False)  # type: ignore[assignment]
     problems = list(_check_node(plain, ""))
     problems += [refusal(target) for target in targets(plain) if not admitted(target.rpartition(".")[0])]
     for group, node in plain.items():

@@ -51,7 +51,9 @@ def _parse(overrides: list[str]) -> tuple[list[Override], list[str]]:
         try:
             parsed.append(parser.parse_override(text))
         except HydraException:
-            problems.append(f"{text!r} cannot be read: write key=value, and quote a value with special signs: 'key=\"...\"'")
+            problems.append(
+                f"{text!r} cannot be read: write key=value, and quote a value with special signs: 'key=\"...\"'"
+            )
     return parsed, problems
 
 
@@ -110,7 +112,7 @@ def _exists(cfg: DictConfig, override: Override) -> bool:
 
 def _keys(cfg: DictConfig, path: str = "") -> Iterator[str]:
     """Every key there is, dotted."""
-    for name in cfg:
+    for name in map(str, cfg):
         yield f"{path}{name}"
         node = cfg._get_node(name)
         if isinstance(node, DictConfig) and not node._is_none() and not node._is_missing():

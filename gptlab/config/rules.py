@@ -40,7 +40,11 @@ RULES = [
     *above_zero("optim.lr", "optim.eps", "model.norm_eps", "model.rope_base", "trainer.gradient_clip_val"),
     *fraction("model.drop_rate"),
     Rule("data.val_fraction", "more than 0 and less than 1", lambda value: 0 < value < 1),
-    Rule("optim.betas", "two numbers, each at least 0 and less than 1", lambda b: len(b) == 2 and all(0 <= x < 1 for x in b)),
+    Rule(
+        "optim.betas",
+        "two numbers in [0, 1)",
+        lambda b: len(b) == 2 and all(0 <= x < 1 for x in b),
+    ),
     Rule("schedule.start", "at least 0 and at most 1", lambda value: 0 <= value <= 1),
     Rule("schedule.end", "at least 0 and at most 1", lambda value: 0 <= value <= 1),
     Rule("output", "text or json", lambda value: value in ("text", "json")),
@@ -74,9 +78,6 @@ def broken_pairs(cfg: DictConfig) -> Iterator[str]:
         yield f"model.n_heads is {n_heads}, no multiple of model.n_kv_heads, {n_kv_heads}: choose one that divides it"
     if "trainer" in cfg and get("trainer.max_steps") is None and get("trainer.max_epochs") is None:
         yield "trainer.max_steps and trainer.max_epochs are both null: give one, or the run has no end"
-    warmup, steps = get("schedule.warmup_steps"), get("trainer.max_steps")
-    if warmup and steps and warmup > steps:
-        yield f"schedule.warmup_steps is {warmup}, more than trainer.max_steps, {steps}: the full rate is never reached"
     if get("trainer.precision") == "16-mixed" and get("optim.fused") and get("trainer.gradient_clip_val"):
         yield "trainer.precision=16-mixed cannot clip gradients with a fused optimizer: set optim.fused=false"
 

@@ -43,9 +43,11 @@ def constant(target: str, name: str) -> Any:
     """The literal value of a class's attribute; None where it has none."""
     definition, _ = _definition(target)
     for part in definition.body if isinstance(definition, ast.ClassDef) else ():
-        names = part.targets if isinstance(part, ast.Assign) else [part.target] if isinstance(part, ast.AnnAssign) else []
+        if not isinstance(part, ast.Assign | ast.AnnAssign) or part.value is None:
+            continue
+        names = part.targets if isinstance(part, ast.Assign) else [part.target]
         if any(isinstance(n, ast.Name) and n.id == name for n in names):
-            return ast.literal_eval(part.value)  # type: ignore[union-attr]
+            return ast.literal_eval(part.value)
     return None
 
 

@@ -1,6 +1,6 @@
 """Prepared data as Lightning takes it."""
 
-import lightning as L  # noqa: N812
+import lightning as L
 import torch
 from torch.utils.data import DataLoader, Sampler
 

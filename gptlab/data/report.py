@@ -1,6 +1,6 @@
 """What a run will learn from, as plain data and as tables to read."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -8,6 +8,7 @@ from rich.cells import cell_len, set_cell_size
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
+from torch import Tensor
 
 from gptlab.data.overlap import RUN, shared_runs
 from gptlab.data.split import SPLITS, TRAIN, VAL
@@ -17,12 +18,19 @@ from gptlab.data.windows import Windows
 from gptlab.tokenizer.protocol import Tokenizer
 
 _N_NAMED = 20  # held-out documents that are named; more are only counted
-_N_EXAMPLES = 3  # windows, from all over the training text
 _N_SHOWN = 16  # tokens of each
+_N_ROWS, _N_NUMBERS = 4, 3  # of the vectors that are shown
 
 
-def describe(data: PreparedText, tokenizer: Tokenizer) -> dict[str, Any]:
-    """Counts, what cleaning did, the split and how far its sides overlap, and a few windows; plain values only."""
+def describe(
+    data: PreparedText, tokenizer: Tokenizer, *, n_examples: int, vectors: Mapping[str, Tensor]
+) -> dict[str, Any]:
+    """Counts, what cleaning did, the split and how far its sides overlap, and a few windows; plain values only.
+
+    Args:
+        n_examples: windows that are shown, from all over the training text.
+        vectors: the first training window's way into the model: name -> (T, D).
+    """
     survey = data.text.survey
     return {
         "files": len(survey.files),
@@ -38,7 +46,11 @@ def describe(data: PreparedText, tokenizer: Tokenizer) -> dict[str, Any]:
             "run_length": RUN,
             "runs": shared_runs(data.corpus.train.shards, data.corpus.val.shards, dtype=data.corpus.dtype),
         },
-        "examples": _examples(data.train, tokenizer),
+        "examples": _examples(data.train, tokenizer, n_examples),
+        "vectors": {
+            name: {"shape": list(vector.shape), "first": [row[:_N_NUMBERS].tolist() for row in vector[:_N_ROWS]]}
+            for name, vector in vectors.items()
+        },
     }
 
 
@@ -71,9 +83,9 @@ def _shared_documents(data: PreparedText) -> int:
     return int(np.isin(val, train).sum())
 
 
-def _examples(windows: Windows, tokenizer: Tokenizer) -> list[dict[str, Any]]:
+def _examples(windows: Windows, tokenizer: Tokenizer, n_examples: int) -> list[dict[str, Any]]:
     """The beginnings of some windows, token by token, with what is to be predicted at each."""
-    numbers = np.unique(np.linspace(0, len(windows) - 1, _N_EXAMPLES).astype(int))
+    numbers = np.unique(np.linspace(0, len(windows) - 1, n_examples).astype(int))
     batch = windows[numbers]
     return [
         {
@@ -87,10 +99,11 @@ def _examples(windows: Windows, tokenizer: Tokenizer) -> list[dict[str, Any]]:
 
 def render(description: dict[str, Any]) -> RenderableType:
     """The same, to read."""
-    parts = [_splits_table(description)]
+    parts: list[RenderableType] = [_splits_table(description)]
     if description["cleaning"]:
         parts.append(_cleaning_table(description["cleaning"]))
-    return Group(*parts, _lines(description), *map(_example_lines, description["examples"]))
+    parts += [_lines(description), *map(_example_lines, description["examples"])]
+    return Group(*parts, Text(), _vectors_table(description))
 
 
 def _splits_table(description: dict[str, Any]) -> Table:
@@ -145,6 +158,18 @@ def _example_lines(example: dict[str, Any]) -> Text:
             line.append(set_cell_size(cell, width))
     shown = "\n".join("  ".join(line) for line in lines)
     return Text(f"\nTraining window {example['window']:,} begins\n{shown}", no_wrap=True, overflow="ellipsis")
+
+
+def _vectors_table(description: dict[str, Any]) -> Table:
+    """The first window's way into the model: what each token turns into, number by number."""
+    table = Table(title="The first window on its way into the model")
+    table.add_column("token")
+    for name, vector in description["vectors"].items():
+        table.add_column(f"{name} ({', '.join(map(str, vector['shape']))})")
+    columns = [vector["first"] for vector in description["vectors"].values()]
+    for token, *rows in zip(description["examples"][0]["inputs"], *columns, strict=False):
+        table.add_row(_visible(token), *(" ".join(f"{number:+.3f}" for number in row) + " ..." for row in rows))
+    return table
 
 
 def _visible(token: str) -> str:

@@ -34,6 +34,8 @@ class TextData:
         OSError: a file is not there, cannot be downloaded, or cannot be written.
     """
 
+    gives: ClassVar[tuple[str, ...]] = ("ids", "targets")  # keys of its batches
+
     def __init__(
         self,
         *,
@@ -103,7 +105,6 @@ class PreparedText:
     fingerprint: str  # changes whenever the windows do
     corpus: Corpus  # tokens, characters, bytes and documents of each split
     text: SplitText  # what the corpus was made of
-    gives: ClassVar[tuple[str, ...]] = ("ids", "targets")  # keys of a Batch
 
 
 class _TrainingText:

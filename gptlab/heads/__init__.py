@@ -1,1 +1,1 @@
-"""hidden (B, T, D) -> a loss while learning, answers afterwards.  Heads do not know the data; the model does not know them."""
+"""hidden (B, T, D) -> a loss while learning, answers afterwards. Heads know the model, and neither knows the data."""

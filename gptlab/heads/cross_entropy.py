@@ -33,9 +33,7 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
     """d loss / d logits = softmax(logits) - onehot(target), which needs no more than the chunk at hand."""
 
     @staticmethod
-    def forward(
-        ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor, chunk_rows: int, learning: bool
-    ) -> Tensor:
+    def forward(ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor, chunk_rows: int, learning: bool) -> Tensor:
         device = hidden.device.type
         mixed = torch.is_autocast_enabled(device)
         low = torch.get_autocast_dtype(device) if mixed else hidden.dtype

@@ -17,7 +17,7 @@ class LMHead(nn.Module):
     """Projects each hidden vector onto the vocabulary.
 
     Args:
-        tied: the projection is the token embedding itself (arXiv 1608.05859); otherwise a matrix of its own, without bias.
+        tied: the projection is the token embedding itself (arXiv 1608.05859); else a matrix of its own, without bias.
         chunk_rows: rows of logits that exist at once while learning; None is all, see `cross_entropy`.
     """
 

@@ -1,4 +1,4 @@
-"""Metrics of a language model. Imported by heads when they are asked for metrics: torchmetrics takes seconds to load."""
+"""Metrics of a language model; imported only when a head is asked for them, for torchmetrics takes seconds to load."""
 
 import math
 

@@ -12,7 +12,7 @@ class Loss(NamedTuple):
     """What one batch costs."""
 
     total: Tensor  # (), the SUM over scored items, differentiable
-    count: Tensor  # (), how many tokens, rows or pairs were scored
+    count: Tensor  # type: ignore[assignment]  # (), how many tokens, rows or pairs were scored
     logits: Tensor | None  # detached; None where projection and loss are fused
 
 
@@ -43,4 +43,4 @@ class Head(Protocol):
         """(B, T, D) -> Loss"""
 
     def metrics(self) -> dict[str, Any]:
-        """Fresh torchmetrics by name, each updated with `(loss, batch)` and worth a number at the end of an evaluation."""
+        """Fresh torchmetrics by name, each updated with `(loss, batch)` and a number at the end of an evaluation."""

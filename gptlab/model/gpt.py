@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, Literal
 
+import torch
 from torch import Tensor, nn
 
 from gptlab.model.attention import Attention, CausalSelfAttention, Sight
@@ -126,6 +127,15 @@ class GPT(nn.Module):
         for i, block in enumerate(self.blocks):
             x = block(x, sight, cache.layers[i] if cache is not None else None)
         return self.final_norm(x)
+
+    def embeddings(self, ids: Tensor) -> dict[str, Tensor]:
+        """How tokens enter, to be looked at.   (T,) -> vectors (T, D); with rotary positions also cosines (T, K/2)"""
+        tokens, where = self.tok_emb(ids), torch.arange(len(ids), device=ids.device)
+        if self.pos_emb is not None:
+            positions = self.pos_emb(where)
+            return {"tok_emb": tokens, "pos_emb": positions, "tok_emb + pos_emb": tokens + positions}
+        turns = rotation(where, self.head_dim, base=self.rope_base, scaling=self.rope_scaling, dtype=tokens.dtype)
+        return {"tok_emb": tokens, "cos of each position's angles": turns[0]}
 
     def new_cache(self, capacity: int) -> KVCache:
         """An empty cache for at most `capacity` tokens."""

@@ -58,7 +58,7 @@ def read_checkpoint(path: Path, *, mmap: bool) -> dict[str, Any]:
     if not isinstance(content, dict) or RECORD not in content:
         raise ValueError(f"{path} holds no gptlab run: give a run's folder, or a .ckpt that `train.py` wrote")
     if content[RECORD]["format"] > FORMAT:
-        raise ValueError(f"{path} has format {content[RECORD]['format']}, newer than {FORMAT}: update gptlab to open it")
+        raise ValueError(f"{path} has format {content[RECORD]['format']}, newer than {FORMAT}: update gptlab")
     return content
 
 
@@ -99,4 +99,4 @@ def find_checkpoint(path: Path) -> Path:
             return path / "checkpoints" / name
     if not path.exists():
         raise FileNotFoundError(f"run={path}: there is no such folder or file: give a run's folder, or a .ckpt in it")
-    raise FileNotFoundError(f"run={path}: no checkpoints/best.ckpt or last.ckpt is in it: give the folder of a whole run")
+    raise FileNotFoundError(f"run={path}: no checkpoints/best.ckpt or last.ckpt is in it: give a whole run's folder")

@@ -11,7 +11,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 from gptlab.batch import Batch
-from gptlab.heads.protocol import Head, Loss
+from gptlab.heads.protocol import Loss
 from gptlab.model.gpt import GPT
 from gptlab.training.optimizers import NamedParameters
 
@@ -37,19 +37,19 @@ class GPTModule(L.LightningModule):
     ) -> None:
         super().__init__()
         self.model = model
-        self.head: Head = head
+        self.head: Any = head  # a Head that is an nn.Module, which no type of Python's says
         self.make_optimizer, self.schedule = optimizer, schedule
-        self.metrics = nn.ModuleDict(head.metrics())
+        self.metrics = nn.ModuleDict(self.head.metrics())
         self.window: list[Loss] = []  # the micro-batches since the last step
         self.step_loss = torch.tensor(math.nan)  # mean loss of the last step
 
-    def loss(self, batch: Batch) -> Loss:
+    def loss_of(self, batch: Batch) -> Loss:
         """What the batch costs."""
         return self.head.loss(self.model(batch["ids"], segments=batch.get("segments")), batch)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """The sum of the losses, in units of the first micro-batch's size so that fp16 gradients stay in range."""
-        loss = self.loss(batch)
+        loss = self.loss_of(batch)
         if not self.window:
             self.unit = batch["ids"].numel()
         self.window.append(Loss(loss.total.detach(), loss.count, None))
@@ -67,20 +67,24 @@ class GPTModule(L.LightningModule):
     def configure_gradient_clipping(
         self, optimizer: Optimizer, gradient_clip_val: float | None = None, gradient_clip_algorithm: str | None = None
     ) -> None:
-        """Scales the gradients down to this norm; Lightning's own refuses fused optimizers even where nothing is scaled."""
+        """Scales the gradients down to this norm; Lightning's own refuses every fused optimizer."""
         if gradient_clip_val is not None:
             nn.utils.clip_grad_norm_(self.parameters(), gradient_clip_val)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Adds a batch to the metrics."""
-        loss = self.loss(batch)
+        loss = self.loss_of(batch)
+        metric: Any
         for metric in self.metrics.values():
             metric.update(loss, batch)
 
     def on_validation_epoch_end(self) -> None:
-        """Logs `val/<metric>` over the whole validation set."""
+        """Says `val/<metric>` over the whole validation set to whoever asks the trainer."""
+        metric: Any
         for name, metric in self.metrics.items():
-            self.log(f"val/{name}", metric.compute().float())
+            self.log(
+                f"val/{name}", metric.compute().float(), logger=False
+            )  # Meter writes it, under the step's own number
             metric.reset()
 
     def configure_optimizers(self) -> Any:

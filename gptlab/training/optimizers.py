@@ -15,7 +15,7 @@ def decay_groups(
     """The parameters that learn, those that decay apart from those that do not.
 
     Args:
-        decay: `matrices` spares biases and norms, which decay would only push off their scale; `all` is torch's default.
+        decay: `matrices` spares biases and norms, which decay would only push off their scale; `all` spares nothing.
     """
     learning = [parameter for _, parameter in parameters if parameter.requires_grad]
     decayed = [p for p in learning if decay == "all" or p.ndim >= 2]

@@ -23,13 +23,15 @@ def render_summary(summary: dict[str, Any]) -> RenderableType:
     table = Table(title=f"{summary['status']} after {summary['steps']:,} steps", title_justify="left")
     for column in ("", "train", "val, final", "val, best"):
         table.add_column(column, justify="right" if column else "left")
+    columns = [(summary["train"], "train"), (summary["val"], "val"), (summary["best"], "val")]
     for name in _names(summary):
-        cells = (summary[stage].get(f"{prefix}/{name}") for stage, prefix in (("train", "train"), ("val", "val"), ("best", "val")))
-        table.add_row(name.replace("_", " "), *("" if cell is None else f"{cell:.4g}" for cell in cells))
+        values = (metrics.get(f"{stage}/{name}") for metrics, stage in columns)
+        table.add_row(name.replace("_", " "), *("" if value is None else f"{value:.4g}" for value in values))
     lines = [
-        f"{summary['parameters']:,} parameters · {summary['tokens']:,} tokens in {summary['seconds']:.0f} s of training "
-        f"({summary['tokens_per_second']:,.0f} tokens/s) · {summary['total_seconds']:.0f} s in all",
-        f"the run is in {folder}",
+        f"{summary['parameters']:,} parameters, {summary['precision']}",
+        f"{summary['tokens']:,} tokens in {summary['seconds']:.0f} s of training: "
+        f"{summary['tokens_per_second']:,.0f} a second ({summary['total_seconds']:.0f} s in all)",
+        f"The run is in {folder}",
         "",
         "Next",
         f'  gptlab generate run={folder} prompt="{summary["opening"]}"',

@@ -13,6 +13,8 @@ from gptlab.training.precision import choose_precision
 logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)  # it advertises, and repeats what our own lines say
 # lightning 2.6 calls a name that torch 2.13 is about to drop; nothing for a user to do
 warnings.filterwarnings("ignore", message=r".*isinstance\(treespec, LeafSpec\)` is deprecated")
+# Meter logs the first and the last step, however short the run
+warnings.filterwarnings("ignore", message=r"The number of training batches .* is smaller than the logging interval")
 
 
 class TrainerParts(NamedTuple):

@@ -21,7 +21,13 @@ CHOICES = [
 EXPERIMENTS = sorted(path.stem for path in (ROOT / "conf" / "experiment").glob("*.yaml"))
 DEBUGS = sorted(path.stem for path in (ROOT / "conf" / "debug").glob("*.yaml"))
 # an experiment of any size steps with these: its own parts and schedule, another width
-NARROW = ["model.emb_dim=24", "model.n_heads=2", "model.n_kv_heads=null", "model.n_layers=1", "sampling.max_new_tokens=4"]
+NARROW = [
+    "model.emb_dim=24",
+    "model.n_heads=2",
+    "model.n_kv_heads=null",
+    "model.n_layers=1",
+    "sampling.max_new_tokens=4",
+]
 
 
 @pytest.mark.parametrize(("group", "choice"), CHOICES, ids=lambda part: part)
@@ -45,7 +51,9 @@ def test_sampling_is_built_from_its_yaml(choice: str) -> None:
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_every_experiment_steps(name: str, toy_text: Path, tmp_path: Path) -> None:
     overrides = [f"experiment={name}", f"data.path={toy_text}", f"output_dir={tmp_path / 'run'}", *NARROW]
-    assert main([*overrides, "trainer.max_steps=2", "model.context_length=32", "trainer.val_check_interval=2"]) is not None
+    assert (
+        main([*overrides, "trainer.max_steps=2", "model.context_length=32", "trainer.val_check_interval=2"]) is not None
+    )
     summary = json.loads((tmp_path / "run" / "summary.json").read_text(encoding="utf-8"))
     assert summary["status"] == "finished"
     assert summary["steps"] == 2
@@ -62,9 +70,24 @@ def test_debug_smoke_takes_two_steps_of_the_default_run(toy_text: Path, tmp_path
 
 
 def test_debug_overfit_learns_a_batch_by_heart(toy_text: Path, tmp_path: Path) -> None:
-    overrides = [*NARROW, "model.context_length=32", "tokenizer.vocab_size=300", "callbacks=default", "model.n_layers=2"]
-    main(["debug=overfit", "data=text", f"data.path={toy_text}", f"output_dir={tmp_path / 'run'}", *overrides, "logger=csv"])
-    lines = (tmp_path / "run" / "metrics.csv").read_text(encoding="utf-8").splitlines()
+    overrides = [
+        *NARROW,
+        "model.context_length=32",
+        "tokenizer.vocab_size=300",
+        "callbacks=default",
+        "model.n_layers=2",
+    ]
+    main(
+        [
+            "debug=overfit",
+            "data=text",
+            f"data.path={toy_text}",
+            f"output_dir={tmp_path / 'run'}",
+            *overrides,
+            "logger=csv",
+        ]
+    )
+    lines = (tmp_path / "run" / "csv" / "metrics.csv").read_text(encoding="utf-8").splitlines()
     column = lines[0].split(",").index("train/loss")
     losses = [float(line.split(",")[column]) for line in lines[1:] if line.split(",")[column]]
     assert losses[-1] < 0.25 < 4 < losses[0]

@@ -19,7 +19,9 @@ def _targets(value: Any) -> set[str]:
     return found
 
 
-TARGETS = sorted({t for path in Path(ROOT / "conf").rglob("*.yaml") for t in _targets(yaml.safe_load(path.read_text("utf-8")))})
+TARGETS = sorted(
+    {t for path in Path(ROOT / "conf").rglob("*.yaml") for t in _targets(yaml.safe_load(path.read_text("utf-8")))}
+)
 
 
 @pytest.mark.parametrize("target", [t for t in TARGETS if t.startswith("gptlab.")])

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-import lightning as L  # noqa: N812
+import lightning as L
 import pytest
 import torch
 from torch import Tensor

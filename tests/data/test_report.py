@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from rich.console import Console
 
 from gptlab.data import overlap
@@ -13,6 +14,8 @@ from gptlab.data.overlap import RUN, shared_runs
 from gptlab.data.report import describe, render
 from gptlab.data.shards import Shard, ShardWriter
 from tests.data.standins import ByteTokenizer, text_data
+
+VECTORS = {"tok_emb": torch.arange(40.0).reshape(8, 5)}
 
 
 @pytest.fixture
@@ -26,7 +29,7 @@ def folder(tmp_path: Path) -> Path:
 def test_a_description_is_plain_data(folder: Path, tmp_path: Path) -> None:
     tokenizer = ByteTokenizer(eot=True)
     text = text_data(folder, tmp_path / "cache", clean=["trailing_spaces"], val_documents=["c.txt"])
-    description = describe(text.prepare(tokenizer, context_length=8), tokenizer)
+    description = describe(text.prepare(tokenizer, context_length=8), tokenizer, n_examples=3, vectors=VECTORS)
     assert json.loads(json.dumps(description)) == description
     train, val = description["splits"]["train"], description["splits"]["val"]
     assert (train["documents"], train["characters"], train["bytes"], train["tokens"]) == (2, 420, 470, 472)
@@ -42,7 +45,7 @@ def test_a_description_is_plain_data(folder: Path, tmp_path: Path) -> None:
 def test_targets_are_one_further_than_inputs(folder: Path, tmp_path: Path) -> None:
     tokenizer = ByteTokenizer(eot=True)
     prepared = text_data(folder / "a.txt", tmp_path / "cache").prepare(tokenizer, context_length=8)
-    description = describe(prepared, tokenizer)
+    description = describe(prepared, tokenizer, n_examples=3, vectors=VECTORS)
     for example in description["examples"]:
         assert example["inputs"][1:] == example["targets"][:-1]
     assert "".join(description["examples"][0]["inputs"]) == "one two "
@@ -53,7 +56,7 @@ def test_the_rendered_report_shows_what_the_model_sees(folder: Path, tmp_path: P
     tokenizer = ByteTokenizer(eot=True)
     text = text_data(folder, tmp_path / "cache", clean=["trailing_spaces"], val_documents=["c.txt"])
     console = Console(width=80, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
-    console.print(render(describe(text.prepare(tokenizer, context_length=8), tokenizer)))
+    console.print(render(describe(text.prepare(tokenizer, context_length=8), tokenizer, n_examples=3, vectors=VECTORS)))
     shown = console.export_text()
     assert "inputs   o  n  e  \u2423  t  w  o  \u2423" in shown
     assert "targets  n  e  \u2423  t  w  o  \u2423  t" in shown

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from gptlab.data.text import TextData
 from gptlab.tokenizer.protocol import Tokenizer
 from tests.data.standins import ByteTokenizer, CountingReader, text_data
 
@@ -25,7 +26,7 @@ def test_the_stand_in_satisfies_the_protocol() -> None:
 def test_prepared_text(alphabet: Path, tmp_path: Path) -> None:
     data = text_data(alphabet, tmp_path, batch_size=3, n_workers=1).prepare(ByteTokenizer(eot=True), context_length=16)
     assert (len(data.train), len(data.val)) == (len(range(0, 900 - 16, 16)), 7)
-    assert (data.batch_size, data.n_workers, data.gives) == (3, 1, ("ids", "targets"))
+    assert (data.batch_size, data.n_workers, TextData.gives) == (3, 1, ("ids", "targets"))
     assert data.train[np.array([1])]["ids"].tolist() == [list(b"qrstuvwxyzabcdef")]
 
 

@@ -47,7 +47,9 @@ def test_loss_is_the_sum_over_scored_tokens_of_the_logits_cross_entropy(tied: bo
     model, head = model_and_head(tied=tied)
     hidden, data = model(batch()["ids"]), batch()
     loss = head.loss(hidden, data)
-    plain = torch.nn.functional.cross_entropy(head(hidden, data).flatten(0, 1), data["targets"].flatten(), reduction="sum")
+    plain = torch.nn.functional.cross_entropy(
+        head(hidden, data).flatten(0, 1), data["targets"].flatten(), reduction="sum"
+    )
     torch.testing.assert_close(loss.total, plain)
     assert loss.count == 24
     assert loss.logits is None

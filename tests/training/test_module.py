@@ -49,9 +49,7 @@ def trained(batch_size: int, accumulate: int, **changes: Any) -> tuple[GPTModule
     """Trains a tiny model in float64 on the same 22 rows, in order."""
     model = tiny_gpt().train()
     head = LMHead(model, Given(vocab_size=50, token_bytes=None), tied=True, chunk_rows=7)
-    optimizer = partial(
-        adamw, lr=0.01, betas=[0.9, 0.95], eps=1e-8, weight_decay=0.1, decay="matrices", fused=True
-    )
+    optimizer = partial(adamw, lr=0.01, betas=[0.9, 0.95], eps=1e-8, weight_decay=0.1, decay="matrices", fused=True)
     schedule = partial(constant, total_steps=99, warmup_steps=0, start=0.0)
     module = GPTModule(model=model, head=head, optimizer=optimizer, schedule=schedule)
     loader = DataLoader(ragged(22), batch_size=batch_size)

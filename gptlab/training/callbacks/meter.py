@@ -13,7 +13,8 @@ class Meter(L.Callback):
     Validation, samples and checkpoints are left out of the seconds, so that the rate is that of the training alone.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, log_every_n_steps: int) -> None:
+        self.log_every_n_steps = log_every_n_steps
         self.tokens = 0
         self.seconds = 0.0
         self.loss = math.nan  # train/loss as last logged
@@ -25,19 +26,17 @@ class Meter(L.Callback):
         """Starts the clock after anything but a step has run."""
         self._mark = self._mark or perf_counter()
 
-    def on_train_batch_end(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
+    def on_train_batch_end(self, trainer: L.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         """Counts the batch; logs every `log_every_n_steps`, the only times a tensor is read back from the device."""
         now = perf_counter()
         self.tokens += batch["ids"].numel() * trainer.world_size
         self.seconds, self._mark = self.seconds + now - self._mark, now
         stepped = not pl_module.window
-        due = trainer.global_step % trainer.log_every_n_steps == 0 or trainer.global_step == 1
+        due = trainer.global_step % self.log_every_n_steps == 0 or trainer.global_step == 1
         if stepped and (due or trainer.global_step >= trainer.max_steps):
             self._log(trainer, pl_module)
 
-    def _log(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+    def _log(self, trainer: L.Trainer, pl_module: Any) -> None:
         self.loss = float(pl_module.step_loss)
         if not math.isfinite(self.loss):
             raise ValueError(
@@ -54,12 +53,19 @@ class Meter(L.Callback):
             "train/tokens_per_second": self.rate,
             "train/tokens": float(self.tokens),
         }
+        self._write(trainer, metrics)
+
+    def _write(self, trainer: L.Trainer, metrics: dict[str, float]) -> None:
         for logger in trainer.loggers:
             logger.log_metrics(metrics, trainer.global_step)
 
     def on_validation_start(self, *_: Any) -> None:
         """Stops the clock."""
         self._mark = 0.0
+
+    def on_validation_end(self, trainer: L.Trainer, *_: Any) -> None:
+        """Logs the validation under the step it belongs to; Lightning would count from 0."""
+        self._write(trainer, {k: float(v) for k, v in trainer.callback_metrics.items() if k.startswith("val/")})
 
     def on_save_checkpoint(self, *_: Any) -> None:
         """Stops the clock."""

@@ -30,8 +30,9 @@ class Samples(L.Callback):
         text = self.write(self.prompt)
         log.info("    " + text.strip().replace("\n", "\n    ") + "\n")
         for logger in trainer.loggers:
-            if hasattr(logger.experiment, "add_text"):  # TensorBoard shows Markdown, where four spaces keep lines
-                logger.experiment.add_text("samples", "    " + text.replace("\n", "\n    "), trainer.global_step)
+            experiment: Any = getattr(logger, "experiment", None)
+            if hasattr(experiment, "add_text"):  # TensorBoard shows Markdown, where four spaces keep lines
+                experiment.add_text("samples", "    " + text.replace("\n", "\n    "), trainer.global_step)
 
     def state_dict(self) -> dict[str, Any]:
         """Which validation it was, for a run that goes on."""

@@ -1,0 +1,134 @@
+"""What a person does wrong gets one sentence, status 1 and no traceback, and leaves nothing behind."""
+
+import os
+import socket
+from pathlib import Path
+
+import pytest
+
+from gptlab.commands.cli import main as gptlab
+from gptlab.commands.train import main
+from tests.conftest import TINY, TrainedRun, write_text
+
+
+def told(capsys: pytest.CaptureFixture[str], folder: Path, *overrides: str) -> str:
+    """The sentence that `train` ends with."""
+    with pytest.raises(SystemExit) as end:
+        main([*TINY, f"output_dir={folder}", *overrides])
+    assert end.value.code == 1
+    error = capsys.readouterr().err
+    assert "Traceback" not in error
+    return error.strip().splitlines()[-1]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tmp_path / "run"
+
+
+def test_a_mistaken_key_leaves_no_folder(capsys: pytest.CaptureFixture[str], folder: Path) -> None:
+    assert told(capsys, folder, "model.n_layer=3") == "model.n_layer is no key (did you mean model.n_layers?)"
+    assert not folder.exists()
+
+
+def test_a_missing_file(capsys: pytest.CaptureFixture[str], folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "texts.txt").write_text("a")
+    sentence = told(capsys, folder, "data=text", f"data.path={tmp_path / 'text.txt'}")
+    assert str(tmp_path / "text.txt") in sentence
+
+
+def test_an_empty_file(capsys: pytest.CaptureFixture[str], folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "empty.txt").touch()
+    sentence = told(capsys, folder, "data=text", f"data.path={tmp_path / 'empty.txt'}")
+    assert "empty" in sentence
+
+
+def test_a_file_that_is_not_utf8_names_the_byte(
+    capsys: pytest.CaptureFixture[str], folder: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "latin.txt").write_bytes(b"good\nlines\n" + "caf\u00e9 ".encode("latin-1") * 3)
+    sentence = told(capsys, folder, "data=text", f"data.path={tmp_path / 'latin.txt'}")
+    assert "latin.txt" in sentence
+    assert "byte 14" in sentence
+    assert "line 3" in sentence
+
+
+def test_a_text_shorter_than_a_window(capsys: pytest.CaptureFixture[str], folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "short.txt").write_text("a few words only")
+    sentence = told(capsys, folder, "data=text", f"data.path={tmp_path / 'short.txt'}")
+    assert "context_length=32" in sentence
+    assert "tokens" in sentence
+
+
+def test_a_corpus_that_changed_under_its_cache_is_prepared_anew(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = write_text(tmp_path / "toy.txt", 3000)
+    words = ["data", *TINY, "data=text", f"data.path={path}", "output=json"]
+    assert gptlab(words) == 0
+    before = capsys.readouterr().out
+    path.write_text(path.read_text().replace("king", "shepherd"))
+    with caplog.at_level("INFO"):
+        assert gptlab(words) == 0
+    assert "toy.txt" in caplog.text
+    assert "changed" in caplog.text
+    after = capsys.readouterr().out
+    assert "shepherd" in after
+    assert "shepherd" not in before
+
+
+def test_no_network_for_a_download(capsys: pytest.CaptureFixture[str], folder: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    sentence = told(capsys, folder, "data=text", f"data.path='http://127.0.0.1:{port}/text.txt'")
+    assert f"127.0.0.1:{port}" in sentence
+    assert "data.path=" in sentence
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
+def test_a_full_disk_for_the_corpus(capsys: pytest.CaptureFixture[str], folder: Path, toy_text: Path) -> None:
+    """A cache on a device where no byte fits."""
+    sentence = told(capsys, folder, "data=text", f"data.path={toy_text}", "data.cache_dir=/dev/full")
+    assert "/dev/full" in sentence
+
+
+def test_a_folder_that_holds_a_run_is_not_overwritten(capsys: pytest.CaptureFixture[str], tiny_run: TrainedRun) -> None:
+    before = {path: path.stat().st_mtime_ns for path in (tiny_run.folder / "checkpoints").iterdir()}
+    sentence = told(capsys, tiny_run.folder, "data=text", f"data.path={tiny_run.text}", "trainer.max_steps=5")
+    assert "holds a run already" in sentence
+    assert before == {path: path.stat().st_mtime_ns for path in (tiny_run.folder / "checkpoints").iterdir()}
+
+
+def test_a_loss_that_is_no_number_stops_the_run(
+    capsys: pytest.CaptureFixture[str], folder: Path, toy_text: Path
+) -> None:
+    wild = ["optim.lr=1e30", "trainer.gradient_clip_val=null", "trainer.log_every_n_steps=1", "trainer.max_steps=30"]
+    sentence = told(capsys, folder, "data=text", f"data.path={toy_text}", *wild, "schedule.warmup_steps=0")
+    assert "lower optim.lr" in sentence
+
+
+def test_a_run_that_is_not_there(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    for path, wanted in ((tmp_path / "none", "no such folder"), (tmp_path, "no checkpoints/best.ckpt")):
+        with pytest.raises(SystemExit):
+            gptlab(["generate", f"run={path}", "prompt=a"])
+        assert wanted in capsys.readouterr().err
+
+
+def test_a_senseless_sampling_value(capsys: pytest.CaptureFixture[str], tiny_run: TrainedRun) -> None:
+    with pytest.raises(SystemExit):
+        gptlab(["generate", f"run={tiny_run.folder}", "prompt=a", "sampling.temperature=-1"])
+    assert "sampling.temperature is -1" in capsys.readouterr().err
+
+
+def test_a_verb_that_is_none(capsys: pytest.CaptureFixture[str]) -> None:
+    assert gptlab(["trian"]) == 2
+    assert "train" in capsys.readouterr().err
+    assert gptlab([]) == 0
+
+
+def test_a_fault_of_ours_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch, toy_text: Path, folder: Path) -> None:
+    """A ValueError out of a library is a bug to be reported, not a sentence to be believed."""
+    monkeypatch.setattr("gptlab.run.np.arange", lambda *_: int("no number"))
+    with pytest.raises(ValueError, match="invalid literal"):
+        gptlab(["data", *TINY, "data=text", f"data.path={toy_text}"])
+    assert os.environ.get("GPTLAB_TRACEBACK") is None

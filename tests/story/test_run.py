@@ -1,0 +1,134 @@
+"""The story of one run: trained, looked at, opened, written with."""
+
+import json
+import math
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from gptlab.commands.cli import main as gptlab
+from gptlab.commands.train import main
+from gptlab.run import Run
+from tests.conftest import TINY, TrainedRun
+
+
+def test_a_run_folder_holds_all_of_the_run(tiny_run: TrainedRun) -> None:
+    there = {str(path.relative_to(tiny_run.folder)) for path in tiny_run.folder.rglob("*") if path.is_file()}
+    for name in (".hydra/config.yaml", "train.log", "summary.json", "checkpoints/best.ckpt", "checkpoints/last.ckpt"):
+        assert name in there
+    assert any(name.startswith("tensorboard/events.out") for name in there)
+
+
+def test_the_summary_says_what_the_run_came_to(tiny_run: TrainedRun) -> None:
+    summary = tiny_run.summary
+    assert summary["status"] == "finished"
+    assert summary["steps"] == 30
+    assert summary["tokens"] == 30 * 4 * 32
+    assert summary["tokens_per_second"] == pytest.approx(summary["tokens"] / summary["seconds"], rel=0.01)
+    assert set(summary["checkpoints"]) == {"best", "last"}
+    for stage, prefix in (("train", "train"), ("val", "val"), ("best", "val")):
+        metrics = summary[stage]
+        assert metrics[f"{prefix}/perplexity"] == pytest.approx(math.exp(metrics[f"{prefix}/loss"]), rel=1e-4)
+        assert 0 < metrics[f"{prefix}/bits_per_byte"] < 3
+    assert tiny_run.best == summary["best"]["val/loss"]
+    assert summary["best"]["val/loss"] <= summary["val"]["val/loss"] + 1e-6
+    assert summary["val"]["val/loss"] < math.log(300) - 1, "the toy language was not learned"
+
+
+def test_tensorboard_finds_curves_and_samples(tiny_run: TrainedRun) -> None:
+    events = EventAccumulator(str(tiny_run.folder / "tensorboard")).Reload()
+    wanted = {"train/loss", "train/perplexity", "train/learning_rate", "train/tokens_per_second", "val/loss"}
+    assert wanted <= set(events.Tags()["scalars"])
+    assert [e.step for e in events.Scalars("val/loss")] == [10, 20, 30]
+    assert [e.step for e in events.Tensors("samples/text_summary")] == [10, 20, 30]
+    assert b"And the" in events.Tensors("samples/text_summary")[-1].tensor_proto.string_val[0]
+
+
+def test_a_checkpoint_alone_is_enough_and_opening_writes_nothing(
+    tiny_run: TrainedRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Moved away from its folder, with no cache and without the text it learned from."""
+    path = Path(shutil.copy(tiny_run.folder / "checkpoints" / "best.ckpt", tmp_path))
+    monkeypatch.setenv("GPTLAB_CACHE", str(tmp_path / "no-cache"))
+    written = Run.open(tiny_run.folder).generate("And the king", temperature=0, max_new_tokens=12)
+    assert Run.open(path).generate("And the king", temperature=0, max_new_tokens=12) == written
+    assert [p.name for p in tmp_path.iterdir()] == ["best.ckpt"]
+    content = torch.load(path, weights_only=True)  # tensors and plain values only
+    assert "optimizer_states" not in content
+    assert content["gptlab"]["config"]["name"] == "tiny"
+
+
+def test_the_best_checkpoint_has_the_best_validation(tiny_run: TrainedRun) -> None:
+    from gptlab.config.compose import compose_config
+    from gptlab.evaluation.measure import measure
+
+    run = Run.open(tiny_run.folder)
+    overrides = [*TINY, "data=text", f"data.path={tiny_run.text}"]
+    data = Run.compose(compose_config("train", overrides)).data
+    assert data is not None
+    batches = [data.val[np.arange(len(data.val))]]
+    found = measure(run.model, run.head, batches, stage="val", forward_context=torch.inference_mode())
+    assert found["val/loss"] == pytest.approx(tiny_run.summary["best"]["val/loss"], rel=1e-5)
+
+
+def test_the_same_command_gives_the_same_run(tiny_run: TrainedRun, tmp_path: Path) -> None:
+    text = [*TINY, "data=text", f"data.path={tiny_run.text}", "trainer.max_steps=4", "model.drop_rate=0.1"]
+    for name, seed in (("a", 123), ("b", 123), ("c", 5)):
+        main([*text, f"output_dir={tmp_path / name}", f"seed={seed}"])
+    a, b, c = (torch.load(tmp_path / n / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"] for n in "abc")
+    assert all(torch.equal(a[key], b[key]) for key in a)
+    assert not all(torch.equal(a[key], c[key]) for key in a)
+
+
+def test_logits_with_and_without_a_cache(tiny_run: TrainedRun) -> None:
+    run = Run.open(tiny_run.folder)
+    ids = torch.tensor([run.tokenizer.encode("And the king saw the river.")])
+    cache = run.model.new_cache(32)
+    parts = [run.logits(ids[:, :5], cache), run.logits(ids[:, 5:], cache)]
+    torch.testing.assert_close(torch.cat(parts, dim=1), run.logits(ids), rtol=1e-5, atol=1e-5)
+
+
+def test_generate_writes_the_same_text_every_way(tiny_run: TrainedRun, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["generate", f"run={tiny_run.folder}", "prompt=And the", "sampling.max_new_tokens=60", "seed=7"]
+    shown = []
+    for more in ([], ["cache=false"], ["output=json"], ["n_samples=2"], ["sampling=greedy", "sampling.stop=[king]"]):
+        assert gptlab([*words, *more]) == 0
+        shown.append(capsys.readouterr().out)
+    assert shown[0].startswith("And the")
+    assert shown[0] == shown[1]
+    assert json.loads(shown[2])["prompt"] + json.loads(shown[2])["texts"][0] + "\n" == shown[0]
+    assert shown[3].count("--- ") == 2
+    assert "king" not in shown[4].removeprefix("And the")
+
+
+def test_an_empty_prompt_begins_a_document(tiny_run: TrainedRun) -> None:
+    assert Run.open(tiny_run.folder).generate("", max_new_tokens=5, temperature=0)
+
+
+def test_gptlab_data_shows_what_a_run_learns_from(tiny_run: TrainedRun, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["data", *TINY, "data=text", f"data.path={tiny_run.text}"]
+    assert gptlab([*words, "output=json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report["vocab_size"] == 300
+    assert gptlab(words) == 0
+    shown = capsys.readouterr().out
+    assert "bytes per token" in shown
+    assert "inputs" in shown
+    assert "(32, 32)" in shown  # one window's vectors
+
+
+def test_a_fourth_head_is_one_file_and_one_yaml(
+    tiny_run: TrainedRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The test of the design: nothing of gptlab is edited for it to train, be measured, saved and opened."""
+    monkeypatch.setenv("GPTLAB_TRUST", "tests")
+    head = ["head._target_=tests.story.length_head.LengthHead", "~head.tied", "~head.chunk_rows", "callbacks=none"]
+    more = ["trainer.max_steps=3", f"output_dir={tmp_path / 'run'}", "+head.scale=2.0"]
+    best = main([*TINY, "data=text", f"data.path={tiny_run.text}", *head, *more])
+    assert best is not None
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text(encoding="utf-8"))
+    assert summary["val"]["val/error"] == pytest.approx(best)

@@ -78,7 +78,7 @@ class Run:
         from gptlab.training.checkpoint import CheckpointFiles
         from gptlab.training.context import RunContext
         from gptlab.training.module import GPTModule
-        from gptlab.training.trainer import TrainerParts, total_steps
+        from gptlab.training.trainer import TrainerParts, fit, total_steps
 
         assert self.data is not None
         cfg, folder, start = self.cfg, claim_folder(Path(self.cfg.output_dir)), perf_counter()
@@ -99,20 +99,19 @@ class Run:
         meter = Meter(log_every_n_steps=cfg.trainer.log_every_n_steps)
         callbacks = [meter, ValidateAtEnd(), *(_watcher(node, context) for node in cfg.callbacks.values())]
         loggers = [build(node) for node in cfg.logger.values()]
-        trainer = build(cfg.trainer)(TrainerParts(callbacks, loggers, CheckpointFiles(self.record()), steps))
+        trainer = build(cfg.trainer)(TrainerParts(callbacks, loggers, CheckpointFiles(_record(self)), steps))
         torch.manual_seed(cfg.seed)  # dropout draws the same, however many numbers the first weights took
-        trainer.fit(module, data)
+        try:
+            fit(trainer, module, data)
+        except BaseException as error:
+            status = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
+            saved = {path.stem: str(path) for path in sorted((folder / "checkpoints").glob("*.ckpt"))}
+            write_summary({"status": status, "steps": trainer.global_step, "checkpoints": saved}, folder)
+            log.warning(f"{status} at step {trainer.global_step}; what it had saved is in {folder}")
+            raise
         summary = _summarise(self, trainer, data, started=start)
         write_summary(summary, folder)
         return summary
-
-    def record(self) -> dict[str, Any]:
-        """What a checkpoint carries beside its tensors, to be opened alone; plain values only."""
-        return {
-            "config": OmegaConf.to_container(self.cfg, resolve=True),
-            "tokenizer": self.tokenizer.state(),
-            "versions": {"torch": str(torch.__version__), "python": platform.python_version()},
-        }
 
     @torch.no_grad()
     def logits(self, ids: Tensor, cache: KVCache | None = None) -> Tensor:
@@ -141,9 +140,7 @@ class Run:
 
     def write_sample(self, prompt: str | None) -> str:
         """A prompt and what follows it, in the midst of training; None is the first words of the held-out text."""
-        if prompt is None:
-            assert self.data is not None
-            prompt = self.tokenizer.decode(self.data.val[np.arange(1)]["ids"][0, :8].tolist())
+        prompt = _opening(self) if prompt is None else prompt
         return prompt + self.generate(prompt)
 
     def describe_data(self, n_windows: int) -> dict[str, Any]:
@@ -161,6 +158,22 @@ def choose_device(name: str) -> str:
     if name != "auto":
         return name
     return "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+
+
+def _record(run: Run) -> dict[str, Any]:
+    """What a checkpoint carries beside its tensors, to be opened alone; plain values only."""
+    return {
+        "config": OmegaConf.to_container(run.cfg, resolve=True),
+        "tokenizer": run.tokenizer.state(),
+        "versions": {"torch": str(torch.__version__), "python": platform.python_version()},
+    }
+
+
+def _opening(run: Run) -> str:
+    """The first words of the held-out text; where that is the end of a document, from its first whole word on."""
+    assert run.data is not None
+    text = run.tokenizer.decode(run.data.val[np.arange(1)]["ids"][0, :16].tolist())
+    return text.partition(" ")[2] if run.data.text.one_document else text
 
 
 def _watcher(node: DictConfig, context: Any) -> Any:
@@ -197,7 +210,7 @@ def _summarise(run: Run, trainer: Any, data: Any, *, started: float) -> dict[str
         "seconds": round(meter.seconds, 3),  # in training steps
         "tokens_per_second": round(meter.tokens / max(meter.seconds, 1e-9), 1),
         "precision": trainer.precision,
-        "opening": " ".join(run.tokenizer.decode(run.data.val[np.arange(1)]["ids"][0, :8].tolist()).split()[:4]),
+        "opening": " ".join(_opening(run).split()[:4]),
         "train": measured("train", (run.data.train[part] for part in parts)),
         "val": measured("val", data.val_dataloader()),
         "best": best.metrics if best else {},

@@ -143,6 +143,12 @@ def test_functions_files_and_arguments_stay_small() -> None:
     assert lengths[int(0.9 * len(lengths))] <= 30, "one function in ten has more than 30 lines"
 
 
+def test_a_run_has_at_most_ten_methods() -> None:
+    tree = ast.parse((ROOT / "gptlab" / "run.py").read_text(encoding="utf-8"))
+    methods = [name for name, _ in functions(tree) if name.startswith("Run.")]
+    assert len(methods) <= 10, f"Run has {len(methods)} methods: {methods}"
+
+
 def test_no_room_for_odds_and_ends() -> None:
     for path in SOURCES:
         assert not {"utils", "util", "helpers", "common", "misc"} & set(path.with_suffix("").parts[-3:]), path

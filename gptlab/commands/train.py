@@ -1,10 +1,8 @@
 """gptlab train key=value ...: trains a run, or with -m several."""
 
 import logging
-import signal
 import sys
 from typing import TYPE_CHECKING
-from unittest.mock import patch
 
 import hydra
 from hydra.core.global_hydra import GlobalHydra
@@ -39,8 +37,11 @@ def main(overrides: list[str] | None = None) -> float | None:
             compose_config("train", words)  # every mistake at once, before there is a folder
     register_schemas()
     GlobalHydra.instance().clear()
-    with patch.object(sys, "argv", [sys.argv[0], *words]):
+    argv, sys.argv = sys.argv, [sys.argv[0], *words]  # from where Hydra reads
+    try:
         hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="train")(job)()
+    finally:
+        sys.argv = argv
     return best[-1] if best else None
 
 
@@ -51,13 +52,7 @@ def _train(cfg: DictConfig) -> float:
 
     run = Run.compose(cfg)
     _introduce(run)
-    try:
-        summary = run.train()
-    except SystemExit:
-        if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # what Lightning makes of Ctrl-C
-            signal.signal(signal.SIGINT, signal.default_int_handler)
-            raise KeyboardInterrupt from None
-        raise
+    summary = run.train()
     from gptlab.training.summary import render_summary
 
     rich.print(render_summary(summary))

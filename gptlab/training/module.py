@@ -31,13 +31,13 @@ class GPTModule(L.LightningModule):
         self,
         *,
         model: GPT,
-        head: nn.Module,
+        head: Any,  # a Head that is an nn.Module: Python has no type for both
         optimizer: Callable[[NamedParameters], Optimizer],
         schedule: Callable[[int], float],
     ) -> None:
         super().__init__()
         self.model = model
-        self.head: Any = head  # a Head that is an nn.Module, which no type of Python's says
+        self.head = head
         self.make_optimizer, self.schedule = optimizer, schedule
         self.metrics = nn.ModuleDict(self.head.metrics())
         self.window: list[Loss] = []  # the micro-batches since the last step

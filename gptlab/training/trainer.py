@@ -2,6 +2,7 @@
 
 import logging
 import math
+import signal
 import warnings
 from typing import Any, NamedTuple
 
@@ -82,3 +83,19 @@ def make_trainer(
         enable_progress_bar=False,
         enable_model_summary=False,
     )
+
+
+def fit(trainer: L.Trainer, module: L.LightningModule, data: L.LightningDataModule) -> None:
+    """Trains.
+
+    Raises:
+        KeyboardInterrupt: after Ctrl-C, of which Lightning would make an exit with status 1.
+    """
+    handler = signal.getsignal(signal.SIGINT)
+    try:
+        trainer.fit(module, data)
+    except SystemExit as end:
+        if isinstance(end.__context__, KeyboardInterrupt):
+            signal.signal(signal.SIGINT, handler)  # Lightning leaves it ignored
+            raise KeyboardInterrupt from None
+        raise

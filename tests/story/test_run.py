@@ -132,3 +132,19 @@ def test_a_fourth_head_is_one_file_and_one_yaml(
     assert best is not None
     summary = json.loads((tmp_path / "run" / "summary.json").read_text(encoding="utf-8"))
     assert summary["val"]["val/error"] == pytest.approx(best)
+
+
+def test_early_stopping_ends_a_run_that_no_longer_gets_better(toy_text: Path, tmp_path: Path) -> None:
+    slow = ["optim.lr=1e-12", "callbacks.early_stopping.min_delta=0.01", "callbacks.early_stopping.patience=2"]
+    more = ["trainer.max_steps=30", "trainer.val_check_interval=2", f"output_dir={tmp_path / 'run'}"]
+    main([*TINY, "data=text", f"data.path={toy_text}", *slow, *more])
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text(encoding="utf-8"))
+    assert summary["status"] == "stopped early"
+    assert summary["steps"] == 6  # the first validation, and two that were no better
+
+
+def test_a_precision_by_name_is_the_one_that_is_used(toy_text: Path, tmp_path: Path) -> None:
+    more = ["trainer.max_steps=2", "trainer.precision=bf16-mixed", f"output_dir={tmp_path / 'run'}"]
+    main([*TINY, "data=text", f"data.path={toy_text}", *more])
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text(encoding="utf-8"))
+    assert summary["precision"] == "bf16-mixed"

@@ -1,0 +1,49 @@
+"""What a command imports before it has to, and what it prints: each in a process of its own."""
+
+import subprocess
+import sys
+
+import pytest
+
+from tests.conftest import ROOT, TrainedRun
+
+WATCH = """
+import sys
+try:
+    {call}
+finally:
+    heavy = [name for name in ("torch", "lightning", "torchmetrics") if name in sys.modules]
+    print("HEAVY", *heavy, file=sys.stderr)
+"""
+
+
+def started(call: str, *words: str) -> tuple[str, set[str]]:
+    """Standard output, and the heavy libraries that were imported."""
+    done = subprocess.run(
+        [sys.executable, "-c", WATCH.format(call=call), *words], capture_output=True, text=True, cwd=ROOT, check=False
+    )
+    heavy = [line for line in done.stderr.splitlines() if line.startswith("HEAVY")]
+    assert heavy, done.stderr
+    return done.stdout, set(heavy[-1].split()[1:])
+
+
+@pytest.mark.parametrize("words", [["--help"], ["--cfg", "job"], ["model.n_layer=3"]], ids=" ".join)
+def test_help_configuration_and_mistakes_need_no_torch(words: list[str]) -> None:
+    out, heavy = started("from gptlab.commands.train import main; main()", *words)
+    assert not heavy
+    assert words == ["model.n_layer=3"] or ("python train.py debug=smoke" in out or "max_steps: 550" in out)
+
+
+def test_generate_needs_no_lightning(tiny_run: TrainedRun) -> None:
+    words = ["generate", f"run={tiny_run.folder}", "prompt=And the", "sampling.max_new_tokens=5"]
+    out, heavy = started("from gptlab.commands.cli import main; main()", *words)
+    assert out.startswith("And the")
+    assert heavy == {"torch"}
+
+
+def test_data_needs_no_lightning(tiny_run: TrainedRun) -> None:
+    out, heavy = started(
+        "from gptlab.commands.cli import main; main()", "data", "data=text", f"data.path={tiny_run.text}"
+    )
+    assert "bytes per token" in out
+    assert heavy == {"torch"}

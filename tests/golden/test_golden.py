@@ -1,0 +1,54 @@
+"""Losses that a refactor must not change: a tiny GPT-2 and a tiny modern model, ten steps each in float32."""
+
+import json
+from functools import partial
+from pathlib import Path
+
+import pytest
+import torch
+
+from gptlab.batch import Batch
+from gptlab.heads.lm import LMHead
+from gptlab.heads.protocol import Given
+from gptlab.training.optimizers import adamw
+from gptlab.training.schedules import cosine
+from tests.reference.tiny import FAMILIES, tiny_gpt
+
+GOLDEN = Path(__file__).with_name("losses.json")
+
+
+def losses(family: str) -> list[float]:
+    """Ten steps on the same ramp of ids, from weights that a ramp fills: no random number is in it."""
+    model = tiny_gpt(shake=0.0, **FAMILIES[family]).train()
+    with torch.no_grad():
+        for number, parameter in enumerate(model.parameters()):
+            ramp = torch.linspace(-1, 1, parameter.numel()) * (7 + number % 5)
+            scale = 0.05 if parameter.ndim > 1 else 0.01
+            parameter.copy_((ramp.sin() * scale).reshape(parameter.shape) + (1.0 if parameter.ndim == 1 else 0.0))
+    head = LMHead(model, Given(vocab_size=50, token_bytes=None), tied=True, chunk_rows=11)
+    optimizer = adamw(
+        model.named_parameters(), lr=0.01, betas=[0.9, 0.95], eps=1e-8, weight_decay=0.1, decay="matrices", fused=True
+    )
+    scheduler = torch.optim.lr_scheduler.LambdaLR(
+        optimizer, partial(cosine, total_steps=10, warmup_steps=2, start=0.1, end=0.1)
+    )
+    ids = (torch.arange(4 * 17).reshape(4, 17) * 7 + 3) % 50
+    found = []
+    for _ in range(10):
+        loss = head.loss(model(ids[:, :-1]), Batch(ids=ids[:, :-1], targets=ids[:, 1:]))
+        (loss.total / loss.count).backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        scheduler.step()
+        optimizer.zero_grad()
+        found.append(loss.total.item() / loss.count.item())
+    return found
+
+
+@pytest.mark.parametrize("family", sorted(FAMILIES))
+def test_losses_are_those_of_the_first_day(family: str) -> None:
+    assert losses(family) == pytest.approx(json.loads(GOLDEN.read_text(encoding="utf-8"))[family], rel=1e-5)
+
+
+if __name__ == "__main__":  # after a change that is meant to change them: python -m tests.golden.test_golden
+    GOLDEN.write_text(json.dumps({family: losses(family) for family in sorted(FAMILIES)}, indent=1) + "\n", "utf-8")

@@ -1,0 +1,44 @@
+"""The README's commands are commands, its examples of output are output, and its paths exist."""
+
+import re
+import shlex
+
+import pytest
+
+from gptlab.commands.cli import VERBS
+from gptlab.config.compose import ConfigError, compose_config
+from tests.conftest import ROOT
+
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+COMMANDS = re.findall(r"(?:python train\.py|gptlab (?:train|data|generate))\b[^`|\n]*", README)
+
+
+def parsed(command: str) -> tuple[str, list[str]]:
+    words = shlex.split(command)
+    root, overrides = ("train", words[2:]) if words[0] == "python" else (words[1], words[2:])
+    return root, [word for word in overrides if "=" in word]
+
+
+@pytest.mark.parametrize("command", dict.fromkeys(c.strip() for c in COMMANDS if "n_layer=3" not in c))
+def test_a_command_composes(command: str) -> None:
+    root, overrides = parsed(command)
+    if root == "generate" and not overrides:
+        overrides = ["run=a", "prompt=b"]
+    assert compose_config(root, overrides)
+
+
+def test_a_shown_mistake_is_told_as_shown() -> None:
+    (shown,) = re.findall(r"    \$ (python train\.py .*)\n((?:    .*\n)+)", README)
+    with pytest.raises(ConfigError) as told:
+        compose_config(*parsed(shown[0]))
+    assert str(told.value).splitlines() == [line.strip() for line in shown[1].splitlines()]
+
+
+def test_every_path_that_is_named_exists() -> None:
+    for path in set(re.findall(r"`((?:gptlab|tests|conf)/[\w./]*)`", README)) - {"conf/local/default.yaml"}:
+        assert (ROOT / path).exists() or path == "conf/head/length.yaml", f"the README names {path}, which is not there"
+
+
+def test_every_verb_is_in_the_readme() -> None:
+    for verb in VERBS:
+        assert f"`{verb}`" in README or f"gptlab {verb}" in README

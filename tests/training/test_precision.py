@@ -1,0 +1,29 @@
+"""The number format that fits the device."""
+
+import pytest
+import torch
+
+from gptlab.training.precision import choose_precision
+
+
+@pytest.mark.parametrize(
+    ("accelerator", "cuda", "bf16", "wanted"),
+    [
+        ("cpu", True, True, "bf16-mixed"),
+        ("cpu", True, False, "32-true"),
+        ("auto", False, True, "bf16-mixed"),
+        ("auto", True, True, "bf16-mixed"),
+        ("auto", True, False, "32-true"),
+        ("gpu", False, True, "32-true"),
+        ("mps", False, True, "32-true"),
+    ],
+)
+def test_auto_is_bfloat16_where_the_device_multiplies_in_it(
+    accelerator: str, cuda: bool, bf16: bool, wanted: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: bf16)
+    monkeypatch.setattr("gptlab.training.precision.cpu_multiplies_bf16", lambda: bf16)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    assert choose_precision("auto", accelerator) == wanted
+    assert choose_precision("16-mixed", accelerator) == "16-mixed"

@@ -49,13 +49,12 @@ def _train(cfg: DictConfig) -> float:
     import rich
 
     from gptlab.run import Run  # torch takes seconds to import, and --help needs none of it
+    from gptlab.training.summary import show_summary
 
     run = Run.compose(cfg)
     _introduce(run)
     summary = run.train()
-    from gptlab.training.summary import render_summary
-
-    rich.print(render_summary(summary))
+    show_summary(summary, rich.get_console())
     return float(summary["best"].get(run.head.monitor.name, summary["val"][run.head.monitor.name]))
 
 

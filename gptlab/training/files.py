@@ -29,8 +29,8 @@ def write_checkpoint(content: dict[str, Any], path: Path) -> None:
             os.fsync(file.fileno())
         os.replace(part, path)
     except (OSError, RuntimeError) as error:  # torch reports a full disk as a RuntimeError
+        free = shutil.disk_usage(path.parent).free / 1e6 if path.parent.exists() else 0.0
         part.unlink(missing_ok=True)
-        free = shutil.disk_usage(path.parent).free / 1e6
         raise OSError(
             f"{path}: the checkpoint cannot be written ({error}; {free:,.0f} MB are free): make room, or choose "
             "another output_dir; the previous checkpoint is as it was"

@@ -2,12 +2,12 @@
 
 import json
 import os
+import shlex
 from pathlib import Path
 from typing import Any
 
-from rich.console import Group, RenderableType
+from rich.console import Console
 from rich.table import Table
-from rich.text import Text
 
 
 def write_summary(summary: dict[str, Any], folder: Path) -> None:
@@ -17,8 +17,8 @@ def write_summary(summary: dict[str, Any], folder: Path) -> None:
     os.replace(part, folder / "summary.json")
 
 
-def render_summary(summary: dict[str, Any]) -> RenderableType:
-    """The same for a person, with the commands to type next."""
+def show_summary(summary: dict[str, Any], console: Console) -> None:
+    """The same for a person, with the commands to type next, which no narrow terminal may cut."""
     folder = summary["folder"]
     table = Table(title=f"{summary['status']} after {summary['steps']:,} steps", title_justify="left")
     for column in ("", "train", "val, final", "val, best"):
@@ -27,6 +27,7 @@ def render_summary(summary: dict[str, Any]) -> RenderableType:
     for name in _names(summary):
         values = (metrics.get(f"{stage}/{name}") for metrics, stage in columns)
         table.add_row(name.replace("_", " "), *("" if value is None else f"{value:.4g}" for value in values))
+    console.print(table)
     lines = [
         f"{summary['parameters']:,} parameters, {summary['precision']}",
         f"{summary['tokens']:,} tokens in {summary['seconds']:.0f} s of training: "
@@ -34,10 +35,10 @@ def render_summary(summary: dict[str, Any]) -> RenderableType:
         f"The run is in {folder}",
         "",
         "Next",
-        f'  gptlab generate run={folder} prompt="{summary["opening"]}"',
+        f"  gptlab generate run={folder} prompt={shlex.quote(summary['opening'])}",
         f"  tensorboard --logdir {Path(folder).parents[1]}",
     ]
-    return Group(table, Text("\n".join(lines), no_wrap=True, overflow="ignore"))
+    console.print("\n".join(lines), soft_wrap=True, highlight=False, markup=False)
 
 
 def _names(summary: dict[str, Any]) -> list[str]:

@@ -1,6 +1,7 @@
 """What the model writes as it learns."""
 
 import logging
+import textwrap
 from typing import Any
 
 import lightning as L
@@ -8,6 +9,8 @@ import lightning as L
 from gptlab.training.context import RunContext
 
 log = logging.getLogger(__name__)
+
+WIDTH = 110  # characters of a line on TensorBoard's page, which does not wrap
 
 
 class Samples(L.Callback):
@@ -29,10 +32,11 @@ class Samples(L.Callback):
             return
         text = self.write(self.prompt)
         log.info("    " + text.strip().replace("\n", "\n    ") + "\n")
+        lines = [part for line in text.split("\n") for part in textwrap.wrap(line, WIDTH) or [""]]
         for logger in trainer.loggers:
             experiment: Any = getattr(logger, "experiment", None)
             if hasattr(experiment, "add_text"):  # TensorBoard shows Markdown, where four spaces keep lines
-                experiment.add_text("samples", "    " + text.replace("\n", "\n    "), trainer.global_step)
+                experiment.add_text("samples", "    " + "\n    ".join(lines), trainer.global_step)
 
     def state_dict(self) -> dict[str, Any]:
         """Which validation it was, for a run that goes on."""

@@ -9,20 +9,32 @@ from gptlab.config.compose import compose_config
 def main(overrides: list[str]) -> None:
     """Streams one text to the terminal, or prints several once they are done."""
     with told():
-        cfg = compose_config("generate", overrides)
+        prompt, others = _prompt(overrides)
+        cfg = compose_config("generate", others)
 
         from gptlab.run import Run, choose_device  # torch takes seconds to import: mistakes are told before
 
         run = Run.open(cfg.run, device=choose_device(cfg.device))
         how = {"seed": cfg.seed, "cache": cfg.cache, **{k: v for k, v in cfg.sampling.items() if not k.startswith("_")}}
         if cfg.output == "json":
-            texts = run.generate_many(cfg.prompt, cfg.n_samples, **how)
-            print(json.dumps({"prompt": cfg.prompt, "texts": texts}, ensure_ascii=False, indent=2))
+            texts = run.generate_many(prompt, cfg.n_samples, **how)
+            print(json.dumps({"prompt": prompt, "texts": texts}, ensure_ascii=False, indent=2))
         elif cfg.n_samples == 1:
-            print(cfg.prompt, end="", flush=True)
-            for piece in run.stream(cfg.prompt, **how):
+            print(prompt, end="", flush=True)
+            for piece in run.stream(prompt, **how):
                 print(piece, end="", flush=True)
             print()
         else:
-            for number, text in enumerate(run.generate_many(cfg.prompt, cfg.n_samples, **how), 1):
-                print(f"--- {number} of {cfg.n_samples}\n{cfg.prompt}{text}\n")
+            for number, text in enumerate(run.generate_many(prompt, cfg.n_samples, **how), 1):
+                print(f"--- {number} of {cfg.n_samples}\n{prompt}{text}\n")
+
+
+def _prompt(overrides: list[str]) -> tuple[str, list[str]]:
+    """The prompt as it was typed, commas, brackets and all, and the overrides with a stand-in that Hydra can read."""
+    typed = [word.partition("=")[2] for word in overrides if word.startswith("prompt=")]
+    if not typed:
+        return "", overrides
+    prompt = typed[-1]
+    if len(prompt) > 1 and prompt[0] == prompt[-1] and prompt[0] in "\"'":
+        prompt = prompt[1:-1]  # somebody knows that Hydra wants such text quoted
+    return prompt, [word for word in overrides if not word.startswith("prompt=")] + ["prompt=typed"]

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 import hydra
 from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from gptlab.commands.errors import told
@@ -29,6 +31,8 @@ def main(overrides: list[str] | None = None) -> float | None:
     best: list[float] = []
 
     def job(cfg: DictConfig) -> None:
+        if HydraConfig.get().mode == RunMode.MULTIRUN:  # each job of a sweep has the folder that Hydra gave it
+            cfg.output_dir = HydraConfig.get().runtime.output_dir
         with told():
             best.append(_train(cfg))
 

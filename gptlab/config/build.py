@@ -9,7 +9,11 @@ from omegaconf import DictConfig, OmegaConf
 
 # A config may come out of somebody's checkpoint, and a config is code: only what these modules define is built.
 TARGETS = (
-    "gptlab.tokenizer",
+    "gptlab.tokenizer.bpe",
+    "gptlab.tokenizer.bytes",
+    "gptlab.tokenizer.char",
+    "gptlab.tokenizer.gpt2",
+    "gptlab.tokenizer.word",
     "gptlab.data.text",
     "gptlab.data.readers",
     "gptlab.data.kjv",

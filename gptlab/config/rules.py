@@ -47,6 +47,7 @@ RULES = [
     ),
     Rule("schedule.start", "at least 0 and at most 1", lambda value: 0 <= value <= 1),
     Rule("schedule.end", "at least 0 and at most 1", lambda value: 0 <= value <= 1),
+    Rule("trainer.devices", "1: training on several devices is still to come", lambda value: value in (1, "1", [0])),
     Rule("output", "text or json", lambda value: value in ("text", "json")),
 ]
 ACCELERATORS = ("auto", "cpu", "gpu", "cuda", "mps")

@@ -16,6 +16,8 @@ from gptlab.config.build import build
         "subprocess.run",
         "gptlab.run.Run.open",
         "gptlab.data.download.download",
+        "gptlab.tokenizer.cache.cached",
+        "gptlab.tokenizer.bpe.cached",
         "gptlab.training.files.write_checkpoint",
         "gptlab.training.callbacks.samples.logging.FileHandler",  # a name that an admitted module only imported
         "gptlab.training.optimizers.torch.load",

@@ -21,6 +21,7 @@ WRONG = {
     ("data.batch_size=0",): "data.batch_size is 0: it must be at least 1",
     ("data.val_fraction=1.5",): "data.val_fraction is 1.5: it must be more than 0 and less than 1",
     ("trainer.precision=fp8",): "trainer.precision is 'fp8': it must be one of auto, 32-true",
+    ("trainer.devices=2",): "trainer.devices is 2: it must be 1: training on several devices is still to come",
     ("model.n_heads=3",): "model.emb_dim is 256, no multiple of model.n_heads, 3",
     ("model.n_kv_heads=3",): "model.n_heads is 4, no multiple of model.n_kv_heads, 3",
     ("trainer.max_steps=null",): "trainer.max_steps and trainer.max_epochs are both null",

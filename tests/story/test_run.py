@@ -105,6 +105,15 @@ def test_generate_writes_the_same_text_every_way(tiny_run: TrainedRun, capsys: p
     assert "king" not in shown[4].removeprefix("And the")
 
 
+@pytest.mark.parametrize("prompt", ["Lo, and (behold): {x} [y] ${z} = 'q\" \\ #", "a,b", "", "null", "3"])
+def test_a_prompt_is_taken_as_it_was_typed(
+    prompt: str, tiny_run: TrainedRun, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for typed in (prompt, f'"{prompt}"'):
+        assert gptlab(["generate", f"run={tiny_run.folder}", f"prompt={typed}", "output=json"]) == 0
+        assert json.loads(capsys.readouterr().out)["prompt"] == prompt
+
+
 def test_an_empty_prompt_begins_a_document(tiny_run: TrainedRun) -> None:
     assert Run.open(tiny_run.folder).generate("", max_new_tokens=5, temperature=0)
 
@@ -132,6 +141,18 @@ def test_a_fourth_head_is_one_file_and_one_yaml(
     assert best is not None
     summary = json.loads((tmp_path / "run" / "summary.json").read_text(encoding="utf-8"))
     assert summary["val"]["val/error"] == pytest.approx(best)
+
+
+def test_a_sweep_gives_each_job_its_own_folder(
+    tiny_run: TrainedRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    more = ["trainer.max_steps=2", "optim.lr=1e-3,2e-3", "name=lr"]
+    main(["-m", *TINY, "data=text", f"data.path={tiny_run.text}", *more])
+    found = sorted(tmp_path.glob("outputs/sweeps/lr/*/*/summary.json"))
+    assert [path.parent.name for path in found] == ["0", "1"]
+    losses = [json.loads(path.read_text(encoding="utf-8"))["val"]["val/loss"] for path in found]
+    assert losses[0] != losses[1]
 
 
 def test_early_stopping_ends_a_run_that_no_longer_gets_better(toy_text: Path, tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from omegaconf import OmegaConf
 from gptlab.commands.train import main
 from gptlab.config.build import build
 from gptlab.config.compose import ConfigError, compose_config
+from gptlab.run import Run
 from tests.conftest import ROOT
 
 ROOTS = {"hydra", "experiment", "debug"}
@@ -62,6 +63,21 @@ def test_every_experiment_steps(name: str, toy_text: Path, tmp_path: Path) -> No
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_every_experiment_composes_as_it_stands(name: str) -> None:
     compose_config("train", [f"experiment={name}"])
+
+
+PARTS = [
+    (group, choice) for group, choice in CHOICES if group in ("tokenizer", "model", "schedule", "logger", "sampling")
+]
+
+
+@pytest.mark.parametrize(("group", "choice"), PARTS, ids=lambda part: part)
+def test_every_part_trains_and_writes(group: str, choice: str, toy_text: Path, tmp_path: Path) -> None:
+    """Two steps with it, and a text from the checkpoint."""
+    more = [f"{group}={choice}", "model.context_length=32", f"output_dir={tmp_path / 'run'}"]
+    main(["debug=smoke", "data=text", f"data.path={toy_text}", *NARROW, *more])
+    run = Run.open(tmp_path / "run")
+    written = run.generate("And the king", temperature=0, max_new_tokens=6)
+    assert run.generate("And the king", temperature=0, max_new_tokens=6, cache=False) == written
 
 
 def test_debug_smoke_takes_two_steps_of_the_default_run(toy_text: Path, tmp_path: Path) -> None:

@@ -81,7 +81,7 @@ class Run:
         from gptlab.training.trainer import TrainerParts, fit, total_steps
 
         assert self.data is not None
-        cfg, folder, start = self.cfg, claim_folder(Path(self.cfg.output_dir)), perf_counter()
+        cfg, folder, start = self.cfg, Path(self.cfg.output_dir), perf_counter()
         data = TextDataModule(self.data, seed=cfg.seed)
         steps = total_steps(
             max_steps=cfg.trainer.max_steps,
@@ -98,6 +98,7 @@ class Run:
         context = RunContext(folder=folder, monitor=self.head.monitor, total_steps=steps, write=self.write_sample)
         meter = Meter(log_every_n_steps=cfg.trainer.log_every_n_steps)
         callbacks = [meter, ValidateAtEnd(), *(_watcher(node, context) for node in cfg.callbacks.values())]
+        claim_folder(folder)  # nothing is written before
         loggers = [build(node) for node in cfg.logger.values()]
         trainer = build(cfg.trainer)(TrainerParts(callbacks, loggers, CheckpointFiles(_record(self)), steps))
         torch.manual_seed(cfg.seed)  # dropout draws the same, however many numbers the first weights took

@@ -72,7 +72,7 @@ def _sync_folder(folder: Path) -> None:
             os.close(handle)
 
 
-def claim_folder(folder: Path) -> Path:
+def claim_folder(folder: Path) -> None:
     """Makes a run's folder its own.
 
     Raises:
@@ -83,7 +83,6 @@ def claim_folder(folder: Path) -> Path:
         (folder / "checkpoints").mkdir()  # of two that want the same folder, one gets it
     except FileExistsError:
         raise ValueError(f"{folder} holds a run already: give another output_dir, or leave it to the clock") from None
-    return folder
 
 
 def find_checkpoint(path: Path) -> Path:

@@ -59,6 +59,7 @@ class GPTModule(L.LightningModule):
         """Makes the gradients those of the mean over everything the window scored."""
         sums = torch.stack([sum(loss.total for loss in self.window), sum(loss.count for loss in self.window)])  # type: ignore[list-item]
         total, count = self.trainer.strategy.reduce(sums, reduce_op="sum")
+        count = count.clamp_min(1)  # a window in which nothing is scored teaches nothing
         self.window.clear()
         self.step_loss = total / count
         gradients = [p.grad for p in self.parameters() if p.grad is not None]
@@ -82,9 +83,8 @@ class GPTModule(L.LightningModule):
         """Says `val/<metric>` over the whole validation set to whoever asks the trainer."""
         metric: Any
         for name, metric in self.metrics.items():
-            self.log(
-                f"val/{name}", metric.compute().float(), logger=False
-            )  # Meter writes it, under the step's own number
+            # not to the logger: Meter writes it, under the step that was validated
+            self.log(f"val/{name}", metric.compute().float(), logger=False)
             metric.reset()
 
     def configure_optimizers(self) -> Any:

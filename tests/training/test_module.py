@@ -45,14 +45,16 @@ class Watch(L.Callback):
         self.validated.append(trainer.global_step)
 
 
-def trained(batch_size: int, accumulate: int, **changes: Any) -> tuple[GPTModule, Watch]:
+def trained(
+    batch_size: int, accumulate: int, *, rows: list[Batch] | None = None, **changes: Any
+) -> tuple[GPTModule, Watch]:
     """Trains a tiny model in float64 on the same 22 rows, in order."""
     model = tiny_gpt().train()
     head = LMHead(model, Given(vocab_size=50, token_bytes=None), tied=True, chunk_rows=7)
     optimizer = partial(adamw, lr=0.01, betas=[0.9, 0.95], eps=1e-8, weight_decay=0.1, decay="matrices", fused=True)
     schedule = partial(constant, total_steps=99, warmup_steps=0, start=0.0)
     module = GPTModule(model=model, head=head, optimizer=optimizer, schedule=schedule)
-    loader = DataLoader(ragged(22), batch_size=batch_size)
+    loader = DataLoader(rows or ragged(22), batch_size=batch_size)
     arguments = {
         "accelerator": "cpu",
         "devices": 1,
@@ -88,6 +90,16 @@ def test_micro_batches_with_ragged_masks_equal_the_whole_batch() -> None:
         for ours, theirs in zip(parts.parameters(), whole.parameters(), strict=True):
             torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-9)  # Adam makes much of a key bias's zero
     assert len(watched.losses) == 6
+
+
+def test_a_window_in_which_nothing_is_scored_teaches_nothing() -> None:
+    rows = ragged(4)
+    for row in rows[:2]:
+        row["targets"].fill_(IGNORE_INDEX)
+    module, watched = trained(2, 1, rows=rows, max_epochs=1)
+    assert watched.losses[0] == 0.0
+    assert watched.losses[1] > 0
+    assert all(parameter.isfinite().all() for parameter in module.parameters())
 
 
 def test_the_step_is_that_of_plain_pytorch() -> None:

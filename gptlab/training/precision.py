@@ -1,8 +1,17 @@
-"""The number format of a run, by name."""
+"""The device of a run and its number format, by name."""
 
 import torch
 
-PRECISIONS = ("auto", "32-true", "bf16-mixed", "bf16-true", "16-mixed", "16-true", "64-true")
+
+def check_accelerator(accelerator: str) -> None:
+    """A ValueError for a device that is not there."""
+    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    there |= {"gpu": any(there.values()), "cpu": True, "auto": True}
+    if not there[accelerator]:
+        raise ValueError(
+            f"trainer.accelerator is {accelerator}, but torch {torch.__version__} sees none here: "
+            "set trainer.accelerator=auto, or install a torch that was built for it"
+        )
 
 
 def choose_precision(precision: str, accelerator: str) -> str:

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import lightning as L
 
 from gptlab.training.checkpoint import CheckpointFiles
-from gptlab.training.precision import choose_precision
+from gptlab.training.precision import check_accelerator, choose_precision
 
 logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)  # it advertises, and repeats what our own lines say
 # lightning 2.6 calls a name that torch 2.13 is about to drop; nothing for a user to do
@@ -60,6 +60,7 @@ def make_trainer(
         precision: `auto` is bfloat16 where the device multiplies in it, else float32.
         val_check_interval: optimizer steps between two validations; None is once an epoch. The last step has one too.
     """
+    check_accelerator(accelerator)
     return L.Trainer(
         accelerator=accelerator,
         devices=devices,

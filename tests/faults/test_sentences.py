@@ -5,6 +5,7 @@ import socket
 from pathlib import Path
 
 import pytest
+import torch
 
 from gptlab.commands.cli import main as gptlab
 from gptlab.commands.train import main
@@ -105,6 +106,12 @@ def test_a_loss_that_is_no_number_stops_the_run(
     wild = ["optim.lr=1e30", "trainer.gradient_clip_val=null", "trainer.log_every_n_steps=1", "trainer.max_steps=30"]
     sentence = told(capsys, folder, "data=text", f"data.path={toy_text}", *wild, "schedule.warmup_steps=0")
     assert "lower optim.lr" in sentence
+
+
+@pytest.mark.skipif(torch.cuda.is_available() or torch.backends.mps.is_available(), reason="there is a GPU here")
+def test_a_gpu_that_is_not_there(capsys: pytest.CaptureFixture[str], folder: Path, toy_text: Path) -> None:
+    sentence = told(capsys, folder, "data=text", f"data.path={toy_text}", "trainer.accelerator=gpu")
+    assert sentence.startswith("trainer.accelerator is gpu, but torch")
 
 
 def test_a_run_that_is_not_there(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

@@ -110,7 +110,7 @@ class Run:
             write_summary({"status": status, "steps": trainer.global_step, "checkpoints": saved}, folder)
             log.warning(f"{status} at step {trainer.global_step}; what it had saved is in {folder}")
             raise
-        summary = _summarise(self, trainer, data, started=start)
+        summary = _summarise(self, trainer, meter, started=start)
         write_summary(summary, folder)
         return summary
 
@@ -154,6 +154,11 @@ class Run:
         return describe(self.data, self.tokenizer, n_examples=n_windows, vectors=vectors)
 
 
+def count_parameters(run: Run) -> int:
+    """Numbers in the model and its head; what they share counts once."""
+    return sum(parameter.numel() for parameter in nn.ModuleList([run.model, run.head]).parameters())
+
+
 def choose_device(name: str) -> str:
     """`auto` is the GPU where there is one."""
     if name != "auto":
@@ -183,37 +188,35 @@ def _watcher(node: DictConfig, context: Any) -> Any:
     return made(context) if isinstance(made, partial) else made
 
 
-def _summarise(run: Run, trainer: Any, data: Any, *, started: float) -> dict[str, Any]:
+def _summarise(run: Run, trainer: Any, meter: Any, *, started: float) -> dict[str, Any]:
     """What a finished run came to, its final weights measured: contents of summary.json."""
     from gptlab.evaluation.measure import measure
     from gptlab.training.callbacks.checkpoints import BestCheckpoint
-    from gptlab.training.callbacks.meter import Meter
+    from gptlab.training.callbacks.validation import validation_metrics
 
-    meter = next(callback for callback in trainer.callbacks if isinstance(callback, Meter))
     best = next((callback for callback in trainer.callbacks if isinstance(callback, BestCheckpoint)), None)
     folder = Path(run.cfg.output_dir)
     assert run.data is not None
-    autocast = trainer.precision_plugin.forward_context
-
     sample = np.unique(np.linspace(0, len(run.data.train) - 1, N_TRAIN_SAMPLE).astype(int))  # from all over the text
     parts = np.array_split(sample, -(-len(sample) // run.data.batch_size))
 
-    def measured(stage: str, batches: Any) -> dict[str, float]:
-        return measure(run.model, run.head, batches, stage=stage, forward_context=autocast())
-
+    batches = (run.data.train[part] for part in parts)
+    train = measure(
+        run.model, run.head, batches, stage="train", forward_context=trainer.precision_plugin.forward_context()
+    )
     return {
         "status": "finished" if trainer.global_step >= trainer.max_steps else "stopped early",
         "name": run.cfg.name,
         "folder": str(folder),
         "steps": trainer.global_step,
-        "parameters": sum(p.numel() for p in nn.ModuleList([run.model, run.head]).parameters()),
+        "parameters": count_parameters(run),
         "tokens": meter.tokens,
         "seconds": round(meter.seconds, 3),  # in training steps
         "tokens_per_second": round(meter.tokens / max(meter.seconds, 1e-9), 1),
         "precision": trainer.precision,
         "opening": " ".join(_opening(run).split()[:4]),
-        "train": measured("train", (run.data.train[part] for part in parts)),
-        "val": measured("val", data.val_dataloader()),
+        "train": train,
+        "val": validation_metrics(trainer),  # the last step was validated, see ValidateAtEnd
         "best": best.metrics if best else {},
         "best_step": best.step if best else None,
         "checkpoints": {path.stem: str(path) for path in sorted((folder / "checkpoints").glob("*.ckpt"))},

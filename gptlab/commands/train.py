@@ -64,12 +64,13 @@ def _train(cfg: DictConfig) -> float:
 
 def _introduce(run: "Run") -> None:
     """What is about to learn what."""
+    from gptlab.run import count_parameters
+
     assert run.data is not None
     train, val = run.data.corpus.train, run.data.corpus.val
-    n_parameters = sum(p.numel() for part in (run.model, run.head) for p in part.parameters())
     log.info(
-        f"{run.cfg.name}: {n_parameters:,} parameters in {run.model.n_layers} layers of width {run.model.emb_dim}, "
-        f"context {run.model.context_length}, vocabulary {run.tokenizer.vocab_size:,}"
+        f"{run.cfg.name}: {count_parameters(run):,} parameters in {run.model.n_layers} layers "
+        f"of width {run.model.emb_dim}, context {run.model.context_length}, vocabulary {run.tokenizer.vocab_size:,}"
     )
     log.info(
         f"learns from {train.n_tokens:,} tokens ({train.documents:,} documents), "

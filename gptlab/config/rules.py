@@ -34,7 +34,7 @@ RULES = [
     *at_least(1, "data.batch_size", "data.stride", "model.context_length", "model.emb_dim", "model.n_heads"),
     *at_least(1, "model.n_kv_heads", "model.head_dim", "model.n_layers", "model.hidden_dim", "model.window"),
     *at_least(1, "head.chunk_rows", "trainer.max_steps", "trainer.max_epochs", "trainer.val_check_interval"),
-    *at_least(1, "trainer.accumulate_grad_batches", "trainer.log_every_n_steps", "n_samples"),
+    *at_least(1, "trainer.accumulate_grad_batches", "trainer.log_every_n_steps", "n_samples", "n_windows"),
     *at_least(1, "callbacks.checkpoint.every_n_train_steps", "callbacks.early_stopping.patience"),
     *at_least(1, "callbacks.samples.every_n_validations"),
     *above_zero("optim.lr", "optim.eps", "model.norm_eps", "model.rope_base", "trainer.gradient_clip_val"),

@@ -1,6 +1,7 @@
 """What a run came to: summary.json, and the table at its end."""
 
 import json
+import math
 import os
 import shlex
 from pathlib import Path
@@ -49,4 +50,4 @@ def _names(summary: dict[str, Any]) -> list[str]:
 def _finite(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _finite(item) for key, item in value.items()}
-    return None if isinstance(value, float) and value - value != 0 else value
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -47,6 +47,11 @@ def test_each_mistake_gets_its_sentence(overrides: tuple[str, ...]) -> None:
     assert any(line.startswith(WRONG[overrides]) for line in str(told.value).splitlines()), str(told.value)
 
 
+def test_a_report_without_a_window_is_refused() -> None:
+    with pytest.raises(ConfigError, match="n_windows is 0: it must be at least 1"):
+        compose_config("data", ["n_windows=0"])
+
+
 def test_all_mistakes_are_told_at_once() -> None:
     wrong = ["model=tinny", "model.n_layer=3", "seed=abc", "optim.lr=-1", "data.batch_size=two", "model.norm=batch"]
     with pytest.raises(ConfigError) as told:

@@ -5,6 +5,7 @@ from typing import Any
 
 import lightning as L
 
+from gptlab.training.callbacks.validation import validation_metrics
 from gptlab.training.context import RunContext
 
 
@@ -20,7 +21,7 @@ class BestCheckpoint(L.Callback):
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Writes the file if the monitored metric is better than ever."""
-        metrics = {k: float(v) for k, v in trainer.callback_metrics.items() if k.startswith("val/")}
+        metrics = validation_metrics(trainer)
         best = self.metrics.get(self.name, math.inf * self.sign)
         if self.sign * metrics[self.name] < self.sign * best:
             self.metrics, self.step = metrics, trainer.global_step

@@ -6,6 +6,8 @@ from typing import Any
 
 import lightning as L
 
+from gptlab.training.callbacks.validation import validation_metrics
+
 
 class Meter(L.Callback):
     """Counts tokens and the seconds spent in training steps, and logs both with the loss.
@@ -65,7 +67,7 @@ class Meter(L.Callback):
 
     def on_validation_end(self, trainer: L.Trainer, *_: Any) -> None:
         """Logs the validation under the step it belongs to; Lightning would count from 0."""
-        self._write(trainer, {k: float(v) for k, v in trainer.callback_metrics.items() if k.startswith("val/")})
+        self._write(trainer, validation_metrics(trainer))
 
     def on_save_checkpoint(self, *_: Any) -> None:
         """Stops the clock."""

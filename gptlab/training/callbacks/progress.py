@@ -10,6 +10,7 @@ import rich
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from gptlab.training.callbacks.meter import Meter
+from gptlab.training.callbacks.validation import validation_metrics
 from gptlab.training.context import RunContext
 
 log = logging.getLogger(__name__)
@@ -46,8 +47,7 @@ class ProgressLines(L.Callback):
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """The line that stays."""
-        metrics = {name: float(v) for name, v in trainer.callback_metrics.items() if name.startswith("val/")}
-        words = " · ".join(f"{name} {value:.4g}" for name, value in metrics.items())
+        words = " · ".join(f"{name} {value:.4g}" for name, value in validation_metrics(trainer).items())
         if trainer.is_global_zero:
             self._say(f"step {trainer.global_step}/{self.total_steps} · {self._training()} · {words}")
 

@@ -2,6 +2,9 @@
 
 import logging
 import platform
+import re
+import shlex
+import sys
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -10,19 +13,26 @@ from typing import Any
 
 import numpy as np
 import torch
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor, nn
 
 from gptlab.batch import Batch
 from gptlab.config.build import build
+from gptlab.config.leaderboard import hparams_row
+from gptlab.data.order import batches_per_epoch
 from gptlab.data.text import PreparedText
+from gptlab.data.windows import Windows
 from gptlab.generation.writer import Writer
 from gptlab.heads.protocol import Given
 from gptlab.model.cache import KVCache
 from gptlab.tokenizer.protocol import Tokenizer
 from gptlab.tokenizer.state import from_state
-from gptlab.training.files import RECORD, claim_folder, find_checkpoint, read_checkpoint
-from gptlab.training.summary import write_summary
+from gptlab.training.compile import choose_compile
+from gptlab.training.files import RECORD, find_checkpoint, read_checkpoint
+from gptlab.training.folder import training_folder
+from gptlab.training.precision import count_devices
+from gptlab.training.summary import checkpoints, record_stop, write_summary
 
 log = logging.getLogger(__name__)
 
@@ -75,43 +85,56 @@ class Run:
         from gptlab.data.modules import TextDataModule
         from gptlab.training.callbacks.ending import ValidateAtEnd
         from gptlab.training.callbacks.meter import Meter
-        from gptlab.training.checkpoint import CheckpointFiles
+        from gptlab.training.callbacks.reseed import Reseed
+        from gptlab.training.callbacks.signals import StopOnSignal
+        from gptlab.training.checkpoint import CheckpointFiles, start_step
         from gptlab.training.context import RunContext
         from gptlab.training.module import GPTModule
-        from gptlab.training.trainer import TrainerParts, fit, total_steps
+        from gptlab.training.trainer import TrainerParts, fit, make_plan
 
         assert self.data is not None
         cfg, folder, start = self.cfg, Path(self.cfg.output_dir), perf_counter()
-        data = TextDataModule(self.data, seed=cfg.seed)
-        steps = total_steps(
-            max_steps=cfg.trainer.max_steps,
-            max_epochs=cfg.trainer.max_epochs,
-            n_batches=len(data.train_order),
-            accumulate_grad_batches=cfg.trainer.accumulate_grad_batches,
-        )
+        world_size = count_devices(cfg.trainer.accelerator, cfg.trainer.devices)
+        per_epoch = batches_per_epoch(len(self.data.train), batch_size=self.data.batch_size, world_size=world_size)
+        limits = {key: cfg.trainer[key] for key in ("max_steps", "max_epochs", "accumulate_grad_batches")}
+        plan = make_plan(**limits, batches_per_epoch=per_epoch)
+        data = TextDataModule(self.data, seed=cfg.seed, n_batches=plan.n_batches, world_size=world_size)
+        self.model.recompute = cfg.activation_checkpointing
         module = GPTModule(
             model=self.model,
             head=self.head,
             optimizer=build(cfg.optim),
-            schedule=partial(build(cfg.schedule), total_steps=steps),
+            schedule=partial(build(cfg.schedule), total_steps=plan.n_steps),
         )
-        context = RunContext(folder=folder, monitor=self.head.monitor, total_steps=steps, write=self.write_sample)
-        meter = Meter(log_every_n_steps=cfg.trainer.log_every_n_steps)
-        callbacks = [meter, ValidateAtEnd(), *(_watcher(node, context) for node in cfg.callbacks.values())]
-        claim_folder(folder)  # nothing is written before
-        loggers = [build(node) for node in cfg.logger.values()]
-        trainer = build(cfg.trainer)(TrainerParts(callbacks, loggers, CheckpointFiles(_record(self)), steps))
-        torch.manual_seed(cfg.seed)  # dropout draws the same, however many numbers the first weights took
-        try:
-            fit(trainer, module, data)
-        except BaseException as error:
-            status = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
-            saved = {path.stem: str(path) for path in sorted((folder / "checkpoints").glob("*.ckpt"))}
-            write_summary({"status": status, "steps": trainer.global_step, "checkpoints": saved}, folder)
-            log.warning(f"{status} at step {trainer.global_step}; what it had saved is in {folder}")
-            raise
-        summary = _summarise(self, trainer, meter, started=start)
-        write_summary(summary, folder)
+        if choose_compile(cfg.compile, n_steps=plan.n_steps):
+            module.loss_of = torch.compile(module.loss_of)  # type: ignore[method-assign]  # not the writing of samples
+        with training_folder(folder, resumes=cfg.resume is not None):  # nothing is written before
+            context = RunContext(
+                folder=folder,
+                monitor=self.head.monitor,
+                total_steps=plan.n_steps,
+                start_step=start_step(cfg.resume, data, n_steps=plan.n_steps),
+                write=self.write_sample,
+                decode=self.tokenizer.decode,
+                config=OmegaConf.to_yaml(cfg, resolve=True),
+                command=_command(),
+            )
+            meter = Meter(log_every_n_steps=cfg.trainer.log_every_n_steps)
+            watchers = (_watcher(node, context) for node in cfg.callbacks.values())
+            callbacks = [Reseed(seed=cfg.seed), meter, ValidateAtEnd(), hparams_row(cfg), *watchers, StopOnSignal()]
+            loggers = [_watcher(node, context) for node in cfg.logger.values()]
+            trainer = build(cfg.trainer)(TrainerParts(callbacks, loggers, CheckpointFiles(_record(self)), plan))
+            if cfg.resume is not None and trainer.is_global_zero:
+                write_summary({"status": "training"}, folder)  # a finished run that is extended no longer is
+            try:
+                fit(trainer, module, data, checkpoint=cfg.resume)
+            except BaseException as error:
+                record_stop(folder, error, steps=trainer.global_step, main=trainer.is_global_zero)
+                raise
+            if not trainer.is_global_zero:
+                raise SystemExit(0)  # one process has the last word
+            summary = _summarise(self, trainer, meter, started=start)
+            write_summary(summary, folder)
         return summary
 
     @torch.no_grad()
@@ -178,12 +201,22 @@ def _record(run: Run) -> dict[str, Any]:
 def _opening(run: Run) -> str:
     """The first words of the held-out text; where that is the end of a document, from its first whole word on."""
     assert run.data is not None
-    text = run.tokenizer.decode(run.data.val[np.arange(1)]["ids"][0, :16].tolist())
-    return text.partition(" ")[2] if run.data.text.one_document else text
+    text = run.tokenizer.decode(run.data.val[np.arange(1)]["ids"][0, :64].tolist())
+    first = r"\S*\s+" if run.data.text.one_document else ""
+    words = re.match(rf"{first}((?:\S+\s+){{0,7}}\S+)", text)
+    return words.group(1) if words else text
+
+
+def _command() -> str:
+    """What was typed to train this run; of a sweep, what would train this job alone."""
+    if not HydraConfig.initialized():
+        return "Run.compose(...).train()"
+    program = "python train.py" if Path(sys.argv[0]).name == "train.py" else "gptlab train"
+    return shlex.join([*program.split(), *HydraConfig.get().overrides.task])
 
 
 def _watcher(node: DictConfig, context: Any) -> Any:
-    """A callback; one that waits for what it watches is given it."""
+    """A callback or a logger; one that waits for what it watches is given it."""
     made = build(node)
     return made(context) if isinstance(made, partial) else made
 
@@ -197,13 +230,14 @@ def _summarise(run: Run, trainer: Any, meter: Any, *, started: float) -> dict[st
     best = next((callback for callback in trainer.callbacks if isinstance(callback, BestCheckpoint)), None)
     folder = Path(run.cfg.output_dir)
     assert run.data is not None
-    sample = np.unique(np.linspace(0, len(run.data.train) - 1, N_TRAIN_SAMPLE).astype(int))  # from all over the text
-    parts = np.array_split(sample, -(-len(sample) // run.data.batch_size))
+    batch_size = run.data.batch_size
+    precision = trainer.precision_plugin.forward_context
 
-    batches = (run.data.train[part] for part in parts)
-    train = measure(
-        run.model, run.head, batches, stage="train", forward_context=trainer.precision_plugin.forward_context()
-    )
+    def measured(stage: str, windows: Windows, which: np.ndarray) -> dict[str, float]:
+        batches = (windows[part] for part in np.array_split(which, -(-len(which) // batch_size)))
+        return measure(run.model, run.head, batches, stage=stage, forward_context=precision())
+
+    sample = np.unique(np.linspace(0, len(run.data.train) - 1, N_TRAIN_SAMPLE).astype(int))  # from all over the text
     return {
         "status": "finished" if trainer.global_step >= trainer.max_steps else "stopped early",
         "name": run.cfg.name,
@@ -215,10 +249,11 @@ def _summarise(run: Run, trainer: Any, meter: Any, *, started: float) -> dict[st
         "tokens_per_second": round(meter.tokens / max(meter.seconds, 1e-9), 1),
         "precision": trainer.precision,
         "opening": " ".join(_opening(run).split()[:4]),
-        "train": train,
-        "val": validation_metrics(trainer),  # the last step was validated, see ValidateAtEnd
+        "train": measured("train", run.data.train, sample),
+        # the last step was validated, see ValidateAtEnd; but perhaps before the program was killed
+        "val": validation_metrics(trainer) or measured("val", run.data.val, np.arange(len(run.data.val))),
         "best": best.metrics if best else {},
         "best_step": best.step if best else None,
-        "checkpoints": {path.stem: str(path) for path in sorted((folder / "checkpoints").glob("*.ckpt"))},
+        "checkpoints": checkpoints(folder),
         "total_seconds": round(perf_counter() - started, 3),  # with validations, samples and checkpoints
     }

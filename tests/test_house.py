@@ -50,10 +50,11 @@ GROUPS = {  # where the code of a configuration group lives
     "trainer": "gptlab.training",
     "callbacks": "gptlab.training",
     "debug": "gptlab.training",
-    "logger": "lightning.pytorch.loggers",
+    "logger": "gptlab.training",
     "sampling": "gptlab.generation",
+    "hydra": "gptlab.config",
 }
-MANY_ARGUMENTS = {"GPT.__init__", "TrainerParts"}
+MANY_ARGUMENTS = {"GPT.__init__", "TextData.__init__"}  # the keys that people type after `model.` and `data.`
 
 
 def room(path: Path) -> str:

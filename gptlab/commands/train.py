@@ -1,7 +1,9 @@
 """gptlab train key=value ...: trains a run, or with -m several."""
 
 import logging
+import os
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import hydra
@@ -13,7 +15,9 @@ from omegaconf import DictConfig
 from gptlab.commands.errors import told
 from gptlab.config.compose import compose_config
 from gptlab.config.conf import conf_dir
+from gptlab.config.resume import attempt, resumption
 from gptlab.config.schema import register_schemas
+from gptlab.config.sweep import Outcome, check_job, check_jobs, run_job, sweep_jobs
 
 if TYPE_CHECKING:
     from gptlab.run import Run
@@ -29,19 +33,34 @@ def main(overrides: list[str] | None = None) -> float | None:
     """
     words = sys.argv[1:] if overrides is None else overrides
     best: list[float] = []
+    argv = sys.argv
 
-    def job(cfg: DictConfig) -> None:
-        if HydraConfig.get().mode == RunMode.MULTIRUN:  # each job of a sweep has the folder that Hydra gave it
-            cfg.output_dir = HydraConfig.get().runtime.output_dir
-        with told():
-            best.append(_train(cfg))
+    def job(cfg: DictConfig) -> float:
+        if HydraConfig.get().mode == RunMode.MULTIRUN:
+            with told():
+                return run_job(cfg, told()(_train_job))
+        sys.argv = _again(argv, words)
+        if int(os.environ.get("LOCAL_RANK", 0)):
+            logging.disable(logging.WARNING)  # of several processes, one speaks
+        hydra_cfg = HydraConfig.get()
+        with told(), attempt(cfg.resume, Path(hydra_cfg.runtime.output_dir, str(hydra_cfg.output_subdir))):
+            outcome = _train(cfg)
+            _show(outcome)
+        best.append(outcome.value)
+        return outcome.value
 
     with told():
-        if not any(word.startswith("-") for word in words):  # --help, --cfg and -m are Hydra's
-            compose_config("train", words)  # every mistake at once, before there is a folder
+        if jobs := sweep_jobs(words):
+            check_jobs(jobs)
+            words = sorted(words, key=lambda word: not word.startswith("-"))  # Hydra wants -m before all or after all
+        elif not any(word.startswith("-") for word in words):  # --help, --cfg and -m are Hydra's
+            root, words, notes = resumption(words)
+            print(*notes, sep="\n", end="\n" if notes else "")
+            compose_config(root, words)  # every mistake at once, before there is a folder
+            words = [f"--config-name={root}", *words]
     register_schemas()
     GlobalHydra.instance().clear()
-    argv, sys.argv = sys.argv, [sys.argv[0], *words]  # from where Hydra reads
+    sys.argv = [sys.argv[0], *words]  # from where Hydra reads
     try:
         hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="train")(job)()
     finally:
@@ -49,17 +68,30 @@ def main(overrides: list[str] | None = None) -> float | None:
     return best[-1] if best else None
 
 
-def _train(cfg: DictConfig) -> float:
-    import rich
+def _again(argv: list[str], words: list[str]) -> list[str]:
+    """The command by which Lightning starts a process for each further device: this one, `resume=` already found."""
+    return [argv[0], *(["train"] if argv[1:2] == ["train"] else []), *words]
 
+
+def _train_job(cfg: DictConfig) -> Outcome:
+    check_job(cfg)  # what is wrong with this job alone was not told before
+    return _train(cfg)
+
+
+def _train(cfg: DictConfig) -> Outcome:
     from gptlab.run import Run  # torch takes seconds to import, and --help needs none of it
-    from gptlab.training.summary import show_summary
 
     run = Run.compose(cfg)
     _introduce(run)
-    summary = run.train()
-    show_summary(summary, rich.get_console())
-    return float(summary["best"].get(run.head.monitor.name, summary["val"][run.head.monitor.name]))
+    return Outcome(run.train(), *run.head.monitor)
+
+
+def _show(outcome: Outcome) -> None:
+    import rich
+
+    from gptlab.training.summary import show_summary
+
+    show_summary(outcome.summary, rich.get_console())
 
 
 def _introduce(run: "Run") -> None:

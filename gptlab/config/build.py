@@ -23,6 +23,7 @@ TARGETS = (
     "gptlab.training.schedules",
     "gptlab.training.trainer",
     "gptlab.training.callbacks",
+    "gptlab.training.loggers",
     "gptlab.generation.sampling",
     "lightning.pytorch.callbacks",
     "lightning.pytorch.loggers",

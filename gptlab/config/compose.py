@@ -32,8 +32,9 @@ def compose_config(root: str, overrides: list[str]) -> DictConfig:
     register_schemas()
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
-        parsed, problems = _parse(overrides)
-        choices = [o for o in parsed if _is_choice(o)]
+        problems: list[str] = []
+        parsed = parse_overrides(overrides, problems)
+        choices = [o for o in parsed if is_choice(o)]
         base = _compose(root, choices, problems)
         unknown = [o for o in parsed if o not in choices and not _exists(base, o)]
         for key in (o.key_or_group for o in unknown):
@@ -45,8 +46,9 @@ def compose_config(root: str, overrides: list[str]) -> DictConfig:
     return cfg
 
 
-def _parse(overrides: list[str]) -> tuple[list[Override], list[str]]:
-    parser, parsed, problems = OverridesParser.create(), [], []
+def parse_overrides(overrides: list[str], problems: list[str]) -> list[Override]:
+    """The overrides that Hydra can read; each other one adds a problem to the list."""
+    parser, parsed = OverridesParser.create(), []
     for text in overrides:
         try:
             parsed.append(parser.parse_override(text))
@@ -54,12 +56,13 @@ def _parse(overrides: list[str]) -> tuple[list[Override], list[str]]:
             problems.append(
                 f"{text!r} cannot be read: write key=value, and quote a value with special signs: 'key=\"...\"'"
             )
-    return parsed, problems
+    return parsed
 
 
-def _is_choice(override: Override) -> bool:
-    """Whether it chooses a configuration from a group, as `model=tiny` does."""
-    return (conf_dir() / override.key_or_group).is_dir() or override.key_or_group.startswith("hydra/")
+def is_choice(override: Override) -> bool:
+    """Whether it chooses a configuration from a group, as `model=tiny` does, or says where configurations lie."""
+    key = override.key_or_group
+    return (conf_dir() / key).is_dir() or key.startswith("hydra/") or key == "hydra.searchpath"
 
 
 def _compose(root: str, overrides: list[Override], problems: list[str]) -> DictConfig:
@@ -72,13 +75,13 @@ def _compose(root: str, overrides: list[Override], problems: list[str]) -> DictC
             guilty = next((o for o in left if _refused(root, o, left)), None)
             if guilty is None:
                 raise ConfigError([*problems, _sentence(error)]) from error
-            problems.append(_sentence(error) if not _is_choice(guilty) else _no_choice(guilty))
+            problems.append(_sentence(error) if not is_choice(guilty) else _no_choice(guilty))
             left.remove(guilty)
 
 
 def _refused(root: str, override: Override, left: list[Override]) -> bool:
     """Whether it is this override, among the choices that came with it, that Hydra refuses."""
-    alone = [o for o in left if _is_choice(o) and not _is_choice(override)] + [override]
+    alone = [o for o in left if is_choice(o) and not is_choice(override)] + [override]
     try:
         compose(root, [o.input_line or "" for o in alone])
     except (HydraException, OmegaConfBaseException, ValueError):

@@ -31,14 +31,25 @@ def fraction(*keys: str) -> list[Rule]:
 
 RULES = [
     *at_least(0, "seed", "data.n_workers", "data.split_seed", "optim.weight_decay", "schedule.warmup_steps"),
-    *at_least(1, "data.batch_size", "data.stride", "model.context_length", "model.emb_dim", "model.n_heads"),
+    *at_least(
+        1,
+        "data.batch_size",
+        "data.batch_tokens",
+        "data.stride",
+        "model.context_length",
+        "model.emb_dim",
+        "model.n_heads",
+    ),
     *at_least(1, "model.n_kv_heads", "model.head_dim", "model.n_layers", "model.hidden_dim", "model.window"),
     *at_least(1, "head.chunk_rows", "trainer.max_steps", "trainer.max_epochs", "trainer.val_check_interval"),
     *at_least(1, "trainer.accumulate_grad_batches", "trainer.log_every_n_steps", "n_samples", "n_windows"),
     *at_least(1, "callbacks.checkpoint.every_n_train_steps", "callbacks.early_stopping.patience"),
     *at_least(1, "callbacks.samples.every_n_validations"),
     *above_zero("optim.lr", "optim.eps", "model.norm_eps", "model.rope_base", "trainer.gradient_clip_val"),
-    *fraction("model.drop_rate"),
+    *above_zero("optim.emb_lr", "optim.head_lr", "optim.vector_lr"),
+    *at_least(0, "optim.momentum_warmup_steps"),
+    *at_least(1, "optim.ns_steps"),
+    *fraction("model.drop_rate", "optim.momentum", "optim.momentum_start"),
     Rule("data.val_fraction", "more than 0 and less than 1", lambda value: 0 < value < 1),
     Rule(
         "optim.betas",
@@ -47,7 +58,9 @@ RULES = [
     ),
     Rule("schedule.start", "at least 0 and at most 1", lambda value: 0 <= value <= 1),
     Rule("schedule.end", "at least 0 and at most 1", lambda value: 0 <= value <= 1),
-    Rule("trainer.devices", "1: training on several devices is still to come", lambda value: value in (1, "1", [0])),
+    Rule("schedule.decay_fraction", "at least 0 and at most 1", lambda value: 0 <= value <= 1),
+    Rule("trainer.devices", "at least 1, auto, or a list of GPU numbers", lambda value: _devices(value)),
+    Rule("compile", "auto, true or false", lambda value: value in ("auto", True, False)),
     Rule("output", "text or json", lambda value: value in ("text", "json")),
 ]
 ACCELERATORS = ("auto", "cpu", "gpu", "cuda", "mps")
@@ -81,6 +94,14 @@ def broken_pairs(cfg: DictConfig) -> Iterator[str]:
         yield "trainer.max_steps and trainer.max_epochs are both null: give one, or the run has no end"
     if get("trainer.precision") == "16-mixed" and get("optim.fused") and get("trainer.gradient_clip_val"):
         yield "trainer.precision=16-mixed cannot clip gradients with a fused optimizer: set optim.fused=false"
+
+
+def _devices(value: Any) -> bool:
+    return (
+        value == "auto"
+        or (isinstance(value, int) and value >= 1)
+        or (not isinstance(value, int | str) and len(value) > 0)
+    )
 
 
 def _holds(holds: Callable[[Any], bool], value: Any) -> bool:

@@ -14,6 +14,9 @@ class TrainSchema:
     name: str = MISSING
     seed: int = MISSING
     output_dir: str = MISSING
+    resume: str | None = MISSING
+    compile: Any = MISSING  # auto, or a bool
+    activation_checkpointing: bool = MISSING
     tokenizer: dict[str, Any] = MISSING
     data: dict[str, Any] = MISSING
     model: dict[str, Any] = MISSING

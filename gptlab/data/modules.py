@@ -1,34 +1,81 @@
 """Prepared data as Lightning takes it."""
 
+from typing import Any
+
 import lightning as L
 import torch
 from torch.utils.data import DataLoader, Sampler
 
 from gptlab.batch import Batch
-from gptlab.data.order import BatchOrder, FileOrder
+from gptlab.data.order import FileOrder, TrainOrder
 from gptlab.data.text import PreparedText
 from gptlab.data.windows import Windows
 
+CHANGED = {  # what must be as it was for a run to go on, and what to say where it is not
+    "seed": "seed",
+    "batch_size": "data.batch_size",
+    "world_size": "the number of devices",
+    "fingerprint": "the text, its tokens or its windows (data, tokenizer, model.context_length)",
+}
+
 
 class TextDataModule(L.LightningDataModule):
-    """Batches of text: training in an order drawn anew for each epoch, validation as the text stands.
+    """Batches of text: training from the first batch of the run to its last, validation as the text stands.
 
-    Raises:
-        ValueError: the training text has fewer windows than a batch.
+    To Lightning a run is one epoch, however often it goes through its text. So the end of an epoch is nothing special,
+    neither to a step that gathers several batches nor to a run that goes on from there.
+
+    Args:
+        n_batches: what each device goes through in the whole run.
     """
 
-    def __init__(self, data: PreparedText, *, seed: int) -> None:
+    def __init__(self, data: PreparedText, *, seed: int, n_batches: int, world_size: int) -> None:
         super().__init__()
-        self.data = data
-        self.train_order = BatchOrder(len(data.train), batch_size=data.batch_size, seed=seed)
+        self.data, self.n_batches, self.start = data, n_batches, 0
+        self.what: dict[str, Any] = {
+            "seed": seed,
+            "batch_size": data.batch_size,
+            "world_size": world_size,
+            "fingerprint": data.fingerprint,
+        }
 
     def train_dataloader(self) -> DataLoader[Batch]:
-        """Whole batches of training windows."""
-        return self._loader(self.data.train, self.train_order)
+        """Whole batches of training windows, all that are still to come."""
+        what = {name: self.what[name] for name in ("batch_size", "seed", "world_size")}
+        order = TrainOrder(len(self.data.train), **what, n_batches=self.n_batches, start=self.start, rank=self._rank)
+        return self._loader(self.data.train, order)
 
     def val_dataloader(self) -> DataLoader[Batch]:
         """Every validation window; the last batch may be smaller."""
-        return self._loader(self.data.val, FileOrder(len(self.data.val), batch_size=self.data.batch_size))
+        what = {name: self.what[name] for name in ("batch_size", "world_size")}
+        return self._loader(self.data.val, FileOrder(len(self.data.val), **what, rank=self._rank))
+
+    def state_dict(self) -> dict[str, Any]:
+        """How far the run is, and in what."""
+        assert self.trainer is not None
+        # `processed`: at the end of a step `completed` still lags behind
+        return {
+            "batches": self.trainer.fit_loop.epoch_loop.batch_progress.total.processed,  # type: ignore[attr-defined]
+            **self.what,
+        }
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Goes on from there.
+
+        Raises:
+            ValueError: something that decides which windows come next is no longer what it was.
+        """
+        for name, words in CHANGED.items():
+            if state_dict[name] != self.what[name]:
+                raise ValueError(
+                    f"{words} has changed since the checkpoint: it was {state_dict[name]} and is {self.what[name]}; "
+                    "resume with what the run began with, or start a new run"
+                )
+        self.start = state_dict["batches"]
+
+    @property
+    def _rank(self) -> int:
+        return self.trainer.global_rank if self.trainer else 0
 
     def _loader(self, windows: Windows, order: Sampler) -> DataLoader[Batch]:
         return DataLoader(

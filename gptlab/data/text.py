@@ -25,6 +25,8 @@ class TextData:
         clean: names of cleaning steps, in order (`cleaning.py`).
         val_fraction: share of the characters that is held out.
         val_documents: names of documents to hold out instead.
+        batch_size: windows of a batch, on each device.
+        batch_tokens: instead of a batch_size, the tokens that a batch holds at most; None leaves it to batch_size.
         stride: tokens from one training window to the next; None is one window's length.
         score_tail: whether validation ends with an incomplete window, so that every token is scored; the book drops it.
         n_workers: processes that load batches; 0 is the run's own.
@@ -49,6 +51,7 @@ class TextData:
         stride: int | None,
         score_tail: bool,
         batch_size: int,
+        batch_tokens: int | None,
         n_workers: int,
         cache_dir: str,
     ) -> None:
@@ -58,7 +61,8 @@ class TextData:
             _at_least("stride", stride, 1)
         self.path, self.sha256, self.reader, self.cleaning = path, sha256, reader, parse_cleaning(clean)
         self.val_fraction, self.val_documents, self.split_seed = val_fraction, val_documents, split_seed
-        self.stride, self.score_tail, self.batch_size, self.n_workers = stride, score_tail, batch_size, n_workers
+        self.stride, self.score_tail, self.n_workers = stride, score_tail, n_workers
+        self.batch_size, self.batch_tokens = batch_size, batch_tokens
         self.cache_dir = Path(cache_dir).expanduser()
 
     def training_text(self) -> TrainingText:
@@ -69,14 +73,18 @@ class TextData:
         """The windows of a run, from the cache where nothing changed.
 
         Raises:
-            ValueError: a split is shorter than a window.
+            ValueError: a split is shorter than a window, or `batch_tokens` holds none.
         """
+        batch_size = self.batch_size
+        if self.batch_tokens is not None:
+            _at_least("batch_tokens", self.batch_tokens, context_length, why=": a window of model.context_length")
+            batch_size = self.batch_tokens // context_length
         corpus = open_corpus(self.text, tokenizer, cache_dir=self.cache_dir)
         stride = self.stride or context_length
         return PreparedText(
             train=_windows(corpus, TRAIN, context_length, stride, tail=False),
             val=_windows(corpus, VAL, context_length, context_length, tail=self.score_tail),
-            batch_size=self.batch_size,
+            batch_size=batch_size,
             n_workers=self.n_workers,
             fingerprint=f"{corpus.key}-{context_length}-{stride}",
             corpus=corpus,
@@ -136,6 +144,6 @@ def _windows(corpus: Corpus, split: str, context_length: int, stride: int, *, ta
     return Windows(tokens.shards, dtype=corpus.dtype, context_length=context_length, stride=stride, tail=tail)
 
 
-def _at_least(name: str, value: int, least: int) -> None:
+def _at_least(name: str, value: int, least: int, why: str = "") -> None:
     if value < least:
-        raise ValueError(f"data.{name} must be at least {least}; got {value}.")
+        raise ValueError(f"data.{name} must be at least {least}{why}; got {value}.")

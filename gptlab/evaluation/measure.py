@@ -20,6 +20,8 @@ def measure(
     """
     device = model.tok_emb.weight.device
     metrics = {name: metric.to(device) for name, metric in head.metrics().items()}
+    for metric in metrics.values():
+        metric.distributed_available_fn = lambda: False  # who measures has seen all batches, and waits for nobody
     was_training = model.training
     model.eval()
     with torch.inference_mode(), forward_context:

@@ -5,6 +5,7 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from gptlab.model.attention import Attention, CausalSelfAttention, Sight
 from gptlab.model.block import Block
@@ -93,6 +94,7 @@ class GPT(nn.Module):
             ff = make_feed_forward(feed_forward, emb_dim=emb_dim, hidden_dim=hidden_dim, bias=bias)
             return Block(attention=attend, ff=ff, norm1=new_norm(), norm2=new_norm(), drop_rate=drop_rate)
 
+        self.recompute = False  # training keeps no block's activations, computing them again for the gradient
         self.tok_emb = nn.Embedding(vocab_size, emb_dim)
         self.pos_emb = nn.Embedding(context_length, emb_dim) if positions == "learned" else None
         self.drop_emb = nn.Dropout(drop_rate)
@@ -125,7 +127,10 @@ class GPT(nn.Module):
             x = x + self.pos_emb(where)
         x = self.drop_emb(x)
         for i, block in enumerate(self.blocks):
-            x = block(x, sight, cache.layers[i] if cache is not None else None)
+            if self.recompute and self.training:
+                x = checkpoint(block, x, sight, use_reentrant=False)
+            else:
+                x = block(x, sight, cache.layers[i] if cache is not None else None)
         return self.final_norm(x)
 
     def embeddings(self, ids: Tensor) -> dict[str, Tensor]:

@@ -1,11 +1,36 @@
 """Checkpoints as Lightning writes and reads them: through our own files."""
 
+import logging
 from pathlib import Path
 from typing import Any
 
+import lightning as L
 from lightning.pytorch.plugins.io import CheckpointIO
 
 from gptlab.training.files import FORMAT, RECORD, read_checkpoint, write_checkpoint
+from gptlab.training.folder import FINISHED, status
+
+log = logging.getLogger(__name__)
+
+
+def start_step(checkpoint: str | None, data: L.LightningDataModule, *, n_steps: int) -> int:
+    """The step after which a run of `n_steps` goes on from a checkpoint, with the data that are still to come; 0 for a
+    new run.
+
+    Raises:
+        ValueError: there is nothing left to do, or the data are no longer what they were.
+    """
+    if checkpoint is None:
+        return 0
+    content, folder = read_checkpoint(Path(checkpoint), mmap=True), Path(checkpoint).parents[1]
+    data.load_state_dict(content[type(data).__qualname__])  # Lightning would load the weights before
+    done = int(content["global_step"])
+    if done > n_steps or (done == n_steps and status(folder) in FINISHED):
+        raise ValueError(
+            f"resume={folder}: {done} steps of it are done, and {n_steps} are wanted: give a larger trainer.max_steps"
+        )
+    log.info(f"goes on after step {done} of {n_steps}")
+    return done
 
 
 class CheckpointFiles(CheckpointIO):

@@ -8,9 +8,13 @@ from gptlab.heads.protocol import Monitor
 
 
 class RunContext(NamedTuple):
-    """Handed to every callback that a yaml gives as a partial."""
+    """Handed to every callback and logger that a yaml gives as a partial; plain values and functions only."""
 
     folder: Path  # the run's own
     monitor: Monitor
     total_steps: int
+    start_step: int  # 0, or the step after which a resumed run goes on
     write: Callable[[str | None], str]  # prompt -> the prompt and what the model makes of it; None: held-out words
+    decode: Callable[[list[int]], str]  # ids -> text
+    config: str  # the whole of it, as yaml
+    command: str  # what was typed

@@ -10,6 +10,8 @@ from typing import Any
 
 import torch
 
+from gptlab.training.checksum import HashingFile, replace_with_checksum
+
 FORMAT = 1
 RECORD = "gptlab"  # the key under which a checkpoint says what it is
 
@@ -24,10 +26,11 @@ def write_checkpoint(content: dict[str, Any], path: Path) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with part.open("wb") as file:
-            torch.save(content, file)
+            hashing = HashingFile(file)
+            torch.save(content, hashing)  # type: ignore[arg-type]  # it calls write and flush
             file.flush()
             os.fsync(file.fileno())
-        os.replace(part, path)
+        replace_with_checksum(part, path, hashing.sha256.hexdigest())
     except (OSError, RuntimeError) as error:  # torch reports a full disk as a RuntimeError
         free = shutil.disk_usage(path.parent).free / 1e6 if path.parent.exists() else 0.0
         part.unlink(missing_ok=True)
@@ -70,19 +73,6 @@ def _sync_folder(folder: Path) -> None:
             os.fsync(handle)
         finally:
             os.close(handle)
-
-
-def claim_folder(folder: Path) -> None:
-    """Makes a run's folder its own.
-
-    Raises:
-        ValueError: it holds a run already.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "checkpoints").mkdir()  # of two that want the same folder, one gets it
-    except FileExistsError:
-        raise ValueError(f"{folder} holds a run already: give another output_dir, or leave it to the clock") from None
 
 
 def find_checkpoint(path: Path) -> Path:

@@ -42,6 +42,7 @@ class GPTModule(L.LightningModule):
         self.metrics = nn.ModuleDict(self.head.metrics())
         self.window: list[Loss] = []  # the micro-batches since the last step
         self.step_loss = torch.tensor(math.nan)  # mean loss of the last step
+        self.grad_norm = torch.tensor(math.nan)  # of all its gradients together, before clipping
 
     def loss_of(self, batch: Batch) -> Loss:
         """What the batch costs."""
@@ -69,8 +70,9 @@ class GPTModule(L.LightningModule):
         self, optimizer: Optimizer, gradient_clip_val: float | None = None, gradient_clip_algorithm: str | None = None
     ) -> None:
         """Scales the gradients down to this norm; Lightning's own refuses every fused optimizer."""
+        self.grad_norm = nn.utils.get_total_norm([p.grad for p in self.parameters() if p.grad is not None])
         if gradient_clip_val is not None:
-            nn.utils.clip_grad_norm_(self.parameters(), gradient_clip_val)
+            nn.utils.clip_grads_with_norm_(self.parameters(), gradient_clip_val, self.grad_norm)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Adds a batch to the metrics."""
@@ -83,8 +85,8 @@ class GPTModule(L.LightningModule):
         """Says `val/<metric>` over the whole validation set to whoever asks the trainer."""
         metric: Any
         for name, metric in self.metrics.items():
-            # not to the logger: Meter writes it, under the step that was validated
-            self.log(f"val/{name}", metric.compute().float(), logger=False)
+            # not to the logger: Meter writes it, under the step that was validated; all devices have the same value
+            self.log(f"val/{name}", metric.compute().float(), logger=False, sync_dist=True)
             metric.reset()
 
     def configure_optimizers(self) -> Any:

@@ -6,6 +6,8 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
+from gptlab.training.muon import Muon
+
 NamedParameters = Iterable[tuple[str, nn.Parameter]]
 
 
@@ -41,3 +43,74 @@ def adamw(
     """
     groups = decay_groups(parameters, weight_decay=weight_decay, decay=decay)
     return torch.optim.AdamW(groups, lr=lr, betas=(betas[0], betas[1]), eps=eps, fused=fused)
+
+
+def muon(
+    parameters: NamedParameters,
+    *,
+    lr: float,
+    emb_lr: float,
+    head_lr: float,
+    vector_lr: float,
+    momentum: float,
+    momentum_start: float,
+    momentum_warmup_steps: int,
+    ns_steps: int,
+    betas: list[float],
+    eps: float,
+    weight_decay: float,
+) -> Muon:
+    """Muon for the matrices of the blocks and AdamW for the rest, each with its own rate on the same schedule.
+
+    Args:
+        lr: of the blocks' matrices.
+        emb_lr: of the tables of tokens and positions; a tied output matrix is one of them.
+        head_lr: of the head's own matrices.
+        vector_lr: of norms and biases.
+        ns_steps: of the Newton-Schulz iteration.
+        weight_decay: of matrices and tables.
+    """
+    named = dict(parameters)
+    names: dict[str, list[str]] = {"block": [], "table": [], "head": [], "vector": []}
+    for name, parameter in named.items():
+        if parameter.requires_grad:
+            names[_role(name, parameter)].append(name)
+    by_muon = {
+        "kind": "muon",
+        "momentum": momentum,
+        "momentum_start": momentum_start,
+        "momentum_warmup_steps": momentum_warmup_steps,
+        "ns_steps": ns_steps,
+        "rows": [matrix_rows(name, named) for name in names["block"]],
+    }
+    by_adamw = {"kind": "adamw", "betas": betas, "eps": eps}
+    groups = [
+        {"params": [named[name] for name in names["block"]], "lr": lr, "weight_decay": weight_decay, **by_muon},
+        {"params": [named[name] for name in names["table"]], "lr": emb_lr, "weight_decay": weight_decay, **by_adamw},
+        {"params": [named[name] for name in names["head"]], "lr": head_lr, "weight_decay": weight_decay, **by_adamw},
+        {"params": [named[name] for name in names["vector"]], "lr": vector_lr, "weight_decay": 0.0, **by_adamw},
+    ]
+    return Muon([group for group in groups if group["params"]])
+
+
+def _role(name: str, parameter: nn.Parameter) -> str:
+    """What a parameter is to `muon`, by its name in the GPTModule: no head needs to be known."""
+    if parameter.ndim < 2:
+        return "vector"
+    if name.startswith("head."):
+        return "head"
+    return "block" if name.startswith("model.blocks.") else "table"
+
+
+def matrix_rows(name: str, named: dict[str, nn.Parameter]) -> list[int]:
+    """Rows of each matrix that a weight holds: queries, keys and values lie one above the other, all others alone.
+
+    They are apart in the mathematics and fused for speed only; orthogonalised as one, each would move less, and by
+    what the others' gradients are. The layer after them reads the queries' heads, so its inputs are the queries' rows.
+    """
+    n_rows = len(named[name])
+    if not name.endswith(".qkv.weight"):
+        return [n_rows]
+    n_queries = named[name.replace(".qkv.", ".out.")].size(1)
+    n_keys = (n_rows - n_queries) // 2
+    return [n_queries, n_keys, n_keys]

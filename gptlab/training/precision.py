@@ -1,4 +1,4 @@
-"""The device of a run and its number format, by name."""
+"""The devices of a run and their number format, by name."""
 
 import torch
 
@@ -12,6 +12,21 @@ def check_accelerator(accelerator: str) -> None:
             f"trainer.accelerator is {accelerator}, but torch {torch.__version__} sees none here: "
             "set trainer.accelerator=auto, or install a torch that was built for it"
         )
+
+
+def count_devices(accelerator: str, devices: int | str | list[int]) -> int:
+    """How many devices train; on a CPU a device is a process.
+
+    Raises:
+        ValueError: more GPUs are wanted than there are.
+    """
+    gpus = torch.cuda.device_count() if accelerator in ("auto", "cuda", "gpu") else 0
+    if devices == "auto":
+        return max(1, gpus)
+    wanted = len(devices) if isinstance(devices, list) else int(devices)
+    if gpus and wanted > gpus:
+        raise ValueError(f"trainer.devices asks for {wanted} GPUs, but there are {gpus}: lower it, or set it to auto")
+    return wanted
 
 
 def choose_precision(precision: str, accelerator: str) -> str:

@@ -24,3 +24,18 @@ def cosine(step: int, *, total_steps: int, warmup_steps: int, start: float, end:
         return _warmup(step, warmup_steps, start)
     done = min(1.0, (step - warmup_steps) / max(1, total_steps - warmup_steps))
     return end + (1 - end) * 0.5 * (1 + math.cos(math.pi * done))
+
+
+def wsd(step: int, *, total_steps: int, warmup_steps: int, start: float, decay_fraction: float, end: float) -> float:
+    """Warm-up, stable, decay: 1 after a warm-up, then a straight line down to `end` (MiniCPM, arXiv 2404.06395).
+
+    A warm-up that runs into the decline ends where the two lines meet.
+
+    Args:
+        total_steps: the step at which `end` is reached; it stays there.
+        start: the fraction that the first step takes.
+        decay_fraction: of the total steps, the last, in which it falls.
+    """
+    up = _warmup(step, warmup_steps, start) if step < warmup_steps else 1.0
+    left = max(0, total_steps - step) / max(1.0, decay_fraction * total_steps)
+    return min(up, end + (1 - end) * min(1.0, left))

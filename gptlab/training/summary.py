@@ -1,6 +1,7 @@
 """What a run came to: summary.json, and the table at its end."""
 
 import json
+import logging
 import math
 import os
 import shlex
@@ -10,12 +11,35 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+log = logging.getLogger(__name__)
+
 
 def write_summary(summary: dict[str, Any], folder: Path) -> None:
     """`summary.json`, whole or not at all; a number that is not finite becomes null, for JSON has no word for it."""
     part = folder / ".summary.json.part"
     part.write_text(json.dumps(_finite(summary), indent=2, allow_nan=False) + "\n", encoding="utf-8")
     os.replace(part, folder / "summary.json")
+
+
+def record_stop(folder: Path, error: BaseException, *, steps: int, main: bool) -> None:
+    """What is left of a run that did not come to its end, and how to go on with it.
+
+    Args:
+        main: of several processes, the one that writes.
+    """
+    if not main:
+        return
+    stopped = isinstance(error, KeyboardInterrupt) or (isinstance(error, SystemExit) and error.code in (130, 143))
+    status = "interrupted" if stopped else "failed"
+    saved = checkpoints(folder)
+    write_summary({"status": status, "steps": steps, "checkpoints": saved}, folder)
+    further = f"go on with: python train.py resume={shlex.quote(str(folder))}"
+    log.warning(f"{status} at step {steps}; " + (further if "last" in saved else "nothing was saved yet"))
+
+
+def checkpoints(folder: Path) -> dict[str, str]:
+    """The run's checkpoints by name."""
+    return {path.stem: str(path) for path in sorted((folder / "checkpoints").glob("*.ckpt"))}
 
 
 def show_summary(summary: dict[str, Any], console: Console) -> None:

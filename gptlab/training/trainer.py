@@ -1,5 +1,6 @@
 """Lightning's Trainer, in gptlab's words: everything that counts counts optimizer steps."""
 
+import inspect
 import logging
 import math
 import signal
@@ -7,15 +8,33 @@ import warnings
 from typing import Any, NamedTuple
 
 import lightning as L
+from lightning.pytorch.strategies import DDPStrategy
+from lightning.pytorch.utilities.exceptions import SIGTERMException
+from torch.nn.parallel import DistributedDataParallel
 
 from gptlab.training.checkpoint import CheckpointFiles
-from gptlab.training.precision import check_accelerator, choose_precision
+from gptlab.training.precision import check_accelerator, choose_precision, count_devices
 
-logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)  # it advertises, and repeats what our own lines say
+for _name in ("lightning.pytorch", "lightning.fabric"):  # they advertise, and repeat what our own lines say
+    logging.getLogger(_name).setLevel(logging.WARNING)
 # lightning 2.6 calls a name that torch 2.13 is about to drop; nothing for a user to do
 warnings.filterwarnings("ignore", message=r".*isinstance\(treespec, LeafSpec\)` is deprecated")
 # Meter logs the first and the last step, however short the run
 warnings.filterwarnings("ignore", message=r"The number of training batches .* is smaller than the logging interval")
+
+
+# its own loaders would begin the epoch anew; ours begins where the run stopped, see data/order.py
+warnings.filterwarnings("ignore", message=r"You're resuming from a checkpoint that ended before the epoch ended")
+# who left a callback out of a run that goes on knows it
+warnings.filterwarnings("ignore", message=r"Be aware that when using `ckpt_path`, callbacks used to create")
+
+
+class Plan(NamedTuple):
+    """How long a run is."""
+
+    n_batches: int  # that each device goes through; the last step takes what is left of them
+    n_steps: int  # of the optimizer
+    steps_per_epoch: int
 
 
 class TrainerParts(NamedTuple):
@@ -24,19 +43,27 @@ class TrainerParts(NamedTuple):
     callbacks: list[L.Callback]
     logger: Any  # a Lightning logger, or False
     files: CheckpointFiles
-    total_steps: int
+    plan: Plan
 
 
-def total_steps(*, max_steps: int | None, max_epochs: int | None, n_batches: int, accumulate_grad_batches: int) -> int:
-    """Optimizer steps of the whole run: whichever of the two limits comes first.
+def make_plan(
+    *, max_steps: int | None, max_epochs: int | None, batches_per_epoch: int, accumulate_grad_batches: int
+) -> Plan:
+    """The whole run: whichever of the two limits comes first. Steps take no notice of where an epoch ends.
 
     Raises:
         ValueError: neither limit is given.
     """
     if max_steps is None and max_epochs is None:
         raise ValueError("trainer.max_steps and trainer.max_epochs are both null: give one, or the run has no end")
-    by_epochs = math.inf if max_epochs is None else max_epochs * math.ceil(n_batches / accumulate_grad_batches)
-    return int(min(math.inf if max_steps is None else max_steps, by_epochs))
+    by_steps = math.inf if max_steps is None else max_steps * accumulate_grad_batches
+    by_epochs = math.inf if max_epochs is None else max_epochs * batches_per_epoch
+    n_batches = int(min(by_steps, by_epochs))
+    return Plan(
+        n_batches=n_batches,
+        n_steps=math.ceil(n_batches / accumulate_grad_batches),
+        steps_per_epoch=math.ceil(batches_per_epoch / accumulate_grad_batches),
+    )
 
 
 def make_trainer(
@@ -54,23 +81,24 @@ def make_trainer(
     log_every_n_steps: int,
     deterministic: bool | str,
 ) -> L.Trainer:
-    """A Trainer that stops after `parts.total_steps`, which max_steps and max_epochs gave.
+    """A Trainer that stops after `parts.plan`, which max_steps and max_epochs gave.
 
     Args:
         precision: `auto` is bfloat16 where the device multiplies in it, else float32.
         val_check_interval: optimizer steps between two validations; None is once an epoch. The last step has one too.
     """
     check_accelerator(accelerator)
+    several = count_devices(accelerator, devices) > 1 and strategy in ("auto", "ddp")
     return L.Trainer(
         accelerator=accelerator,
         devices=devices,
-        strategy=strategy,
+        strategy=_data_parallel() if several else strategy,
         precision=choose_precision(precision, accelerator),  # type: ignore[arg-type]
-        max_steps=parts.total_steps,
+        max_steps=parts.plan.n_steps,
         max_epochs=-1,
         # Lightning counts micro-batches here; without the second argument it would start anew with every epoch
-        val_check_interval=None if val_check_interval is None else val_check_interval * accumulate_grad_batches,
-        check_val_every_n_epoch=1 if val_check_interval is None else None,
+        val_check_interval=(val_check_interval or parts.plan.steps_per_epoch) * accumulate_grad_batches,
+        check_val_every_n_epoch=None,
         accumulate_grad_batches=accumulate_grad_batches,
         gradient_clip_val=gradient_clip_val,
         log_every_n_steps=log_every_n_steps,
@@ -86,15 +114,25 @@ def make_trainer(
     )
 
 
-def fit(trainer: L.Trainer, module: L.LightningModule, data: L.LightningDataModule) -> None:
-    """Trains.
+def _data_parallel() -> DDPStrategy:
+    """Buffers are constants: sending them around would make devices wait for one with fewer validation batches."""
+    known = inspect.signature(DistributedDataParallel).parameters
+    options: Any = {"forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers": False}
+    return DDPStrategy(**options)
+
+
+def fit(trainer: L.Trainer, module: L.LightningModule, data: L.LightningDataModule, *, checkpoint: str | None) -> None:
+    """Trains, from the checkpoint on where one is given.
 
     Raises:
         KeyboardInterrupt: after Ctrl-C, of which Lightning would make an exit with status 1.
+        SystemExit: 143 after SIGTERM, of which Lightning would make a success.
     """
     handler = signal.getsignal(signal.SIGINT)
     try:
-        trainer.fit(module, data)
+        trainer.fit(module, data, ckpt_path=checkpoint)
+    except SIGTERMException:  # it came before callbacks/signals.py was there to receive it
+        raise SystemExit(128 + signal.SIGTERM) from None
     except SystemExit as end:
         if isinstance(end.__context__, KeyboardInterrupt):
             signal.signal(signal.SIGINT, handler)  # Lightning leaves it ignored

@@ -15,7 +15,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from gptlab.data.order import BatchOrder
+from gptlab.data.order import TrainOrder
 from gptlab.data.readers import TextReader
 from gptlab.data.text import TextData
 from gptlab.tokenizer import gpt2
@@ -56,6 +56,7 @@ def measure(folder: Path, megabytes: int) -> Table:
         stride=None,
         score_tail=True,
         batch_size=BATCH_SIZE,
+        batch_tokens=None,
         n_workers=0,
         cache_dir=str(folder / "cache"),
     )
@@ -77,8 +78,11 @@ def measure(folder: Path, megabytes: int) -> Table:
     start = time.perf_counter()
     text.prepare(tokenizer, context_length=CONTEXT_LENGTH)
     add("again", start, size)
-    order, start = BatchOrder(len(data.train), batch_size=BATCH_SIZE, seed=0), time.perf_counter()
-    drawn = sum(data.train[index]["ids"].numel() for index, _ in zip(order, range(N_BATCHES), strict=False))
+    order = TrainOrder(
+        len(data.train), batch_size=BATCH_SIZE, seed=0, n_batches=N_BATCHES, start=0, rank=0, world_size=1
+    )
+    start = time.perf_counter()
+    drawn = sum(data.train[index]["ids"].numel() for index in order)
     bytes_per_token = data.corpus.train.n_bytes / data.corpus.train.n_tokens
     add(f"{drawn:,} tokens in batches", start, drawn * bytes_per_token / 1e6)
     return table

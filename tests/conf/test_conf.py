@@ -52,9 +52,8 @@ def test_sampling_is_built_from_its_yaml(choice: str) -> None:
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_every_experiment_steps(name: str, toy_text: Path, tmp_path: Path) -> None:
     overrides = [f"experiment={name}", f"data.path={toy_text}", f"output_dir={tmp_path / 'run'}", *NARROW]
-    assert (
-        main([*overrides, "trainer.max_steps=2", "model.context_length=32", "trainer.val_check_interval=2"]) is not None
-    )
+    short = ["trainer.max_steps=2", "trainer.val_check_interval=2", "trainer.accumulate_grad_batches=2"]
+    assert main([*overrides, *short, "model.context_length=32", "data.batch_size=2"]) is not None
     summary = json.loads((tmp_path / "run" / "summary.json").read_text(encoding="utf-8"))
     assert summary["status"] == "finished"
     assert summary["steps"] == 2
@@ -62,11 +61,12 @@ def test_every_experiment_steps(name: str, toy_text: Path, tmp_path: Path) -> No
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_every_experiment_composes_as_it_stands(name: str) -> None:
-    compose_config("train", [f"experiment={name}"])
+    own = ["data.path=my.txt"] if name == "pretrain_gpt2" else []  # it is for a corpus of your own
+    compose_config("train", [f"experiment={name}", *own])
 
 
 PARTS = [
-    (group, choice) for group, choice in CHOICES if group in ("tokenizer", "model", "schedule", "logger", "sampling")
+    (group, choice) for group, choice in CHOICES if group in ("tokenizer", "model", "optim", "schedule", "logger", "sampling")
 ]
 
 

@@ -77,6 +77,7 @@ def text_data(path: Path | list[str] | str, cache_dir: Path, **changes: Any) -> 
         "stride": None,
         "score_tail": True,
         "batch_size": 2,
+        "batch_tokens": None,
         "n_workers": 0,
         "cache_dir": str(cache_dir),
     }

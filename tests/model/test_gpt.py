@@ -101,3 +101,29 @@ def test_bfloat16_is_close(make_gpt, ids, family):
     pure = model.bfloat16()(ids)
     assert pure.dtype == torch.bfloat16
     assert (pure - exact).norm() < 0.05 * exact.norm()
+
+
+def test_recomputed_blocks_give_the_same_gradients_and_keep_less(make_gpt, ids) -> None:
+    """With dropout on: what is drawn the first time is drawn again."""
+
+    def gradients(*, recompute: bool) -> tuple[list[torch.Tensor], int]:
+        kept = 0
+
+        def keep(tensor: torch.Tensor) -> torch.Tensor:
+            nonlocal kept
+            kept += tensor.numel()
+            return tensor
+
+        model = make_gpt(drop_rate=0.3).train()
+        model.recompute = recompute
+        torch.manual_seed(1)
+        with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+            loss = model(ids).square().sum()
+            n_kept = kept
+        loss.backward()
+        return [parameter.grad for parameter in model.parameters()], n_kept
+
+    plain, n_plain = gradients(recompute=False)
+    again, n_again = gradients(recompute=True)
+    assert all(torch.equal(one, other) for one, other in zip(plain, again, strict=True))
+    assert n_again < n_plain / 3

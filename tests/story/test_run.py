@@ -143,18 +143,6 @@ def test_a_fourth_head_is_one_file_and_one_yaml(
     assert summary["val"]["val/error"] == pytest.approx(best)
 
 
-def test_a_sweep_gives_each_job_its_own_folder(
-    tiny_run: TrainedRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    more = ["trainer.max_steps=2", "optim.lr=1e-3,2e-3", "name=lr"]
-    main(["-m", *TINY, "data=text", f"data.path={tiny_run.text}", *more])
-    found = sorted(tmp_path.glob("outputs/sweeps/lr/*/*/summary.json"))
-    assert [path.parent.name for path in found] == ["0", "1"]
-    losses = [json.loads(path.read_text(encoding="utf-8"))["val"]["val/loss"] for path in found]
-    assert losses[0] != losses[1]
-
-
 def test_early_stopping_ends_a_run_that_no_longer_gets_better(toy_text: Path, tmp_path: Path) -> None:
     slow = ["optim.lr=1e-12", "callbacks.early_stopping.min_delta=0.01", "callbacks.early_stopping.patience=2"]
     more = ["trainer.max_steps=30", "trainer.val_check_interval=2", f"output_dir={tmp_path / 'run'}"]

@@ -17,7 +17,7 @@ from gptlab.training.checkpoint import CheckpointFiles
 from gptlab.training.module import GPTModule
 from gptlab.training.optimizers import adamw
 from gptlab.training.schedules import constant
-from gptlab.training.trainer import TrainerParts, make_trainer, total_steps
+from gptlab.training.trainer import TrainerParts, make_plan, make_trainer
 from tests.reference.tiny import tiny_gpt
 
 
@@ -69,14 +69,14 @@ def trained(
         "deterministic": False,
         **changes,
     }
-    steps = total_steps(
+    plan = make_plan(
         max_steps=arguments["max_steps"],
         max_epochs=arguments["max_epochs"],
-        n_batches=len(loader),
+        batches_per_epoch=len(loader),
         accumulate_grad_batches=accumulate,
     )
     watch = Watch()
-    parts = TrainerParts([watch, ValidateAtEnd()], False, CheckpointFiles({}), steps)
+    parts = TrainerParts([watch, ValidateAtEnd()], False, CheckpointFiles({}), plan)
     make_trainer(parts, **arguments).fit(module, loader, DataLoader(ragged(3), batch_size=2))
     return module, watch
 
@@ -125,14 +125,16 @@ def test_validation_is_counted_in_steps_and_follows_the_last_one() -> None:
     assert trained(2, 2, max_steps=6, max_epochs=None, val_check_interval=3)[1].validated == [3, 6]
 
 
-def test_total_steps_is_the_nearer_limit() -> None:
-    def steps(max_steps: int | None, max_epochs: int | None) -> int:
-        return total_steps(max_steps=max_steps, max_epochs=max_epochs, n_batches=11, accumulate_grad_batches=4)
+def test_a_plan_takes_the_nearer_limit() -> None:
+    def steps(max_steps: int | None, max_epochs: int | None) -> tuple[int, int]:
+        plan = make_plan(max_steps=max_steps, max_epochs=max_epochs, batches_per_epoch=11, accumulate_grad_batches=4)
+        assert plan.steps_per_epoch == 3
+        return plan.n_steps, plan.n_batches
 
-    assert steps(5, None) == 5
-    assert steps(None, 3) == 9
-    assert steps(5, 3) == 5
-    assert steps(50, 3) == 9
+    assert steps(5, None) == (5, 20)
+    assert steps(None, 3) == (9, 33)  # the last step takes the one batch that is left
+    assert steps(5, 3) == (5, 20)
+    assert steps(50, 3) == (9, 33)
     with pytest.raises(ValueError, match="both null"):
         steps(None, None)
 
@@ -156,7 +158,7 @@ def test_a_checkpoint_that_cannot_be_written_leaves_the_one_before(tmp_path: Pat
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
         signal.signal(signal.SIGXFSZ, handler)
     assert path.read_bytes() == before
-    assert [p.name for p in tmp_path.iterdir()] == ["last.ckpt"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["last.ckpt", "last.ckpt.sha256"]
     assert read_checkpoint(path, mmap=False)["weight"].tolist() == [0, 1, 2]
 
 

@@ -1,10 +1,11 @@
 """Schedules: pure functions of the step."""
 
 import math
+from itertools import pairwise
 
 import pytest
 
-from gptlab.training.schedules import constant, cosine
+from gptlab.training.schedules import constant, cosine, wsd
 
 
 def test_cosine_warms_up_falls_and_stays() -> None:
@@ -25,3 +26,37 @@ def test_constant_is_constant_after_its_warm_up() -> None:
 
 def test_a_warm_up_as_long_as_the_run() -> None:
     assert cosine(10, total_steps=10, warmup_steps=10, start=0.0, end=0.0) == 1.0
+
+
+def test_wsd_is_a_trapezoid() -> None:
+    rates = [wsd(step, total_steps=100, warmup_steps=10, start=0.1, decay_fraction=0.4, end=0.2) for step in range(120)]
+    assert rates[:10] == pytest.approx([0.1 + 0.09 * step for step in range(10)])
+    assert rates[10:61] == [1.0] * 51
+    assert rates[61] == pytest.approx(1 - 0.8 / 40)
+    assert rates[80] == pytest.approx(0.6)
+    assert rates[99] == pytest.approx(0.2 + 0.8 / 40)
+    assert rates[100:] == [pytest.approx(0.2)] * 20
+
+
+def test_wsd_before_its_decline_does_not_know_the_length_of_the_run() -> None:
+    short, long = (
+        [wsd(step, total_steps=n, warmup_steps=5, start=0.0, decay_fraction=0.5, end=0.0) for step in range(20)]
+        for n in (40, 400)
+    )
+    assert short == long
+
+
+@pytest.mark.parametrize("warmup_steps", [7, 10, 1000])
+def test_wsd_with_a_warm_up_into_the_decline_has_no_jump(warmup_steps: int) -> None:
+    rates = [
+        wsd(step, total_steps=10, warmup_steps=warmup_steps, start=0.1, decay_fraction=0.5, end=0.0)
+        for step in range(11)
+    ]
+    assert all(0 < rate <= 1 for rate in rates[:10])
+    assert rates[10] == 0.0
+    assert max(abs(b - a) for a, b in pairwise(rates)) <= 0.2 + 1e-12  # the decline's own slope
+
+
+def test_wsd_without_a_decline_is_constant() -> None:
+    rates = [wsd(step, total_steps=9, warmup_steps=0, start=0.0, decay_fraction=0.0, end=0.0) for step in range(9)]
+    assert rates == [1.0] * 9

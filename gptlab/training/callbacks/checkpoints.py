@@ -37,23 +37,55 @@ class BestCheckpoint(L.Callback):
 
 
 class LastCheckpoint(L.Callback):
-    """`checkpoints/last.ckpt`: everything to go on, every so many optimizer steps, at the end and after an error."""
+    """`checkpoints/last.ckpt`: everything to go on, every so many optimizer steps, at a signal and at the end.
+
+    It holds the state after a whole step and before the validation that may follow it, which a resumed run then does.
+    """
 
     def __init__(self, context: RunContext, *, every_n_train_steps: int) -> None:
         self.path = context.folder / "checkpoints" / "last.ckpt"
         self.every_n_train_steps = every_n_train_steps
-        self.saved_step = 0
+        self.saved_step = self.validated_step = context.start_step
 
     def on_train_batch_end(self, trainer: L.Trainer, *_: Any) -> None:
-        """Only whole steps are saved: between two micro-batches of a window there is nothing to go on from."""
-        if trainer.global_step % self.every_n_train_steps == 0:
-            self._save(trainer)
+        """Between two micro-batches of a window there is nothing to go on from; `save` takes a step only once."""
+        if trainer.global_step % self.every_n_train_steps == 0 and trainer.global_step < trainer.max_steps:
+            self.save(trainer)
+
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Remembers it."""
+        self.validated_step = trainer.global_step
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """The final state, best or not."""
-        self._save(trainer)
+        self.save(trainer)
 
-    def _save(self, trainer: L.Trainer) -> None:
+    def save(self, trainer: L.Trainer) -> None:
+        """Writes the file, once a step."""
         if trainer.global_step != self.saved_step:
             self.saved_step = trainer.global_step
             trainer.save_checkpoint(self.path)
+
+    def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Sets Lightning's counters to between two batches, wherever in the loop it is asked to save."""
+        if "loops" not in checkpoint:  # weights only
+            return
+        done = trainer.fit_loop.epoch_loop.batch_progress.total.processed  # type: ignore[attr-defined]
+        due = done % trainer.val_check_batch == 0 and self.validated_step != trainer.global_step
+        checkpoint["loops"]["fit_loop"].update(_counters(done, owes_validation=due))
+
+
+def _counters(n_batches: int, *, owes_validation: bool) -> dict[str, Any]:
+    """Lightning's loops after so many batches of the one epoch that a run is.
+
+    A validation that has begun and done nothing is the state in which Lightning goes back and runs it.
+    """
+    names = ("ready", "started", "processed", "completed")
+    none, begun = dict.fromkeys(names, 0), {"ready": 1, "started": 1, "processed": 0, "completed": 0}
+    batches = dict.fromkeys(names, n_batches)
+    validation = begun if owes_validation else none
+    return {
+        "epoch_progress": {"total": begun, "current": begun},
+        "epoch_loop.batch_progress": {"total": batches, "current": batches, "is_last_batch": False},
+        "epoch_loop.val_loop.batch_progress": {"total": validation, "current": none, "is_last_batch": False},
+    }

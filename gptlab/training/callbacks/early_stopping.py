@@ -1,15 +1,23 @@
 """Stopping when validation no longer gets better."""
 
-from lightning.pytorch.callbacks import EarlyStopping
+from typing import Any
+
+from lightning.pytorch.callbacks import EarlyStopping as LightningEarlyStopping
 
 from gptlab.training.context import RunContext
 
 
-def early_stopping(context: RunContext, *, patience: int, min_delta: float) -> EarlyStopping:
-    """Lightning's EarlyStopping on the head's own metric.
+class EarlyStopping(LightningEarlyStopping):
+    """Lightning's, on the head's own metric.
 
     Args:
         patience: validations without an improvement of at least `min_delta` that end the run.
     """
-    name, mode = context.monitor
-    return EarlyStopping(name, min_delta=min_delta, patience=patience, mode=mode, check_finite=True)
+
+    def __init__(self, context: RunContext, *, patience: int, min_delta: float) -> None:
+        name, mode = context.monitor
+        super().__init__(name, min_delta=min_delta, patience=patience, mode=mode, check_finite=True)
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """What was seen so far; the patience is what the run is given now."""
+        super().load_state_dict({**state_dict, "patience": self.patience})

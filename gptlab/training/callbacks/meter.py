@@ -1,16 +1,21 @@
-"""What a run costs and how it goes: tokens, seconds, loss."""
+"""What a run costs and how it goes: tokens, seconds, loss, and how hard the device works."""
 
 import math
+import sys
+from pathlib import Path
 from time import perf_counter
 from typing import Any
 
 import lightning as L
+import torch
+from torch.optim import Optimizer
 
 from gptlab.training.callbacks.validation import validation_metrics
+from gptlab.training.flops import flops_per_token, peak_flops
 
 
 class Meter(L.Callback):
-    """Counts tokens and the seconds spent in training steps, and logs both with the loss.
+    """Counts tokens and the seconds spent in training steps, and logs both with what the step came to.
 
     Validation, samples and checkpoints are left out of the seconds, so that the rate is that of the training alone.
     """
@@ -21,12 +26,24 @@ class Meter(L.Callback):
         self.seconds = 0.0
         self.loss = math.nan  # train/loss as last logged
         self.rate = math.nan  # tokens a second since the log before
+        self._learning_rate = math.nan  # of the first group of parameters, in the last step
         self._mark = 0.0  # when the clock was last read
-        self._logged = (0, 0.0)  # tokens and seconds then
+        self._logged = (0, 0.0)  # tokens and seconds at the last log
+
+    def on_train_start(self, trainer: L.Trainer, *_: Any) -> None:
+        """Finds the device's peak before the clock starts."""
+        device = trainer.strategy.root_device
+        self._peak = peak_flops(device, str(trainer.precision)) * trainer.world_size
+        if device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(device)
 
     def on_train_batch_start(self, *_: Any) -> None:
         """Starts the clock after anything but a step has run."""
         self._mark = self._mark or perf_counter()
+
+    def on_before_optimizer_step(self, trainer: L.Trainer, pl_module: Any, optimizer: Optimizer) -> None:
+        """Notes the rate that this step takes: by the step's end the schedule has gone on to the next one's."""
+        self._learning_rate = float(optimizer.param_groups[0]["lr"])
 
     def on_train_batch_end(self, trainer: L.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         """Counts the batch; logs every `log_every_n_steps`, the only times a tensor is read back from the device."""
@@ -36,9 +53,9 @@ class Meter(L.Callback):
         stepped = not pl_module.window
         due = trainer.global_step % self.log_every_n_steps == 0 or trainer.global_step == 1
         if stepped and (due or trainer.global_step >= trainer.max_steps):
-            self._log(trainer, pl_module)
+            self._log(trainer, pl_module, n_tokens=batch["ids"].size(1))
 
-    def _log(self, trainer: L.Trainer, pl_module: Any) -> None:
+    def _log(self, trainer: L.Trainer, pl_module: Any, *, n_tokens: int) -> None:
         self.loss = float(pl_module.step_loss)
         if not math.isfinite(self.loss):
             raise ValueError(
@@ -51,9 +68,12 @@ class Meter(L.Callback):
         metrics = {
             "train/loss": self.loss,
             "train/perplexity": math.exp(min(self.loss, 700.0)),
-            "train/learning_rate": trainer.optimizers[0].param_groups[0]["lr"],
-            "train/tokens_per_second": self.rate,
+            "train/learning_rate": self._learning_rate,
+            "train/gradient_norm": float(pl_module.grad_norm),
             "train/tokens": float(self.tokens),
+            "train/tokens_per_second": self.rate,
+            "train/mfu": self.rate * flops_per_token(pl_module.model, pl_module.head, n_tokens=n_tokens) / self._peak,
+            "train/memory_gb": memory_in_use(trainer.strategy.root_device) / 1e9,
         }
         self._write(trainer, metrics)
 
@@ -74,9 +94,27 @@ class Meter(L.Callback):
         self._mark = 0.0
 
     def state_dict(self) -> dict[str, Any]:
-        """The counts, for a run that goes on."""
-        return {"tokens": self.tokens, "seconds": self.seconds}
+        """The counts and what was logged last, for a run that goes on."""
+        return {"tokens": self.tokens, "seconds": self.seconds, "loss": self.loss, "rate": self.rate}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """The inverse."""
-        self.tokens, self.seconds = state_dict["tokens"], state_dict["seconds"]
+        """The inverse; the rate is measured anew from here."""
+        self.tokens, self.seconds = self._logged = state_dict["tokens"], state_dict["seconds"]
+        self.loss, self.rate = state_dict["loss"], state_dict["rate"]
+
+
+def memory_in_use(device: torch.device) -> int:
+    """Bytes: the most that tensors have taken of a GPU; else what the process holds of main memory.
+
+    On a system that tells no more, the most that it held; 0 where not even that is told.
+    """
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    if sys.platform == "win32":
+        return 0
+    import resource  # not on Windows
+
+    pages = Path("/proc/self/statm")
+    if pages.exists():
+        return int(pages.read_text().split()[1]) * resource.getpagesize()
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

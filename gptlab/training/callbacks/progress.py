@@ -35,21 +35,24 @@ class ProgressLines(L.Callback):
             return
         columns = (TextColumn("step"), MofNCompleteColumn(), BarColumn(), TextColumn("{task.fields[says]}"))
         self.bar = Progress(*columns, TimeRemainingColumn(), transient=True)
-        self.task = self.bar.add_task("", total=self.total_steps, says="", completed=trainer.global_step)
+        self.task = self.bar.add_task("", total=self.total_steps, says="starting", completed=trainer.global_step)
         self.bar.start()
 
     def on_train_batch_end(self, trainer: L.Trainer, *_: Any) -> None:
         """Moves the bar, or says a line after a long silence."""
+        if math.isnan(self.meter.loss):
+            return  # in the midst of the first step
         if self.bar is not None:
-            self.bar.update(self.task, completed=trainer.global_step, says=self._training())
+            self.bar.update(self.task, completed=trainer.global_step, says=" · ".join(self._training()))
         elif trainer.is_global_zero and perf_counter() - self.spoke > self.every_n_seconds:
-            self._say(f"step {trainer.global_step}/{self.total_steps} · {self._training()}")
+            self._say(trainer, *self._training())
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """The line that stays."""
-        words = " · ".join(f"{name} {value:.4g}" for name, value in validation_metrics(trainer).items())
         if trainer.is_global_zero:
-            self._say(f"step {trainer.global_step}/{self.total_steps} · {self._training()} · {words}")
+            loss, _, rate = self._training()  # validation has a perplexity of its own
+            found = (f"{name} {value:.4g}" for name, value in validation_metrics(trainer).items())
+            self._say(trainer, loss, *found, rate)
 
     def on_train_end(self, *_: Any) -> None:
         """Closes the bar."""
@@ -60,12 +63,11 @@ class ProgressLines(L.Callback):
         """Closes the bar, so that the terminal is whole again."""
         self.on_train_end()
 
-    def _say(self, line: str) -> None:
+    def _say(self, trainer: L.Trainer, *words: str) -> None:
         self.spoke = perf_counter()
-        log.info(line)
+        log.info(" · ".join([f"step {trainer.global_step}/{self.total_steps}", *words]))
 
-    def _training(self) -> str:
-        if math.isnan(self.meter.loss):
-            return "starting"
+    def _training(self) -> tuple[str, str, str]:
+        """As last logged."""
         loss, rate = self.meter.loss, self.meter.rate
-        return f"train/loss {loss:.4g} · perplexity {math.exp(min(loss, 700.0)):.4g} · {rate:,.0f} tokens/s"
+        return f"train/loss {loss:.4g}", f"perplexity {math.exp(min(loss, 700.0)):.4g}", f"{rate:,.0f} tokens/s"

@@ -7,10 +7,11 @@ from typing import Any
 import lightning as L
 
 from gptlab.training.context import RunContext
+from gptlab.training.loggers import show_text
 
 log = logging.getLogger(__name__)
 
-WIDTH = 110  # characters of a line on TensorBoard's page, which does not wrap
+WIDTH = 100  # characters of a line, in the terminal and on TensorBoard's page
 
 
 class Samples(L.Callback):
@@ -30,13 +31,9 @@ class Samples(L.Callback):
         self.validations += 1
         if self.validations % self.every or not trainer.is_global_zero:
             return
-        text = self.write(self.prompt)
-        log.info("    " + text.strip().replace("\n", "\n    ") + "\n")
-        lines = [part for line in text.split("\n") for part in textwrap.wrap(line, WIDTH) or [""]]
-        for logger in trainer.loggers:
-            experiment: Any = getattr(logger, "experiment", None)
-            if hasattr(experiment, "add_text"):  # TensorBoard shows Markdown, where four spaces keep lines
-                experiment.add_text("samples", "    " + "\n    ".join(lines), trainer.global_step)
+        text = "\n".join(textwrap.fill(line, WIDTH) for line in self.write(self.prompt).split("\n"))
+        show_text(trainer, "samples", text)
+        log.info(textwrap.indent(text.strip(), "    ") + "\n")
 
     def state_dict(self) -> dict[str, Any]:
         """Which validation it was, for a run that goes on."""

@@ -1,0 +1,213 @@
+"""What the jobs of a sweep came to, side by side: read from their folders, for they may have run in other processes."""
+
+import csv
+import io
+import json
+import os
+import shlex
+import sys
+import textwrap
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from hydra.core.utils import JobReturn
+from hydra.experimental.callback import Callback
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf, read_write
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
+RECORD = "status.json"  # in each job's folder: what it was to do, and what became of it
+COSTS = ("best_step", "steps", "parameters", "tokens", "seconds", "tokens_per_second", "total_seconds")
+USUAL = (  # what one compares runs by that are of no sweep
+    "model.n_layers",
+    "model.emb_dim",
+    "model.context_length",
+    "model.drop_rate",
+    "data.batch_size",
+    "optim.lr",
+    "optim.weight_decay",
+    "trainer.max_steps",
+    "seed",
+)
+
+
+class Job(NamedTuple):
+    """One job of a sweep."""
+
+    folder: Path
+    record: dict[str, Any]  # its number, status, overrides, what it `varies`; a `value` if it finished, or an `error`
+    summary: dict[str, Any]  # summary.json; empty without a value
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """The best validation, the monitored metric before the others."""
+        found = self.summary["best"] or self.summary["val"] if self.summary else {}
+        names = sorted(found, key=lambda name: name != self.record["monitor"])
+        return {name: found[name] for name in names if found[name] is not None}  # as JSON says what is not finite
+
+
+class Leaderboard(Callback):
+    """Hydra's callback that keeps leaderboard.csv while a sweep runs, and shows the table at its end."""
+
+    def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
+        """Holds the jobs together: one that has another `name` would go to another folder."""
+        folder = str(config.hydra.sweep.dir).replace("'", "\\'")
+        with read_write(config):
+            config.hydra.overrides.hydra.append(f"hydra.sweep.dir='{folder}'")
+
+    def on_job_end(self, config: DictConfig, job_return: JobReturn, **_: Any) -> None:
+        """Brings the file up to date, so that a long sweep can be watched."""
+        if config.hydra.mode == RunMode.MULTIRUN:
+            write_leaderboard(Path(config.hydra.sweep.dir))
+
+    def on_multirun_end(self, config: DictConfig, **_: Any) -> None:
+        """Shows the table.
+
+        Raises:
+            SystemExit: with status 1 where a job did not finish; Hydra would swallow any other exception.
+        """
+        from rich import get_console
+
+        jobs = read_jobs(Path(config.hydra.sweep.dir))
+        show_leaderboard(jobs, Path(config.hydra.sweep.dir), get_console())
+        if any(not job.summary for job in jobs):
+            sys.exit(1)
+
+
+def read_record(folder: Path) -> dict[str, Any]:
+    """What the folder's job was to do and what became of it; empty where there is no job."""
+    path = folder / RECORD
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+
+
+def write_record(folder: Path, record: dict[str, Any]) -> None:
+    """The inverse; no reader ever sees half a file."""
+    _write_whole(folder / RECORD, json.dumps(record, indent=2, allow_nan=False) + "\n")
+
+
+def read_jobs(sweep: Path) -> list[Job]:
+    """All jobs that have begun, in the order of `ranked`."""
+    jobs = []
+    for path in sweep.rglob(RECORD):
+        record, summary = read_record(path.parent), path.with_name("summary.json")
+        found = json.loads(summary.read_text(encoding="utf-8")) if "value" in record else {}
+        jobs.append(Job(path.parent, record, found))
+    return ranked(jobs)
+
+
+def ranked(jobs: list[Job]) -> list[Job]:
+    """The best first; those without a value last, in the order of their numbers."""
+
+    def place(job: Job) -> tuple[bool, float, int]:
+        sign = -1 if job.record.get("mode") == "max" else 1
+        return "value" not in job.record, sign * job.record.get("value", 0.0), job.record["job"]
+
+    return sorted(jobs, key=place)
+
+
+def write_leaderboard(sweep: Path) -> None:
+    """`leaderboard.csv`: a row for each job, every digit of its numbers."""
+    jobs = read_jobs(sweep)
+    rows = [
+        {"rank": rank if job.summary else "", "job": job.record["job"], "status": job.record["status"]}
+        | job.record["varies"]
+        | job.metrics
+        | {name: job.summary.get(name) for name in COSTS}
+        | {"folder": str(job.folder), "error": job.record.get("error")}
+        for rank, job in enumerate(jobs, 1)
+    ]
+    columns = ["rank", "job", "status", *_varied(jobs), *_measured(jobs), *COSTS, "folder", "error"]
+    text = io.StringIO()
+    table = csv.DictWriter(text, columns, lineterminator="\n")
+    table.writeheader()
+    table.writerows(rows)
+    _write_whole(sweep / "leaderboard.csv", text.getvalue())
+
+
+def show_leaderboard(jobs: list[Job], sweep: Path, console: "Console") -> None:
+    """The same for a person: a table, what went wrong, and the commands to type next."""
+    console.print(_table(jobs), highlight=False)
+    for problem in _problems(jobs):
+        for line in textwrap.wrap(problem, console.width, break_long_words=False, break_on_hyphens=False):
+            console.print(line, style="red", markup=False, highlight=False, soft_wrap=True)
+    best, folder = jobs[0], shlex.quote(str(sweep))
+    lines = [f"\nEvery digit is in {sweep / 'leaderboard.csv'}"]
+    if any(not job.summary for job in jobs):
+        lines.append(f"What is not finished runs again with the same command and hydra.sweep.dir={folder}")
+    lines.append("\nNext")
+    if best.summary:
+        prompt = shlex.quote(best.summary["opening"])
+        lines.append(f"  gptlab generate run={shlex.quote(str(best.folder))} prompt={prompt}")
+    lines.append(f"  tensorboard --logdir {folder}")
+    console.print("\n".join(lines), soft_wrap=True, highlight=False, markup=False)
+
+
+def hparams_row(cfg: DictConfig) -> Any:
+    """The callback that puts a run onto TensorBoard's HPARAMS page: in a sweep what it varies, else the usual keys."""
+    from gptlab.training.callbacks.hparams import HParams
+
+    record = read_record(Path(cfg.output_dir))
+    varies = record["varies"] if record else {}
+    values = {key: OmegaConf.select(cfg, key) for key in varies or USUAL}
+    plain = {key: value for key, value in values.items() if isinstance(value, int | float | str)}
+    return HParams(varies | plain)  # the name of a choice, or a list, as it was typed
+
+
+def _table(jobs: list[Job]) -> "Table":
+    from rich.box import SIMPLE_HEAD
+    from rich.markup import escape
+    from rich.table import Table
+
+    varied, measured = _varied(jobs), _measured(jobs)
+    monitor = f": the best {measured[0]} first" if measured else ""
+    table = Table(title=f"{len(jobs)} jobs{monitor}", title_justify="left", box=SIMPLE_HEAD, padding=0, pad_edge=False)
+    short = [key.rpartition(".")[2] for key in varied]
+    heads = [key if short.count(last) > 1 else last for key, last in zip(varied, short, strict=True)]
+    names = [name.rpartition("/")[2].replace("_", "\n") for name in measured]  # in 80 columns a word a line
+    for head in ("", "job", *heads, *names, "steps", "tok/s", "time", "status"):
+        table.add_column(head, justify="left" if head == "status" else "right", overflow="fold")
+    for rank, job in enumerate(jobs, 1):
+        costs = [""] * 3
+        if job.summary:
+            time = str(timedelta(seconds=round(job.summary["total_seconds"]))).removeprefix("0:")
+            costs = [f"{job.summary['steps']:,}", f"{job.summary['tokens_per_second']:,.0f}", time]
+        table.add_row(
+            str(rank) if job.summary else "",
+            str(job.record["job"]),
+            *(escape(job.record["varies"].get(key, "")) for key in varied),  # a list is no markup
+            *(f"{job.metrics[name]:.4g}" if name in job.metrics else "" for name in measured),
+            *costs,
+            job.record["status"],
+        )
+    return table
+
+
+def _problems(jobs: list[Job]) -> Iterator[str]:
+    """What went wrong, each sentence once, with the jobs that had it."""
+    numbers: dict[str, list[str]] = {}
+    for job in jobs:
+        if "error" in job.record:
+            numbers.setdefault("; ".join(job.record["error"].splitlines()), []).append(str(job.record["job"]))
+    for error, failed in numbers.items():
+        yield f"job{'s' * (len(failed) > 1)} {', '.join(failed)}: {error}"
+
+
+def _varied(jobs: list[Job]) -> list[str]:
+    """The keys that differ between the jobs."""
+    return list(dict.fromkeys(key for job in jobs for key in job.record["varies"]))
+
+
+def _measured(jobs: list[Job]) -> list[str]:
+    """The metrics, as the jobs have them."""
+    return list(dict.fromkeys(name for job in jobs for name in job.metrics))
+
+
+def _write_whole(path: Path, text: str) -> None:
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    part.write_text(text, encoding="utf-8")
+    os.replace(part, path)

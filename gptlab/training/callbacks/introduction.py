@@ -1,0 +1,122 @@
+"""What a run is, shown once, at its beginning.   B batch, T tokens."""
+
+import platform
+import shlex
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import lightning as L
+import torch
+from rich.cells import cell_len, set_cell_size
+
+from gptlab.batch import IGNORE_INDEX, Batch
+from gptlab.training.context import RunContext
+from gptlab.training.flops import flops_per_token, peak_flops
+from gptlab.training.loggers import show_text, tensorboard_writers
+
+WIDTH = 100  # characters of a line on TensorBoard's page
+BLOCKS = 4  # lines of tokens that are shown of a row
+BEFORE = 4  # tokens that are shown before the first one that is learned
+UNSEEN = str.maketrans({" ": "\u2423", "\n": "\u21b5", "\t": "\u2192"})
+
+
+class Introduction(L.Callback):
+    """On TensorBoard's text page the run, its configuration and its first batch; on Custom Scalars its curves, ordered.
+
+    Args:
+        n_rows: how much of the first batch.
+    """
+
+    def __init__(self, context: RunContext, *, n_rows: int) -> None:
+        self.context, self.n_rows = context, n_rows
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: Any) -> None:
+        """Says what the run is; a resumed run has said it."""
+        if self.context.start_step == 0:
+            show_text(trainer, "run/about", _about(self.context, trainer, pl_module))
+            show_text(trainer, "run/config", self.context.config.rstrip())
+            for writer in tensorboard_writers(trainer):
+                writer.add_custom_scalars(_charts(pl_module.metrics))
+
+    def on_train_batch_start(self, trainer: L.Trainer, pl_module: Any, batch: Batch, batch_idx: int) -> None:
+        """Shows the first batch as the model is given it."""
+        if trainer.global_step == 0 and batch_idx == 0:
+            rows = (_row(batch, row, self.context.decode) for row in range(min(self.n_rows, len(batch["ids"]))))
+            show_text(trainer, "run/first_batch", "\n\n\n".join(rows))
+
+
+def _about(context: RunContext, trainer: L.Trainer, module: Any) -> str:
+    """How it was started, as a shell takes it, what it is and where it runs."""
+    model, device, precision = module.model, trainer.strategy.root_device, str(trainer.precision)
+    flops = flops_per_token(model, module.head, n_tokens=model.context_length)
+    facts = {
+        "folder": context.folder,
+        "steps": f"{context.total_steps:,}",
+        "parameters": f"{sum(parameter.numel() for parameter in module.parameters()):,}",
+        "arithmetic": f"{flops / 1e6:,.4g} MFLOP a token, forward and backward",
+        "device": f"{trainer.world_size} x {_device_name(device)}",
+        "at best": f"{peak_flops(device, precision) / 1e12:,.3g} TFLOP/s each in {precision}",
+        "versions": f"torch {torch.__version__}, lightning {L.__version__}, Python {platform.python_version()}",
+        "system": platform.platform(),
+    }
+    words = [shlex.quote(word) for word in shlex.split(context.command)]
+    command = " \\\n    ".join([" ".join(words[:2]), *words[2:]])  # an override a line
+    return "\n".join([command, "", *(f"{name:<11} {fact}" for name, fact in facts.items())])
+
+
+def _device_name(device: torch.device) -> str:
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    if device.type == "cpu":
+        kind, threads = torch.backends.cpu.get_cpu_capability(), torch.get_num_threads()
+        return f"CPU ({platform.machine()}, {kind}), {threads} thread{'s' * (threads > 1)}"
+    return device.type
+
+
+def _charts(metrics: Iterable[str]) -> dict[str, dict[str, list[Any]]]:
+    """Category -> chart -> its curves, as `add_custom_scalars` takes them; only curves that a run has."""
+    measured = {"train": ["loss", "perplexity"], "val": list(metrics)}
+    names = dict.fromkeys(["loss", *measured["val"], *measured["train"]])
+    charts = {
+        "learning": {name: [f"{stage}/{name}" for stage in measured if name in measured[stage]] for name in names},
+        "steps": {"learning rate": ["train/learning_rate"], "gradient norm before clipping": ["train/gradient_norm"]},
+        "machine": {
+            "tokens per second": ["train/tokens_per_second"],
+            "MFU": ["train/mfu"],
+            "memory, GB": ["train/memory_gb"],
+        },
+    }
+    return {
+        category: {title.replace("_", " "): ["Multiline", tags] for title, tags in curves.items()}
+        for category, curves in charts.items()
+    }
+
+
+def _row(batch: Batch, row: int, decode: Callable[[list[int]], str]) -> str:
+    """Ids, the tokens they stand for, and under each token the one to predict there, from where learning begins."""
+    ids, targets = batch["ids"][row].tolist(), batch["targets"][row].tolist()
+    learned = [target != IGNORE_INDEX for target in targets]
+    start = max(0, learned.index(True) - BEFORE) if any(learned) else 0
+
+    def token(number: int) -> str:
+        return "\u00b7" if number == IGNORE_INDEX else decode([number]).translate(UNSEEN)
+
+    columns = ([str(i), token(i), token(target)] for i, target in zip(ids[start:], targets[start:], strict=True))
+    whole = f"row {row + 1} of {len(batch['ids'])}, {len(ids)} tokens, {sum(learned)} targets are learned"
+    head = f"{whole}; from token {start + 1}" if start else whole
+    return "\n".join([head, *_blocks(columns, ("ids", "inputs", "targets"))])
+
+
+def _blocks(columns: Iterable[list[str]], names: Iterable[str]) -> Iterator[str]:
+    """Lines of aligned columns under one another, as many as fit in a few blocks of lines."""
+    begin = [f"{name:<9}" for name in names]
+    lines, blocks = list(begin), 0
+    for cells in columns:
+        width = max(map(cell_len, cells))
+        if cell_len(lines[0]) + width > WIDTH:
+            yield from ("", *(line.rstrip() for line in lines))
+            lines, blocks = list(begin), blocks + 1
+            if blocks == BLOCKS:
+                return
+        lines = [line + set_cell_size(cell, width) + "  " for line, cell in zip(lines, cells, strict=True)]
+    yield from ("", *(line.rstrip() for line in lines))

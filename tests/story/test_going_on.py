@@ -1,0 +1,224 @@
+"""Which run `resume=` goes on with, what may change, and what is told when it cannot."""
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from gptlab.commands.train import main
+from gptlab.config.resume import resumption
+from tests.conftest import ROOT, TINY
+
+CONSTANT = ("schedule=constant", "trainer.val_check_interval=5", "model.drop_rate=0.1", "callbacks.samples.prompt=And")
+
+
+@pytest.fixture(scope="module")
+def words(toy_text: Path) -> list[str]:
+    return [*TINY, *CONSTANT, "data=text", f"data.path={toy_text}"]
+
+
+@pytest.fixture(scope="module")
+def ten_steps(words: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("outputs") / "ten"
+    main([*words, "trainer.max_steps=10", f"output_dir={folder}"])
+    return folder
+
+
+@pytest.fixture
+def run(ten_steps: Path, tmp_path: Path) -> Path:
+    """A copy of a finished run, to be changed."""
+    return Path(shutil.copytree(ten_steps, tmp_path / "run"))
+
+
+def weights(folder: Path) -> dict[str, Any]:
+    return torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
+
+
+def interrupt(folder: Path) -> None:
+    """Makes a finished run look as if it had been killed."""
+    (folder / "summary.json").unlink()
+
+
+def told(words: list[str], capsys: pytest.CaptureFixture[str]) -> str:
+    with pytest.raises(SystemExit) as end:
+        main(words)
+    assert end.value.code == 1
+    return capsys.readouterr().err
+
+
+def test_a_finished_run_is_extended(run: Path, words: list[str], tmp_path: Path) -> None:
+    """Twice, and its configuration stays as it was; with a constant rate it is the longer run, bit for bit."""
+    before = (run / ".hydra" / "config.yaml").read_bytes()
+    main([f"resume={run}", "trainer.max_steps=13"])
+    main([f"resume={run}", "trainer.max_steps=15", *words])  # what it has already changes nothing
+    assert (run / ".hydra" / "config.yaml").read_bytes() == before
+    main([*words, "trainer.max_steps=15", f"output_dir={tmp_path / 'straight'}"])
+    ours, theirs = weights(run), weights(tmp_path / "straight")
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+    summary = json.loads((run / "summary.json").read_text(encoding="utf-8"))
+    assert (summary["status"], summary["steps"], summary["tokens"]) == ("finished", 15, 15 * 4 * 32)
+    assert (run / ".hydra" / "resume_2" / "config.yaml").is_file()
+
+
+def test_what_may_change_changes_and_lasts(run: Path) -> None:
+    interrupt(run)
+    words = resumption([f"resume={run}", "trainer.max_steps=12", "~callbacks.early_stopping"])
+    assert {"trainer.max_steps=12", "~callbacks.early_stopping"} <= set(words.overrides)
+    main([f"resume={run}", "trainer.max_steps=12", "~callbacks.early_stopping"])
+    later = resumption([f"resume={run}", "trainer.max_steps=12", "~callbacks.early_stopping"])
+    assert "~callbacks.early_stopping" not in later.overrides  # it is gone already
+    assert any("resume_1" in word for word in later.overrides)
+
+
+@pytest.mark.parametrize(
+    ("more", "sentence"),
+    [
+        (["optim.lr=1"], r"optim\.lr is 0\.02 in .*run and cannot become 1 in a run that goes on: leave it out"),
+        (["seed=5", "data.batch_size=2"], r"seed is 123 .*\ndata\.batch_size is 4 in .*cannot become 2"),
+        (["model=modern"], "model=modern cannot be chosen for a run that goes on: it has mini"),
+        (["model.n_layer=3"], r"model\.n_layer is no key \(did you mean model\.n_layers\?\)"),
+        (["trainer.max_steps=0"], r"trainer\.max_steps is 0: it must be at least 1"),
+        ([], "10 steps of it are done, and 10 are wanted: give a larger trainer.max_steps"),
+        (["trainer.max_steps=8"], "10 steps of it are done, and 8 are wanted"),
+        (["data.val_fraction=0.2", "trainer.max_steps=20"], r"data\.val_fraction is 0\.1 .*cannot become 0\.2"),
+    ],
+)
+def test_what_cannot_be_is_told(more: list[str], sentence: str, run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    files = sorted(run.rglob("*"))
+    assert re.search(sentence, told([f"resume={run}", *more], capsys))
+    assert sorted(run.rglob("*")) == files
+
+
+def test_another_text_is_noticed(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    other = tmp_path / "other.txt"
+    other.write_text("A quite different text, of other words altogether.\n" * 500)
+    said = told([f"resume={run}", "trainer.max_steps=20", f"data.path={other}"], capsys)
+    assert "the text, its tokens or its windows (data, tokenizer, model.context_length) has changed" in said
+    assert not list(run.glob(".hydra/resume_*"))  # or the next resumption would build on it
+    main([f"resume={run}", "trainer.max_steps=11"])
+
+
+def test_paths_that_are_no_run_are_told(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "there is no such folder or file" in told(["resume=nowhere"], capsys)
+    assert "weights only; last.ckpt" in told([f"resume={run}/checkpoints/best.ckpt"], capsys)
+    assert "no checkpoints/last.ckpt" in told([f"resume={tmp_path}"], capsys)
+    shutil.rmtree(run / ".hydra")
+    assert "it has no .hydra/config.yaml" in told([f"resume={run}"], capsys)
+
+
+def test_a_damaged_checkpoint_is_told(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    damage(run)
+    assert "last.ckpt is damaged: it is not what last.ckpt.sha256 says" in told([f"resume={run}"], capsys)
+
+
+def damage(run: Path) -> None:
+    """Turns one bit amid the tensors, which torch.load does not see."""
+    path = run / "checkpoints" / "last.ckpt"
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    torch.load(path, weights_only=True)
+
+
+def test_a_run_that_is_being_trained_is_left_alone(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    script = f"""
+import sys
+from pathlib import Path
+from gptlab.training.folder import locked
+with locked(Path({str(run)!r})):
+    print("in", flush=True)
+    sys.stdin.read()
+"""
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen([sys.executable, "-c", script], cwd=ROOT, **pipes) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline()
+        assert "is being trained by another process" in told([f"resume={run}", "trainer.max_steps=20"], capsys)
+    main([f"resume={run}", "trainer.max_steps=11"])  # the lock ended with its process
+
+
+def test_a_folder_with_a_run_is_not_trained_over(
+    run: Path, words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    said = told([*words, f"output_dir={run}"], capsys)
+    assert f"{run} holds a run already: go on with it by resume={run}" in said
+
+
+def test_auto_takes_the_newest_unfinished_whole_run(
+    ten_steps: Path, words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    older, whole, broken, bare, finished = (tmp_path / "outputs" / "gpt" / name for name in ("e", "d", "c", "b", "a"))
+    auto = [*words, "trainer.max_steps=10", "resume=auto"]
+    found = resumption(auto)
+    assert (found.root, found.notes) == ("train", ["resume=auto: nothing to go on with, so a new run begins"])
+    for age, folder in enumerate([finished, bare, broken, whole, older]):
+        shutil.copytree(ten_steps, folder)
+        os.utime(folder / ".hydra" / "config.yaml", (1e9 - age, 1e9 - age))
+        if folder != finished:
+            interrupt(folder)
+    damage(broken)
+    shutil.rmtree(bare / "checkpoints")
+    found = resumption(auto)
+    assert any("resume='outputs/gpt/d/checkpoints/last.ckpt'" in word for word in found.overrides)
+    assert len(found.notes) == 3
+    assert "outputs/gpt/b: no checkpoints/last.ckpt" in found.notes[0]
+    assert "last.ckpt is damaged" in found.notes[1]
+    assert found.notes[2] == "resume=auto: goes on with outputs/gpt/d"
+    chosen = resumption([*auto, f"output_dir={older}"])
+    assert any(f"{older}/checkpoints/last.ckpt" in word for word in chosen.overrides)
+
+
+def test_a_run_killed_between_its_last_step_and_its_summary_gets_one(run: Path) -> None:
+    wanted = json.loads((run / "summary.json").read_text(encoding="utf-8"))
+    interrupt(run)
+    main([f"resume={run}"])
+    found = json.loads((run / "summary.json").read_text(encoding="utf-8"))
+    for key in ("status", "steps", "tokens", "train", "best", "best_step"):
+        assert found[key] == wanted[key]
+    assert found["val"] == pytest.approx(wanted["val"], rel=1e-6)
+
+
+def test_a_killed_train_py_goes_on_bit_for_bit(words: list[str], tmp_path: Path) -> None:
+    """A real process, killed without a chance to save, amid a step; then the same command with resume=auto."""
+    killed, straight = tmp_path / "killed", tmp_path / "straight"
+    more = ["trainer.max_steps=12", "callbacks.checkpoint.every_n_train_steps=4"]
+    watch = ["+callbacks.watch._target_=tests.story.watch.Watch", "+callbacks.watch._partial_=true"]
+    stop = ["+callbacks.watch.stop_at=9", "+callbacks.watch.how=SIGKILL"]
+    command = [sys.executable, "train.py", *words, *more, f"output_dir={killed}"]
+    environment = {**os.environ, "GPTLAB_TRUST": "tests", "PYTHONPATH": str(ROOT)}
+    done = subprocess.run([*command, *watch, *stop], cwd=ROOT, env=environment, capture_output=True, check=False)
+    assert done.returncode == -signal.SIGKILL
+    assert not (killed / "summary.json").exists()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("GPTLAB_TRUST", "tests")
+        main([f"resume={killed}", "callbacks.watch.stop_at=null"])
+    main([*words, *more, f"output_dir={straight}"])
+    ours, theirs = weights(killed), weights(straight)
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+
+
+def test_two_processes_equal_one(words: list[str], tmp_path: Path) -> None:
+    """Two real processes that share out each batch, against one that has all of it."""
+    more = ["trainer.max_steps=6", "model.drop_rate=0", "trainer.accelerator=cpu", "trainer.precision=64-true"]
+    two = [*words, *more, f"output_dir={tmp_path / 'two'}", "trainer.devices=2", "data.batch_size=2"]
+    done = subprocess.run(
+        [sys.executable, "train.py", *two], cwd=ROOT, env={**os.environ}, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("finished after 6 steps") == 1  # one of them speaks
+    main([*words, *more, f"output_dir={tmp_path / 'one'}"])
+    ours, theirs = weights(tmp_path / "two"), weights(tmp_path / "one")
+    for name in theirs:
+        torch.testing.assert_close(ours[name], theirs[name], rtol=1e-9, atol=1e-9)
+    found, wanted = (json.loads((tmp_path / n / "summary.json").read_text(encoding="utf-8")) for n in ("two", "one"))
+    assert found["val"] == pytest.approx(wanted["val"], rel=1e-9)
+    assert found["tokens"] == wanted["tokens"]

@@ -1,0 +1,209 @@
+"""The story of a sweep: its jobs, one that fails, its leaderboard, and the same command again."""
+
+import csv
+import io
+import json
+import shutil
+from contextlib import redirect_stdout
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import lightning as L
+import pytest
+import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
+
+from gptlab.commands.train import main
+from gptlab.run import Run
+from tests.conftest import TINY
+
+SHORT = ("trainer.max_steps=4", "trainer.val_check_interval=2", "schedule.warmup_steps=0", "~callbacks.samples")
+GRID = ("model.n_heads=2,4", "model.n_kv_heads=2,4")  # in job 1, two heads would share four keys
+WELL = {0: (2, 2), 2: (4, 2), 3: (4, 4)}
+SENTENCE = "model.n_heads is 2, no multiple of model.n_kv_heads, 4: choose one that divides it"
+
+
+class Sweep(NamedTuple):
+    """A sweep that has run."""
+
+    folder: Path
+    words: list[str]  # its command
+    code: Any  # what it ended with
+    shown: str
+
+
+def sweep(*words: str) -> Any:
+    """The status that the program ends with."""
+    try:
+        main([*words])
+    except SystemExit as end:
+        return end.code
+    return 0
+
+
+def record(folder: Path) -> dict[str, Any]:
+    """What the job's folder says of it."""
+    return json.loads((folder / "status.json").read_text(encoding="utf-8"))
+
+
+def assert_equal_weights(a: Path, b: Path) -> None:
+    found, wanted = (torch.load(path / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"] for path in (a, b))
+    assert found.keys() == wanted.keys()
+    assert all(torch.equal(found[key], wanted[key]) for key in wanted)
+
+
+@pytest.fixture(scope="module")
+def words(toy_text: Path) -> list[str]:
+    """What the commands of this file have in common."""
+    return [*TINY, *SHORT, "data=text", f"data.path={toy_text}"]
+
+
+@pytest.fixture(scope="module")
+def ran(words: list[str], tmp_path_factory: pytest.TempPathFactory) -> Sweep:
+    """Two by two jobs, of which one fails."""
+    root, shown = tmp_path_factory.mktemp("sweep"), io.StringIO()
+    command = [*words, *GRID, "name=heads", "-m"]
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(shown):
+        patch.chdir(root)
+        code = sweep(*command)
+    (folder,) = root.glob("outputs/sweeps/heads/*")
+    return Sweep(folder, command, code, shown.getvalue())
+
+
+def test_a_failed_job_is_recorded_and_the_others_finish(ran: Sweep) -> None:
+    assert ran.code == 1
+    records = [record(ran.folder / str(number)) for number in range(4)]
+    assert [found["status"] for found in records] == ["finished", "failed", "finished", "finished"]
+    assert records[1]["error"] == SENTENCE
+    assert "value" not in records[1]
+    for number, (n_heads, n_kv_heads) in WELL.items():
+        found = records[number]
+        assert found["varies"] == {"model.n_heads": str(n_heads), "model.n_kv_heads": str(n_kv_heads)}
+        summary = json.loads((ran.folder / str(number) / "summary.json").read_text(encoding="utf-8"))
+        assert (found["monitor"], found["mode"], found["value"]) == ("val/loss", "min", summary["best"]["val/loss"])
+
+
+def test_each_job_is_the_same_single_run(ran: Sweep, words: list[str], tmp_path: Path) -> None:
+    for number, (n_heads, n_kv_heads) in WELL.items():
+        single = tmp_path / str(number)
+        best = main([*words, f"model.n_heads={n_heads}", f"model.n_kv_heads={n_kv_heads}", f"output_dir={single}"])
+        assert record(ran.folder / str(number))["value"] == best
+        assert_equal_weights(ran.folder / str(number), single)
+    assert Run.open(ran.folder / "0").generate("And the", max_new_tokens=2)
+
+
+def test_the_leaderboard_has_the_best_first_and_the_failed_last(ran: Sweep) -> None:
+    with (ran.folder / "leaderboard.csv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["rank"] for row in rows] == ["1", "2", "3", ""]
+    values = [float(row["val/loss"]) for row in rows[:3]]
+    assert values == sorted(values)
+    for row in rows[:3]:
+        assert float(row["val/loss"]) == record(ran.folder / row["job"])["value"], "a digit is lost"
+        assert (row["steps"], row["status"]) == ("4", "finished")
+        assert float(row["val/bits_per_byte"]) > 0
+    assert (rows[3]["job"], rows[3]["status"], rows[3]["error"]) == ("1", "failed", SENTENCE)
+    assert (rows[3]["model.n_heads"], rows[3]["model.n_kv_heads"]) == ("2", "4")
+    assert f"gptlab generate run=outputs/sweeps/heads/{ran.folder.name}/{rows[0]['job']} " in ran.shown
+    assert f"job 1: {SENTENCE}" in " ".join(ran.shown.split())
+    table = ran.shown[ran.shown.index("4 jobs:") : ran.shown.index("Every digit")]
+    assert max(map(len, table.splitlines())) <= 80
+
+
+def test_tensorboard_compares_the_jobs(ran: Sweep) -> None:
+    """A row each: what the sweep varies, and the best validation, which the run has measured."""
+    for number, (n_heads, n_kv_heads) in WELL.items():
+        events = EventAccumulator(str(ran.folder / str(number) / "tensorboard")).Reload()
+        content = events.SummaryMetadata("_hparams_/session_start_info").plugin_data.content
+        hparams = HParamsPluginData.FromString(content).session_start_info.hparams
+        assert {key: value.number_value for key, value in hparams.items()} == {
+            "model.n_heads": n_heads,
+            "model.n_kv_heads": n_kv_heads,
+        }
+        content = events.SummaryMetadata("_hparams_/experiment").plugin_data.content
+        tags = [info.name.tag for info in HParamsPluginData.FromString(content).experiment.metric_infos]
+        assert tags == ["val_best/loss", "val_best/perplexity", "val_best/bits_per_byte"]
+        (best,) = events.Scalars("val_best/loss")
+        assert (best.step, best.value) in [(point.step, point.value) for point in events.Scalars("val/loss")]
+
+
+def test_the_same_command_again_runs_what_is_missing(ran: Sweep, capsys: pytest.CaptureFixture[str]) -> None:
+    def files(number: int) -> dict[Path, int]:
+        paths = (ran.folder / str(number)).rglob("*")
+        return {path: path.stat().st_mtime_ns for path in paths if path.is_file() and path.parent.name != ".hydra"}
+
+    before = {number: files(number) for number in WELL}
+    value = record(ran.folder / "3")["value"]
+    shutil.rmtree(ran.folder / "3")
+    assert sweep(*ran.words, f"hydra.sweep.dir={ran.folder}") == 1
+    assert files(0) == before[0]
+    assert files(2) == before[2]
+    assert record(ran.folder / "3")["value"] == value
+    shown = capsys.readouterr().out
+    assert [shown.count(f"{ran.folder / str(number)} is finished already") for number in range(4)] == [1, 0, 1, 0]
+
+
+def test_another_sweep_does_not_go_into_the_same_folder(ran: Sweep, capsys: pytest.CaptureFixture[str]) -> None:
+    before = record(ran.folder / "0")
+    assert sweep(*ran.words, "optim.lr=1e-5", f"hydra.sweep.dir={ran.folder}") == 1
+    assert f"{ran.folder / '0'} holds another job" in capsys.readouterr().err
+    assert record(ran.folder / "0") == before
+
+
+class Interrupt(L.Callback):
+    """Ctrl-C in the third step, as long as `stops`."""
+
+    stops = True
+
+    def on_train_batch_start(self, trainer: L.Trainer, *_: Any) -> None:
+        """In the midst of training."""
+        if self.stops and trainer.global_step == 2:
+            raise KeyboardInterrupt
+
+
+def test_ctrl_c_ends_a_sweep_and_its_command_goes_on(
+    words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GPTLAB_TRUST", "tests")
+    monkeypatch.chdir(tmp_path)
+    interrupt = "+callbacks.interrupt._target_=tests.story.test_sweep.Interrupt"
+    command = [*words, interrupt, "callbacks.checkpoint.every_n_train_steps=1", "name=a,b", "-m"]
+    assert sweep(*command) == 130
+    (folder,) = tmp_path.glob("outputs/sweeps/*/*")  # one, whatever name a job has
+    assert record(folder / "0")["status"] == "interrupted"
+    assert not (folder / "1").exists()
+    monkeypatch.setattr(Interrupt, "stops", False)
+    assert sweep(*command, f"hydra.sweep.dir={folder}") == 0
+    assert "goes on after step 2 of 4" in (folder / "0" / "train.log").read_text(encoding="utf-8")
+    assert [record(folder / number)["status"] for number in "01"] == ["finished", "finished"]
+    main([*words, f"output_dir={tmp_path / 'single'}"])
+    assert_equal_weights(folder / "0", tmp_path / "single")
+
+
+def broken_head(model: Any, given: Any, *, tied: bool, chunk_rows: int | None) -> Any:
+    """A fault of ours."""
+    raise RuntimeError("no memory is left")
+
+
+def test_a_fault_of_ours_fails_its_job_alone(words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GPTLAB_TRUST", "tests")
+    heads = "head._target_=tests.story.test_sweep.broken_head,gptlab.heads.lm.LMHead"
+    assert sweep("-m", *words, heads, f"hydra.sweep.dir={tmp_path}") == 1
+    assert record(tmp_path / "0")["error"] == "RuntimeError: no memory is left"
+    assert "Traceback" in (tmp_path / "0" / "train.log").read_text(encoding="utf-8")
+    assert record(tmp_path / "1")["status"] == "finished"
+
+
+def test_a_named_sweep_needs_no_flag(words: list[str], tmp_path: Path) -> None:
+    assert sweep(*words, "sweep=seeds", "trainer.max_steps=1", f"hydra.sweep.dir={tmp_path}") == 0
+    assert [record(tmp_path / number)["varies"] for number in "012"] == [{"seed": "1"}, {"seed": "2"}, {"seed": "3"}]
+    assert len({record(tmp_path / number)["value"] for number in "012"}) == 3
+
+
+def test_what_no_job_can_escape_is_told_before_there_is_a_folder(
+    words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert sweep("-m", *words, "optim.lrr=1,2", f"hydra.sweep.dir={tmp_path / 'sweep'}") == 1
+    assert capsys.readouterr().err == "optim.lrr is no key (did you mean optim.lr?)\n"
+    assert not (tmp_path / "sweep").exists()

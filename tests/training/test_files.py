@@ -1,0 +1,95 @@
+"""Checkpoint files and the folder they lie in."""
+
+import hashlib
+import os
+import signal
+from pathlib import Path
+
+import pytest
+import torch
+
+from gptlab.training import checksum
+from gptlab.training.callbacks.signals import StopOnSignal
+from gptlab.training.checksum import check_checksum, checksum_path
+from gptlab.training.files import write_checkpoint
+from gptlab.training.folder import claim_folder, is_locked, locked, status
+
+
+def test_the_checksum_beside_a_file_is_that_of_its_bytes(tmp_path: Path) -> None:
+    path = tmp_path / "last.ckpt"
+    write_checkpoint({"weight": torch.randn(1000)}, path)
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    assert checksum_path(path).read_text() == f"{digest}  last.ckpt\n"  # as sha256sum has it
+    check_checksum(path)
+
+
+def test_one_turned_bit_is_noticed(tmp_path: Path) -> None:
+    path = tmp_path / "last.ckpt"
+    write_checkpoint({"weight": torch.randn(1000)}, path)
+    content = bytearray(path.read_bytes())
+    content[2000] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=r"last\.ckpt is damaged: it is not what last\.ckpt\.sha256 says"):
+        check_checksum(path)
+    checksum_path(path).unlink()
+    check_checksum(path)  # as the sentence advises
+
+
+def test_a_crash_between_a_file_and_its_checksum_leaves_a_whole_pair(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At whichever of the three renames the power fails."""
+    path = tmp_path / "last.ckpt"
+    write_checkpoint({"step": 1}, path)
+    replace = os.replace
+    for survived in range(3):
+        left = survived
+
+        def failing(source: Path, target: Path) -> None:
+            nonlocal left
+            left -= 1
+            if left < 0:
+                raise KeyboardInterrupt
+            replace(source, target)
+
+        monkeypatch.setattr(checksum.os, "replace", failing)
+        with pytest.raises(KeyboardInterrupt):
+            write_checkpoint({"step": 2 + survived}, path)
+        monkeypatch.setattr(checksum.os, "replace", replace)
+        check_checksum(path)
+        found = torch.load(path, weights_only=True)["step"]
+        assert found == (1 if survived < 2 else 4)
+
+
+def test_a_folder_is_one_runs_at_a_time(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    with locked(folder):
+        assert is_locked(folder)
+        with pytest.raises(ValueError, match="is being trained by another process: wait for it"), locked(folder):
+            pass
+    assert not is_locked(folder)
+    claim_folder(folder)
+    claim_folder(folder)  # a run that saved nothing is no run yet
+    write_checkpoint({}, folder / "checkpoints" / "last.ckpt")
+    with pytest.raises(ValueError, match="holds a run already: go on with it by resume="):
+        claim_folder(folder)
+
+
+def test_the_status_of_a_folder(tmp_path: Path) -> None:
+    assert status(tmp_path) == "unfinished"
+    for text, said in (('{"status": "finished"}', "finished"), ('{"sta', "unfinished"), ("{}", "unfinished")):
+        (tmp_path / "summary.json").write_text(text)
+        assert status(tmp_path) == said
+
+
+@pytest.mark.parametrize(("number", "error"), [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, SystemExit)])
+def test_a_second_signal_does_not_wait(number: int, error: type[BaseException]) -> None:
+    before, stop = signal.getsignal(number), StopOnSignal()
+    stop.on_train_start()
+    try:
+        os.kill(os.getpid(), number)
+        with pytest.raises(error):
+            os.kill(os.getpid(), number)
+    finally:
+        stop.on_train_end()
+    assert signal.getsignal(number) is before

@@ -1,0 +1,55 @@
+"""The arithmetic of a token, against a count of what torch really multiplies."""
+
+import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from gptlab.batch import Batch
+from gptlab.heads.lm import LMHead
+from gptlab.heads.protocol import Given
+from gptlab.training.flops import flops_per_token, peak_flops
+from tests.reference.tiny import FAMILIES, tiny_gpt
+
+B, T = 3, 32
+GIVEN = Given(vocab_size=50, token_bytes=None)
+
+
+@pytest.mark.parametrize("tied", [True, False])
+@pytest.mark.parametrize("chunk_rows", [None, 8])
+@pytest.mark.parametrize("family", sorted(FAMILIES))
+def test_the_formula_is_what_torch_counts(family: str, tied: bool, chunk_rows: int | None) -> None:
+    """Equal to the last product. Attention is written out here: torch counts no fused kernel on a CPU, and on a GPU
+    adds the scores that the kernel computes a second time in its backward pass. A window saves the written-out form
+    nothing, so it is left out."""
+    model = tiny_gpt(**{**FAMILIES[family], "attention": "naive", "window": None})
+    head = LMHead(model, GIVEN, tied=tied, chunk_rows=chunk_rows)
+    ids = torch.arange(B * T).reshape(B, T) % 50
+    with FlopCounterMode(display=False) as counter:
+        head.loss(model(ids), Batch(ids=ids, targets=ids)).total.backward()
+    assert counter.get_total_flops() == B * T * flops_per_token(model, head, n_tokens=T)
+
+
+def test_a_token_looks_no_further_than_its_window() -> None:
+    def flops(n_tokens: int, window: int | None) -> int:
+        model = tiny_gpt(window=window)
+        return flops_per_token(model, LMHead(model, GIVEN, tied=True, chunk_rows=None), n_tokens=n_tokens)
+
+    assert flops(32, window=5) == flops(5, window=None)
+    assert flops(32, window=99) == flops(32, window=None)
+
+
+def test_a_peak_is_measured_without_drawing_random_numbers() -> None:
+    state = torch.get_rng_state()
+    assert peak_flops(torch.device("cpu"), "32-true") > 1e8
+    assert peak_flops(torch.device("cpu"), "32-true") == peak_flops(torch.device("cpu"), "32-true")
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_a_known_gpu_is_looked_up_by_its_whole_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "NVIDIA A100-SXM4-80GB")
+    peak_flops.cache_clear()
+    try:
+        found = {precision: peak_flops(torch.device("cuda"), precision) for precision in ("bf16-mixed", "32-true")}
+    finally:
+        peak_flops.cache_clear()
+    assert found == {"bf16-mixed": 312e12, "32-true": 19.5e12}

@@ -1,0 +1,76 @@
+"""The curves of a run that stops and goes on: each step once, and nothing lost."""
+
+import csv
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.backend.event_processing.plugin_event_accumulator import EventAccumulator as ServedAccumulator
+from tensorboard.util.tensor_util import make_ndarray
+
+from gptlab.training.loggers import CSVFile, tensorboard
+from tests.training.test_meter import context
+
+TAG = "train/loss"
+
+
+def table(folder: Path) -> list[dict[str, str]]:
+    with (folder / "csv" / "metrics.csv").open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_a_table_has_a_row_a_step_whatever_comes_when(tmp_path: Path) -> None:
+    logger = CSVFile(context(tmp_path), folder="csv")
+    logger.log_metrics({"train/loss": 0.1 + 0.2}, 1)
+    logger.log_metrics({"train/loss": 2.0}, 10)
+    logger.log_metrics({"val/loss": 3.0}, 10)  # a column of which nothing was known, in a row that is there
+    logger.log_metrics({"train/loss": 1.0}, 20)
+    logger.log_metrics({"val/loss": 0.5}, 20)
+    assert table(tmp_path) == [
+        {"step": "1", "train/loss": "0.30000000000000004", "val/loss": ""},
+        {"step": "10", "train/loss": "2.0", "val/loss": "3.0"},
+        {"step": "20", "train/loss": "1.0", "val/loss": "0.5"},
+    ]
+
+
+@pytest.mark.parametrize("start_step", [20, 25])
+def test_a_table_goes_on_without_the_steps_that_are_taken_again(start_step: int, tmp_path: Path) -> None:
+    first = CSVFile(context(tmp_path), folder="csv")
+    for step in (10, 20, 30, 40):
+        first.log_metrics({"train/loss": float(step)}, step)
+    second = CSVFile(context(tmp_path, start_step=start_step), folder="csv")
+    assert len(table(tmp_path)) == 4, "nothing is deleted before there is something new"
+    if start_step == 20:
+        second.log_metrics({"val/loss": 5.0}, 20)  # the validation that the first run still owed
+    for step in (30, 40, 50):
+        second.log_metrics({"train/loss": step + 0.5}, step)
+    assert [(row["step"], row["train/loss"]) for row in table(tmp_path)] == [
+        ("10", "10.0"),
+        ("20", "20.0"),
+        ("30", "30.5"),
+        ("40", "40.5"),
+        ("50", "50.5"),
+    ]
+    assert table(tmp_path)[1].get("val/loss") == ("5.0" if start_step == 20 else None)
+
+
+def test_tensorboard_shows_a_step_that_is_taken_again_once(tmp_path: Path) -> None:
+    """Its pages read the files otherwise than the class that scripts use: both forget what was lost."""
+    for start_step, offset in ((0, 0.0), (20, 0.5)):
+        logger = tensorboard(context(tmp_path, start_step=start_step), folder="tensorboard")
+        for step in range(start_step + 10, 50, 10):
+            logger.log_metrics({TAG: step + offset}, step)
+        logger.finalize("failed")
+    assert len(list((tmp_path / "tensorboard").glob("events.out.tfevents.*"))) == 2
+    for accumulator in (EventAccumulator, ServedAccumulator):
+        events = accumulator(str(tmp_path / "tensorboard")).Reload()
+        assert [(e.step, value(e)) for e in curve(events)] == [(10, 10.0), (20, 20.0), (30, 30.5), (40, 40.5)]
+
+
+def curve(events: Any) -> list[Any]:
+    return events.Scalars(TAG) if TAG in events.Tags().get("scalars", []) else events.Tensors(TAG)
+
+
+def value(event: Any) -> float:
+    return event.value if hasattr(event, "value") else float(make_ndarray(event.tensor_proto))

@@ -35,7 +35,8 @@ def compose_config(root: str, overrides: list[str]) -> DictConfig:
         problems: list[str] = []
         parsed = parse_overrides(overrides, problems)
         choices = [o for o in parsed if is_choice(o)]
-        base = _compose(root, choices, problems)
+        base = _compose(root, choices, problems)  # leaves in `choices` those that exist
+        parsed = [o for o in parsed if o in choices or not is_choice(o)]
         unknown = [o for o in parsed if o not in choices and not _exists(base, o)]
         for key in (o.key_or_group for o in unknown):
             problems.append(f"{key} is no key{nearest(key, _keys(base)) or ': `--cfg job` prints every key there is'}")
@@ -65,9 +66,8 @@ def is_choice(override: Override) -> bool:
     return (conf_dir() / key).is_dir() or key.startswith("hydra/") or key == "hydra.searchpath"
 
 
-def _compose(root: str, overrides: list[Override], problems: list[str]) -> DictConfig:
-    """The configuration without the overrides that Hydra refuses, each of which adds a problem to the list."""
-    left = list(overrides)
+def _compose(root: str, left: list[Override], problems: list[str]) -> DictConfig:
+    """The configuration; each override that Hydra refuses is taken from the list and adds a problem to the other."""
     while True:
         try:
             return compose(root, [o.input_line or "" for o in left])

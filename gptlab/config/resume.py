@@ -138,13 +138,17 @@ def _refusals(run: Path, before: DictConfig, after: DictConfig) -> Iterator[str]
             )
 
 
-def _flat(node: Any, path: str = "") -> Iterator[tuple[str, Any]]:
-    plain = OmegaConf.to_container(node, resolve=True) if isinstance(node, DictConfig) else node
-    for name, value in plain.items():
-        if isinstance(value, dict):
-            yield from _flat(value, f"{path}{name}.")
-        else:
-            yield f"{path}{name}", value
+def _flat(cfg: DictConfig) -> Iterator[tuple[str, Any]]:
+    """Every value by its dotted key."""
+
+    def walk(node: dict[str, Any], path: str) -> Iterator[tuple[str, Any]]:
+        for name, value in node.items():
+            if isinstance(value, dict):
+                yield from walk(value, f"{path}{name}.")
+            else:
+                yield f"{path}{name}", value
+
+    yield from walk(OmegaConf.to_container(cfg, resolve=True), "")  # type: ignore[arg-type]
 
 
 def _choices(run: Path) -> dict[str, Any]:

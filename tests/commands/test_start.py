@@ -31,7 +31,7 @@ def started(call: str, *words: str) -> tuple[str, set[str]]:
 def test_help_configuration_and_mistakes_need_no_torch(words: list[str]) -> None:
     out, heavy = started("from gptlab.commands.train import main; main()", *words)
     assert not heavy
-    assert words == ["model.n_layer=3"] or ("python train.py debug=smoke" in out or "max_steps: 550" in out)
+    assert words == ["model.n_layer=3"] or ("python train.py debug=smoke" in out or "max_steps: 220" in out)
 
 
 def test_generate_needs_no_lightning(tiny_run: TrainedRun) -> None:

@@ -65,9 +65,8 @@ def test_every_experiment_composes_as_it_stands(name: str) -> None:
     compose_config("train", [f"experiment={name}", *own])
 
 
-PARTS = [
-    (group, choice) for group, choice in CHOICES if group in ("tokenizer", "model", "optim", "schedule", "logger", "sampling")
-]
+TRAINED = ("tokenizer", "model", "optim", "schedule", "logger", "sampling")
+PARTS = [(group, choice) for group, choice in CHOICES if group in TRAINED]
 
 
 @pytest.mark.parametrize(("group", "choice"), PARTS, ids=lambda part: part)

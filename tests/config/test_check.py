@@ -26,7 +26,7 @@ WRONG = {
     ("model.n_heads=3",): "model.emb_dim is 256, no multiple of model.n_heads, 3",
     ("model.n_kv_heads=3",): "model.n_heads is 4, no multiple of model.n_kv_heads, 3",
     ("trainer.max_steps=null",): "trainer.max_steps and trainer.max_epochs are both null",
-    ("optim=adamw", "trainer.precision=16-mixed"): "trainer.precision=16-mixed cannot clip gradients with a fused optimizer",
+    ("optim=adamw", "trainer.precision=16-mixed"): "trainer.precision=16-mixed cannot clip gradients with a fused",
     ("model=tinny",): "model=tinny: there is no such configuration (did you mean tiny?); there are gpt2_large",
     ("optim=1",): "optim=1: there is no such configuration; there are adamw, muon",
     ("callbacks=null",): "callbacks=None: there is no such configuration (did you mean none?)",
@@ -74,3 +74,9 @@ class LabelHead:
     needs = ("ids", "labels")
 
     def __init__(self, model: object, given: object, *, tied: bool, chunk_rows: int | None) -> None: ...
+
+
+def test_a_wrong_choice_is_told_once_whatever_else_is_typed() -> None:
+    with pytest.raises(ConfigError) as told:
+        compose_config("train", ["model=tinny", "data=text", "data.path=my.txt", "model.n_layers=3"])
+    assert len(str(told.value).splitlines()) == 1

@@ -103,8 +103,9 @@ def test_a_folder_that_holds_a_run_is_not_overwritten(capsys: pytest.CaptureFixt
 def test_a_loss_that_is_no_number_stops_the_run(
     capsys: pytest.CaptureFixture[str], folder: Path, toy_text: Path
 ) -> None:
-    wild = ["optim=adamw", "optim.lr=1e30", "trainer.gradient_clip_val=null", "trainer.log_every_n_steps=1", "trainer.max_steps=30"]
-    sentence = told(capsys, folder, "data=text", f"data.path={toy_text}", *wild, "schedule.warmup_steps=0")
+    wild = ["optim=adamw", "optim.lr=1e30", "trainer.gradient_clip_val=null", "schedule.warmup_steps=0"]
+    more = ["trainer.log_every_n_steps=1", "trainer.max_steps=30"]
+    sentence = told(capsys, folder, "data=text", f"data.path={toy_text}", *wild, *more)
     assert "lower optim.lr" in sentence
 
 

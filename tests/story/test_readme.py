@@ -7,6 +7,7 @@ import pytest
 
 from gptlab.commands.cli import VERBS
 from gptlab.config.compose import ConfigError, compose_config
+from gptlab.config.sweep import check_jobs, sweep_jobs
 from tests.conftest import ROOT
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -22,6 +23,9 @@ def parsed(command: str) -> tuple[str, list[str]]:
 @pytest.mark.parametrize("command", dict.fromkeys(c.strip() for c in COMMANDS if "n_layer=3" not in c))
 def test_a_command_composes(command: str) -> None:
     root, overrides = parsed(command)
+    if jobs := sweep_jobs(shlex.split(command)[2:]):
+        check_jobs(jobs)
+        return
     if root == "generate" and not overrides:
         overrides = ["run=a", "prompt=b"]
     assert compose_config(root, overrides)

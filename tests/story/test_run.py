@@ -115,7 +115,8 @@ def test_a_prompt_is_taken_as_it_was_typed(
 
 
 def test_an_empty_prompt_begins_a_document(tiny_run: TrainedRun) -> None:
-    assert Run.open(tiny_run.folder).generate("", max_new_tokens=5, temperature=0)
+    # its one document never taught it what follows the token that begins one: the penalty keeps it from repeating that
+    assert Run.open(tiny_run.folder).generate("", max_new_tokens=5, temperature=0, repetition_penalty=3.0)
 
 
 def test_gptlab_data_shows_what_a_run_learns_from(tiny_run: TrainedRun, capsys: pytest.CaptureFixture[str]) -> None:
@@ -144,7 +145,12 @@ def test_a_fourth_head_is_one_file_and_one_yaml(
 
 
 def test_early_stopping_ends_a_run_that_no_longer_gets_better(toy_text: Path, tmp_path: Path) -> None:
-    slow = ["optim.lr=1e-12", "callbacks.early_stopping.min_delta=0.01", "callbacks.early_stopping.patience=2"]
+    slow = [
+        "optim=adamw",
+        "optim.lr=1e-12",
+        "callbacks.early_stopping.min_delta=0.01",
+        "callbacks.early_stopping.patience=2",
+    ]
     more = ["trainer.max_steps=30", "trainer.val_check_interval=2", f"output_dir={tmp_path / 'run'}"]
     main([*TINY, "data=text", f"data.path={toy_text}", *slow, *more])
     summary = json.loads((tmp_path / "run" / "summary.json").read_text(encoding="utf-8"))

@@ -104,10 +104,12 @@ def _sentence(error: Exception) -> str:
 
 
 def _exists(cfg: DictConfig, override: Override) -> bool:
-    """Whether the key is there; `+key` and `++key` add one, which the check then judges, and hydra's are Hydra's."""
+    """Whether the key is there; below a root key `+key` adds one, which the check then judges; hydra's are Hydra's."""
     key = override.key_or_group
-    if override.is_add() or override.is_force_add() or key.startswith("hydra."):
+    if key.startswith("hydra."):
         return True
+    if override.is_add() or override.is_force_add():
+        return key.partition(".")[0] in cfg
     parent, _, name = key.rpartition(".")
     node = OmegaConf.select(cfg, parent) if parent else cfg
     return node is not None and name in (list(node) if isinstance(node, DictConfig) else [])

@@ -28,6 +28,8 @@ WRONG = {
     ("trainer.max_steps=null",): "trainer.max_steps and trainer.max_epochs are both null",
     ("optim=adamw", "trainer.precision=16-mixed"): "trainer.precision=16-mixed cannot clip gradients with a fused",
     ("model=tinny",): "model=tinny: there is no such configuration (did you mean tiny?); there are gpt2_large",
+    ("+extra=1",): "extra is no key",
+    ("++extra.deep=1",): "extra.deep is no key",
     ("optim=1",): "optim=1: there is no such configuration; there are adamw, muon",
     ("callbacks=null",): "callbacks=None: there is no such configuration (did you mean none?)",
     ("~optim.lr",): "optim.lr is missing: gptlab.training.optimizers.muon needs it",

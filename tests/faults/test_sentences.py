@@ -103,10 +103,14 @@ def test_a_folder_that_holds_a_run_is_not_overwritten(capsys: pytest.CaptureFixt
 def test_a_loss_that_is_no_number_stops_the_run(
     capsys: pytest.CaptureFixture[str], folder: Path, toy_text: Path
 ) -> None:
-    wild = ["optim=adamw", "optim.lr=1e30", "trainer.gradient_clip_val=null", "schedule.warmup_steps=0"]
-    more = ["trainer.log_every_n_steps=1", "trainer.max_steps=30"]
+    """At the third step; what was saved before it is there and whole."""
+    wild = ["optim=adamw", "optim.lr=1e20", "trainer.gradient_clip_val=null", "schedule.warmup_steps=2"]
+    more = ["schedule.start=1e-23", "trainer.max_steps=30", "callbacks.checkpoint.every_n_train_steps=1"]
     sentence = told(capsys, folder, "data=text", f"data.path={toy_text}", *wild, *more)
     assert "lower optim.lr" in sentence
+    saved = torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)
+    assert 1 <= saved["global_step"] < 10
+    assert all(weight.isfinite().all() for weight in saved["state_dict"].values())
 
 
 @pytest.mark.skipif(torch.cuda.is_available() or torch.backends.mps.is_available(), reason="there is a GPU here")

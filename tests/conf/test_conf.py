@@ -10,7 +10,7 @@ from gptlab.commands.train import main
 from gptlab.config.build import build
 from gptlab.config.compose import ConfigError, compose_config
 from gptlab.run import Run
-from tests.conftest import ROOT
+from tests.conftest import ROOT, write_text
 
 ROOTS = {"hydra", "experiment", "debug"}
 CHOICES = [
@@ -50,8 +50,9 @@ def test_sampling_is_built_from_its_yaml(choice: str) -> None:
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
-def test_every_experiment_steps(name: str, toy_text: Path, tmp_path: Path) -> None:
-    overrides = [f"experiment={name}", f"data.path={toy_text}", f"output_dir={tmp_path / 'run'}", *NARROW]
+def test_every_experiment_steps(name: str, tmp_path: Path) -> None:
+    text = write_text(tmp_path / "short.txt", 1200)
+    overrides = [f"experiment={name}", f"data.path={text}", f"output_dir={tmp_path / 'run'}", *NARROW]
     short = ["trainer.max_steps=2", "trainer.val_check_interval=2", "trainer.accumulate_grad_batches=2"]
     assert main([*overrides, *short, "model.context_length=32", "data.batch_size=2"]) is not None
     summary = json.loads((tmp_path / "run" / "summary.json").read_text(encoding="utf-8"))
@@ -66,13 +67,18 @@ def test_every_experiment_composes_as_it_stands(name: str) -> None:
 
 
 TRAINED = ("tokenizer", "model", "optim", "schedule", "logger", "sampling")
-PARTS = [(group, choice) for group, choice in CHOICES if group in TRAINED]
+OF_GROUP = {name: [choice for group, choice in CHOICES if group == name] for name in TRAINED}
+# run i has the i-th choice of each group, so that a handful of runs has them all
+TOGETHER = [
+    [f"{group}={choices[i % len(choices)]}" for group, choices in OF_GROUP.items()]
+    for i in range(max(map(len, OF_GROUP.values())))
+]
 
 
-@pytest.mark.parametrize(("group", "choice"), PARTS, ids=lambda part: part)
-def test_every_part_trains_and_writes(group: str, choice: str, toy_text: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("parts", TOGETHER, ids=" ".join)
+def test_every_part_trains_and_writes(parts: list[str], toy_text: Path, tmp_path: Path) -> None:
     """Two steps with it, and a text from the checkpoint."""
-    more = [f"{group}={choice}", "model.context_length=32", f"output_dir={tmp_path / 'run'}"]
+    more = [*parts, "model.context_length=32", f"output_dir={tmp_path / 'run'}"]
     main(["debug=smoke", "data=text", f"data.path={toy_text}", *NARROW, *more])
     run = Run.open(tmp_path / "run")
     written = run.generate("And the king", temperature=0, max_new_tokens=6)

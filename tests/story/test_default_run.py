@@ -18,7 +18,7 @@ from tests.conftest import ROOT
 def test_the_default_run_learns_the_king_james_bible(tmp_path: Path) -> None:
     main([f"output_dir={tmp_path / 'run'}"])
     summary = json.loads((tmp_path / "run" / "summary.json").read_text(encoding="utf-8"))
-    assert summary["val"]["val/bits_per_byte"] <= 1.80
+    assert summary["val"]["val/bits_per_byte"] <= 1.47  # 1.435 where it was measured
     text = Run.open(tmp_path / "run").generate("And the king said", max_new_tokens=200)
     known = sum(word in text for word in ("the", "LORD", "unto", "thou", "shall", "children", "Israel", "son"))
     assert known >= 4, text

@@ -32,6 +32,7 @@ def test_without_a_compiler_it_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.slow  # compiling takes half a minute
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torch compiles with parts of its own that it is leaving
 def test_a_compiled_run_is_the_same_run(toy_text: Path, tmp_path: Path) -> None:
     found = []
     for compiled in ("false", "true"):

@@ -40,6 +40,16 @@ def test_stride_is_for_training_only(alphabet: Path, tmp_path: Path) -> None:
     assert (len(data.train), len(data.val)) == (len(range(0, 900 - 16, 4)), 7)
 
 
+def test_a_batch_may_be_given_in_tokens(alphabet: Path, tmp_path: Path) -> None:
+    def batch_size(batch_tokens: int) -> int:
+        data = text_data(alphabet, tmp_path, batch_size=9, batch_tokens=batch_tokens)
+        return data.prepare(ByteTokenizer(eot=True), context_length=16).batch_size
+
+    assert (batch_size(64), batch_size(63), batch_size(16)) == (4, 3, 1)
+    with pytest.raises(ValueError, match=r"data\.batch_tokens must be at least 16: a window of model\.context_length"):
+        batch_size(15)
+
+
 def test_the_tail_is_scored_or_not(alphabet: Path, tmp_path: Path) -> None:
     scored = {}
     for score_tail in (True, False):

@@ -56,7 +56,8 @@ def main(overrides: list[str] | None = None) -> float | None:
         elif not any(word.startswith("-") for word in words):  # --help, --cfg and -m are Hydra's
             root, words, notes = resumption(words)
             print(*notes, sep="\n", end="\n" if notes else "")
-            compose_config(root, words)  # every mistake at once, before there is a folder
+            if root == "train":  # what goes on has been checked with what it goes on with
+                compose_config(root, words)  # every mistake at once, before there is a folder
             words = [f"--config-name={root}", *words]
     register_schemas()
     GlobalHydra.instance().clear()

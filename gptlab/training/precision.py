@@ -1,5 +1,7 @@
 """The devices of a run and their number format, by name."""
 
+from collections.abc import Sequence
+
 import torch
 
 
@@ -14,16 +16,23 @@ def check_accelerator(accelerator: str) -> None:
         )
 
 
-def count_devices(accelerator: str, devices: int | str | list[int]) -> int:
+def count_devices(accelerator: str, devices: int | str | Sequence[int]) -> int:
     """How many devices train; on a CPU a device is a process.
 
     Raises:
-        ValueError: more GPUs are wanted than there are.
+        ValueError: more GPUs are wanted than there are, or GPUs by number where there is none.
     """
     gpus = torch.cuda.device_count() if accelerator in ("auto", "cuda", "gpu") else 0
     if devices == "auto":
         return max(1, gpus)
-    wanted = len(devices) if isinstance(devices, list) else int(devices)
+    if isinstance(devices, int | str):
+        wanted = int(devices)
+    elif accelerator == "cpu" or not (gpus or torch.backends.mps.is_available()):
+        raise ValueError(
+            f"trainer.devices={list(devices)} names GPUs, but none is used here: give the number of processes"
+        )
+    else:
+        wanted = len(devices)
     if gpus and wanted > gpus:
         raise ValueError(f"trainer.devices asks for {wanted} GPUs, but there are {gpus}: lower it, or set it to auto")
     return wanted

@@ -2,8 +2,9 @@
 
 import pytest
 import torch
+from omegaconf import OmegaConf
 
-from gptlab.training.precision import choose_precision
+from gptlab.training.precision import choose_precision, count_devices
 
 
 @pytest.mark.parametrize(
@@ -27,3 +28,17 @@ def test_auto_is_bfloat16_where_the_device_multiplies_in_it(
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
     assert choose_precision("auto", accelerator) == wanted
     assert choose_precision("16-mixed", accelerator) == "16-mixed"
+
+
+def test_devices_are_counted_however_they_are_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
+    given = OmegaConf.create({"list": [0, 2]})
+    assert [count_devices("auto", devices) for devices in (1, "2", "auto", [3], given.list)] == [1, 2, 4, 1, 2]
+    with pytest.raises(ValueError, match="asks for 5 GPUs, but there are 4"):
+        count_devices("gpu", 5)
+    with pytest.raises(
+        ValueError, match=r"trainer\.devices=\[0, 2\] names GPUs, but none is used here: give the number"
+    ):
+        count_devices("cpu", given.list)
+    assert count_devices("cpu", 5) == 5

@@ -129,7 +129,8 @@ class Run:
             try:
                 fit(trainer, module, data, checkpoint=cfg.resume)
             except BaseException as error:
-                record_stop(folder, error, steps=trainer.global_step, main=trainer.is_global_zero)
+                if trainer.is_global_zero:
+                    record_stop(folder, error, steps=trainer.global_step)
                 raise
             if not trainer.is_global_zero:
                 raise SystemExit(0)  # one process has the last word

@@ -13,7 +13,6 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from gptlab.commands.errors import told
-from gptlab.config.compose import compose_config
 from gptlab.config.conf import conf_dir
 from gptlab.config.resume import attempt, resumption
 from gptlab.config.schema import register_schemas
@@ -54,10 +53,8 @@ def main(overrides: list[str] | None = None) -> float | None:
             check_jobs(jobs)
             words = sorted(words, key=lambda word: not word.startswith("-"))  # Hydra wants -m before all or after all
         elif not any(word.startswith("-") for word in words):  # --help, --cfg and -m are Hydra's
-            root, words, notes = resumption(words)
+            root, words, notes = resumption(words)  # every mistake at once, before there is a folder
             print(*notes, sep="\n", end="\n" if notes else "")
-            if root == "train":  # what goes on has been checked with what it goes on with
-                compose_config(root, words)  # every mistake at once, before there is a folder
             words = [f"--config-name={root}", *words]
     register_schemas()
     GlobalHydra.instance().clear()

@@ -3,7 +3,6 @@
 import csv
 import io
 import json
-import os
 import shlex
 import sys
 import textwrap
@@ -16,6 +15,8 @@ from hydra.core.utils import JobReturn
 from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, read_write
+
+from gptlab.training.text_files import replace_text
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -87,7 +88,7 @@ def read_record(folder: Path) -> dict[str, Any]:
 
 def write_record(folder: Path, record: dict[str, Any]) -> None:
     """The inverse; no reader ever sees half a file."""
-    _write_whole(folder / RECORD, json.dumps(record, indent=2, allow_nan=False) + "\n")
+    replace_text(folder / RECORD, json.dumps(record, indent=2, allow_nan=False) + "\n")
 
 
 def read_jobs(sweep: Path) -> list[Job]:
@@ -126,7 +127,7 @@ def write_leaderboard(sweep: Path) -> None:
     table = csv.DictWriter(text, columns, lineterminator="\n")
     table.writeheader()
     table.writerows(rows)
-    _write_whole(sweep / "leaderboard.csv", text.getvalue())
+    replace_text(sweep / "leaderboard.csv", text.getvalue())
 
 
 def show_leaderboard(jobs: list[Job], sweep: Path, console: "Console") -> None:
@@ -205,9 +206,3 @@ def _varied(jobs: list[Job]) -> list[str]:
 def _measured(jobs: list[Job]) -> list[str]:
     """The metrics, as the jobs have them."""
     return list(dict.fromkeys(name for job in jobs for name in job.metrics))
-
-
-def _write_whole(path: Path, text: str) -> None:
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    part.write_text(text, encoding="utf-8")
-    os.replace(part, path)

@@ -33,20 +33,22 @@ class Resumption(NamedTuple):
 
 
 def resumption(words: list[str]) -> Resumption:
-    """What the overrides ask for: without `resume=` a new run, as they stand.
+    """What the overrides ask for, checked: without `resume=` a new run, as they stand.
 
     Raises:
-        ConfigError: something is to change that cannot, by name.
+        ConfigError: every mistake at once; what is to change and cannot is among them, by name.
         FileNotFoundError: there is nothing to go on from.
         ValueError: the checkpoint is damaged, or no run's.
     """
     asked = [word.partition("=")[2].strip("\"'") for word in words if word.startswith("resume=")]
     others = [word for word in words if not word.startswith("resume=")]
-    if not asked or asked[-1] in ("null", ""):
+    wanted = asked[-1] if asked else "null"
+    if wanted not in ("null", "", "auto"):
+        return _go_on(find_last(Path(wanted)), others, [])
+    cfg = compose_config("train", others)
+    if wanted != "auto":
         return Resumption("train", others, [])
-    if asked[-1] != "auto":
-        return _go_on(find_last(Path(asked[-1])), others, [])
-    checkpoint, notes = _newest(compose_config("train", others), others)
+    checkpoint, notes = _newest(cfg, others)
     if checkpoint is None:
         return Resumption("train", others, [*notes, "resume=auto: nothing to go on with, so a new run begins"])
     return _go_on(checkpoint, others, [*notes, f"resume=auto: goes on with {checkpoint.parents[1]}"])

@@ -152,7 +152,7 @@ def _example_lines(example: dict[str, Any]) -> Text:
     """Inputs over targets: under each token the one that the model is to predict there."""
     lines = [["inputs "], ["targets"]]
     for pair in zip(example["inputs"], example["targets"], strict=True):
-        cells = [_visible(token) for token in pair]
+        cells = [visible(token) for token in pair]
         width = max(map(cell_len, cells))
         for line, cell in zip(lines, cells, strict=True):
             line.append(set_cell_size(cell, width))
@@ -168,9 +168,10 @@ def _vectors_table(description: dict[str, Any]) -> Table:
         table.add_column(f"{name} ({', '.join(map(str, vector['shape']))})")
     columns = [vector["first"] for vector in description["vectors"].values()]
     for token, *rows in zip(description["examples"][0]["inputs"], *columns, strict=False):
-        table.add_row(_visible(token), *(" ".join(f"{number:+.3f}" for number in row) + " ..." for row in rows))
+        table.add_row(visible(token), *(" ".join(f"{number:+.3f}" for number in row) + " ..." for row in rows))
     return table
 
 
-def _visible(token: str) -> str:
+def visible(token: str) -> str:
+    """A token on one line, its blanks shown."""
     return token.replace(" ", "\u2423").replace("\n", "\u21b5").replace("\t", "\u2192")

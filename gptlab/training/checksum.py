@@ -5,6 +5,8 @@ import os
 from pathlib import Path
 from typing import IO
 
+from gptlab.training.text_files import replace_text
+
 
 class HashingFile:
     """A file to write to that knows the sha256 of what went through it."""
@@ -30,9 +32,9 @@ def replace_with_checksum(part: Path, path: Path, digest: str) -> None:
     beside = checksum_path(path)
     old = beside.read_text(encoding="utf-8") if beside.exists() else ""
     new = f"{digest}  {path.name}\n"
-    _write(beside, new + old)
+    replace_text(beside, new + old)
     os.replace(part, path)
-    _write(beside, new)
+    replace_text(beside, new)
 
 
 def check_checksum(path: Path) -> None:
@@ -56,12 +58,3 @@ def check_checksum(path: Path) -> None:
 def checksum_path(path: Path) -> Path:
     """`last.ckpt` -> `last.ckpt.sha256`"""
     return path.with_name(path.name + ".sha256")
-
-
-def _write(path: Path, text: str) -> None:
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    with part.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(part, path)

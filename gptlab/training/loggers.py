@@ -1,8 +1,8 @@
 """Where the curves of a run are kept: TensorBoard's files, and a table that any program reads."""
 
-import os
 import textwrap
 from csv import DictReader, DictWriter
+from io import StringIO
 from typing import Any
 
 from lightning.pytorch import Trainer
@@ -11,6 +11,7 @@ from lightning.pytorch.loggers.logger import Logger
 from lightning.pytorch.utilities import rank_zero_only
 
 from gptlab.training.context import RunContext
+from gptlab.training.text_files import replace_text
 
 
 def tensorboard(context: RunContext, *, folder: str) -> TensorBoardLogger:
@@ -78,12 +79,11 @@ class CSVFile(Logger):
         rows.append(row)
         self.columns = list(dict.fromkeys([*rows[0], *row]))
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        part = self.path.with_name(".metrics.csv.part")
-        with part.open("w", encoding="utf-8", newline="") as file:
-            table = DictWriter(file, self.columns, lineterminator="\n")
-            table.writeheader()
-            table.writerows(rows)
-        os.replace(part, self.path)
+        text = StringIO()
+        table = DictWriter(text, self.columns, lineterminator="\n")
+        table.writeheader()
+        table.writerows(rows)
+        replace_text(self.path, text.getvalue())
 
     def log_hyperparams(self, *_: Any) -> None:
         """They are in the run's config."""

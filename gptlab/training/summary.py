@@ -3,7 +3,6 @@
 import json
 import logging
 import math
-import os
 import shlex
 from pathlib import Path
 from typing import Any
@@ -11,24 +10,18 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from gptlab.training.text_files import replace_text
+
 log = logging.getLogger(__name__)
 
 
 def write_summary(summary: dict[str, Any], folder: Path) -> None:
     """`summary.json`, whole or not at all; a number that is not finite becomes null, for JSON has no word for it."""
-    part = folder / ".summary.json.part"
-    part.write_text(json.dumps(_finite(summary), indent=2, allow_nan=False) + "\n", encoding="utf-8")
-    os.replace(part, folder / "summary.json")
+    replace_text(folder / "summary.json", json.dumps(_finite(summary), indent=2, allow_nan=False) + "\n")
 
 
-def record_stop(folder: Path, error: BaseException, *, steps: int, main: bool) -> None:
-    """What is left of a run that did not come to its end, and how to go on with it.
-
-    Args:
-        main: of several processes, the one that writes.
-    """
-    if not main:
-        return
+def record_stop(folder: Path, error: BaseException, *, steps: int) -> None:
+    """What is left of a run that did not come to its end, and how to go on with it."""
     stopped = isinstance(error, KeyboardInterrupt) or (isinstance(error, SystemExit) and error.code in (130, 143))
     status = "interrupted" if stopped else "failed"
     saved = checkpoints(folder)

@@ -21,8 +21,6 @@ for _name in ("lightning.pytorch", "lightning.fabric"):  # they advertise, and r
 warnings.filterwarnings("ignore", message=r".*isinstance\(treespec, LeafSpec\)` is deprecated")
 # Meter logs the first and the last step, however short the run
 warnings.filterwarnings("ignore", message=r"The number of training batches .* is smaller than the logging interval")
-
-
 # its own loaders would begin the epoch anew; ours begins where the run stopped, see data/order.py
 warnings.filterwarnings("ignore", message=r"You're resuming from a checkpoint that ended before the epoch ended")
 # who left a callback out of a run that goes on knows it

@@ -62,8 +62,9 @@ class LastCheckpoint(L.Callback):
 
     def save(self, trainer: L.Trainer) -> None:
         """Writes the file, once a step; weights that are no numbers any more never take the place of whole ones."""
-        finite = all(bool(parameter.isfinite().all()) for parameter in trainer.lightning_module.parameters())
-        if finite and trainer.global_step != self.saved_step:
+        if trainer.global_step == self.saved_step:
+            return
+        if all(bool(parameter.isfinite().all()) for parameter in trainer.lightning_module.parameters()):
             self.saved_step = trainer.global_step
             trainer.save_checkpoint(self.path)
 

@@ -10,6 +10,7 @@ import torch
 from rich.cells import cell_len, set_cell_size
 
 from gptlab.batch import IGNORE_INDEX, Batch
+from gptlab.data.report import visible
 from gptlab.training.context import RunContext
 from gptlab.training.flops import flops_per_token, peak_flops
 from gptlab.training.loggers import show_text, tensorboard_writers
@@ -17,7 +18,6 @@ from gptlab.training.loggers import show_text, tensorboard_writers
 WIDTH = 100  # characters of a line on TensorBoard's page
 BLOCKS = 4  # lines of tokens that are shown of a row
 BEFORE = 4  # tokens that are shown before the first one that is learned
-UNSEEN = str.maketrans({" ": "\u2423", "\n": "\u21b5", "\t": "\u2192"})
 
 
 class Introduction(L.Callback):
@@ -99,7 +99,7 @@ def _row(batch: Batch, row: int, decode: Callable[[list[int]], str]) -> str:
     start = max(0, learned.index(True) - BEFORE) if any(learned) else 0
 
     def token(number: int) -> str:
-        return "\u00b7" if number == IGNORE_INDEX else decode([number]).translate(UNSEEN)
+        return "\u00b7" if number == IGNORE_INDEX else visible(decode([number]))
 
     columns = ([str(i), token(i), token(target)] for i, target in zip(ids[start:], targets[start:], strict=True))
     whole = f"row {row + 1} of {len(batch['ids'])}, {len(ids)} tokens, {sum(learned)} targets are learned"

@@ -19,20 +19,27 @@ from torch import Tensor, nn
 
 from gptlab.batch import Batch
 from gptlab.config.build import build
+from gptlab.config.compose import compose_config
 from gptlab.config.leaderboard import hparams_row
+from gptlab.config.pretrained import adopt
 from gptlab.data.order import batches_per_epoch
+from gptlab.data.split import VAL
 from gptlab.data.text import PreparedText
 from gptlab.data.windows import Windows
 from gptlab.generation.writer import Writer
 from gptlab.heads.protocol import Given
 from gptlab.model.cache import KVCache
+from gptlab.model.empty import empty_weights, give_memory
+from gptlab.tokenizer import pretrained
 from gptlab.tokenizer.protocol import Tokenizer
 from gptlab.tokenizer.state import from_state
 from gptlab.training.compile import choose_compile
-from gptlab.training.files import RECORD, find_checkpoint, read_checkpoint
 from gptlab.training.folder import training_folder
 from gptlab.training.precision import count_devices
-from gptlab.training.summary import checkpoints, record_stop, write_summary
+from gptlab.training.summary import record_stop, write_summary
+from gptlab.weights.checkpoint import RECORD, find_checkpoint, read_checkpoint
+from gptlab.weights.hub import is_hub_name
+from gptlab.weights.sources import Folder, TrainedRun
 
 log = logging.getLogger(__name__)
 
@@ -44,6 +51,7 @@ class Run:
 
     def __init__(self, cfg: DictConfig, tokenizer: Tokenizer, data: PreparedText | None) -> None:
         self.cfg, self.tokenizer, self.data = cfg, tokenizer, data
+        self.command: str | None = None  # that trained it, where a checkpoint says so
         self.model = build(cfg.model)(vocab_size=tokenizer.vocab_size)
         given = Given(vocab_size=tokenizer.vocab_size, token_bytes=tokenizer.token_bytes())
         self.head = build(cfg.head)(self.model, given)
@@ -53,27 +61,38 @@ class Run:
 
     @classmethod
     def compose(cls, cfg: DictConfig) -> "Run":
-        """A run as configured, its weights fresh: text -> tokenizer -> data -> model -> head."""
-        text = build(cfg.data)
+        """A run as configured: text -> tokenizer -> data -> model and head -> their first weights.
+
+        A run that goes on takes from its checkpoint what is pretrained, and its weights later, with all else in there.
+        """
+        weights = build(cfg.weights) if cfg.resume is None else TrainedRun(run=cfg.resume)
+        cfg, text = adopt(cfg, weights), build(cfg.data)
         tokenizer = build(cfg.tokenizer)
-        if isinstance(tokenizer, partial):  # it learns, from the training part alone
-            tokenizer = tokenizer(text.training_text())
+        if isinstance(tokenizer, partial):  # it is the weights' own, or it learns, from the training part alone
+            tokenizer = tokenizer(weights if tokenizer.func is pretrained.load else text.training_text())
         data = text.prepare(tokenizer, context_length=cfg.model.context_length)
         torch.manual_seed(cfg.seed)
-        return cls(cfg, tokenizer, data)
+        run = cls(cfg, tokenizer, data)
+        if cfg.resume is None and (fresh := weights.fill(run.model, run.head, tokenizer)):
+            log.info(f"the weights have nothing for {', '.join(fresh)}, which begin fresh")
+        return run
 
     @classmethod
     def open(cls, path: str | Path, *, device: str = "cpu") -> "Run":
-        """A trained run from its folder (the best weights, else the last) or from a checkpoint. Writes nothing.
+        """A trained run from its folder (the best weights, else the last) or from a checkpoint, or a pretrained model
+        from its folder or by its name on the hub. Writes nothing.
 
         Raises:
-            FileNotFoundError: there is no checkpoint.
-            ValueError: the file is not a whole checkpoint of gptlab's.
+            FileNotFoundError: there is no checkpoint and no model.
+            ValueError: the file is not a whole checkpoint of gptlab's; a model that gptlab has no parts for.
         """
+        if (Path(path) / "config.json").is_file() or is_hub_name(str(path)):
+            return _open_folder(str(path), device)
         content = read_checkpoint(find_checkpoint(Path(path)), mmap=True)
         record = content[RECORD]
-        with torch.device("meta"):  # no memory and no random numbers for weights that are replaced at once
+        with empty_weights():  # they are replaced at once
             run = cls(OmegaConf.create(record["config"]), from_state(record["tokenizer"]), None)
+        run.command = record.get("command")  # files of before lack it
         modules = nn.ModuleDict({"model": run.model, "head": run.head})  # the names that checkpoints have
         modules.load_state_dict(content["state_dict"], assign=True)
         modules.to(device).eval()
@@ -115,6 +134,7 @@ class Run:
                 total_steps=plan.n_steps,
                 start_step=start_step(cfg.resume, data, n_steps=plan.n_steps),
                 write=self.write_sample,
+                understand=_examiner(self),
                 decode=self.tokenizer.decode,
                 config=OmegaConf.to_yaml(cfg, resolve=True),
                 command=_command(),
@@ -178,16 +198,20 @@ class Run:
         return describe(self.data, self.tokenizer, n_examples=n_windows, vectors=vectors)
 
 
+def _open_folder(path: str, device: str) -> Run:
+    """A pretrained model, with what `conf/pretrained.yaml` says about what no folder can."""
+    weights = Folder(path=path, revision=None)
+    cfg = adopt(compose_config("pretrained", []), weights)
+    with empty_weights():
+        run = Run(cfg, weights.tokenizer(), None)
+    give_memory(nn.ModuleList([run.model, run.head]).eval(), dtype=weights.dtype, device=device)
+    weights.fill(run.model, run.head, run.tokenizer)
+    return run
+
+
 def count_parameters(run: Run) -> int:
     """Numbers in the model and its head; what they share counts once."""
     return sum(parameter.numel() for parameter in nn.ModuleList([run.model, run.head]).parameters())
-
-
-def choose_device(name: str) -> str:
-    """`auto` is the GPU where there is one."""
-    if name != "auto":
-        return name
-    return "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
 
 
 def _record(run: Run) -> dict[str, Any]:
@@ -195,6 +219,7 @@ def _record(run: Run) -> dict[str, Any]:
     return {
         "config": OmegaConf.to_container(run.cfg, resolve=True),
         "tokenizer": run.tokenizer.state(),
+        "command": _command(),
         "versions": {"torch": str(torch.__version__), "python": platform.python_version()},
     }
 
@@ -202,7 +227,8 @@ def _record(run: Run) -> dict[str, Any]:
 def _opening(run: Run) -> str:
     """The first words of the held-out text; where that is the end of a document, from its first whole word on."""
     assert run.data is not None
-    text = run.tokenizer.decode(run.data.val[np.arange(1)]["ids"][0, :64].tolist())
+    ids = run.data.val[np.arange(1)]["ids"][0, :64].tolist()
+    text = run.tokenizer.decode([i for i in ids if i != run.tokenizer.bos_id])
     first = r"\S*\s+" if run.data.text.one_document else ""
     words = re.match(rf"{first}((?:\S+\s+){{0,7}}\S+)", text)
     return words.group(1) if words else text
@@ -216,6 +242,17 @@ def _command() -> str:
     return shlex.join([*program.split(), *HydraConfig.get().overrides.task])
 
 
+def _examiner(run: Run) -> Any:
+    """Asks about the held-out text what `gptlab evaluate` asks."""
+    from gptlab.evaluation.examiner import Examiner
+
+    assert run.data is not None
+    text = run.data.text
+    return Examiner(
+        run.model, run.head, run.tokenizer, lambda: (piece.text for piece in text.pieces((VAL,))), seed=run.cfg.seed
+    )
+
+
 def _watcher(node: DictConfig, context: Any) -> Any:
     """A callback or a logger; one that waits for what it watches is given it."""
     made = build(node)
@@ -225,36 +262,25 @@ def _watcher(node: DictConfig, context: Any) -> Any:
 def _summarise(run: Run, trainer: Any, meter: Any, *, started: float) -> dict[str, Any]:
     """What a finished run came to, its final weights measured: contents of summary.json."""
     from gptlab.evaluation.measure import measure
-    from gptlab.training.callbacks.checkpoints import BestCheckpoint
-    from gptlab.training.callbacks.validation import validation_metrics
+    from gptlab.training.summary import how_it_went
 
-    best = next((callback for callback in trainer.callbacks if isinstance(callback, BestCheckpoint)), None)
-    folder = Path(run.cfg.output_dir)
     assert run.data is not None
     batch_size = run.data.batch_size
-    precision = trainer.precision_plugin.forward_context
+    context = trainer.precision_plugin.forward_context
 
     def measured(stage: str, windows: Windows, which: np.ndarray) -> dict[str, float]:
         batches = (windows[part] for part in np.array_split(which, -(-len(which) // batch_size)))
-        return measure(run.model, run.head, batches, stage=stage, forward_context=precision())
+        return measure(run.model, run.head, batches, stage=stage, forward_context=context())
 
     sample = np.unique(np.linspace(0, len(run.data.train) - 1, N_TRAIN_SAMPLE).astype(int))  # from all over the text
+    went = how_it_went(trainer, meter, Path(run.cfg.output_dir))
     return {
-        "status": "finished" if trainer.global_step >= trainer.max_steps else "stopped early",
+        **went,
         "name": run.cfg.name,
-        "folder": str(folder),
-        "steps": trainer.global_step,
         "parameters": count_parameters(run),
-        "tokens": meter.tokens,
-        "seconds": round(meter.seconds, 3),  # in training steps
-        "tokens_per_second": round(meter.tokens / max(meter.seconds, 1e-9), 1),
-        "precision": trainer.precision,
         "opening": " ".join(_opening(run).split()[:4]),
         "train": measured("train", run.data.train, sample),
         # the last step was validated, see ValidateAtEnd; but perhaps before the program was killed
-        "val": validation_metrics(trainer) or measured("val", run.data.val, np.arange(len(run.data.val))),
-        "best": best.metrics if best else {},
-        "best_step": best.step if best else None,
-        "checkpoints": checkpoints(folder),
+        "val": went["val"] or measured("val", run.data.val, np.arange(len(run.data.val))),
         "total_seconds": round(perf_counter() - started, 3),  # with validations, samples and checkpoints
     }

@@ -12,7 +12,8 @@ def main(overrides: list[str]) -> None:
         prompt, others = _prompt(overrides)
         cfg = compose_config("generate", others)
 
-        from gptlab.run import Run, choose_device  # torch takes seconds to import: mistakes are told before
+        from gptlab.opened import choose_device  # torch takes seconds to import: mistakes are told before
+        from gptlab.run import Run
 
         run = Run.open(cfg.run, device=choose_device(cfg.device))
         how = {"seed": cfg.seed, "cache": cfg.cache, **{k: v for k, v in cfg.sampling.items() if not k.startswith("_")}}

@@ -21,7 +21,7 @@ def check(cfg: DictConfig) -> list[str]:
     problems = list(_check_node(plain, ""))
     problems += [refusal(target) for target in targets(plain) if not admitted(target.rpartition(".")[0])]
     for group, node in plain.items():
-        if isinstance(cfg._get_node(group), DictConfig) and group not in OPTIONAL and "_target_" not in node:
+        if isinstance(node, dict) and group not in OPTIONAL and "_target_" not in node:
             problems.append(f"{group} names nothing to build: choose one of its configurations, as in {group}=NAME")
     return [*problems, *broken_rules(cfg), *broken_pairs(cfg), *_unmet_needs(plain)]
 

@@ -164,7 +164,9 @@ def _table(jobs: list[Job]) -> "Table":
     from rich.markup import escape
     from rich.table import Table
 
-    varied, measured = _varied(jobs), _measured(jobs)
+    varied = _varied(jobs)
+    own = {name.rpartition("/")[2] for job in jobs if job.summary for name in job.summary["train"]}
+    measured = [name for name in _measured(jobs) if name.rpartition("/")[2] in own]  # by the head; the file has all
     monitor = f": the best {measured[0]} first" if measured else ""
     table = Table(title=f"{len(jobs)} jobs{monitor}", title_justify="left", box=SIMPLE_HEAD, padding=0, pad_edge=False)
     short = [key.rpartition(".")[2] for key in varied]

@@ -11,6 +11,7 @@ from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig, OmegaConf
 
 from gptlab.config.compose import ConfigError, compose_config, is_choice, parse_overrides
+from gptlab.config.flat import flat
 from gptlab.training.folder import FINISHED, find_last, is_locked, status
 
 # What decides neither the weights nor the order of the data, and where things lie. (A text that is another one is
@@ -130,7 +131,7 @@ def _changes(words: list[str], before: DictConfig, choices: dict[str, Any], prob
 
 
 def _refusals(run: Path, before: DictConfig, after: DictConfig) -> Iterator[str]:
-    old, new = dict(_flat(before)), dict(_flat(after))
+    old, new = dict(flat(before)), dict(flat(after))
     for key in {**old, **new}:
         changeable = any(key == name or key.startswith(f"{name}.") for name in (*MAY_CHANGE, *GIVEN))
         if old.get(key) != new.get(key) and not changeable:
@@ -138,19 +139,6 @@ def _refusals(run: Path, before: DictConfig, after: DictConfig) -> Iterator[str]
                 f"{key} is {old.get(key)!r} in {run} and cannot become {new.get(key)!r} in a run that goes on: "
                 "leave it out, or start a new run"
             )
-
-
-def _flat(cfg: DictConfig) -> Iterator[tuple[str, Any]]:
-    """Every value by its dotted key."""
-
-    def walk(node: dict[str, Any], path: str) -> Iterator[tuple[str, Any]]:
-        for name, value in node.items():
-            if isinstance(value, dict):
-                yield from walk(value, f"{path}{name}.")
-            else:
-                yield f"{path}{name}", value
-
-    yield from walk(OmegaConf.to_container(cfg, resolve=True), "")  # type: ignore[arg-type]
 
 
 def _choices(run: Path) -> dict[str, Any]:

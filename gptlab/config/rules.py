@@ -46,7 +46,9 @@ RULES = [
     *at_least(1, "callbacks.checkpoint.every_n_train_steps", "callbacks.early_stopping.patience"),
     *at_least(1, "callbacks.samples.every_n_validations"),
     *above_zero("optim.lr", "optim.eps", "model.norm_eps", "model.rope_base", "trainer.gradient_clip_val"),
-    *above_zero("optim.emb_lr", "optim.head_lr", "optim.vector_lr"),
+    *at_least(1, "context_length", "stride", "batch_tokens", "limit"),
+    *at_least(0, "n_questions"),
+    *above_zero("optim.emb_lr", "optim.head_lr", "optim.vector_lr", "shard_gb"),
     *at_least(0, "optim.momentum_warmup_steps"),
     *at_least(1, "optim.ns_steps"),
     *fraction("model.drop_rate", "optim.momentum", "optim.momentum_start"),
@@ -68,6 +70,8 @@ PRECISIONS = ("auto", "32-true", "bf16-mixed", "bf16-true", "16-mixed", "16-true
 RULES += [
     Rule("trainer.accelerator", "one of " + ", ".join(ACCELERATORS), lambda value: value in ACCELERATORS),
     Rule("trainer.precision", "one of " + ", ".join(PRECISIONS), lambda value: value in PRECISIONS),
+    Rule("precision", "one of " + ", ".join(PRECISIONS), lambda value: value in PRECISIONS),
+    Rule("split", "train, val or all", lambda value: value in ("train", "val", "all")),
 ]
 
 
@@ -94,6 +98,13 @@ def broken_pairs(cfg: DictConfig) -> Iterator[str]:
         yield "trainer.max_steps and trainer.max_epochs are both null: give one, or the run has no end"
     if get("trainer.precision") == "16-mixed" and get("optim.fused") and get("trainer.gradient_clip_val"):
         yield "trainer.precision=16-mixed cannot clip gradients with a fused optimizer: set optim.fused=false"
+    if get("weights._target_") == "gptlab.weights.sources.Scratch":
+        for group in ("model", "tokenizer"):
+            if ".pretrained." in str(get(f"{group}._target_")) and get(f"{group}.path") is None:
+                yield (
+                    f"{group}=pretrained takes what the weights come with, but weights=scratch has none: choose "
+                    "weights=hf weights.path=FOLDER, weights=gpt2 or weights=run weights.run=FOLDER"
+                )
 
 
 def _devices(value: Any) -> bool:

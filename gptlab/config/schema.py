@@ -21,6 +21,7 @@ class TrainSchema:
     data: dict[str, Any] = MISSING
     model: dict[str, Any] = MISSING
     head: dict[str, Any] = MISSING
+    weights: dict[str, Any] = MISSING
     optim: dict[str, Any] = MISSING
     schedule: dict[str, Any] = MISSING
     trainer: dict[str, Any] = MISSING
@@ -51,8 +52,76 @@ class GenerateSchema:
     output: str = MISSING
 
 
+@dataclass
+class PretrainedSchema:
+    """`conf/pretrained.yaml`."""
+
+    name: str = MISSING
+    seed: int = MISSING
+    model: dict[str, Any] = MISSING
+    head: dict[str, Any] = MISSING
+    sampling: dict[str, Any] = MISSING
+
+
+@dataclass
+class EvaluateSchema:
+    """`conf/evaluate.yaml`."""
+
+    run: str = MISSING
+    data: dict[str, Any] | None = None
+    split: str = MISSING
+    context_length: int | None = MISSING
+    stride: int | None = MISSING
+    batch_tokens: int = MISSING
+    n_questions: int = MISSING
+    tasks: list[str] = MISSING
+    limit: int | None = MISSING
+    precision: str = MISSING
+    device: str = MISSING
+    seed: int = MISSING
+    output: str = MISSING
+
+
+@dataclass
+class CompareSchema:
+    """`conf/compare.yaml`."""
+
+    run: list[str] = MISSING
+    data: dict[str, Any] | None = None
+    split: str = MISSING
+    context_length: int | None = MISSING
+    batch_tokens: int = MISSING
+    prompts: list[str] = MISSING
+    sampling: dict[str, Any] = MISSING
+    precision: str = MISSING
+    device: str = MISSING
+    seed: int = MISSING
+    output: str = MISSING
+
+
+@dataclass
+class ExportSchema:
+    """`conf/export.yaml`."""
+
+    run: str = MISSING
+    to: str = MISSING
+    precision: str = MISSING
+    shard_gb: float = MISSING
+
+
+SCHEMAS = (
+    TrainSchema,
+    DataSchema,
+    GenerateSchema,
+    PretrainedSchema,
+    EvaluateSchema,
+    CompareSchema,
+    ExportSchema,
+)
+
+
 def register_schemas() -> None:
     """Lets a root's defaults list begin with its schema."""
     store = ConfigStore.instance()
-    for name, schema in (("train", TrainSchema), ("data", DataSchema), ("generate", GenerateSchema)):
-        store.store(name=f"{name}_schema", node=schema)
+    for schema in SCHEMAS:
+        store.store(name=f"{schema.__name__.removesuffix('Schema').lower()}_schema", node=schema)

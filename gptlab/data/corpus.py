@@ -41,7 +41,7 @@ class SplitTokens:
     documents: int
     characters: int
     n_bytes: int  # of the text, in UTF-8
-    n_tokens: int  # the end-of-text tokens among them
+    n_tokens: int  # those that begin and end a text among them
     shards: list[Shard]
 
 
@@ -141,13 +141,23 @@ class _Build:
             meta[split] = {"documents": int(self.text.documents(split).sum()), **counts[split], "shards": shards}
         (self.folder / "meta.json").write_text(json.dumps(meta, indent=1))
 
-    def _tokenise(self, job: list[SplitPiece]) -> "_Part":
-        eot = [] if self.tokenizer.eot_id is None else [np.array([self.tokenizer.eot_id])]
-        ids = [array for piece in job for array in (self.tokenizer.encode_array(piece.text), *(eot * piece.ends))]
+    def _tokenise(self, job: "_Job") -> "_Part":
+        bos, eot = ([] if i is None else [np.array([i])] for i in (self.tokenizer.bos_id, self.tokenizer.eot_id))
+        pieces, begins, ids = job.pieces, job.begins, []
+        for piece in pieces:
+            ids += [*(bos * begins), self.tokenizer.encode_array(piece.text), *(eot * piece.ends)]
+            begins = piece.ends
         joined = np.concatenate(ids)
         assert joined.max(initial=0) < self.tokenizer.vocab_size, f"{self.tokenizer} gives ids outside its vocabulary"
-        characters = sum(len(piece.text) for piece in job)
-        return _Part(job[0].split, joined, characters, sum(len(piece.text.encode()) for piece in job))
+        characters = sum(len(piece.text) for piece in pieces)
+        return _Part(pieces[0].split, joined, characters, sum(len(piece.text.encode()) for piece in pieces))
+
+
+class _Job(NamedTuple):
+    """Pieces of one split, one after the other."""
+
+    pieces: list[SplitPiece]
+    begins: bool  # with a document; else the first piece goes on with what the job before had
 
 
 class _Part(NamedTuple):
@@ -159,17 +169,18 @@ class _Part(NamedTuple):
     n_bytes: int
 
 
-def _jobs(pieces: Iterable[SplitPiece]) -> Iterator[list[SplitPiece]]:
+def _jobs(pieces: Iterable[SplitPiece]) -> Iterator[_Job]:
     """Pieces of one split, enough to be worth a thread's while; each split's order is kept."""
     waiting: dict[str, list[SplitPiece]] = {split: [] for split in SPLITS}
     size = dict.fromkeys(SPLITS, 0)
+    begins = dict.fromkeys(SPLITS, True)  # also the held-out end of the only document: a text of its own
     for piece in pieces:
         waiting[piece.split].append(piece)
         size[piece.split] += len(piece.text)
         if size[piece.split] >= _JOB:
-            yield waiting[piece.split]
-            waiting[piece.split], size[piece.split] = [], 0
-    yield from filter(None, waiting.values())
+            yield _Job(waiting[piece.split], begins[piece.split])
+            waiting[piece.split], size[piece.split], begins[piece.split] = [], 0, piece.ends
+    yield from (_Job(waiting[split], begins[split]) for split in SPLITS if waiting[split])
 
 
 def _in_order(pool: ThreadPoolExecutor, work: Callable[[A], B], jobs: Iterable[A], *, ahead: int) -> Iterator[B]:

@@ -10,10 +10,12 @@ from gptlab.data.cleaning import parse_cleaning
 from gptlab.data.corpus import Corpus, SplitTokens, open_corpus
 from gptlab.data.readers import Reader
 from gptlab.data.sources import collect
-from gptlab.data.split import TRAIN, VAL, SplitText, split_text
+from gptlab.data.split import SPLITS, TRAIN, VAL, SplitText, split_text
 from gptlab.data.survey import survey
 from gptlab.data.windows import Windows
 from gptlab.tokenizer.protocol import Tokenizer, TrainingText
+
+ALL = "all"  # both splits
 
 
 class TextData:
@@ -91,6 +93,22 @@ class TextData:
             text=self.text,
         )
 
+    def windows(self, tokenizer: Tokenizer, split: str, *, context_length: int, stride: int) -> Windows:
+        """What a model is measured on: every window of a split, as validation reads them.
+
+        Args:
+            split: train, val, or all of both.
+
+        Raises:
+            ValueError: the split is too short.
+        """
+        corpus = open_corpus(self.text, tokenizer, cache_dir=self.cache_dir)
+        return _windows(corpus, split, context_length, stride, tail=self.score_tail)
+
+    def pieces(self, split: str) -> Iterator[str]:
+        """The cleaned text of a split, in pieces of at most a few MB; a document begins a new one."""
+        return (piece.text for piece in self.text.pieces(SPLITS if split == ALL else (split,)))
+
     @cached_property
     def text(self) -> SplitText:
         """The files, collected, looked through and split."""
@@ -132,16 +150,17 @@ class _TrainingText:
 
 
 def _windows(corpus: Corpus, split: str, context_length: int, stride: int, *, tail: bool) -> Windows:
-    tokens: SplitTokens = getattr(corpus, split)
-    needed = 2 if tail else context_length + 1
-    if max(shard.n_tokens for shard in tokens.shards) < needed:
+    parts: list[SplitTokens] = [getattr(corpus, name) for name in (SPLITS if split == ALL else (split,))]
+    shards = [shard for part in parts for shard in part.shards]
+    n_tokens, needed = sum(shard.n_tokens for shard in shards), 2 if tail else context_length + 1
+    if max(shard.n_tokens for shard in shards) < needed:
         more = "give more text" if split == TRAIN else "hold out more with data.val_fraction"
         less = "" if tail else ", or lower model.context_length"
         raise ValueError(
-            f"the {split} split has {tokens.n_tokens:,} tokens, but a window of model.context_length={context_length} "
+            f"the {split} split has {n_tokens:,} tokens, but a window of model.context_length={context_length} "
             f"needs {needed:,}, since each token's successor is its target: {more}{less}."
         )
-    return Windows(tokens.shards, dtype=corpus.dtype, context_length=context_length, stride=stride, tail=tail)
+    return Windows(shards, dtype=corpus.dtype, context_length=context_length, stride=stride, tail=tail)
 
 
 def _at_least(name: str, value: int, least: int, why: str = "") -> None:

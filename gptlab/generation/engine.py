@@ -21,6 +21,7 @@ def generate_ids(
     generator: torch.Generator | None,
     eot_id: int | None,
     new_cache: Callable[[int], KVCache] | None,
+    lengths: Tensor | None = None,
 ) -> Iterator[Tensor]:
     """Yields the next id of every sample, (B,), until all have ended or have max_new_tokens.
 
@@ -33,8 +34,13 @@ def generate_ids(
         context_length: the most tokens `step` sees at once.
         eot_id: ends a sample, which then goes on yielding it while others are busy; None: nothing does.
         new_cache: makes an empty cache for that many tokens; None reads the whole window at every step.
+        lengths: (B,), of prompts of unequal lengths, whose rows of `prompt` are padded at the end; None: all are whole.
+            Reading begins together and goes on token by token, so what is yielded first for a longer prompt is its own
+            next token. No token sees padding: each sample is the one it would be alone.
     """
-    n_prompt, n_most = prompt.size(1), prompt.size(1) + sampling.max_new_tokens
+    if lengths is None:
+        lengths = torch.full((prompt.size(0),), prompt.size(1), device=prompt.device)
+    n_prompt, n_most = int(lengths.min()), prompt.size(1) + sampling.max_new_tokens
     assert n_prompt > 0, "an empty prompt gives the model nothing to go on from"
     ids = torch.cat((prompt, prompt.new_zeros(prompt.size(0), sampling.max_new_tokens)), dim=1)  # (B, n_most)
     ended = torch.zeros(prompt.size(0), dtype=torch.bool, device=prompt.device)
@@ -47,10 +53,11 @@ def generate_ids(
             if cache is not None:
                 cache.clear()
         new = next_ids(step(ids[:, unread:n], cache), ids[:, :n], sampling, generator)
-        unread = n
+        unread, begun = n, n >= lengths
+        new = torch.where(begun, new, ids[:, n])
         if eot_id is not None:
             new = new.masked_fill(ended, eot_id)
-            ended = new == eot_id
+            ended = begun & (new == eot_id)
         ids[:, n] = new
         yield new
         if eot_id is not None and ended.all():

@@ -15,14 +15,17 @@ class TextStream:
     """Takes one sample's ids and gives its text as soon as it is certain, in time linear in the ids.
 
     Bytes that may become a character wait for the rest, and text that may become a stop text waits until it does not.
+
+    Args:
+        before: the ids of the text that this one follows; whether a space comes between the two depends on them.
     """
 
-    def __init__(self, tokenizer: Tokenizer, *, stop: Sequence[str]) -> None:
+    def __init__(self, tokenizer: Tokenizer, *, before: Sequence[int], stop: Sequence[str]) -> None:
         self.tokenizer, self.stop = tokenizer, stop
         self.done = False  # the end of the text was met
-        self._recent: list[int] = []  # the ids since the last border of whole characters but one
-        self._border = 0  # how many of them come before the last border
-        self._told = 0  # characters of their text that have gone on
+        self._recent = list(before)  # from here on: the ids since the last border of whole characters but one
+        self._border = len(self._recent)  # how many of them come before the last border
+        self._told = len(tokenizer.decode(self._recent))  # characters of their text that have gone on
         self._held = ""  # how a stop text may begin
 
     def push(self, token: int) -> str:
@@ -33,11 +36,12 @@ class TextStream:
             return self.close()
         self._recent.append(token)
         text = self.tokenizer.decode(self._recent)
-        n_marks = len(text) - len(text.rstrip(REPLACEMENT))
+        new = text[self._told :]
+        n_marks = len(new) - len(new.rstrip(REPLACEMENT))
         if n_marks and len(self._recent) - self._border <= WAITING:
             return ""
-        certain = text[: len(text) - min(n_marks, WAITING)]
-        piece, self._told = certain[self._told :], len(certain)
+        piece = new[: len(new) - min(n_marks, WAITING)]
+        self._told += len(piece)
         self._forget(text)
         return self._before_stop(piece)
 
@@ -75,12 +79,14 @@ class TextStream:
         return text[:certain]
 
 
-def stream_text(tokenizer: Tokenizer, ids: Iterable[int], *, stop: Sequence[str]) -> Iterator[str]:
+def stream_text(
+    tokenizer: Tokenizer, ids: Iterable[int], *, before: Sequence[int], stop: Sequence[str]
+) -> Iterator[str]:
     """Yields one sample's text in pieces, up to a stop text or <|endoftext|>; takes no id after it.
 
-    Together they are the decoded ids, cut there; a character never comes in halves.
+    Together they are what the ids add to the decoded ids `before` them, cut there; a character never comes in halves.
     """
-    stream = TextStream(tokenizer, stop=stop)
+    stream = TextStream(tokenizer, before=before, stop=stop)
     for token in ids:
         if piece := stream.push(token):
             yield piece
@@ -90,17 +96,29 @@ def stream_text(tokenizer: Tokenizer, ids: Iterable[int], *, stop: Sequence[str]
         yield piece
 
 
-def finished_texts(tokenizer: Tokenizer, steps: Iterable[Tensor], *, n_samples: int, stop: Sequence[str]) -> list[str]:
+def finished_texts(
+    tokenizer: Tokenizer,
+    steps: Iterable[Tensor],
+    *,
+    prompts: Sequence[Sequence[int]],
+    n_most: int,
+    stop: Sequence[str],
+) -> list[str]:
     """The whole texts of several samples whose ids come side by side; takes no more steps once all have ended.
 
     Args:
-        steps: one (B,) tensor of ids after the other, B = n_samples.
+        steps: one (B,) tensor of ids after the other; after the shortest prompt, so that the first ones of a longer
+            prompt are its own and no text of the sample's.
+        prompts: B lists of ids that the samples follow.
+        n_most: ids of a sample.
     """
-    streams = [TextStream(tokenizer, stop=stop) for _ in range(n_samples)]
-    texts = [""] * n_samples
-    for ids in steps:
+    streams = [TextStream(tokenizer, before=prompt, stop=stop) for prompt in prompts]
+    texts = [""] * len(prompts)
+    waits = [len(prompt) - min(map(len, prompts)) for prompt in prompts]  # steps until the sample begins
+    for n, ids in enumerate(steps):
         for i, token in enumerate(ids.tolist()):
-            texts[i] += streams[i].push(token)
-        if all(stream.done for stream in streams):
+            if waits[i] <= n < waits[i] + n_most:
+                texts[i] += streams[i].push(token)
+        if all(stream.done or n + 1 >= wait + n_most for stream, wait in zip(streams, waits, strict=True)):
             break
     return [text + stream.close() for text, stream in zip(texts, streams, strict=True)]

@@ -1,7 +1,7 @@
 """A prompt -> what a model writes after it: tokenizer, model, head and engine together.   B samples, T tokens."""
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -30,37 +30,70 @@ class Writer:
     def stream(self, prompt: str, *, seed: int | None, cache: bool, changes: dict[str, Any]) -> Iterator[str]:
         """One text, in pieces of whole characters as they are drawn."""
         sampling = dataclasses.replace(self.sampling, **changes)
-        ids = self._draw(prompt, 1, sampling, seed, cache)
-        return stream_text(self.tokenizer, (int(new[0]) for new in ids), stop=sampling.stop)
+        before = self.tokenizer.encode(prompt)
+        ids = self._go_on([self._begun(before)], sampling, seed, cache)
+        return stream_text(self.tokenizer, (int(new[0]) for new in ids), before=before, stop=sampling.stop)
 
     def texts(
         self, prompt: str, n_samples: int, *, seed: int | None, cache: bool, changes: dict[str, Any]
     ) -> list[str]:
         """Several texts, drawn side by side."""
         sampling = dataclasses.replace(self.sampling, **changes)
-        ids = self._draw(prompt, n_samples, sampling, seed, cache)
-        return finished_texts(self.tokenizer, ids, n_samples=n_samples, stop=sampling.stop)
+        before = self.tokenizer.encode(prompt)
+        ids = self._go_on([self._begun(before)] * n_samples, sampling, seed, cache)
+        return _whole(self.tokenizer, ids, [before] * n_samples, sampling)
 
-    def _draw(self, prompt: str, n_samples: int, sampling: Sampling, seed: int | None, cache: bool) -> Iterator[Tensor]:
-        """The new ids, (B,) a step.
+    def answers(self, prompts: Sequence[list[int]], *, batch_tokens: int, changes: dict[str, Any]) -> list[str]:
+        """What follows each of several prompts, in their order; those of like lengths are written side by side.
+
+        Args:
+            prompts: their ids, begun as the tokenizer begins a text, at least one each.
+            batch_tokens: read and written at a time; one prompt at least.
+        """
+        sampling = dataclasses.replace(self.sampling, **changes)
+        order = sorted(range(len(prompts)), key=lambda number: -len(prompts[number]))
+        texts = [""] * len(prompts)
+        while order:
+            n = max(1, batch_tokens // (len(prompts[order[0]]) + sampling.max_new_tokens))
+            numbers, order = order[:n], order[n:]
+            rows = [prompts[number] for number in numbers]
+            ids = self._go_on(rows, sampling, self.seed, cache=True)
+            for number, text in zip(numbers, _whole(self.tokenizer, ids, rows, sampling), strict=True):
+                texts[number] = text
+        return texts
+
+    def _begun(self, prompt: list[int]) -> list[int]:
+        """As the tokenizer begins a text; the end of another one stands for nothing at all.
 
         Raises:
             ValueError: an empty prompt, and no <|endoftext|> to stand for it.
         """
-        ids, eot_id = self.tokenizer.encode(prompt), self.tokenizer.eot_id
-        if not ids and eot_id is None:
+        if self.tokenizer.bos_id is not None:
+            return [self.tokenizer.bos_id, *prompt]
+        if prompt:
+            return prompt
+        if self.tokenizer.eot_id is None:
             raise ValueError("the prompt is empty, and the tokenizer has no <|endoftext|> to begin with: give a prompt")
+        return [self.tokenizer.eot_id]
+
+    def _go_on(self, rows: list[list[int]], sampling: Sampling, seed: int | None, cache: bool) -> Iterator[Tensor]:
+        """The next ids, (B,) a step; see `generate_ids` for rows of unequal lengths."""
         device = self.model.tok_emb.weight.device
+        lengths = torch.tensor([len(row) for row in rows], device=device)
+        prompt = torch.zeros(len(rows), int(lengths.max()), dtype=torch.long)
+        for ids, row in zip(prompt, rows, strict=True):
+            ids[: len(row)] = torch.tensor(row)
         was_training = self.model.training
         self.model.eval()
         try:
             yield from generate_ids(
                 self._step,
-                torch.tensor([ids or [eot_id]] * n_samples, device=device),
+                prompt.to(device),
+                lengths=lengths,
                 context_length=self.model.context_length,
                 sampling=sampling,
                 generator=torch.Generator(device).manual_seed(self.seed if seed is None else seed),
-                eot_id=eot_id,
+                eot_id=self.tokenizer.eot_id,
                 new_cache=self.model.new_cache if cache else None,
             )
         finally:
@@ -70,3 +103,7 @@ class Writer:
         """The scores after the last token, (B, V): the head projects no other position."""
         hidden = self.model(ids, cache=cache)[:, -1:]  # (B, 1, D)
         return self.head(hidden, Batch(ids=ids[:, -1:]))[:, -1]
+
+
+def _whole(tokenizer: Tokenizer, ids: Iterator[Tensor], prompts: list[list[int]], sampling: Sampling) -> list[str]:
+    return finished_texts(tokenizer, ids, prompts=prompts, n_most=sampling.max_new_tokens, stop=sampling.stop)

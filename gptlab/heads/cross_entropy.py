@@ -22,11 +22,25 @@ def cross_entropy(hidden: Tensor, weight: Tensor, targets: Tensor, *, chunk_rows
             None is the plain form with all (N, V) of them. Equal in value and gradient. No double backward.
     """
     if chunk_rows is None:
-        logits = F.linear(hidden, weight)  # (N, V)
-        logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
-        return F.cross_entropy(logits, targets, ignore_index=IGNORE_INDEX, reduction="sum")
+        return _plain(hidden, weight, targets, "sum")
     # inside forward() torch reports gradients as wanted under no_grad too, so it is told
     return _ChunkedCrossEntropy.apply(hidden, weight, targets, chunk_rows, torch.is_grad_enabled())
+
+
+def token_cross_entropy(hidden: Tensor, weight: Tensor, targets: Tensor, *, chunk_rows: int | None) -> Tensor:
+    """The addends of `cross_entropy`, one a row, without gradient; 0 where the target is IGNORE_INDEX.
+
+    hidden (N, D), weight (V, D), targets (N,) -> (N,)
+    """
+    with torch.no_grad():
+        rows = zip(hidden.split(chunk_rows or len(hidden)), targets.split(chunk_rows or len(hidden)), strict=True)
+        return torch.cat([_plain(h, weight, t, "none") for h, t in rows])
+
+
+def _plain(hidden: Tensor, weight: Tensor, targets: Tensor, reduction: str) -> Tensor:
+    logits = F.linear(hidden, weight)  # (N, V)
+    logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+    return F.cross_entropy(logits, targets, ignore_index=IGNORE_INDEX, reduction=reduction)
 
 
 class _ChunkedCrossEntropy(torch.autograd.Function):

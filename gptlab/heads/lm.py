@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gptlab.batch import IGNORE_INDEX, Batch
-from gptlab.heads.cross_entropy import cross_entropy
+from gptlab.heads.cross_entropy import cross_entropy, token_cross_entropy
 from gptlab.heads.protocol import Given, Loss, Monitor
 from gptlab.model.gpt import GPT
 from gptlab.model.init import initialise
@@ -47,6 +47,12 @@ class LMHead(nn.Module):
         targets = batch["targets"].flatten()
         total = cross_entropy(hidden.flatten(0, 1), self.weight, targets, chunk_rows=self.chunk_rows)
         return Loss(total, (targets != IGNORE_INDEX).sum(), None)
+
+    def token_losses(self, hidden: Tensor, batch: Batch) -> Tensor:
+        """(B, T, D) -> (B, T), what each target adds to the loss, in nats; no gradient"""
+        targets = batch["targets"].flatten()
+        losses = token_cross_entropy(hidden.flatten(0, 1), self.weight, targets, chunk_rows=self.chunk_rows)
+        return losses.view_as(batch["targets"])
 
     def metrics(self) -> dict[str, Any]:
         """loss in nats, perplexity and, where the tokenizer loses no text, bits per byte."""

@@ -1,6 +1,6 @@
 """What a head is.   B batch, T tokens, D embedding, V vocabulary."""
 
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from torch import Tensor
@@ -44,3 +44,14 @@ class Head(Protocol):
 
     def metrics(self) -> dict[str, Any]:
         """Fresh torchmetrics by name, each updated with `(loss, batch)` and a number at the end of an evaluation."""
+
+
+@runtime_checkable
+class TokenHead(Head, Protocol):
+    """A head that predicts the next token: its logits score the vocabulary, each place by its own hidden vector alone.
+
+    So whoever needs only some of the places may give only their vectors, in one row.
+    """
+
+    def token_losses(self, hidden: Tensor, batch: Batch) -> Tensor:
+        """(B, T, D) -> (B, T), what each target adds to the loss, in nats; 0 where it is IGNORE_INDEX; no gradient"""

@@ -17,7 +17,7 @@ from tiktoken_ext.openai_public import r50k_pat_str  # type: ignore[import-untyp
 from gptlab.tokenizer.cache import cached
 from gptlab.tokenizer.merges import learn
 from gptlab.tokenizer.protocol import TrainingText
-from gptlab.tokenizer.text import END_OF_TEXT, encoded
+from gptlab.tokenizer.text import END_OF_TEXT, encoded, unused
 
 log = logging.getLogger(__name__)
 
@@ -34,15 +34,17 @@ class BytePairTokenizer:
         special: name -> id of the tokens that text never becomes; <|endoftext|> is one.
     """
 
+    bos_id: None = None
+
     def __init__(self, *, ranks: dict[str, int], pattern: str, special: dict[str, int]) -> None:
         self._ranks, self._pattern, self._special = ranks, pattern, special
         used = {*ranks.values(), *special.values()}
-        unused = {f"<|unused_{i}|>": i for i in range(max(used)) if i not in used}  # a model may sample any id
+        others = {unused(i): i for i in range(max(used)) if i not in used}
         self._encoding = tiktoken.Encoding(
             "gptlab",
             pat_str=pattern,
             mergeable_ranks={token.encode("latin-1"): i for token, i in ranks.items()},
-            special_tokens=special | unused,
+            special_tokens=special | others,
         )
 
     @property

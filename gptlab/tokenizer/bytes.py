@@ -15,6 +15,8 @@ class ByteTokenizer:
         end_of_text: id 256 is <|endoftext|>.
     """
 
+    bos_id: None = None
+
     def __init__(self, *, end_of_text: bool) -> None:
         self._end_of_text = end_of_text
         self._tokens = [bytes([byte]) for byte in range(256)] + [END_OF_TEXT.encode()] * end_of_text

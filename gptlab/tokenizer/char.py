@@ -27,6 +27,8 @@ class CharTokenizer:
         end_of_text: there is an id for <|endoftext|>.
     """
 
+    bos_id: None = None
+
     def __init__(self, *, characters: str, unknown: bool, end_of_text: bool) -> None:
         self._characters, self._unknown, self._end_of_text = characters, unknown, end_of_text
         self._texts = [*characters, *[END_OF_TEXT] * end_of_text, *["\ufffd"] * unknown]

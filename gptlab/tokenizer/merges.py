@@ -1,8 +1,9 @@
-"""Learning the merges of byte pair encoding from a text, with the `tokenizers` library."""
+"""The merges of byte pair encoding: learned from a text with the `tokenizers` library, or found in a vocabulary."""
 
 import json
 import logging
 from collections.abc import Iterator
+from itertools import pairwise
 from operator import itemgetter
 
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
@@ -53,3 +54,20 @@ def sample(texts: TrainingText, sample_bytes: int) -> Iterator[str]:
         if due > 0:
             due -= len(piece)
             yield piece
+
+
+def merges_of(ranks: dict[str, int]) -> list[tuple[str, str]]:
+    """The pair that each token is merged from, the lowest id first: what byte pair encoding makes of the token with
+    lower ids alone. A token that comes to more parts than two is never merged, and has none.
+    """
+    merges = []
+    for token, rank in sorted(ranks.items(), key=itemgetter(1)):
+        parts = list(token)
+        while len(parts) > 2:
+            lowest, at = min((ranks.get(a + b, rank), at) for at, (a, b) in enumerate(pairwise(parts)))
+            if lowest >= rank:
+                break
+            parts[at : at + 2] = [parts[at] + parts[at + 1]]
+        if len(parts) == 2:
+            merges.append((parts[0], parts[1]))
+    return merges

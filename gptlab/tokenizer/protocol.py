@@ -17,6 +17,10 @@ class Tokenizer(Protocol):
     def eot_id(self) -> int | None:
         """The id that stands between two documents, None where there is none."""
 
+    @property
+    def bos_id(self) -> int | None:
+        """The id that a text begins with, None where a text begins with its first token; `encode` does not add it."""
+
     def encode(self, text: str) -> list[int]:
         """Ids of the text, `eot_id` never among them; half of a surrogate pair, which is no character, is refused."""
 

@@ -3,16 +3,20 @@
 from collections.abc import Callable
 from typing import Any
 
+from gptlab.tokenizer.absent import AbsentTokenizer
 from gptlab.tokenizer.bpe import BytePairTokenizer
 from gptlab.tokenizer.bytes import ByteTokenizer
 from gptlab.tokenizer.char import CharTokenizer
+from gptlab.tokenizer.pretrained import PretrainedTokenizer
 from gptlab.tokenizer.protocol import Tokenizer
 from gptlab.tokenizer.word import WordTokenizer
 
 KINDS: dict[str, Callable[..., Tokenizer]] = {
+    "absent": AbsentTokenizer,
     "bpe": BytePairTokenizer,
     "bytes": ByteTokenizer,
     "char": CharTokenizer,
+    "pretrained": PretrainedTokenizer,
     "word": WordTokenizer,
 }
 

@@ -4,6 +4,11 @@ END_OF_TEXT = "<|endoftext|>"  # decodes to this; the same characters in a text 
 UNKNOWN = "<|unk|>"
 
 
+def unused(i: int) -> str:
+    """The name of an id that stands for no token; a model may sample it all the same."""
+    return f"<|unused_{i}|>"
+
+
 def encoded(text: str, encoding: str) -> bytes:
     """The text in a Unicode encoding.
 

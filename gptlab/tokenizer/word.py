@@ -35,6 +35,8 @@ class WordTokenizer:
         end_of_text: there is an id for <|endoftext|>.
     """
 
+    bos_id: None = None
+
     def __init__(self, *, words: list[str], unknown: bool, end_of_text: bool) -> None:
         self._words, self._unknown, self._end_of_text = words, unknown, end_of_text
         self._texts = [*words, *[END_OF_TEXT] * end_of_text, *[UNKNOWN] * unknown]

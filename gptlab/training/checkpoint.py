@@ -7,8 +7,9 @@ from typing import Any
 import lightning as L
 from lightning.pytorch.plugins.io import CheckpointIO
 
-from gptlab.training.files import FORMAT, RECORD, read_checkpoint, write_checkpoint
+from gptlab.training.files import write_checkpoint
 from gptlab.training.folder import FINISHED, status
+from gptlab.weights.checkpoint import FORMAT, RECORD, read_checkpoint
 
 log = logging.getLogger(__name__)
 

@@ -1,10 +1,13 @@
 """What callbacks know of the run they watch."""
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from gptlab.heads.protocol import Monitor
+
+ForwardContext = Callable[[], AbstractContextManager[Any]]  # the precision to compute in
 
 
 class RunContext(NamedTuple):
@@ -15,6 +18,7 @@ class RunContext(NamedTuple):
     total_steps: int
     start_step: int  # 0, or the step after which a resumed run goes on
     write: Callable[[str | None], str]  # prompt -> the prompt and what the model makes of it; None: held-out words
+    understand: Callable[[int, ForwardContext], dict[str, float]]  # number of questions -> share of right answers
     decode: Callable[[list[int]], str]  # ids -> text
     config: str  # the whole of it, as yaml
     command: str  # what was typed

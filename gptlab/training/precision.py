@@ -1,6 +1,8 @@
 """The devices of a run and their number format, by name."""
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
 
 import torch
 
@@ -50,6 +52,12 @@ def choose_precision(precision: str, accelerator: str) -> str:
     if accelerator in ("cuda", "gpu"):
         return "bf16-mixed" if torch.cuda.is_available() and torch.cuda.is_bf16_supported() else "32-true"
     return "bf16-mixed" if accelerator == "cpu" and cpu_multiplies_bf16() else "32-true"
+
+
+def autocast(precision: str, device: str) -> AbstractContextManager[Any]:
+    """What a mixed precision computes in, as Lightning has it; the others need no context."""
+    dtype = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}.get(precision)
+    return nullcontext() if dtype is None else torch.autocast(device, dtype, cache_enabled=False)
 
 
 def cpu_multiplies_bf16() -> bool:

@@ -20,6 +20,27 @@ def write_summary(summary: dict[str, Any], folder: Path) -> None:
     replace_text(folder / "summary.json", json.dumps(_finite(summary), indent=2, allow_nan=False) + "\n")
 
 
+def how_it_went(trainer: Any, meter: Any, folder: Path) -> dict[str, Any]:
+    """What the trainer and its callbacks know at the end of a run."""
+    from gptlab.training.callbacks.checkpoints import BestCheckpoint
+    from gptlab.training.callbacks.validation import validation_metrics
+
+    best = next((callback for callback in trainer.callbacks if isinstance(callback, BestCheckpoint)), None)
+    return {
+        "status": "finished" if trainer.global_step >= trainer.max_steps else "stopped early",
+        "folder": str(folder),
+        "steps": trainer.global_step,
+        "tokens": meter.tokens,
+        "seconds": round(meter.seconds, 3),  # in training steps
+        "tokens_per_second": round(meter.tokens / max(meter.seconds, 1e-9), 1),
+        "precision": trainer.precision,
+        "val": validation_metrics(trainer),
+        "best": best.metrics if best else {},
+        "best_step": best.step if best else None,
+        "checkpoints": checkpoints(folder),
+    }
+
+
 def record_stop(folder: Path, error: BaseException, *, steps: int) -> None:
     """What is left of a run that did not come to its end, and how to go on with it."""
     stopped = isinstance(error, KeyboardInterrupt) or (isinstance(error, SystemExit) and error.code in (130, 143))

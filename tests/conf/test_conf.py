@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
+from gptlab.commands.cli import VERBS
 from gptlab.commands.train import main
 from gptlab.config.build import build
 from gptlab.config.compose import ConfigError, compose_config
@@ -31,16 +32,25 @@ NARROW = [
 ]
 
 
+NEEDS = {  # what a choice leaves to be said
+    "data=text": ["data.path=any.txt"],
+    "model=pretrained": ["weights=gpt2"],
+    "tokenizer=pretrained": ["weights=gpt2"],
+    "weights=hf": ["weights.path=a"],
+    "weights=run": ["weights.run=a"],
+}
+
+
 @pytest.mark.parametrize(("group", "choice"), CHOICES, ids=lambda part: part)
 def test_every_choice_composes(group: str, choice: str) -> None:
-    path = ["data.path=any.txt"] if (group, choice) == ("data", "text") else []
-    cfg = compose_config("train", [f"{group}={choice}", *path])
+    cfg = compose_config("train", [f"{group}={choice}", *NEEDS.get(f"{group}={choice}", [])])
     assert OmegaConf.to_container(cfg, resolve=True)
 
 
-@pytest.mark.parametrize("root", ["train", "data", "generate"])
+@pytest.mark.parametrize("root", VERBS)
 def test_every_root_composes(root: str) -> None:
-    compose_config(root, ["run=a", "prompt=b"] if root == "generate" else [])
+    needs = {"generate": ["run=a", "prompt=b"], "evaluate": ["run=a"], "compare": ["run=[a, b]"]}
+    compose_config(root, {**needs, "export": ["run=a", "to=b"]}.get(root, []))
 
 
 @pytest.mark.parametrize("choice", ["greedy", "creative"])
@@ -67,7 +77,7 @@ def test_every_experiment_composes_as_it_stands(name: str) -> None:
 
 
 TRAINED = ("tokenizer", "model", "optim", "schedule", "logger", "sampling")
-OF_GROUP = {name: [choice for group, choice in CHOICES if group == name] for name in TRAINED}
+OF_GROUP = {name: [choice for group, choice in CHOICES if group == name and choice != "pretrained"] for name in TRAINED}
 # run i has the i-th choice of each group, so that a handful of runs has them all
 TOGETHER = [
     [f"{group}={choices[i % len(choices)]}" for group, choices in OF_GROUP.items()]

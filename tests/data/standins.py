@@ -13,6 +13,8 @@ from gptlab.data.text import TextData
 class ByteTokenizer:
     """UTF-8 bytes are the ids; with or without an end-of-text token."""
 
+    bos_id: int | None = None
+
     def __init__(self, *, eot: bool) -> None:
         self.eot_id = 256 if eot else None
         self.vocab_size = 257 if eot else 256

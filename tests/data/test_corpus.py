@@ -42,6 +42,20 @@ def test_each_document_is_followed_by_one_end_of_text(folder: Path) -> None:
     assert ids_of(corpus, "val") == [*TEXTS["b.txt"].encode(), 256]
 
 
+def test_each_document_begins_once_where_texts_begin_with_an_id(folder: Path) -> None:
+    tokenizer = ByteTokenizer(eot=True)
+    tokenizer.bos_id, tokenizer.vocab_size = 257, 258
+    long = "".join(f"{number} " for number in range(100_000))  # several pieces, several jobs
+    (folder / "d.txt").write_text(long)
+    corpus = corpus_of(folder, tokenizer, val_documents=["b.txt"])
+    documents = [TEXTS["a.txt"], TEXTS["c.txt"], long]
+    assert ids_of(corpus, "train") == [i for text in documents for i in (257, *text.encode(), 256)]
+    assert ids_of(corpus, "val") == [257, *TEXTS["b.txt"].encode(), 256]
+    one = corpus_of(folder / "d.txt", tokenizer, val_fraction=0.5)
+    assert bytes(ids_of(one, "train")[1:] + ids_of(one, "val")[1:]).decode() == long
+    assert ids_of(one, "train")[0] == ids_of(one, "val")[0] == 257
+
+
 def test_nothing_stands_between_documents_without_an_end_of_text(folder: Path) -> None:
     corpus = corpus_of(folder, ByteTokenizer(eot=False), val_documents=["b.txt"])
     assert ids_of(corpus, "train") == [*TEXTS["a.txt"].encode(), *TEXTS["c.txt"].encode()]

@@ -197,3 +197,17 @@ def test_nothing_is_recorded_and_the_model_s_mode_stays(make_sampling):
         ..., 0
     ].sum().backward()  # between two steps gradients are on, and the ids may be learned from
     assert model.tok_emb.weight.grad[first].any()
+
+
+@families
+@pytest.mark.parametrize("cached", [True, False])
+def test_prompts_of_unequal_lengths_go_on_as_each_would_alone(family, cached, make_sampling):
+    model, prompts = tiny_gpt(**FAMILIES[family], context_length=16).double(), [[5, 3, 8], [1], [2, 7, 7, 4, 9, 1, 3]]
+    padded = [prompt + [0] * (7 - len(prompt)) for prompt in prompts]
+    sampling = make_sampling(max_new_tokens=6)
+    together = run_model(model, padded, cached=cached, sampling=sampling, lengths=torch.tensor([3, 1, 7]))
+    for prompt, ids in zip(prompts, together, strict=True):
+        alone = run_model(model, [prompt], cached=cached, sampling=sampling)[0]
+        first = len(prompt) - 1  # what was yielded before are the prompt's own tokens
+        assert ids[:first] == prompt[1:]
+        assert ids[first : first + 6] == alone

@@ -6,7 +6,7 @@ import pytest
 import tokenizers
 import torch
 
-from gptlab.generation.text import finished_texts, stream_text
+from gptlab.generation.text import REPLACEMENT, finished_texts, stream_text
 from gptlab.tokenizer.bytes import ByteTokenizer
 from gptlab.tokenizer.word import WordTokenizer
 
@@ -48,8 +48,8 @@ def cut(text: str, stop: list[str]) -> str:
     return text
 
 
-def pieces(tokenizer, ids, stop=()) -> list[str]:
-    return list(stream_text(tokenizer, iter(ids), stop=stop))
+def pieces(tokenizer, ids, stop=(), before=()) -> list[str]:
+    return list(stream_text(tokenizer, iter(ids), before=before, stop=stop))
 
 
 def test_characters_come_whole_and_as_soon_as_they_are_complete():
@@ -96,7 +96,7 @@ def test_text_that_may_begin_a_stop_text_waits(text, stop, wanted):
 def test_nothing_is_taken_after_a_stop_text_or_the_end():
     for last, stop in ((ord("."), ["."]), (EOT, [])):
         ids = iter([*b"ab", last, *b"cd"])
-        assert list(stream_text(BYTES, ids, stop=stop)) == ["a", "b"]
+        assert list(stream_text(BYTES, ids, before=[], stop=stop)) == ["a", "b"]
         assert list(ids) == [*b"cd"]
 
 
@@ -136,22 +136,87 @@ def test_the_work_is_linear(text):
     assert tokenizer.n_decoded < 2000 * 30
 
 
+class SentencePieceTokenizer:
+    """Llama 2's kind: a space is put before a text and taken away again, and what has no token falls back to bytes.
+
+    Each byte of a run that is not UTF-8 as a whole becomes a mark of its own.
+    """
+
+    eot_id = None
+
+    def __init__(self) -> None:
+        tokens = [*(f"<0x{i:02X}>" for i in range(256)), "<s>", *"\u2581abcé", "\u2581a", "\u2581b", "ab"]
+        merges = [("\u2581", "a"), ("\u2581", "b"), ("a", "b")]
+        vocab = {token: i for i, token in enumerate(tokens)}
+        self.library = tokenizers.Tokenizer(tokenizers.models.BPE(vocab=vocab, merges=merges, byte_fallback=True))
+        space = [tokenizers.normalizers.Prepend("\u2581"), tokenizers.normalizers.Replace(" ", "\u2581")]
+        self.library.normalizer = tokenizers.normalizers.Sequence(space)
+        self.library.decoder = tokenizers.decoders.Sequence(
+            [
+                tokenizers.decoders.Replace("\u2581", " "),
+                tokenizers.decoders.ByteFallback(),
+                tokenizers.decoders.Fuse(),
+                tokenizers.decoders.Strip(" ", 1, 0),
+            ]
+        )
+
+    def encode(self, text):
+        return self.library.encode(text).ids
+
+    def decode(self, ids):
+        return self.library.decode(ids)
+
+
 def test_bytes_that_a_tokenizer_falls_back_to_stream_too():
-    """Llama 2's decoder: each byte of a run that is not UTF-8 as a whole becomes a mark of its own."""
-    fallback = tokenizers.Tokenizer(tokenizers.models.BPE(vocab={f"<0x{i:02X}>": i for i in range(256)}, merges=[]))
-    fallback.decoder = tokenizers.decoders.Sequence([tokenizers.decoders.ByteFallback(), tokenizers.decoders.Fuse()])
-    fallback.eot_id = None
-    assert pieces(fallback, TEXT.encode() * 3) == list(TEXT * 3)
+    assert pieces(SentencePieceTokenizer(), TEXT.encode() * 3) == list(TEXT * 3)
+
+
+WORDS = WordTokenizer(words=sorted(["(", ")", ",", ".", "--", "a", "b", "c"]), unknown=True, end_of_text=True)
+
+
+@pytest.mark.parametrize(
+    ("tokenizer", "alphabet"),
+    [
+        (WORDS, ["a", "b", "unheard", ",", " ", "(", ")", "--", "."]),
+        (SentencePieceTokenizer(), ["a", "b", "ab", " ", "  ", "é", "東", "🙂", "\n"]),
+        (BYTES, ["a", " ", "é", "東", "🙂"]),
+    ],
+    ids=["words", "sentencepiece", "bytes"],
+)
+def test_what_follows_a_prompt_comes_with_the_space_between_them(tokenizer, alphabet):
+    draw = random.Random(5)
+    for _ in range(200):
+        ids = tokenizer.encode("".join(draw.choices(alphabet, k=draw.randrange(10))))
+        for n in range(len(ids) + 1):
+            before = tokenizer.decode(ids[:n])
+            if REPLACEMENT not in before:  # or the prompt would end within a character
+                assert before + "".join(pieces(tokenizer, ids[n:], before=ids[:n])) == tokenizer.decode(ids)
+
+
+def test_a_prompt_and_broken_bytes_after_it():
+    draw = random.Random(6)
+    for _ in range(2000):
+        before = BYTES.encode("".join(draw.choices(["a", "é", "東", "\ufffd"], k=draw.randrange(4))))
+        new = draw.choices(b"a\x80\xf0\x9f\x98\xe2\xef\xbf\xbd", k=draw.randint(1, 12))
+        whole = BYTES.decode([*before, *new])
+        assert BYTES.decode(before) + "".join(pieces(BYTES, new, before=before)) == whole
 
 
 def test_several_samples_end_each_in_its_own_place():
     texts = [b"yes.no", b"ab\x100000", "é?".encode() + b"000", b"0123456"]
     rows = [[*text[:2], EOT, *[EOT] * 3] if i == 1 else [*text[:6]] for i, text in enumerate(texts)]
     steps = (torch.tensor(column) for column in zip(*rows, strict=True))
-    assert finished_texts(BYTES, steps, n_samples=4, stop=[".", "?"]) == ["yes", "ab", "é", "012345"]
+    assert finished_texts(BYTES, steps, prompts=[[]] * 4, n_most=6, stop=[".", "?"]) == ["yes", "ab", "é", "012345"]
 
 
 def test_no_step_is_taken_once_all_samples_have_ended():
     steps = iter([torch.tensor([ord("a"), ord(".")]), torch.tensor([ord("."), ord("x")]), torch.tensor([0, 0])])
-    assert finished_texts(BYTES, steps, n_samples=2, stop=["."]) == ["a", ""]
+    assert finished_texts(BYTES, steps, prompts=[[]] * 2, n_most=3, stop=["."]) == ["a", ""]
     assert len(list(steps)) == 1
+
+
+def test_a_longer_prompt_s_own_ids_are_no_text_of_its_sample():
+    prompts = [BYTES.encode("a"), BYTES.encode("bcd")]
+    rows = [b"12345", b"cdxyz"]  # what follows the shortest prompt: of the other one first the rest of itself
+    steps = (torch.tensor(column) for column in zip(*rows, strict=True))
+    assert finished_texts(BYTES, steps, prompts=prompts, n_most=3, stop=[]) == ["123", "xyz"]

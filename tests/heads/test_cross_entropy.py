@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from gptlab.batch import IGNORE_INDEX
-from gptlab.heads.cross_entropy import cross_entropy
+from gptlab.heads.cross_entropy import cross_entropy, token_cross_entropy
 
 N, D, V = 50, 8, 33
 
@@ -32,6 +32,17 @@ def value_and_gradients(chunk_rows: int | None, dtype: torch.dtype = torch.float
 def test_chunks_of_any_size_equal_the_whole(chunk_rows: int) -> None:
     for ours, plain in zip(value_and_gradients(chunk_rows), value_and_gradients(None), strict=True):
         torch.testing.assert_close(ours, plain, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("chunk_rows", [None, 1, 9, 50, 64])
+def test_the_addends_of_the_loss_one_by_one(chunk_rows: int | None) -> None:
+    hidden, weight, targets = inputs()
+    losses = token_cross_entropy(hidden, weight, targets, chunk_rows=chunk_rows)
+    probabilities = (hidden @ weight.T).softmax(dim=-1)
+    for row, (loss, target) in enumerate(zip(losses.tolist(), targets.tolist(), strict=True)):
+        expected = 0.0 if target == IGNORE_INDEX else -probabilities[row, target].log().item()
+        assert loss == pytest.approx(expected, abs=1e-12)
+    assert not losses.requires_grad
 
 
 def test_the_gradient_is_the_slope_of_the_value() -> None:

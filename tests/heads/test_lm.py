@@ -8,9 +8,10 @@ import torch
 
 from gptlab.batch import IGNORE_INDEX, Batch
 from gptlab.heads.lm import LMHead
-from gptlab.heads.protocol import Given
+from gptlab.heads.protocol import Given, TokenHead
 from gptlab.model.gpt import GPT
 from tests.reference.tiny import tiny_gpt
+from tests.story.length_head import LengthHead
 
 V = 40
 
@@ -53,6 +54,26 @@ def test_loss_is_the_sum_over_scored_tokens_of_the_logits_cross_entropy(tied: bo
     torch.testing.assert_close(loss.total, plain)
     assert loss.count == 24
     assert loss.logits is None
+
+
+@pytest.mark.parametrize("chunk_rows", [None, 5])
+@pytest.mark.parametrize("mixed", [False, True], ids=["fp32", "bf16"])
+def test_what_each_token_costs_adds_up_to_the_loss(chunk_rows: int | None, mixed: bool) -> None:
+    model, head = model_and_head(tied=True)
+    head.chunk_rows = chunk_rows
+    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=mixed):
+        hidden, data = model(batch()["ids"]), batch()
+        losses, total = head.token_losses(hidden, data), head.loss(hidden, data).total
+    assert losses.shape == data["targets"].shape
+    assert (losses[:, -1] == 0).all()
+    assert losses.dtype == torch.float32
+    assert losses.double().sum().item() == pytest.approx(total.item(), rel=1e-6)
+
+
+def test_a_head_says_whether_it_predicts_tokens() -> None:
+    model, head = model_and_head(tied=True)
+    assert isinstance(head, TokenHead)
+    assert not isinstance(LengthHead(model, Given(V, np.ones(V)), scale=1.0), TokenHead)
 
 
 def test_metrics_are_exact_over_batches_of_unequal_size() -> None:

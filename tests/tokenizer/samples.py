@@ -60,6 +60,11 @@ def hard_texts(n: int, *, seed: int) -> list[str]:
     return EDGES + ["".join(rng.choices(rng.choice(alphabets), k=rng.randrange(1, 60))) for _ in range(n)]
 
 
+TEXTS = hard_texts(400, seed=1)
+LOSSLESS = ["bpe", "gpt2", "bytes", "bytes without eot", "char", "pretrained"]  # of the fixture `tokenizers`
+LOSSY = ["char with unk", "word with unk", "word"]
+
+
 class Pieces:
     """A training text that is already in memory, and counts how often it is read."""
 

@@ -20,7 +20,7 @@ from tests.training.test_meter import B, context, rows, watched
 
 TRAIN = ["gradient_norm", "learning_rate", "loss", "memory_gb", "mfu", "perplexity", "tokens", "tokens_per_second"]
 ROWS = ("ids", "inputs", "targets")
-VAL = ["bits_per_byte", "loss", "perplexity"]
+VAL = ["bits_per_byte", "last_word", "loss", "passage", "perplexity", "word_order"]
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +48,7 @@ def test_every_chart_of_the_layout_has_its_curves(events: EventAccumulator) -> N
     charts = {chart.title: list(chart.multiline.tag) for category in layout.category for chart in category.chart}
     assert charts["loss"] == ["train/loss", "val/loss"]
     assert {tag for tags in charts.values() for tag in tags} <= set(events.Tags()["scalars"])
-    assert len(charts) == 8
+    assert len(charts) == 9
 
 
 def test_the_run_says_what_it_is(events: EventAccumulator, tiny_run: TrainedRun) -> None:

@@ -11,6 +11,7 @@ from rich.cells import cell_len, set_cell_size
 
 from gptlab.batch import IGNORE_INDEX, Batch
 from gptlab.data.report import visible
+from gptlab.training.callbacks.understanding import KINDS, Understanding
 from gptlab.training.context import RunContext
 from gptlab.training.flops import flops_per_token, peak_flops
 from gptlab.training.loggers import show_text, tensorboard_writers
@@ -36,7 +37,8 @@ class Introduction(L.Callback):
             show_text(trainer, "run/about", _about(self.context, trainer, pl_module))
             show_text(trainer, "run/config", self.context.config.rstrip())
             for writer in tensorboard_writers(trainer):
-                writer.add_custom_scalars(_charts(pl_module.metrics))
+                asks = any(isinstance(callback, Understanding) for callback in trainer.callbacks)  # type: ignore[attr-defined]
+                writer.add_custom_scalars(_charts(pl_module.metrics, asks=asks))
 
     def on_train_batch_start(self, trainer: L.Trainer, pl_module: Any, batch: Batch, batch_idx: int) -> None:
         """Shows the first batch as the model is given it."""
@@ -73,7 +75,7 @@ def _device_name(device: torch.device) -> str:
     return device.type
 
 
-def _charts(metrics: Iterable[str]) -> dict[str, dict[str, list[Any]]]:
+def _charts(metrics: Iterable[str], *, asks: bool) -> dict[str, dict[str, list[Any]]]:
     """Category -> chart -> its curves, as `add_custom_scalars` takes them; only curves that a run has."""
     measured = {"train": ["loss", "perplexity"], "val": list(metrics)}
     names = dict.fromkeys(["loss", *measured["val"], *measured["train"]])
@@ -86,6 +88,8 @@ def _charts(metrics: Iterable[str]) -> dict[str, dict[str, list[Any]]]:
             "memory, GB": ["train/memory_gb"],
         },
     }
+    if asks:
+        charts["learning"]["questions answered rightly"] = [f"val/{kind}" for kind in KINDS]
     return {
         category: {title.replace("_", " "): ["Multiline", tags] for title, tags in curves.items()}
         for category, curves in charts.items()

@@ -47,11 +47,13 @@ class ProgressLines(L.Callback):
         elif trainer.is_global_zero and perf_counter() - self.spoke > self.every_n_seconds:
             self._say(trainer, *self._training())
 
-    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+    def on_validation_end(self, trainer: L.Trainer, pl_module: Any) -> None:
         """The line that stays."""
         if trainer.is_global_zero:
             loss, _, rate = self._training()  # validation has a perplexity of its own
-            found = (f"{name} {value:.4g}" for name, value in validation_metrics(trainer).items())
+            head = [f"val/{name}" for name in pl_module.metrics]  # what others measured would not fit into the line
+            values = validation_metrics(trainer)
+            found = (f"{name} {values[name]:.4g}" for name in head)
             self._say(trainer, loss, *found, rate)
 
     def on_train_end(self, *_: Any) -> None:

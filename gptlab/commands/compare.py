@@ -1,0 +1,60 @@
+"""gptlab compare 'run=[a, b]': what differs between models, and whether the difference in their losses is real."""
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from omegaconf import DictConfig
+
+from gptlab.commands.errors import told
+from gptlab.config.compose import compose_config
+from gptlab.config.flat import flat
+
+if TYPE_CHECKING:
+    from gptlab.evaluation.compare import Examined
+    from gptlab.run import Run
+
+WHERE = ("name", "output_dir", "resume")  # says nothing about a model
+
+
+def main(overrides: list[str]) -> None:
+    """Measures one after the other, and shows them side by side."""
+    with told():
+        cfg = compose_config("compare", overrides)
+
+        import rich
+
+        from gptlab.evaluation.compare import compare, show_comparison
+        from gptlab.opened import choose_device, opening_of, text_of
+        from gptlab.run import Run
+
+        device, data, prompts = choose_device(cfg.device), cfg.data, list(cfg.prompts)
+        models = []
+        for path in cfg.run:
+            run = Run.open(path, device=device)
+            text = text_of(run, data)
+            data = data if data is not None else run.cfg.data  # the first one's, for all
+            prompts = prompts or [opening_of(text, cfg.split)]
+            models.append(_examined(run, cfg, text, prompts, path))
+        report = compare(models, prompts, seed=cfg.seed)
+        if cfg.output == "json":
+            print(json.dumps(report, indent=2, ensure_ascii=False))
+        else:
+            show_comparison(report, rich.get_console())
+
+
+def _examined(run: "Run", cfg: DictConfig, text: Any, prompts: list[str], path: str) -> "Examined":
+    from gptlab.evaluation.compare import examine
+    from gptlab.opened import set_precision
+
+    context_length = cfg.context_length or run.model.context_length
+    return examine(
+        run.writer,
+        text.windows(run.tokenizer, cfg.split, context_length=context_length, stride=context_length),
+        prompts,
+        name=path,
+        config={key: value for key, value in flat(run.cfg) if key not in WHERE},
+        batch_tokens=cfg.batch_tokens,
+        seed=cfg.seed,
+        sampling={key: value for key, value in cfg.sampling.items() if not str(key).startswith("_")},
+        forward_context=set_precision(run, cfg.precision).context,
+    )

@@ -1,0 +1,32 @@
+"""What the pretrained weights decide about a run's configuration."""
+
+from dataclasses import asdict
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from gptlab.config.build import build
+from gptlab.model.pretrained import Pretrained
+from gptlab.weights.sources import Source
+
+
+def adopt(cfg: DictConfig, weights: Source) -> DictConfig:
+    """`model=pretrained` becomes the weights' own architecture, key by key, and the head tied as theirs is.
+
+    So a checkpoint's configuration says what the model is, wherever its weights came from. Without it, cfg as it is.
+
+    Raises:
+        ValueError: there are no pretrained weights.
+    """
+    model = build(cfg.model)
+    if not isinstance(model, Pretrained):
+        return cfg
+    arguments: dict[str, Any] = asdict(weights.architecture) | asdict(model)
+    del arguments["vocab_size"]  # the tokenizer's
+    arguments["context_length"] = model.context_length or weights.architecture.context_length
+    node = {"_target_": "gptlab.model.gpt.GPT", "_partial_": True, "_convert_": "all", **arguments, "init": "gpt2"}
+    cfg = cfg.copy()
+    cfg.model = OmegaConf.create(node)
+    if "tied" in cfg.head:
+        cfg.head.tied = weights.tied
+    return cfg

@@ -1,0 +1,191 @@
+"""Models side by side on the same text: how they differ, whether that is real, what they write, how fast."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from string import ascii_uppercase
+from time import perf_counter
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from gptlab.data.windows import Windows
+from gptlab.evaluation.blocks import bits_per_byte_difference, loss_difference
+from gptlab.evaluation.inference import ForwardContext
+from gptlab.evaluation.intervals import Difference
+from gptlab.evaluation.report import summarise
+from gptlab.evaluation.score import Scores, score
+from gptlab.generation.writer import Writer
+from gptlab.heads.protocol import TokenHead
+
+LONGEST = 40  # characters of a value in the table of what differs
+
+
+@dataclass(frozen=True)
+class Examined:
+    """What is kept of a model once it has been measured, so that the next one may have its memory."""
+
+    name: str
+    config: Mapping[str, Any]  # dotted keys
+    n_parameters: int
+    tokenizer: dict[str, Any]  # its state
+    scores: Scores
+    answers: list[str]  # one a prompt
+    read: float  # tokens a second, side by side
+    written: float | None  # tokens a second, one at a time; None without prompts
+
+
+def examine(
+    writer: Writer,
+    windows: Windows,
+    prompts: Sequence[str],
+    *,
+    name: str,
+    config: Mapping[str, Any],
+    batch_tokens: int,
+    seed: int,
+    sampling: dict[str, Any],
+    forward_context: ForwardContext,
+) -> Examined:
+    """Scores the text and continues the prompts.
+
+    Args:
+        windows: the text in the model's own tokens.
+        batch_tokens: read at a time; one window at least.
+        sampling: how the answers are drawn.
+        forward_context: the precision to compute in.
+
+    Raises:
+        ValueError: the head predicts no tokens.
+    """
+    model, head, tokenizer = writer.model, writer.head, writer.tokenizer
+    if not isinstance(head, TokenHead):
+        raise ValueError(f"{name} predicts no tokens, so there is nothing to compare it by")
+    start, batch_size = perf_counter(), max(1, batch_tokens // windows.context_length)
+    scores = score(model, head, tokenizer, windows, batch_size=batch_size, forward_context=forward_context)
+    scored = perf_counter()
+    with forward_context():
+        answers = ["".join(writer.stream(prompt, seed=seed, cache=True, changes=sampling)) for prompt in prompts]
+    n_written = sum(len(tokenizer.encode(answer)) for answer in answers)
+    parameters = {id(parameter): parameter for part in (model, head) for parameter in part.parameters()}
+    return Examined(
+        name=name,
+        config=config,
+        n_parameters=sum(parameter.numel() for parameter in parameters.values()),
+        tokenizer=tokenizer.state(),
+        scores=scores,
+        answers=answers,
+        read=scores.n_tokens / (scored - start),
+        written=n_written / (perf_counter() - scored) if prompts else None,
+    )
+
+
+def compare(models: Sequence[Examined], prompts: Sequence[str], *, seed: int) -> dict[str, Any]:
+    """Everything as plain values; differences are to the first model, below zero where another one is better.
+
+    Models that share a tokenizer are compared by their loss, others by bits per byte, over the same parts of the text.
+
+    Raises:
+        ValueError: two have nothing in common by which they could be compared.
+    """
+    first = models[0]
+    return {
+        "models": [
+            {
+                "run": model.name,
+                "parameters": model.n_parameters,
+                **summarise(model.scores, seed=seed),
+                "context_length": model.scores.context_length,
+                "read_tokens_per_second": model.read,
+                "written_tokens_per_second": model.written,
+                "difference": None if model is first else _difference(model, first, seed=seed),
+            }
+            for model in models
+        ],
+        "config": {key: list(values) for key, values in _differing([model.config for model in models])},
+        "answers": [
+            {"prompt": prompt, "answers": [model.answers[number] for model in models]}
+            for number, prompt in enumerate(prompts)
+        ],
+    }
+
+
+def _difference(model: Examined, first: Examined, *, seed: int) -> dict[str, Any]:
+    same = model.tokenizer == first.tokenizer
+    found: Difference = (loss_difference if same else bits_per_byte_difference)(model.scores, first.scores, seed=seed)
+    low, high = found.interval or (None, None)
+    return {
+        "of": "loss" if same else "bits_per_byte",
+        "value": found.value,
+        "low": low,
+        "high": high,
+        "real": found.real,
+    }
+
+
+def _differing(configs: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, list[Any]]]:
+    """The keys whose values are not the same everywhere, None where there is none; of groups that every model has."""
+    groups = set.intersection(*({key.partition(".")[0] for key in config} for config in configs))
+    for key in dict.fromkeys(key for config in configs for key in config if key.partition(".")[0] in groups):
+        values = [config.get(key) for config in configs]
+        if any(value != values[0] for value in values):
+            yield key, values
+
+
+def show_comparison(report: dict[str, Any], console: Console) -> None:
+    """The same for a person: the models are named A, B, ..."""
+    names = ascii_uppercase[: len(report["models"])]
+    legend = (f"{name}  {model['run']}" for name, model in zip(names, report["models"], strict=True))
+    console.print("\n".join(legend), soft_wrap=True, highlight=False, markup=False)
+    if report["config"]:
+        console.print(_table("What differs", names, ((key, map(_short, row)) for key, row in report["config"].items())))
+    console.print(_table("On the same text", names, _numbers(report["models"])))
+    console.print("\n".join(_verdicts(report["models"], names)), soft_wrap=True, highlight=False, markup=False)
+    if report["answers"]:
+        rows = ((entry["prompt"], map(str.strip, entry["answers"])) for entry in report["answers"])
+        console.print(_table("What they write", names, rows))
+
+
+def _table(title: str, names: str, rows: Any) -> Table:
+    from rich.text import Text
+
+    table = Table(title=title, title_justify="left", show_lines=title == "What they write")
+    for column in ("", *names):
+        table.add_column(column, overflow="fold")
+    for label, cells in rows:
+        table.add_row(Text(label), *map(Text, cells))
+    return table
+
+
+def _numbers(models: list[dict[str, Any]]) -> Iterator[tuple[str, list[str]]]:
+    yield "parameters", [f"{model['parameters']:,}" for model in models]
+    for name in dict.fromkeys(name for model in models for name in model["metrics"]):
+        entries = [model["metrics"].get(name) for model in models]
+        yield name.replace("_", " "), ["" if entry is None else _with_interval(entry) for entry in entries]
+    yield "tokens", [f"{model['tokens']:,}" for model in models]
+    yield "context", [f"{model['context_length']:,}" for model in models]
+    for what in ("read", "written"):
+        speeds = [model[f"{what}_tokens_per_second"] for model in models]
+        if all(speeds):
+            yield f"tokens {what} a second", [f"{speed:,.0f}" for speed in speeds]
+
+
+def _verdicts(models: list[dict[str, Any]], names: str) -> Iterator[str]:
+    """A sentence for each model after the first."""
+    for name, model in zip(names[1:], models[1:], strict=True):
+        difference = model["difference"]
+        what, value = difference["of"].replace("_", " "), difference["value"]
+        better = "better" if value < 0 else "worse"
+        span = "" if difference["low"] is None else f" ({difference['low']:+.4f} to {difference['high']:+.4f})"
+        verdict = f"{better} than" if difference["real"] else "no different, as far as this text can tell, from"
+        yield f"{name} is {verdict} {names[0]}: {what} {value:+.4f}{span}"
+
+
+def _with_interval(entry: dict[str, Any]) -> str:
+    span = "" if entry["low"] is None else f" ({entry['low']:.4g} to {entry['high']:.4g})"
+    return f"{entry['value']:.4g}{span}"
+
+
+def _short(value: Any) -> str:
+    text = str(value)
+    return text if len(text) <= LONGEST else f"{text[: LONGEST - 3]}..."

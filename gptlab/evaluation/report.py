@@ -1,0 +1,170 @@
+"""A model's numbers on a text, as plain data and as a table to read."""
+
+from collections.abc import Callable, Iterable, Iterator
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from gptlab.batch import Batch
+from gptlab.data.windows import Windows
+from gptlab.evaluation.blocks import blocks_of, per_byte, per_token
+from gptlab.evaluation.inference import ForwardContext
+from gptlab.evaluation.intervals import Interval, bootstrap
+from gptlab.evaluation.measure import measure
+from gptlab.evaluation.score import Scores, exp, score
+from gptlab.evaluation.understanding import answer, make_questions
+from gptlab.heads.protocol import Head, TokenHead
+from gptlab.model.gpt import GPT
+from gptlab.tokenizer.protocol import Tokenizer
+
+QUESTIONS = {
+    "last_word": "last word of a passage",
+    "word_order": "order of two words",
+    "passage": "passage that words follow",
+}
+
+
+def evaluate(
+    model: GPT,
+    head: Head,
+    tokenizer: Tokenizer,
+    windows: Windows,
+    documents: Iterable[str],
+    *,
+    batch_tokens: int,
+    n_questions: int,
+    seed: int,
+    forward_context: ForwardContext,
+    advance: Callable[[int], None] = lambda n_windows: None,
+) -> dict[str, Any]:
+    """A model on a whole text: its metrics with 95 % intervals, how fast it read, what it understands; plain values.
+
+    A head that predicts no tokens is measured by its own metrics, without intervals.
+
+    Args:
+        windows: the text as the model reads it; their stride says with how much context.
+        documents: the text itself, of which questions are made.
+        batch_tokens: read at a time; one window at least.
+        n_questions: of each kind, at most.
+        seed: of the intervals and the questions.
+        forward_context: the precision to compute in.
+        advance: called after each batch with the number of windows in it.
+
+    Raises:
+        ValueError: the windows leave gaps.
+    """
+    batch_size, start = max(1, batch_tokens // windows.context_length), perf_counter()
+    if not isinstance(head, TokenHead):
+        batches = _batches(windows, batch_size, advance)
+        values = measure(model, head, batches, stage="", forward_context=forward_context())
+        metrics = {name.removeprefix("/"): _entry(value, None) for name, value in values.items()}
+        return {"metrics": metrics, **_reading(windows), "seconds": perf_counter() - start}
+    scores = score(
+        model,
+        head,
+        tokenizer,
+        windows,
+        batch_size=batch_size,
+        forward_context=forward_context,
+        advance=advance,
+    )
+    seconds = perf_counter() - start
+    questions = make_questions(documents, n_questions=n_questions, seed=seed)
+    results = answer(model, head, tokenizer, questions, batch_tokens=batch_tokens, forward_context=forward_context)
+    return {
+        **summarise(scores, seed=seed),
+        **_reading(windows),
+        "seconds": seconds,  # of scoring
+        "tokens_per_second": scores.n_tokens / seconds,
+        "understanding": {kind: result._asdict() for kind, result in results.items()},
+    }
+
+
+def summarise(scores: Scores, *, seed: int) -> dict[str, Any]:
+    """Metrics with their intervals, and what they were measured on; plain values."""
+    blocks = blocks_of(scores)
+    of_loss = bootstrap(per_token(scores, blocks.starts), seed=seed)
+    metrics = {
+        "loss": _entry(scores.loss, of_loss),
+        "perplexity": _entry(scores.perplexity, of_loss and Interval(exp(of_loss.low), exp(of_loss.high))),
+    }
+    if scores.bits_per_byte is not None:
+        of_bits = bootstrap(per_byte(scores, blocks.starts), seed=seed)
+        metrics["bits_per_byte"] = _entry(scores.bits_per_byte, of_bits)
+    return {
+        "metrics": metrics,
+        "interval_over": {"kind": blocks.kind, "n": len(blocks.starts)},
+        "tokens": scores.n_tokens,
+        "bytes": scores.scored_bytes,
+        "documents": len(scores.documents),
+    }
+
+
+def _entry(value: float, interval: Interval | None) -> dict[str, Any]:
+    low, high = interval or (None, None)
+    return {"value": value, "low": low, "high": high}
+
+
+def _reading(windows: Windows) -> dict[str, int]:
+    return {"windows": len(windows), "context_length": windows.context_length, "stride": windows.stride}
+
+
+def _batches(windows: Windows, batch_size: int, advance: Callable[[int], None]) -> Iterator[Batch]:
+    for start in range(0, len(windows), batch_size):
+        numbers = np.arange(start, min(start + batch_size, len(windows)))
+        yield windows[numbers]
+        advance(len(numbers))
+
+
+def show(report: dict[str, Any], console: Console) -> None:
+    """The same for a person."""
+    if "metrics" in report:  # measured on a text
+        console.print(_metrics_table(report["metrics"]))
+        console.print("\n".join(_lines(report)), soft_wrap=True, highlight=False, markup=False)
+    if report.get("understanding"):
+        console.print(_questions_table(report["understanding"]))
+    for task, metrics in report.get("tasks", {}).items():
+        console.print(_metrics_table(metrics, title=task))
+
+
+def _metrics_table(metrics: dict[str, dict[str, Any]], title: str | None = None) -> Table:
+    table = Table(title=title, title_justify="left")
+    for column in ("", "value", "95 % interval"):
+        table.add_column(column, justify="right" if column else "left")
+    for name, entry in metrics.items():
+        table.add_row(name.replace("_", " "), f"{entry['value']:#.4g}", _span(entry, "#.4g"))
+    return table
+
+
+def _lines(report: dict[str, Any]) -> Iterator[str]:
+    """What the numbers stand on."""
+    how = f"{report['windows']:,} windows of {report['context_length']:,} tokens"
+    if report["stride"] < report["context_length"]:
+        how += f", {report['stride']:,} new in each"
+    if "tokens" not in report:  # none of its metrics is a token's
+        yield f"{how}; {report['seconds']:.1f} s"
+        return
+    text = f"{report['bytes']:,} bytes, " if report["bytes"] is not None else ""
+    yield f"{report['tokens']:,} tokens ({text}{report['documents']:,} documents) in {how}"
+    yield f"{report['seconds']:.1f} s, {report['tokens_per_second']:,.0f} tokens a second"
+    over = report["interval_over"]
+    yield (
+        f"Intervals are over {over['n']:,} {over['kind']} drawn anew." if over["n"] > 1 else "One window: no interval."
+    )
+
+
+def _questions_table(results: dict[str, dict[str, Any]]) -> Table:
+    table = Table(title="Questions made from the same text", title_justify="left")
+    for column in ("", "right", "95 % interval", "chance", "questions"):
+        table.add_column(column, justify="right" if column else "left")
+    for kind, result in results.items():
+        right, chance = f"{result['accuracy']:.1%}", f"{result['chance']:.1%}"
+        table.add_row(QUESTIONS[kind], right, _span(result, ".1%"), chance, f"{result['n']:,}")
+    return table
+
+
+def _span(entry: dict[str, Any], form: str) -> str:
+    return "" if entry["low"] is None else f"{entry['low']:{form}} to {entry['high']:{form}}"

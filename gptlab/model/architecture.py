@@ -1,0 +1,61 @@
+"""What a model is, in plain values: what decides which weights fit it, and what they mean."""
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from torch import nn
+
+from gptlab.model.feed_forward import FeedForwardKind, SwiGLU, gelu
+from gptlab.model.gpt import GPT
+from gptlab.model.norm import NormKind, RMSNorm
+
+
+@dataclass(frozen=True, kw_only=True)
+class Architecture:
+    """The arguments of a GPT that its weights depend on, none left to be worked out; the names are GPT's."""
+
+    vocab_size: int
+    context_length: int
+    emb_dim: int
+    n_heads: int
+    n_kv_heads: int
+    head_dim: int
+    n_layers: int
+    hidden_dim: int
+    qkv_bias: bool
+    bias: bool
+    positions: Literal["learned", "rotary"]
+    rope_base: float
+    rope_scaling: dict[str, Any] | None
+    norm: NormKind
+    norm_eps: float
+    feed_forward: FeedForwardKind
+    qk_norm: bool
+    window: int | None
+
+
+def architecture_of(model: GPT) -> Architecture:
+    """Read from the modules themselves, so that it holds whatever built them."""
+    block: Any = model.blocks[0]
+    attention, ff = block.attention, block.ff
+    assert isinstance(model.final_norm, nn.LayerNorm | RMSNorm)
+    return Architecture(
+        vocab_size=model.vocab_size,
+        context_length=model.context_length,
+        emb_dim=model.emb_dim,
+        n_heads=attention.n_heads,
+        n_kv_heads=attention.n_kv_heads,
+        head_dim=model.head_dim,
+        n_layers=model.n_layers,
+        hidden_dim=ff.out.in_features,
+        qkv_bias=attention.qkv.bias is not None,
+        bias=attention.out.bias is not None,
+        positions="rotary" if model.pos_emb is None else "learned",
+        rope_base=model.rope_base,
+        rope_scaling=None if model.rope_scaling is None else dict(model.rope_scaling),
+        norm="layer" if isinstance(model.final_norm, nn.LayerNorm) else "rms",
+        norm_eps=float(model.final_norm.eps or 0.0),
+        feed_forward="swiglu" if isinstance(ff, SwiGLU) else "gelu" if ff.activation is gelu else "relu2",
+        qk_norm=isinstance(attention.q_norm, RMSNorm),
+        window=model.window,
+    )

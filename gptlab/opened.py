@@ -1,0 +1,98 @@
+"""What a command wants of a run that it has opened: a device, a precision, a text, its folder and its history."""
+
+import json
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from omegaconf import DictConfig, OmegaConf
+from torch import nn
+
+from gptlab.config.build import build
+from gptlab.data.text import TextData
+from gptlab.run import Run, count_parameters
+from gptlab.training.precision import autocast, choose_precision
+from gptlab.training.text_files import replace_text
+
+
+def choose_device(name: str) -> str:
+    """`auto` is the GPU where there is one."""
+    if name != "auto":
+        return name
+    return "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+
+
+class Precision(NamedTuple):
+    """In which numbers a model is run: what `trainer.precision` calls it, and what to run it in."""
+
+    name: str
+    context: Callable[[], AbstractContextManager[Any]]
+
+
+def set_precision(run: Run, precision: str) -> Precision:
+    """Casts the weights for a `-true` one. `auto` is what the run was trained in; a pretrained model's, as stored."""
+    weight = run.model.tok_emb.weight
+    stored = {torch.float32: "32-true", torch.bfloat16: "bf16-true", torch.float16: "16-true", torch.float64: "64-true"}
+    if precision == "auto":
+        trained = run.cfg.trainer.precision if "trainer" in run.cfg else stored[weight.dtype]
+        precision = choose_precision(trained, weight.device.type)
+    if precision.endswith("-true"):
+        dtype = next(dtype for dtype, name in stored.items() if name == precision)
+        nn.ModuleList([run.model, run.head]).to(dtype)
+    return Precision(precision, partial(autocast, precision, weight.device.type))
+
+
+def text_of(run: Run, data: DictConfig | None) -> TextData:
+    """The text that a configuration names; None is the run's own.
+
+    Raises:
+        ValueError: the run has none: it is a pretrained model.
+    """
+    if data is None and "data" not in run.cfg:
+        raise ValueError(
+            "a pretrained model comes without a text to be measured on: choose one, data=text data.path=my.txt"
+        )
+    return build(run.cfg.data if data is None else data)
+
+
+def opening_of(text: TextData, split: str) -> str:
+    """Its first words."""
+    return " ".join(next(text.pieces(split)).split()[:8])
+
+
+def run_folder(path: str) -> Path:
+    """Where what is found out about a run is kept: of a checkpoint the run's folder, else the folder itself."""
+    given = Path(path)
+    return given.parents[1] if given.is_file() else given
+
+
+def describe(run: Run, path: str) -> dict[str, Any]:
+    """What an exported model's card says of it: plain values; a pretrained model's own past is not known."""
+    try:
+        summary = json.loads((run_folder(path) / "summary.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        summary = {}
+    return {
+        "name": run.cfg.name,
+        "parameters": count_parameters(run),
+        "prompt": summary.get("opening", "The"),
+        "command": run.command,
+        "config": OmegaConf.to_yaml(run.cfg, resolve=True) if "data" in run.cfg else None,
+        "summary": summary,
+    }
+
+
+def keep_report(report: dict[str, Any], path: str, *, name: str) -> str:
+    """Writes it to `evaluation/<name>.json` beside the run; returns where, or why not, in a line."""
+    file = run_folder(path) / "evaluation" / f"{name}.json"
+    if not run_folder(path).is_dir():
+        return f"{path} is no folder here, so the report is not kept: output=json prints it whole"
+    try:
+        file.parent.mkdir(exist_ok=True)
+        replace_text(file, json.dumps(report, indent=2) + "\n")
+    except OSError as error:
+        return f"the report could not be kept ({error}): output=json prints it whole"
+    return f"The report is in {file}"

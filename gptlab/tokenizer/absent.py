@@ -1,0 +1,42 @@
+"""The tokenizer of a model that came without one.   V vocabulary."""
+
+from collections.abc import Sequence
+from typing import Any, NoReturn
+
+import numpy as np
+
+
+class AbsentTokenizer:
+    """Knows how many ids there are, and nothing else: enough for logits and export.
+
+    Args:
+        folder: where one was looked for.
+        vocab_size: V, the rows of the model's embedding.
+    """
+
+    eot_id: None = None
+    bos_id: None = None
+
+    def __init__(self, *, folder: str, vocab_size: int) -> None:
+        self.folder, self.vocab_size = folder, vocab_size
+
+    def encode(self, text: str) -> list[int]:
+        self._refuse()
+
+    def encode_array(self, text: str) -> np.ndarray:
+        self._refuse()
+
+    def decode(self, ids: Sequence[int]) -> str:
+        self._refuse()
+
+    def token_bytes(self) -> None:
+        return None
+
+    def state(self) -> dict[str, Any]:
+        return {"kind": "absent", "folder": self.folder, "vocab_size": self.vocab_size}
+
+    def _refuse(self) -> NoReturn:
+        raise ValueError(
+            f"{self.folder} has no tokenizer, so it reads and writes ids only: put its tokenizer.json there, or train "
+            "on with another tokenizer= of the same ids"
+        )

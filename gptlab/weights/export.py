@@ -1,0 +1,97 @@
+"""A model of ours as a folder that the transformers library, and all that reads its folders, opens."""
+
+import json
+import os
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from gptlab.model.architecture import architecture_of
+from gptlab.model.gpt import GPT
+from gptlab.weights.fit import write_config
+from gptlab.weights.names import EMBEDDING, OUT, Entry, entries, is_tied, tensors_of
+from gptlab.weights.tensor_files import write_safetensors
+
+
+@torch.no_grad()
+def export_weights(
+    model: GPT, head: nn.Module, folder: Path, *, bos_id: int | None, eos_id: int | None, shard_bytes: int
+) -> None:
+    """Writes config.json and the weights in the model's own dtype; the inverse of `PretrainedFolder.fill`.
+
+    All is written beside the folder's files and then takes their place, so that a full disk leaves them as they were.
+
+    Args:
+        bos_id, eos_id: the tokenizer's ids for the begin and the end of a text, None where it has none.
+        shard_bytes: of larger weights, the most that each of several files holds (a larger tensor has its own file).
+
+    Raises:
+        ValueError: no published family has such a model, or the head is no language model's.
+        OSError: the folder cannot be written.
+    """
+    own, tied = tensors_of(model, head), is_tied(head)
+    in_head = {name: tensor.shape for name, tensor in own.items() if name.startswith("head.")}
+    if in_head != ({} if tied else {OUT: own[EMBEDDING].shape}):
+        raise ValueError("only language models are exported, and this head is another one: train with head=lm")
+    architecture, dtype = architecture_of(model), own[EMBEDDING].dtype
+    config = write_config(architecture, tied=tied, dtype=dtype, bos_id=bos_id, eos_id=eos_id)
+    tensors = {entry.theirs: _theirs(own, entry) for entry in entries(architecture, tied=tied)}  # views
+    shards = _shards(tensors, shard_bytes)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".export-", dir=folder) as beside:
+            _write_json(config, Path(beside, "config.json"))
+            if len(shards) > 1:
+                places = {name: file for file, names in shards.items() for name in names}
+                total = {"total_size": sum(tensor.nbytes for tensor in tensors.values())}
+                _write_json({"metadata": total, "weight_map": places}, Path(beside, "model.safetensors.index.json"))
+            for file, names in shards.items():
+                write_safetensors(Path(beside, file), {name: tensors[name] for name in names})
+            _move(Path(beside), folder)
+    except OSError as error:
+        free = shutil.disk_usage(folder).free / 1e6 if folder.is_dir() else 0.0
+        raise OSError(
+            f"{folder}: the model cannot be written ({error}; {free:,.0f} MB are free): make room, or "
+            "choose another folder"
+        ) from error
+
+
+def _theirs(own: dict[str, Tensor], entry: Entry) -> Tensor:
+    """A view of ours; for a bias that ours has not, and a GPT-2 must have, zeros."""
+    if entry.ours in own:
+        return entry.view(own[entry.ours])
+    weight = own[entry.ours.replace(".bias", ".weight")]
+    return weight.new_zeros(len(weight))
+
+
+def _shards(tensors: dict[str, Tensor], shard_bytes: int) -> dict[str, list[str]]:
+    """File -> names of the tensors in it, in order."""
+    groups: list[list[str]] = [[]]
+    size = 0
+    for name, tensor in tensors.items():
+        if groups[-1] and size + tensor.nbytes > shard_bytes:
+            groups.append([])
+            size = 0
+        groups[-1].append(name)
+        size += tensor.nbytes
+    if len(groups) == 1:
+        return {"model.safetensors": groups[0]}
+    return {f"model-{i:05d}-of-{len(groups):05d}.safetensors": names for i, names in enumerate(groups, 1)}
+
+
+def _write_json(content: dict[str, Any], path: Path) -> None:
+    path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+
+
+def _move(beside: Path, folder: Path) -> None:
+    """Every file to its place, and away with the weights of an earlier export that was cut otherwise."""
+    new = list(beside.iterdir())
+    for path in new:
+        os.replace(path, folder / path.name)
+    for old in folder.glob("model*.safetensors*"):
+        if old.name not in {path.name for path in new}:
+            old.unlink()

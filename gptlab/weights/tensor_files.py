@@ -1,0 +1,137 @@
+"""Tensors in the files of a folder: safetensors or PyTorch's pickles, whole or in shards, read a few rows at a time."""
+
+import json
+import math
+import os
+import pickle
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+DTYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
+FILES = ("model.safetensors", "pytorch_model.bin")  # the first that is there; or its shards, by its .index.json
+CHUNK = 1 << 22  # numbers of a file that are in memory at once: 16 MB of float32
+
+
+class Stored(NamedTuple):
+    """A tensor in a file."""
+
+    file: Path
+    name: str
+    shape: tuple[int, ...]
+    dtype: torch.dtype | None  # None: no float of DTYPES
+
+    def chunks(self, n_rows: int) -> Iterator[tuple[slice, Tensor]]:
+        """The first rows, some at a time, on the CPU. They lie in a mapping of the file, which goes when they go."""
+        step = max(1, CHUNK // math.prod(self.shape[1:]))
+        for start in range(0, n_rows, step):
+            stop = min(start + step, n_rows)
+            yield slice(start, stop), self._rows(start, stop)
+
+    def _rows(self, start: int, stop: int) -> Tensor:
+        if self.file.suffix == ".safetensors":
+            with safe_open(self.file, "pt") as file:
+                return file.get_slice(self.name)[start:stop]
+        return _load_pickle(self.file)[self.name][start:stop]
+
+
+def find_tensors(folder: Path) -> list[Stored]:
+    """Every tensor of the folder's weights; none is read.
+
+    Raises:
+        FileNotFoundError: there are no weights, or a shard is missing.
+        ValueError: a file is damaged, or a pickle holds more than tensors.
+    """
+    for name in FILES:
+        index = folder / f"{name}.index.json"
+        if (folder / name).is_file():
+            return _survey(folder / name)
+        if index.is_file():
+            return [tensor for file in _shards(index) for tensor in _survey(file)]
+    raise FileNotFoundError(
+        f"{folder} holds no weights: there is neither {FILES[0]} nor {FILES[1]}, whole or in shards with an .index.json"
+    )
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A file's JSON object.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: it holds none.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:  # neither JSON nor perhaps UTF-8
+        raise ValueError(f"{path} is not JSON ({error}): fetch it anew") from error
+    if not isinstance(content, dict):
+        raise ValueError(f"{path} holds a {type(content).__name__}, wanted an object: fetch it anew")
+    return content
+
+
+def _shards(index: Path) -> list[Path]:
+    weight_map = read_json(index).get("weight_map")
+    if not isinstance(weight_map, dict):
+        raise ValueError(f"{index} has no weight_map, which says what lies in which file: fetch it anew")
+    files = [index.parent / name for name in sorted(set(weight_map.values()))]
+    for file in files:
+        if not file.is_file():
+            raise FileNotFoundError(f"{file} is missing, which {index.name} names: fetch it from where the others are")
+    return files
+
+
+def _survey(file: Path) -> list[Stored]:
+    if file.suffix != ".safetensors":
+        floats = {dtype: dtype for dtype in DTYPES.values()}
+        return [Stored(file, name, tuple(x.shape), floats.get(x.dtype)) for name, x in _load_pickle(file).items()]
+    try:
+        with safe_open(file, "pt") as opened:
+            parts = [(name, opened.get_slice(name)) for name in opened.keys()]  # noqa: SIM118  # it is no dict
+            return [Stored(file, name, tuple(x.get_shape()), DTYPES.get(x.get_dtype())) for name, x in parts]
+    except SafetensorError as error:
+        raise ValueError(f"{file} is no whole safetensors file ({error}): fetch it anew") from error
+
+
+def _load_pickle(file: Path) -> dict[str, Tensor]:
+    """The tensors stay on the disk until they are looked at; nothing in the file is run."""
+    try:
+        content = torch.load(file, map_location="cpu", weights_only=True, mmap=True)
+    except pickle.UnpicklingError as error:
+        raise ValueError(
+            f"{file} is a pickle with more than tensors in it, which could run anything, so it is not opened: take the "
+            "model's safetensors"
+        ) from error
+    except Exception as error:  # torch has many for a damaged file, and one for a file older than its mapping
+        raise ValueError(
+            f"{file} is no whole file of torch 1.6 or later ({type(error).__name__}): fetch it anew, or take the "
+            "model's safetensors"
+        ) from error
+    if not isinstance(content, dict) or not all(isinstance(x, Tensor) for x in content.values()):
+        raise ValueError(f"{file} holds something else than tensors by name: give a model's weights")
+    return content
+
+
+def write_safetensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    """One file, each tensor copied from its device and made contiguous only when its turn comes.
+
+    The library's own writer wants them all at once. The format: the header's length as 8 bytes, the header in JSON,
+    spaces up to a multiple of 8, the numbers.
+    """
+    names = {dtype: name for name, dtype in DTYPES.items()}
+    header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
+    end = 0
+    for name, tensor in tensors.items():
+        start, end = end, end + tensor.nbytes
+        header[name] = {"dtype": names[tensor.dtype], "shape": list(tensor.shape), "data_offsets": [start, end]}
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    with path.open("wb") as file:
+        file.write(len(text).to_bytes(8, "little") + text)
+        for tensor in tensors.values():
+            file.write(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().data)
+        file.flush()
+        os.fsync(file.fileno())

@@ -1,0 +1,112 @@
+"""The lm-evaluation-harness asks our models through our adapter what it asks transformers' through its own."""
+
+import json
+import random
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gptlab.commands import evaluate, export
+from gptlab.opened import set_precision
+from gptlab.run import Run
+from tests.conftest import TrainedRun
+
+pytest.importorskip("lm_eval", reason="the harness needs the dev extra")
+
+CHOICE = """
+task: local_choice
+dataset_path: json
+dataset_kwargs: {{data_files: {{test: {file}}}}}
+test_split: test
+output_type: multiple_choice
+doc_to_text: "{{{{context}}}}"
+doc_to_choice: "{{{{endings}}}}"
+doc_to_target: "{{{{label}}}}"
+metric_list: [{{metric: acc}}, {{metric: acc_norm}}]
+"""
+WRITING = """
+task: local_writing
+dataset_path: json
+dataset_kwargs: {{data_files: {{test: {file}}}}}
+test_split: test
+output_type: generate_until
+doc_to_text: "{{{{context}}}}"
+doc_to_target: "{{{{target}}}}"
+generation_kwargs: {{until: ["."], max_gen_toks: 8}}
+metric_list: [{{metric: exact_match}}]
+"""
+ROLLING = """
+task: local_rolling
+dataset_path: json
+dataset_kwargs: {{data_files: {{test: {file}}}}}
+test_split: test
+output_type: loglikelihood_rolling
+doc_to_text: ""
+doc_to_target: "{{{{context}}}}"
+metric_list: [{{metric: word_perplexity}}, {{metric: bits_per_byte}}]
+"""
+
+
+@pytest.fixture(scope="module")
+def tasks(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """Three tasks on the toy language, with files of their own."""
+    folder, draw = tmp_path_factory.mktemp("tasks"), random.Random(1)
+    nouns, rows = ["king", "prophet", "river", "mountain", "servant"], []
+    for _ in range(40):
+        subject, verb = draw.choice(nouns), draw.choice(["saw", "feared", "blessed", "went to"])
+        label = draw.randrange(3)
+        endings = [f" the {noun}." for noun in draw.sample(nouns, 3)]
+        context = "And the river saw the king.\n" * draw.randrange(3) + f"And the {subject} {verb}"
+        rows.append({"context": context, "endings": endings, "label": label, "target": endings[label].strip(".")})
+    file = folder / "rows.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    paths = []
+    for name, text in (("choice", CHOICE), ("writing", WRITING), ("rolling", ROLLING)):
+        paths.append(str(folder / f"{name}.yaml"))
+        Path(paths[-1]).write_text(text.format(file=file), encoding="utf-8")
+    return paths
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # those of other people's code
+def test_the_harness_finds_the_same_through_us_and_through_transformers(
+    tiny_run: TrainedRun, tasks: list[str], tmp_path: Path
+) -> None:
+    from lm_eval.evaluator import simple_evaluate
+    from lm_eval.models.huggingface import HFLM
+    from lm_eval.tasks import TaskManager
+
+    from gptlab.evaluation.harness import HarnessModel, run_tasks
+
+    folder = tmp_path / "exported"
+    export.main([f"run={tiny_run.folder}", f"to={folder}"])
+    run = Run.open(tiny_run.folder)
+    ours = HarnessModel(run.writer, batch_tokens=300, forward_context=set_precision(run, "32-true").context)
+    found = run_tasks(ours, tasks, limit=None, seed=0)
+    theirs: Any = simple_evaluate(
+        HFLM(pretrained=str(folder), device="cpu", dtype="float32", batch_size=4),
+        tasks=[f"local_{name}" for name in ("choice", "writing", "rolling")],
+        task_manager=TaskManager(include_path=str(Path(tasks[0]).parent)),
+        bootstrap_iters=10,
+    )["results"]
+    for task, metrics in found.items():
+        for name, entry in metrics.items():
+            assert entry["value"] == pytest.approx(theirs[task][f"{name},none"], rel=1e-5), (task, name)
+    assert found["local_choice"]["acc"]["low"] < found["local_choice"]["acc"]["high"]
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_evaluate_runs_tasks(tiny_run: TrainedRun, tasks: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    evaluate.main([f"run={tiny_run.folder}", f"tasks=[{tasks[0]}]", "limit=5", "n_questions=0"])
+    shown = capsys.readouterr().out
+    assert "local_choice" in shown
+    assert "acc norm" in shown
+
+
+@pytest.mark.slow  # the harness looks through all that it has
+@pytest.mark.filterwarnings("ignore")
+def test_a_task_that_nobody_knows_is_told(tiny_run: TrainedRun, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        evaluate.main([f"run={tiny_run.folder}", "tasks=[local_chioce]"])
+    assert "local_chioce is no task of the lm-evaluation-harness" in capsys.readouterr().err

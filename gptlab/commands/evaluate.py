@@ -31,7 +31,7 @@ def main(overrides: list[str]) -> None:
             report |= _measured(run, cfg, precision)
         if cfg.tasks:
             report["tasks"] = _tasks(run, cfg, precision)
-        kept = keep_report(report, cfg.run, name=f"{_chosen(overrides)}{cfg.split}")
+        kept = keep_report(report, cfg.run, name=_name(cfg, overrides))
         if cfg.output == "json":
             print(json.dumps(report, indent=2))
         else:
@@ -71,7 +71,8 @@ def _tasks(run: "Run", cfg: DictConfig, precision: "Precision") -> dict[str, Any
     return run_tasks(model, cfg.tasks, limit=cfg.limit, seed=cfg.seed)
 
 
-def _chosen(overrides: list[str]) -> str:
-    """`data=kjv` -> `kjv-`, for the name of the report."""
+def _name(cfg: DictConfig, overrides: list[str]) -> str:
+    """Of the report, after what was measured: `val`, `kjv-val-stride64`."""
     chosen = [word.partition("=")[2] for word in overrides if word.startswith("data=")]
-    return f"{chosen[-1]}-" if chosen else ""
+    changed = [f"{key}{cfg[key]}" for key in ("context_length", "stride") if cfg[key] is not None]
+    return "-".join([*chosen[-1:], cfg.split, *changed])

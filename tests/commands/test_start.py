@@ -34,10 +34,13 @@ def test_help_configuration_and_mistakes_need_no_torch(words: list[str]) -> None
     assert words == ["model.n_layer=3"] or ("python train.py debug=smoke" in out or "max_steps: 220" in out)
 
 
-def test_generate_needs_no_lightning(tiny_run: TrainedRun) -> None:
+def test_opening_a_run_needs_no_lightning(tiny_run: TrainedRun) -> None:
+    """Neither to write with it nor to measure it."""
+    both = "from gptlab.commands.cli import main; main(sys.argv[1:5]); main(['evaluate', sys.argv[2]])"
     words = ["generate", f"run={tiny_run.folder}", "prompt=And the", "sampling.max_new_tokens=5"]
-    out, heavy = started("from gptlab.commands.cli import main; main()", *words)
+    out, heavy = started(both, *words)
     assert out.startswith("And the")
+    assert "bits per byte" in out
     assert heavy == {"torch"}
 
 

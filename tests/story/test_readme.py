@@ -11,7 +11,7 @@ from gptlab.config.sweep import check_jobs, sweep_jobs
 from tests.conftest import ROOT
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-COMMANDS = re.findall(r"(?:python train\.py|gptlab (?:train|data|generate))\b[^`|\n]*", README)
+COMMANDS = re.findall(r"(?:python train\.py|gptlab (?:train|data|generate|evaluate|compare|export))\b[^`|\n]*", README)
 
 
 def parsed(command: str) -> tuple[str, list[str]]:
@@ -26,9 +26,8 @@ def test_a_command_composes(command: str) -> None:
     if jobs := sweep_jobs(shlex.split(command)[2:]):
         check_jobs(jobs)
         return
-    if root == "generate" and not overrides:
-        overrides = ["run=a", "prompt=b"]
-    assert compose_config(root, overrides)
+    missing = {"generate": ["run=a", "prompt=b"], "export": ["run=a", "to=b"], "evaluate": ["run=a"]}
+    assert compose_config(root, overrides or missing.get(root, []))
 
 
 def test_a_shown_mistake_is_told_as_shown() -> None:

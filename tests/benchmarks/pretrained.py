@@ -1,0 +1,85 @@
+"""A published model here and in transformers: the same logits, the same text, the same perplexity; time and memory.
+
+python -m tests.benchmarks.pretrained folder=FOLDER text=tiny-shakespeare.txt
+"""
+
+import sys
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import torch
+import transformers
+from torch.nn import functional as F
+
+from gptlab.config.compose import compose_config
+from gptlab.evaluation.score import score
+from gptlab.opened import set_precision, text_of
+from gptlab.run import Run
+
+CONTEXT = 512  # tokens of a window
+PROMPTS = [
+    "The capital of France is",
+    "Once upon a time there was",
+    "def fibonacci(n):\n",
+    "Water boils at a temperature of",
+    "The three primary colours are",
+    "In 1969, the first man",
+    "Dear Sir or Madam,\n\n",
+    "2 + 2 =",
+    "To be, or not to be,",
+    "The quick brown fox",
+]
+
+
+def resident(key: str) -> float:
+    """MB: `VmRSS` now, `VmHWM` at most."""
+    lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
+    return int(next(line for line in lines if line.startswith(key)).split()[1]) / 1024
+
+
+@torch.no_grad()
+def main(words: list[str]) -> None:
+    """Prints what was found."""
+    given = dict(word.split("=", 1) for word in words)
+    before, start = resident("VmRSS"), perf_counter()
+    run = Run.open(given["folder"])
+    text = run.generate(PROMPTS[0], temperature=0.0, max_new_tokens=8)
+    megabytes = sum(parameter.nbytes for parameter in run.model.parameters()) / 2**20
+    grown = resident("VmHWM") - before
+    print(f"opened and {PROMPTS[0]!r} continued with {text!r} in {perf_counter() - start:.1f} s")
+    print(f"memory grew by {grown:,.0f} MB, {grown / megabytes:.3f} times the weights' {megabytes:,.0f}")
+    theirs: Any = transformers.AutoModelForCausalLM.from_pretrained(given["folder"]).eval()
+    tokenizer = transformers.AutoTokenizer.from_pretrained(given["folder"])
+    print(f"transformers {transformers.__version__}, torch {torch.__version__}, {run.model.tok_emb.weight.dtype}")
+
+    apart, same = 0.0, 0
+    for prompt in PROMPTS:
+        ids = tokenizer(prompt, return_tensors="pt").input_ids
+        apart = max(apart, float((run.logits(ids) - theirs(ids).logits).abs().max()))
+        written = theirs.generate(ids, max_new_tokens=50, do_sample=False)[0].tolist()
+        if written[-1] == tokenizer.eos_token_id:
+            del written[-1]
+        same += tokenizer.decode(written) == prompt + run.generate(prompt, temperature=0.0, max_new_tokens=50)
+    print(f"logits of {len(PROMPTS)} prompts at most {apart:.1e} apart; {same} of {len(PROMPTS)} greedy texts the same")
+
+    cfg = compose_config("evaluate", ["run=a", "data=text", f"data.path={given['text']}", "data.clean=[]"])
+    windows = text_of(run, cfg.data).windows(run.tokenizer, "val", context_length=CONTEXT, stride=CONTEXT)
+    ours = score(
+        run.model, run.head, run.tokenizer, windows, batch_size=4, forward_context=set_precision(run, "auto").context
+    )
+    characters = Path(given["text"]).read_text(encoding="utf-8")
+    ids = tokenizer(characters[len(characters) * 9 // 10 :], return_tensors="pt").input_ids[0]
+    total = 0.0
+    for first in range(0, len(ids) - 1, CONTEXT):
+        part = ids[first : first + CONTEXT + 1]
+        total += float(F.cross_entropy(theirs(part[None, :-1]).logits[0].float(), part[1:], reduction="sum"))
+    loss = total / (len(ids) - 1)
+    print(f"loss on the last tenth of {Path(given['text']).name}: {ours.loss:.6f} over {ours.n_tokens:,} tokens here, ")
+    print(
+        f"  {loss:.6f} over {len(ids) - 1:,} there; perplexity {ours.perplexity:.4f} and {torch.tensor(loss).exp():.4f}"
+    )
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,144 @@
+"""What is wrong with somebody's weights is told in a sentence by whatever opens them, and leaves nothing behind."""
+
+import json
+import pickle
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from gptlab.commands.cli import main as gptlab
+from gptlab.commands.train import main as train
+from tests.conftest import TINY, TrainedRun
+
+
+class Code:
+    """A pickle that would do something."""
+
+    def __reduce__(self) -> tuple[Callable[..., None], tuple[str]]:
+        return print, ("it ran",)
+
+
+def truncate(folder: Path) -> None:
+    path = folder / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:-1000])
+
+
+def misshape(folder: Path) -> None:
+    tensors = load_file(folder / "model.safetensors")
+    tensors["model.norm.weight"] = torch.ones(7)
+    save_file(tensors, folder / "model.safetensors", {"format": "pt"})
+
+
+def leave_out(folder: Path) -> None:
+    tensors = load_file(folder / "model.safetensors")
+    del tensors["model.layers.1.mlp.up_proj.weight"]
+    save_file(tensors, folder / "model.safetensors", {"format": "pt"})
+
+
+def pickle_code(folder: Path) -> None:
+    (folder / "model.safetensors").unlink()
+    (folder / "pytorch_model.bin").write_bytes(pickle.dumps(Code()))
+
+
+def change(key: str, value: object) -> Callable[[Path], None]:
+    def edit(folder: Path) -> None:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        (folder / "config.json").write_text(json.dumps(config | {key: value}), encoding="utf-8")
+
+    return edit
+
+
+FAULTS = {
+    "truncated": (truncate, "model.safetensors"),
+    "misshapen": (misshape, "model.norm.weight in model.safetensors is (7,), wanted (32,)"),
+    "missing": (leave_out, "model.layers.1.mlp.up_proj.weight is missing"),
+    "code": (pickle_code, "pytorch_model.bin"),
+    "unknown": (change("model_type", "gpt_neox"), "model_type"),
+    "activation": (change("hidden_act", "gelu"), "hidden_act"),
+    "vocabulary": (change("vocab_size", 200), "vocab_size 200"),
+    "garbled": (lambda folder: (folder / "tokenizer.json").write_text("{"), "tokenizer.json"),
+}
+
+
+@pytest.fixture
+def folder(tiny_run: TrainedRun, tmp_path: Path) -> Path:
+    gptlab(["export", f"run={tiny_run.folder}", f"to={tmp_path / 'model'}"])
+    return tmp_path / "model"
+
+
+def told(capsys: pytest.CaptureFixture[str], command: Callable[[list[str]], object], words: list[str]) -> str:
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as end:
+        command(words)
+    assert end.value.code == 1
+    shown = capsys.readouterr()
+    assert "it ran" not in shown.out
+    (sentence,) = shown.err.strip().splitlines()
+    return sentence
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_faulty_folder(
+    fault: str, folder: Path, tiny_run: TrainedRun, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make, wanted = FAULTS[fault]
+    make(folder)
+    sentence = told(capsys, gptlab, ["generate", f"run={folder}", "prompt=And the"])
+    assert wanted in sentence
+    assert str(folder) in sentence
+    weights = ["weights=hf", f"weights.path={folder}", "model=pretrained", "tokenizer=pretrained"]
+    rest = [word for word in TINY if not word.startswith(("model.", "tokenizer."))]
+    run = tmp_path / "run"
+    assert wanted in told(
+        capsys, train, [*rest, *weights, "data=text", f"data.path={tiny_run.text}", f"output_dir={run}"]
+    )
+    assert not (run / "checkpoints").exists()
+
+
+def test_a_name_without_a_network(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("huggingface_hub")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    sentence = told(capsys, gptlab, ["generate", "run=nobody/nothing", "prompt=a"])
+    assert sentence.startswith("nobody/nothing is not in the cache")
+
+
+def test_a_model_that_is_another_one(
+    folder: Path, tiny_run: TrainedRun, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    weights = ["weights=hf", f"weights.path={folder}", "tokenizer=pretrained", f"output_dir={tmp_path / 'run'}"]
+    data = ["data=text", f"data.path={tiny_run.text}"]
+    rest = [word for word in TINY if not word.startswith("tokenizer.")]
+    sentence = told(capsys, train, [*rest, *weights, *data, "model.n_heads=4"])
+    assert "model.n_heads is 4 (2)" in sentence
+
+
+def test_other_ids_than_the_weights_know(
+    folder: Path, tiny_run: TrainedRun, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    weights = ["weights=hf", f"weights.path={folder}", f"output_dir={tmp_path / 'run'}", "tokenizer.vocab_size=290"]
+    sentence = told(capsys, train, [*TINY, *weights, "data=text", f"data.path={tiny_run.text}"])
+    assert "choose tokenizer=pretrained" in sentence
+
+
+def test_an_export_into_a_full_folder(folder: Path, tiny_run: TrainedRun, capsys: pytest.CaptureFixture[str]) -> None:
+    sentence = told(capsys, gptlab, ["export", f"run={tiny_run.folder}", f"to={folder}"])
+    assert sentence == f"to={folder} is not empty: give a new folder"
+
+
+def test_a_folder_without_a_tokenizer_is_opened_for_its_logits(
+    folder: Path, tiny_run: TrainedRun, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "tokenizer.json").unlink()
+    shutil.copytree(folder, tmp_path / "copy")
+    assert "has no tokenizer" in told(capsys, gptlab, ["generate", f"run={folder}", "prompt=And the"])
+    gptlab(["export", f"run={folder}", f"to={tmp_path / 'again'}"])
+    ours, theirs = (load_file(place / "model.safetensors") for place in (tmp_path / "again", folder))
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+
+
+def test_a_pretrained_model_has_no_text_of_its_own(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "data=text" in told(capsys, gptlab, ["evaluate", f"run={folder}"])

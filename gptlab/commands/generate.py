@@ -1,9 +1,14 @@
 """gptlab generate run=... prompt="...": what a trained model writes."""
 
 import json
+from contextlib import nullcontext
+from typing import TYPE_CHECKING, Any
 
 from gptlab.commands.errors import told
 from gptlab.config.compose import compose_config
+
+if TYPE_CHECKING:
+    from gptlab.run import Run
 
 
 def main(overrides: list[str]) -> None:
@@ -12,22 +17,31 @@ def main(overrides: list[str]) -> None:
         prompt, others = _prompt(overrides)
         cfg = compose_config("generate", others)
 
-        from gptlab.opened import choose_device  # torch takes seconds to import: mistakes are told before
+        from gptlab.opened import (
+            choose_device,
+            set_precision,
+        )  # torch takes seconds to import: mistakes are told before
         from gptlab.run import Run
 
         run = Run.open(cfg.run, device=choose_device(cfg.device))
+        context = nullcontext() if cfg.precision == "auto" else set_precision(run, cfg.precision).context()
         how = {"seed": cfg.seed, "cache": cfg.cache, **{k: v for k, v in cfg.sampling.items() if not k.startswith("_")}}
-        if cfg.output == "json":
-            texts = run.generate_many(prompt, cfg.n_samples, **how)
-            print(json.dumps({"prompt": prompt, "texts": texts}, ensure_ascii=False, indent=2))
-        elif cfg.n_samples == 1:
-            print(prompt, end="", flush=True)
-            for piece in run.stream(prompt, **how):
-                print(piece, end="", flush=True)
-            print()
-        else:
-            for number, text in enumerate(run.generate_many(prompt, cfg.n_samples, **how), 1):
-                print(f"--- {number} of {cfg.n_samples}\n{prompt}{text}\n")
+        with context:
+            _write(run, prompt, cfg.n_samples, cfg.output, how)
+
+
+def _write(run: "Run", prompt: str, n_samples: int, output: str, how: dict[str, Any]) -> None:
+    if output == "json":
+        texts = run.generate_many(prompt, n_samples, **how)
+        print(json.dumps({"prompt": prompt, "texts": texts}, ensure_ascii=False, indent=2))
+    elif n_samples == 1:
+        print(prompt, end="", flush=True)
+        for piece in run.stream(prompt, **how):
+            print(piece, end="", flush=True)
+        print()
+    else:
+        for number, text in enumerate(run.generate_many(prompt, n_samples, **how), 1):
+            print(f"--- {number} of {n_samples}\n{prompt}{text}\n")
 
 
 def _prompt(overrides: list[str]) -> tuple[str, list[str]]:

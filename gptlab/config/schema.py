@@ -47,6 +47,7 @@ class GenerateSchema:
     n_samples: int = MISSING
     seed: int = MISSING
     device: str = MISSING
+    precision: str = MISSING
     cache: bool = MISSING
     sampling: dict[str, Any] = MISSING
     output: str = MISSING
@@ -64,18 +65,13 @@ class PretrainedSchema:
 
 
 @dataclass
-class EvaluateSchema:
-    """`conf/evaluate.yaml`."""
+class MeasuringSchema:
+    """What `conf/evaluate.yaml` and `conf/compare.yaml` have in common."""
 
-    run: str = MISSING
     data: dict[str, Any] | None = None
     split: str = MISSING
     context_length: int | None = MISSING
-    stride: int | None = MISSING
     batch_tokens: int = MISSING
-    n_questions: int = MISSING
-    tasks: list[str] = MISSING
-    limit: int | None = MISSING
     precision: str = MISSING
     device: str = MISSING
     seed: int = MISSING
@@ -83,20 +79,23 @@ class EvaluateSchema:
 
 
 @dataclass
-class CompareSchema:
+class EvaluateSchema(MeasuringSchema):
+    """`conf/evaluate.yaml`."""
+
+    run: str = MISSING
+    stride: int | None = MISSING
+    n_questions: int = MISSING
+    tasks: list[str] = MISSING
+    limit: int | None = MISSING
+
+
+@dataclass
+class CompareSchema(MeasuringSchema):
     """`conf/compare.yaml`."""
 
     run: list[str] = MISSING
-    data: dict[str, Any] | None = None
-    split: str = MISSING
-    context_length: int | None = MISSING
-    batch_tokens: int = MISSING
     prompts: list[str] = MISSING
     sampling: dict[str, Any] = MISSING
-    precision: str = MISSING
-    device: str = MISSING
-    seed: int = MISSING
-    output: str = MISSING
 
 
 @dataclass

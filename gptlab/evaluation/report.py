@@ -14,6 +14,7 @@ from gptlab.evaluation.blocks import blocks_of, per_byte, per_token
 from gptlab.evaluation.inference import ForwardContext
 from gptlab.evaluation.intervals import Interval, bootstrap
 from gptlab.evaluation.measure import measure
+from gptlab.evaluation.progress import progress
 from gptlab.evaluation.score import Scores, exp, score
 from gptlab.evaluation.understanding import answer, make_questions
 from gptlab.heads.protocol import Head, TokenHead
@@ -38,7 +39,6 @@ def evaluate(
     n_questions: int,
     seed: int,
     forward_context: ForwardContext,
-    advance: Callable[[int], None] = lambda n_windows: None,
 ) -> dict[str, Any]:
     """A model on a whole text: its metrics with 95 % intervals, how fast it read, what it understands; plain values.
 
@@ -51,26 +51,18 @@ def evaluate(
         n_questions: of each kind, at most.
         seed: of the intervals and the questions.
         forward_context: the precision to compute in.
-        advance: called after each batch with the number of windows in it.
 
     Raises:
         ValueError: the windows leave gaps.
     """
     batch_size, start = max(1, batch_tokens // windows.context_length), perf_counter()
     if not isinstance(head, TokenHead):
-        batches = _batches(windows, batch_size, advance)
-        values = measure(model, head, batches, stage="", forward_context=forward_context())
+        with progress("Measuring", len(windows)) as advance:
+            batches = _batches(windows, batch_size, advance)
+            values = measure(model, head, batches, stage="", forward_context=forward_context())
         metrics = {name.removeprefix("/"): _entry(value, None) for name, value in values.items()}
         return {"metrics": metrics, **_reading(windows), "seconds": perf_counter() - start}
-    scores = score(
-        model,
-        head,
-        tokenizer,
-        windows,
-        batch_size=batch_size,
-        forward_context=forward_context,
-        advance=advance,
-    )
+    scores = score(model, head, tokenizer, windows, batch_size=batch_size, forward_context=forward_context)
     seconds = perf_counter() - start
     questions = make_questions(documents, n_questions=n_questions, seed=seed)
     results = answer(model, head, tokenizer, questions, batch_tokens=batch_tokens, forward_context=forward_context)

@@ -1,7 +1,7 @@
 """What every token of a text costs a model.   B batch, T tokens of a window, W windows, M tokens of the text."""
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -11,6 +11,7 @@ import torch
 from gptlab.batch import IGNORE_INDEX, Batch
 from gptlab.data.windows import Windows
 from gptlab.evaluation.inference import ForwardContext, inference
+from gptlab.evaluation.progress import progress
 from gptlab.heads.protocol import TokenHead
 from gptlab.model.gpt import GPT
 from gptlab.tokenizer.protocol import Tokenizer
@@ -77,7 +78,6 @@ def score(
     *,
     batch_size: int,
     forward_context: ForwardContext,
-    advance: Callable[[int], None] = lambda n_windows: None,
 ) -> Scores:
     """Every token of a text once, in evaluation mode.
 
@@ -87,7 +87,6 @@ def score(
     Args:
         batch_size: windows at a time.
         forward_context: the precision to compute in.
-        advance: called after each batch with the number of windows in it.
 
     Raises:
         ValueError: the windows leave gaps.
@@ -99,7 +98,7 @@ def score(
     n_bytes, documents = _read(windows, tokenizer)
     n_tokens = sum(shard.n_tokens for shard in windows.shards)
     losses, scored = np.zeros(n_tokens, dtype=np.float32), np.zeros(n_tokens, dtype=bool)
-    with inference(model, forward_context) as device:
+    with inference(model, forward_context) as device, progress("Scoring", len(windows)) as advance:
         for start in range(0, len(plan.numbers), batch_size):
             numbers, first, n_old = (part[start : start + batch_size] for part in plan)  # (B,) each
             batch = windows[numbers]

@@ -16,10 +16,10 @@ tags: [gptlab]
 A language model of {parameters:,} parameters, trained with gptlab.
 
 ```python
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM, {reader}
 
 model = AutoModelForCausalLM.from_pretrained("{folder}")
-tokenizer = AutoTokenizer.from_pretrained("{folder}")
+tokenizer = {reader}.from_pretrained("{folder}")
 ids = tokenizer({prompt!r}, return_tensors="pt").input_ids
 print(tokenizer.decode(model.generate(ids, max_new_tokens=50)[0]))
 ```
@@ -29,6 +29,7 @@ print(tokenizer.decode(model.generate(ids, max_new_tokens=50)[0]))
 def write_card(
     folder: Path,
     *,
+    reader: str,
     name: str,
     parameters: int,
     prompt: str,
@@ -39,6 +40,7 @@ def write_card(
     """`README.md` in the folder.
 
     Args:
+        reader: the class that opens the tokenizer.
         prompt: for the example.
         command: what was typed to train it.
         config: the run's, as yaml.
@@ -53,6 +55,7 @@ def write_card(
         name=name,
         parameters=parameters,
         folder=folder.name,
+        reader=reader,
         prompt=prompt,
         sections="".join(sections),
     )

@@ -27,23 +27,32 @@ def write_config(
     Raises:
         ValueError: the model is of neither family; says by which fields.
     """
-    learned = architecture.positions == "learned"
-    if misfits := _not_gpt2(architecture) if learned else _not_llama(architecture):
-        family = "a GPT-2" if learned else "a Llama, Mistral or Qwen"
-        raise ValueError(f"the transformers library has no such model: {family} has {'; '.join(misfits)}")
-    kind = "gpt2" if learned else _llama_kind(architecture)
+    kind = model_type(architecture)
     name = str(dtype).removeprefix("torch.")
     return {
         "model_type": kind,
         "architectures": [CLASSES[kind]],
         "vocab_size": architecture.vocab_size,
-        **(_gpt2_fields(architecture) if learned else _llama_fields(architecture, kind)),
+        **(_gpt2_fields(architecture) if kind == "gpt2" else _llama_fields(architecture, kind)),
         "tie_word_embeddings": tied,
         "bos_token_id": bos_id,
         "eos_token_id": eos_id,
         "dtype": name,
         "torch_dtype": name,  # version 4's
     }
+
+
+def model_type(architecture: Architecture) -> str:
+    """What config.json calls a model of this kind.
+
+    Raises:
+        ValueError: the model is of neither family; says by which fields.
+    """
+    learned = architecture.positions == "learned"
+    if misfits := _not_gpt2(architecture) if learned else _not_llama(architecture):
+        family = "a GPT-2" if learned else "a Llama, Mistral or Qwen"
+        raise ValueError(f"the transformers library has no such model: {family} has {'; '.join(misfits)}")
+    return "gpt2" if learned else _llama_kind(architecture)
 
 
 def _not_gpt2(a: Architecture) -> list[str]:

@@ -124,14 +124,6 @@ def test_the_precision_is_the_one_asked_for(tmp_path: Path) -> None:
     assert mixed.loss != pytest.approx(scored(windows).loss, rel=1e-6)
 
 
-def test_progress_is_told_window_by_window(tmp_path: Path) -> None:
-    model, head = model_and_head()
-    steps: list[int] = []
-    windows = windows_of(tmp_path, random_ids(47))
-    score(model, head, TOKENIZER, windows, batch_size=4, forward_context=FP32, advance=steps.append)
-    assert steps == [4, 2]
-
-
 def test_windows_with_gaps_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="stride is 9, but must be at most the context, 8"):
         scored(windows_of(tmp_path, random_ids(47), stride=9))

@@ -1,0 +1,62 @@
+"""An earlier run's weights in a new model."""
+
+import pytest
+import torch
+from torch import nn
+
+from gptlab.heads.lm import LMHead
+from gptlab.heads.protocol import Given
+from gptlab.model.gpt import GPT
+from gptlab.run import Run
+from gptlab.weights.sources import Scratch, TrainedRun
+from tests.conftest import TrainedRun as Trained
+
+
+@pytest.fixture(scope="module")
+def run(tiny_run: Trained) -> Run:
+    return Run.open(tiny_run.folder)
+
+
+def model_like(run: Run, **changes: object) -> GPT:
+    arguments = {key: value for key, value in run.cfg.model.items() if not str(key).startswith("_")}
+    return GPT(vocab_size=run.tokenizer.vocab_size, **{**arguments, **changes})
+
+
+class Verdict(nn.Module):
+    """Another kind of head."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.classes = nn.Linear(32, 2)
+
+
+def test_another_head_begins_fresh_and_is_named(run: Run, tiny_run: Trained) -> None:
+    model, head = model_like(run), Verdict()
+    before = head.classes.weight.clone()
+    fresh = TrainedRun(run=str(tiny_run.folder)).fill(model, head, run.tokenizer)
+    assert fresh == ["head.classes.weight", "head.classes.bias"]
+    assert torch.equal(head.classes.weight, before)
+    assert all(torch.equal(a, b) for a, b in zip(model.parameters(), run.model.parameters(), strict=True))
+
+
+def test_an_untied_head_begins_as_the_embedding(run: Run, tiny_run: Trained) -> None:
+    model = model_like(run)
+    head = LMHead(model, Given(run.tokenizer.vocab_size, None), tied=False, chunk_rows=None)
+    assert not TrainedRun(run=str(tiny_run.folder)).fill(model, head, run.tokenizer)
+    assert torch.equal(head.weight, run.model.tok_emb.weight)
+
+
+def test_another_model_is_refused_by_field(run: Run, tiny_run: Trained) -> None:
+    source = TrainedRun(run=str(tiny_run.folder))
+    with pytest.raises(ValueError, match=r"model\.qk_norm is False \(True\).*choose model=pretrained"):
+        source.fill(model_like(run, qk_norm=False), run.head, run.tokenizer)
+
+
+def test_what_is_built_empty_is_what_was_trained(run: Run, tiny_run: Trained) -> None:
+    """The source reads the architecture off a model without numbers."""
+    assert TrainedRun(run=str(tiny_run.folder)).architecture.emb_dim == 32
+
+
+def test_from_nothing_comes_nothing() -> None:
+    with pytest.raises(ValueError, match="tokenizer=pretrained takes what the weights come with"):
+        Scratch().tokenizer()

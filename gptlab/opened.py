@@ -64,9 +64,12 @@ def opening_of(text: TextData, split: str) -> str:
 
 
 def run_folder(path: str) -> Path:
-    """Where what is found out about a run is kept: of a checkpoint the run's folder, else the folder itself."""
-    given = Path(path)
-    return given.parents[1] if given.is_file() else given
+    """Where what is found out about a run is kept: of a checkpoint the folder of its run, else the folder itself."""
+    given = Path(path).expanduser()
+    if not given.is_file():
+        return given
+    folder = given.absolute().parent
+    return folder.parent if folder.name == "checkpoints" else folder
 
 
 def describe(run: Run, path: str) -> dict[str, Any]:

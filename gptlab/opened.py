@@ -1,8 +1,9 @@
 """What a command wants of a run that it has opened: a device, a precision, a text, its folder and its history."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,17 +13,31 @@ from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
 from gptlab.config.build import build
+from gptlab.config.flat import flat
 from gptlab.data.text import TextData
+from gptlab.data.windows import Windows
+from gptlab.model.architecture import architecture_of
 from gptlab.run import Run, count_parameters
 from gptlab.training.precision import autocast, choose_precision
 from gptlab.training.text_files import replace_text
+from gptlab.weights.hub import is_hub_name
 
 
 def choose_device(name: str) -> str:
-    """`auto` is the GPU where there is one."""
-    if name != "auto":
-        return name
-    return "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    """`auto` is the GPU where there is one.
+
+    Raises:
+        ValueError: the device is not there.
+    """
+    n_gpus, mps = torch.cuda.device_count(), torch.backends.mps.is_available()
+    if name == "auto":
+        return "cuda" if n_gpus else "mps" if mps else "cpu"
+    kind, _, number = name.partition(":")
+    if (kind == "cuda" and int(number or 0) >= n_gpus) or (kind == "mps" and not mps):
+        raise ValueError(
+            f"device={name} is not here, where torch {torch.__version__} sees {n_gpus} GPUs: set device=auto"
+        )
+    return name
 
 
 class Precision(NamedTuple):
@@ -58,9 +73,41 @@ def text_of(run: Run, data: DictConfig | None) -> TextData:
     return build(run.cfg.data if data is None else data)
 
 
-def opening_of(text: TextData, split: str) -> str:
-    """Its first words."""
-    return " ".join(next(text.pieces(split)).split()[:8])
+def windows_of(run: Run, text: TextData, split: str, *, context_length: int | None, stride: int | None) -> Windows:
+    """The text as the run's model reads it; None is all it can at once, and no token twice.
+
+    Raises:
+        ValueError: a context that the model does not have.
+    """
+    most = run.model.context_length
+    if context_length is not None and context_length > most:
+        raise ValueError(
+            f"context_length is {context_length:,}, but the model reads at most {most:,}: give that or less"
+        )
+    length = context_length or most
+    return text.windows(run.tokenizer, split, context_length=length, stride=stride or length)
+
+
+def facts(run: Run) -> dict[str, Any]:
+    """What tells a run from others, by the keys of a configuration; of its model what it is, however it was written."""
+    said = {
+        key: value for key, value in flat(run.cfg) if not key.startswith("model.") and not key.endswith("cache_dir")
+    }
+    model = {f"model.{name}": value for name, value in asdict(architecture_of(run.model)).items()}
+    return {
+        **{key: value for key, value in said.items() if key not in ("name", "output_dir", "resume")},
+        **{key: float(f"{value:.6g}") if isinstance(value, float) else value for key, value in model.items()},
+        "model.drop_rate": run.cfg.model.drop_rate,
+    }
+
+
+def check_paths(paths: Sequence[str]) -> None:
+    """A FileNotFoundError for the first that is nothing to be opened, before any of them is."""
+    for path in paths:
+        if not Path(path).expanduser().exists() and not is_hub_name(path):
+            raise FileNotFoundError(
+                f"run={path}: there is no such folder or file: give a run's folder, or a .ckpt in it"
+            )
 
 
 def run_folder(path: str) -> Path:

@@ -2,7 +2,6 @@
 
 import logging
 import platform
-import re
 import shlex
 import sys
 from collections.abc import Iterator
@@ -24,7 +23,7 @@ from gptlab.config.leaderboard import hparams_row
 from gptlab.config.pretrained import adopt
 from gptlab.data.order import batches_per_epoch
 from gptlab.data.split import VAL
-from gptlab.data.text import PreparedText
+from gptlab.data.text import PreparedText, first_words
 from gptlab.data.windows import Windows
 from gptlab.generation.writer import Writer
 from gptlab.heads.protocol import Given
@@ -86,9 +85,10 @@ class Run:
             FileNotFoundError: there is no checkpoint and no model.
             ValueError: the file is not a whole checkpoint of gptlab's; a model that gptlab has no parts for.
         """
-        if (Path(path) / "config.json").is_file() or is_hub_name(str(path)):
+        path = Path(path).expanduser()
+        if (path / "config.json").is_file() or is_hub_name(str(path)):
             return _open_folder(str(path), device)
-        content = read_checkpoint(find_checkpoint(Path(path)), mmap=True)
+        content = read_checkpoint(find_checkpoint(path), mmap=True)
         record = content[RECORD]
         with empty_weights():  # they are replaced at once
             run = cls(OmegaConf.create(record["config"]), from_state(record["tokenizer"]), None)
@@ -229,9 +229,7 @@ def _opening(run: Run) -> str:
     assert run.data is not None
     ids = run.data.val[np.arange(1)]["ids"][0, :64].tolist()
     text = run.tokenizer.decode([i for i in ids if i != run.tokenizer.bos_id])
-    first = r"\S*\s+" if run.data.text.one_document else ""
-    words = re.match(rf"{first}((?:\S+\s+){{0,7}}\S+)", text)
-    return words.group(1) if words else text
+    return first_words(text, within=run.data.text.one_document)
 
 
 def _command() -> str:

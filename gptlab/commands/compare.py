@@ -7,13 +7,10 @@ from omegaconf import DictConfig
 
 from gptlab.commands.errors import told
 from gptlab.config.compose import compose_config
-from gptlab.config.flat import flat
 
 if TYPE_CHECKING:
     from gptlab.evaluation.compare import Examined
     from gptlab.run import Run
-
-WHERE = ("name", "output_dir", "resume")  # says nothing about a model
 
 
 def main(overrides: list[str]) -> None:
@@ -24,16 +21,16 @@ def main(overrides: list[str]) -> None:
         import rich
 
         from gptlab.evaluation.compare import compare, show_comparison
-        from gptlab.opened import choose_device, opening_of, text_of
+        from gptlab.opened import check_paths, choose_device, text_of
         from gptlab.run import Run
 
-        device, data, prompts = choose_device(cfg.device), cfg.data, list(cfg.prompts)
-        models = []
+        check_paths(cfg.run)
+        device, data, prompts, models = choose_device(cfg.device), cfg.data, list(cfg.prompts), []
         for path in cfg.run:
             run = Run.open(path, device=device)
             text = text_of(run, data)
             data = data if data is not None else run.cfg.data  # the first one's, for all
-            prompts = prompts or [opening_of(text, cfg.split)]
+            prompts = prompts or [text.opening("train" if cfg.split == "train" else "val")]
             models.append(_examined(run, cfg, text, prompts, path))
         report = compare(models, prompts, seed=cfg.seed)
         if cfg.output == "json":
@@ -44,15 +41,14 @@ def main(overrides: list[str]) -> None:
 
 def _examined(run: "Run", cfg: DictConfig, text: Any, prompts: list[str], path: str) -> "Examined":
     from gptlab.evaluation.compare import examine
-    from gptlab.opened import set_precision
+    from gptlab.opened import facts, set_precision, windows_of
 
-    context_length = cfg.context_length or run.model.context_length
     return examine(
         run.writer,
-        text.windows(run.tokenizer, cfg.split, context_length=context_length, stride=context_length),
+        windows_of(run, text, cfg.split, context_length=cfg.context_length, stride=None),
         prompts,
         name=path,
-        config={key: value for key, value in flat(run.cfg) if key not in WHERE},
+        config=facts(run),
         batch_tokens=cfg.batch_tokens,
         seed=cfg.seed,
         sampling={key: value for key, value in cfg.sampling.items() if not str(key).startswith("_")},

@@ -1,9 +1,10 @@
 """gptlab evaluate run=...: how well a model knows a text, in numbers with their intervals."""
 
 import json
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from gptlab.commands.errors import told
 from gptlab.config.compose import compose_config
@@ -24,13 +25,17 @@ def main(overrides: list[str]) -> None:
         from gptlab.opened import choose_device, keep_report, set_precision
         from gptlab.run import Run
 
+        names = [cfg.tasks] if isinstance(cfg.tasks, str) else list(cfg.tasks)
+        tasks = _tasks(names)  # a mistaken name is told before anything is measured
         run = Run.open(cfg.run, device=choose_device(cfg.device))
         precision = set_precision(run, cfg.precision)
-        report: dict[str, Any] = {"run": cfg.run, "split": cfg.split, "precision": precision.name, "seed": cfg.seed}
-        if cfg.data is not None or "data" in run.cfg or not cfg.tasks:
+        how = {key: cfg[key] for key in ("run", "split", "n_questions", "seed", "limit")}
+        report: dict[str, Any] = {**how, "precision": precision.name, "text": _text(cfg, run)}
+        if cfg.data is not None or "data" in run.cfg or not names:
             report |= _measured(run, cfg, precision)
-        if cfg.tasks:
-            report["tasks"] = _tasks(run, cfg, precision)
+            keep_report(report, cfg.run, name=_name(cfg, overrides))  # whatever becomes of the tasks
+        if names:
+            report["tasks"] = tasks(run.writer, cfg.batch_tokens, precision.context, limit=cfg.limit, seed=cfg.seed)
         kept = keep_report(report, cfg.run, name=_name(cfg, overrides))
         if cfg.output == "json":
             print(json.dumps(report, indent=2))
@@ -42,16 +47,14 @@ def main(overrides: list[str]) -> None:
 def _measured(run: "Run", cfg: DictConfig, precision: "Precision") -> dict[str, Any]:
     """On a text."""
     from gptlab.evaluation.report import evaluate
-    from gptlab.opened import text_of
+    from gptlab.opened import text_of, windows_of
 
     text = text_of(run, cfg.data)
-    context_length = cfg.context_length or run.model.context_length
-    stride = cfg.stride or context_length
     return evaluate(
         run.model,
         run.head,
         run.tokenizer,
-        text.windows(run.tokenizer, cfg.split, context_length=context_length, stride=stride),
+        windows_of(run, text, cfg.split, context_length=cfg.context_length, stride=cfg.stride),
         text.pieces(cfg.split),
         batch_tokens=cfg.batch_tokens,
         n_questions=cfg.n_questions,
@@ -60,19 +63,30 @@ def _measured(run: "Run", cfg: DictConfig, precision: "Precision") -> dict[str, 
     )
 
 
-def _tasks(run: "Run", cfg: DictConfig, precision: "Precision") -> dict[str, Any]:
-    """On tasks that others made."""
+def _tasks(names: list[str]) -> Any:
+    """What runs tasks that others made."""
+    if not names:
+        return None
     try:
-        from gptlab.evaluation.harness import HarnessModel, run_tasks
+        from gptlab.evaluation.harness import Tasks
     except ModuleNotFoundError as error:
         raise ValueError(f'tasks= needs the lm-evaluation-harness ({error}): pip install "gptlab[tasks]"') from None
 
-    model = HarnessModel(run.writer, batch_tokens=cfg.batch_tokens, forward_context=precision.context)
-    return run_tasks(model, cfg.tasks, limit=cfg.limit, seed=cfg.seed)
+    return Tasks(names)
+
+
+def _text(cfg: DictConfig, run: "Run") -> Any:
+    """Which text it is: what `data.path` says of it."""
+    data = cfg.data if cfg.data is not None else OmegaConf.select(run.cfg, "data")
+    return None if data is None else OmegaConf.to_container(data, resolve=True)["path"]  # type: ignore[index, call-overload]
 
 
 def _name(cfg: DictConfig, overrides: list[str]) -> str:
-    """Of the report, after what was measured: `val`, `kjv-val-stride64`."""
-    chosen = [word.partition("=")[2] for word in overrides if word.startswith("data=")]
+    """Of the report, after what was measured: `val`, `kjv-val-stride64`, `last-text-my-all-bf16-true`."""
+    chosen = [word.partition("=")[2] for word in overrides if word.startswith("data=")][-1:]
+    if chosen == ["text"] and isinstance(cfg.data.path, str):
+        chosen.append(Path(cfg.data.path).stem)
+    checkpoint = [Path(cfg.run).stem] if cfg.run.endswith(".ckpt") else []
     changed = [f"{key}{cfg[key]}" for key in ("context_length", "stride") if cfg[key] is not None]
-    return "-".join([*chosen[-1:], cfg.split, *changed])
+    precision = [cfg.precision] if cfg.precision != "auto" else []
+    return "-".join([*checkpoint, *chosen, cfg.split, *changed, *precision])

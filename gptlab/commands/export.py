@@ -22,5 +22,6 @@ def main(overrides: list[str]) -> None:
         card = describe(run, cfg.run)
         export(run.model, run.head, run.tokenizer, folder, shard_bytes=int(cfg.shard_gb * 1e9), card=card)
         print(f"{folder}: {', '.join(sorted(path.name for path in folder.iterdir()))}")
-        print(f"  gptlab generate run={shlex.quote(str(folder))} prompt={shlex.quote(card['prompt'])}")
+        if (folder / "tokenizer.json").exists():
+            print(f"  gptlab generate run={shlex.quote(str(folder))} prompt={shlex.quote(card['prompt'])}")
         print(f'  AutoModelForCausalLM.from_pretrained("{folder}")')

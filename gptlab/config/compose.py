@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
@@ -11,7 +12,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from gptlab.config.check import check, nearest
+from gptlab.config.check import HYDRA_KEYS, check, nearest
 from gptlab.config.conf import conf_dir
 from gptlab.config.schema import register_schemas
 
@@ -29,17 +30,18 @@ def compose_config(root: str, overrides: list[str]) -> DictConfig:
     Raises:
         ConfigError: with all its problems at once.
     """
-    register_schemas()
-    GlobalHydra.instance().clear()
-    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
-        problems: list[str] = []
+    problems: list[str] = []
+    with _hydra():
         parsed = parse_overrides(overrides, problems)
         choices = [o for o in parsed if is_choice(o)]
         base = _compose(root, choices, problems)  # leaves in `choices` those that exist
         parsed = [o for o in parsed if o in choices or not is_choice(o)]
         unknown = [o for o in parsed if o not in choices and not _exists(base, o)]
+        all_keys = "--cfg job" if root in ("train", "resume", "data") else f"gptlab {root} --help"
         for key in (o.key_or_group for o in unknown):
-            problems.append(f"{key} is no key{nearest(key, _keys(base)) or ': `--cfg job` prints every key there is'}")
+            problems.append(
+                f"{key} is no key{nearest(key, _keys(base)) or f': `{all_keys}` prints every key there is'}"
+            )
         cfg = _compose(root, [o for o in parsed if o not in unknown], problems)
     problems += check(cfg)
     if problems:
@@ -47,10 +49,28 @@ def compose_config(root: str, overrides: list[str]) -> DictConfig:
     return cfg
 
 
+@contextmanager
+def _hydra() -> Iterator[None]:
+    """Hydra with our configurations; one that the caller has set up is as it was afterwards."""
+    register_schemas()
+    theirs = GlobalHydra.instance().hydra
+    GlobalHydra.instance().clear()
+    try:
+        with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+            yield
+    finally:
+        GlobalHydra.instance().hydra = theirs
+
+
+def readable(word: str) -> str:
+    """`weights.path=~/model` as Hydra reads it, to which a `~` is a sign of its own."""
+    return re.sub(r"^([\w.@/+]+)=(~[^'\"]*)$", r"\1='\2'", word)
+
+
 def parse_overrides(overrides: list[str], problems: list[str]) -> list[Override]:
     """The overrides that Hydra can read; each other one adds a problem to the list."""
     parser, parsed = OverridesParser.create(), []
-    for text in overrides:
+    for text in map(readable, overrides):
         try:
             parsed.append(parser.parse_override(text))
         except HydraException:
@@ -118,6 +138,8 @@ def _exists(cfg: DictConfig, override: Override) -> bool:
 def _keys(cfg: DictConfig, path: str = "") -> Iterator[str]:
     """Every key there is, dotted."""
     for name in map(str, cfg):
+        if name in HYDRA_KEYS:
+            continue
         yield f"{path}{name}"
         node = cfg._get_node(name)
         if isinstance(node, DictConfig) and not node._is_none() and not node._is_missing():

@@ -11,7 +11,7 @@ from gptlab.weights.sources import Source
 
 
 def adopt(cfg: DictConfig, weights: Source) -> DictConfig:
-    """`model=pretrained` becomes the weights' own architecture, key by key, and the head tied as theirs is.
+    """`model=pretrained` becomes the weights' own architecture, key by key, and an untold head tied as theirs is.
 
     So a checkpoint's configuration says what the model is, wherever its weights came from. Without it, cfg as it is.
 
@@ -27,6 +27,6 @@ def adopt(cfg: DictConfig, weights: Source) -> DictConfig:
     node = {"_target_": "gptlab.model.gpt.GPT", "_partial_": True, "_convert_": "all", **arguments, "init": "gpt2"}
     cfg = cfg.copy()
     cfg.model = OmegaConf.create(node)
-    if "tied" in cfg.head:
+    if "tied" in cfg.head and cfg.head.tied is None:
         cfg.head.tied = weights.tied
     return cfg

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig, OmegaConf
 
-from gptlab.config.compose import ConfigError, compose_config, is_choice, parse_overrides
+from gptlab.config.compose import ConfigError, compose_config, is_choice, parse_overrides, readable
 from gptlab.config.flat import flat
 from gptlab.training.folder import FINISHED, find_last, is_locked, status
 
@@ -41,6 +41,7 @@ def resumption(words: list[str]) -> Resumption:
         FileNotFoundError: there is nothing to go on from.
         ValueError: the checkpoint is damaged, or no run's.
     """
+    words = [readable(word) for word in words]
     asked = [word.partition("=")[2].strip("\"'") for word in words if word.startswith("resume=")]
     others = [word for word in words if not word.startswith("resume=")]
     wanted = asked[-1] if asked else "null"

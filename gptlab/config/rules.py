@@ -1,5 +1,6 @@
 """What values make sense: one rule a line, and the pairs that cannot work together."""
 
+import re
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
@@ -66,11 +67,13 @@ RULES = [
     Rule("output", "text or json", lambda value: value in ("text", "json")),
 ]
 ACCELERATORS = ("auto", "cpu", "gpu", "cuda", "mps")
+DEVICES = r"auto|cpu|mps|cuda(:\d+)?"
 PRECISIONS = ("auto", "32-true", "bf16-mixed", "bf16-true", "16-mixed", "16-true", "64-true")
 RULES += [
     Rule("trainer.accelerator", "one of " + ", ".join(ACCELERATORS), lambda value: value in ACCELERATORS),
     Rule("trainer.precision", "one of " + ", ".join(PRECISIONS), lambda value: value in PRECISIONS),
     Rule("precision", "one of " + ", ".join(PRECISIONS), lambda value: value in PRECISIONS),
+    Rule("device", "auto, cpu, cuda or mps, cuda:1 for the second one", lambda v: bool(re.fullmatch(DEVICES, v))),
     Rule("split", "train, val or all", lambda value: value in ("train", "val", "all")),
 ]
 
@@ -98,6 +101,10 @@ def broken_pairs(cfg: DictConfig) -> Iterator[str]:
         yield "trainer.max_steps and trainer.max_epochs are both null: give one, or the run has no end"
     if get("trainer.precision") == "16-mixed" and get("optim.fused") and get("trainer.gradient_clip_val"):
         yield "trainer.precision=16-mixed cannot clip gradients with a fused optimizer: set optim.fused=false"
+    if "to" in cfg and str(get("precision")).endswith("-mixed"):
+        yield f"precision is {get('precision')}, which is a way to compute and not to store: export with a -true one"
+    if "prompts" in cfg and get("run") is not None and (isinstance(get("run"), str) or len(get("run")) < 2):
+        yield f"run is {get('run')}: give two or more to be compared, 'run=[a, b]'"
     if get("weights._target_") == "gptlab.weights.sources.Scratch":
         for group in ("model", "tokenizer"):
             if ".pretrained." in str(get(f"{group}._target_")) and get(f"{group}.path") is None:

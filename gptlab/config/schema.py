@@ -85,7 +85,7 @@ class EvaluateSchema(MeasuringSchema):
     run: str = MISSING
     stride: int | None = MISSING
     n_questions: int = MISSING
-    tasks: list[str] = MISSING
+    tasks: Any = MISSING  # a name, or a list of them
     limit: int | None = MISSING
 
 
@@ -93,7 +93,7 @@ class EvaluateSchema(MeasuringSchema):
 class CompareSchema(MeasuringSchema):
     """`conf/compare.yaml`."""
 
-    run: list[str] = MISSING
+    run: Any = MISSING  # a list, which rules.py says better than Hydra
     prompts: list[str] = MISSING
     sampling: dict[str, Any] = MISSING
 

@@ -1,5 +1,6 @@
 """A text for pretraining, from the files to the windows of a run.   T tokens of a window."""
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -109,6 +110,10 @@ class TextData:
         """The cleaned text of a split, in pieces of at most a few MB; a document begins a new one."""
         return (piece.text for piece in self.text.pieces(SPLITS if split == ALL else (split,)))
 
+    def opening(self, split: str) -> str:
+        """The first words of a split."""
+        return first_words(next(self.pieces(split)), within=self.text.one_document and split == VAL)
+
     @cached_property
     def text(self) -> SplitText:
         """The files, collected, looked through and split."""
@@ -131,6 +136,17 @@ class PreparedText:
     fingerprint: str  # changes whenever the windows do
     corpus: Corpus  # tokens, characters, bytes and documents of each split
     text: SplitText  # what the corpus was made of
+
+
+def first_words(text: str, *, within: bool) -> str:
+    """Up to eight words.
+
+    Args:
+        within: the text begins amid a document, perhaps amid a word, so the first one is left out.
+    """
+    rest = r"\S*\s+" if within else ""
+    words = re.match(rf"{rest}((?:\S+\s+){{0,7}}\S+)", text)
+    return words.group(1) if words else text
 
 
 class _TrainingText:

@@ -8,27 +8,34 @@ import numpy as np
 from gptlab.evaluation.intervals import Difference, Sums, paired
 from gptlab.evaluation.score import Scores
 
-MIN_DOCUMENTS = 30  # of fewer, no interval says much
+MIN_DOCUMENTS = 30  # where there are fewer, parts of them are drawn
+MIN_STRETCHES = 50  # shorter ones where there would be fewer
+MIN_STRETCH = 32  # tokens; shorter ones would be too much like their neighbours
 MAX_BLOCKS = 2000  # more make no interval better, only slower
+SAME_BYTES = 0.01  # what may be between two counts of one text: SentencePiece counts the space it puts before each
 
 
 class Blocks(NamedTuple):
     """What is drawn anew, as a whole, to see how much a number depends on the text: nearby tokens are alike."""
 
-    kind: str  # documents or windows
+    kind: str  # documents, windows or stretches
     starts: np.ndarray  # (U,), the token with which each begins
 
 
 def blocks_of(scores: Scores) -> Blocks:
-    """Documents where there are enough, else stretches as long as a window; neighbours joined where there are many.
+    """Documents where there are enough, else windows or stretches of the text; neighbours joined where there are many.
 
-    An interval over documents says what others of their kind would give, one over windows only what other passages of
-    the same few documents would.
+    An interval over documents says what others of their kind would give, one over windows or stretches only what other
+    passages of the same few documents would. A stretch is as long as the context, but shorter in a short text: how many
+    there are must not hang on how much a model can read.
     """
+    length = min(scores.context_length, max(MIN_STRETCH, len(scores.losses) // MIN_STRETCHES))
     if len(scores.documents) >= MIN_DOCUMENTS:
         kind, starts = "documents", scores.documents
+    elif length == scores.context_length == scores.stride and len(scores.windows) <= MAX_BLOCKS:
+        kind, starts = "windows", scores.windows
     else:
-        kind, starts = "windows", scores.windows[:: -(-scores.context_length // scores.stride)]
+        kind, starts = "stretches", np.arange(0, len(scores.losses), length)
     n = min(len(starts), MAX_BLOCKS)
     starts = starts[np.arange(n) * len(starts) // n]
     starts[0] = 0
@@ -65,7 +72,8 @@ def loss_difference(a: Scores, b: Scores, *, seed: int) -> Difference:
 def bits_per_byte_difference(a: Scores, b: Scores, *, seed: int) -> Difference:
     """a's bits per byte - b's, whatever their tokenizers.
 
-    The blocks are the same bytes for both; a token belongs to the one in which it ends.
+    The blocks are the same bytes for both; a token belongs to the one in which it ends. Where one tokenizer counts a
+    few bytes more, they are the same shares of all bytes.
 
     Raises:
         ValueError: a tokenizer can lose text, or they were scored on different texts.
@@ -73,14 +81,19 @@ def bits_per_byte_difference(a: Scores, b: Scores, *, seed: int) -> Difference:
     if a.n_bytes is None or b.n_bytes is None:
         raise ValueError("a tokenizer that can lose text gives no bits per byte: such models have no common measure")
     ends = [np.cumsum(n_bytes, dtype=np.int64) for n_bytes in (a.n_bytes, b.n_bytes)]  # bytes up to each token's end
-    if ends[0][-1] != ends[1][-1]:
+    totals = [int(up_to[-1]) for up_to in ends]
+    if abs(totals[0] - totals[1]) > SAME_BYTES * max(totals):
         raise ValueError(
-            f"one was scored on {ends[0][-1]:,} bytes, the other on {ends[1][-1]:,}: take the same text for both"
+            f"one was scored on {totals[0]:,} bytes, the other on {totals[1]:,}: take the same text for both"
         )
     starts = [blocks_of(s).starts for s in (a, b)]
     fewer = 0 if len(starts[0]) <= len(starts[1]) else 1
     borders = np.unique(ends[fewer][starts[fewer][1:] - 1])
-    starts = [np.concatenate([[0], np.searchsorted(up_to, borders, side="right")]) for up_to in ends]
+    shares = (total / totals[fewer] for total in totals)  # 1 but for a few bytes
+    starts = [
+        np.concatenate([[0], np.searchsorted(up_to, borders * share, side="right")])
+        for up_to, share in zip(ends, shares, strict=True)
+    ]
     return paired(per_byte(a, starts[0]), per_byte(b, starts[1]), seed=seed)
 
 

@@ -12,8 +12,7 @@ from rich.table import Table
 from gptlab.data.windows import Windows
 from gptlab.evaluation.blocks import bits_per_byte_difference, loss_difference
 from gptlab.evaluation.inference import ForwardContext
-from gptlab.evaluation.intervals import Difference
-from gptlab.evaluation.report import summarise
+from gptlab.evaluation.report import number, span, summarise
 from gptlab.evaluation.score import Scores, score
 from gptlab.generation.writer import Writer
 from gptlab.heads.protocol import TokenHead
@@ -56,13 +55,16 @@ def examine(
         forward_context: the precision to compute in.
 
     Raises:
-        ValueError: the head predicts no tokens.
+        ValueError: the head predicts no tokens, or the model gives no numbers.
     """
     model, head, tokenizer = writer.model, writer.head, writer.tokenizer
     if not isinstance(head, TokenHead):
         raise ValueError(f"{name} predicts no tokens, so there is nothing to compare it by")
     start, batch_size = perf_counter(), max(1, batch_tokens // windows.context_length)
-    scores = score(model, head, tokenizer, windows, batch_size=batch_size, forward_context=forward_context)
+    try:
+        scores = score(model, head, tokenizer, windows, batch_size=batch_size, forward_context=forward_context)
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}") from None
     scored = perf_counter()
     with forward_context():
         answers = ["".join(writer.stream(prompt, seed=seed, cache=True, changes=sampling)) for prompt in prompts]
@@ -84,9 +86,7 @@ def compare(models: Sequence[Examined], prompts: Sequence[str], *, seed: int) ->
     """Everything as plain values; differences are to the first model, below zero where another one is better.
 
     Models that share a tokenizer are compared by their loss, others by bits per byte, over the same parts of the text.
-
-    Raises:
-        ValueError: two have nothing in common by which they could be compared.
+    Where two have no common measure, a note says why instead.
     """
     first = models[0]
     return {
@@ -112,7 +112,12 @@ def compare(models: Sequence[Examined], prompts: Sequence[str], *, seed: int) ->
 
 def _difference(model: Examined, first: Examined, *, seed: int) -> dict[str, Any]:
     same = model.tokenizer == first.tokenizer
-    found: Difference = (loss_difference if same else bits_per_byte_difference)(model.scores, first.scores, seed=seed)
+    try:
+        found = (loss_difference if same else bits_per_byte_difference)(model.scores, first.scores, seed=seed)
+    except ValueError as error:
+        lossy = " and of ".join(each.name for each in (model, first) if each.scores.n_bytes is None)
+        note = f"the tokenizer of {lossy} can lose text, so it gives no bits per byte" if lossy else str(error)
+        return {"of": None, "value": None, "low": None, "high": None, "real": False, "note": note}
     low, high = found.interval or (None, None)
     return {
         "of": "loss" if same else "bits_per_byte",
@@ -120,6 +125,7 @@ def _difference(model: Examined, first: Examined, *, seed: int) -> dict[str, Any
         "low": low,
         "high": high,
         "real": found.real,
+        "note": None,
     }
 
 
@@ -174,16 +180,21 @@ def _verdicts(models: list[dict[str, Any]], names: str) -> Iterator[str]:
     """A sentence for each model after the first."""
     for name, model in zip(names[1:], models[1:], strict=True):
         difference = model["difference"]
-        what, value = difference["of"].replace("_", " "), difference["value"]
-        better = "better" if value < 0 else "worse"
-        span = "" if difference["low"] is None else f" ({difference['low']:+.4f} to {difference['high']:+.4f})"
+        if difference["note"] is not None:
+            yield f"{name} cannot be compared with {names[0]}: {difference['note']}"
+            continue
+        found = f"{difference['of'].replace('_', ' ')} {difference['value']:+.4f}"
+        if difference["low"] is None:
+            yield f"The text is too short to tell whether {name} is better than {names[0]}: {found}"
+            continue
+        better = "better" if difference["value"] < 0 else "worse"
         verdict = f"{better} than" if difference["real"] else "no different, as far as this text can tell, from"
-        yield f"{name} is {verdict} {names[0]}: {what} {value:+.4f}{span}"
+        yield f"{name} is {verdict} {names[0]}: {found} ({span(difference, '+.4f')})"
 
 
 def _with_interval(entry: dict[str, Any]) -> str:
-    span = "" if entry["low"] is None else f" ({entry['low']:.4g} to {entry['high']:.4g})"
-    return f"{entry['value']:.4g}{span}"
+    interval = span(entry, ".4g")
+    return number(entry["value"], ".4g") + (f" ({interval})" if interval else "")
 
 
 def _short(value: Any) -> str:

@@ -1,6 +1,7 @@
 """Tasks of EleutherAI's lm-evaluation-harness (Gao et al. 2023), an extra of gptlab's."""
 
 import logging
+import math
 import re
 from collections import defaultdict
 from collections.abc import Sequence
@@ -14,10 +15,12 @@ from lm_eval.tasks import TaskManager
 from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
 
 from gptlab.evaluation.inference import ForwardContext
-from gptlab.evaluation.intervals import Z
+from gptlab.evaluation.intervals import Z, finite
 from gptlab.evaluation.likelihood import Pair, continuations
 from gptlab.generation.writer import Writer
 from gptlab.heads.protocol import TokenHead
+
+logger = logging.getLogger(__name__)
 
 MAX_NEW_TOKENS = 256  # where a task does not say
 N_RESAMPLES = 1000  # for the few metrics whose error has no formula; the harness's own 100,000 take minutes
@@ -95,40 +98,59 @@ class HarnessModel(TemplateLM):
         return continuations(model, head, pairs, batch_tokens=self.batch_tokens, forward_context=self.forward_context)
 
 
-def run_tasks(
-    model: HarnessModel, tasks: Sequence[str], *, limit: int | None, seed: int
-) -> dict[str, dict[str, dict[str, float | None]]]:
-    """task -> metric -> value, and low and high of its 95 % interval, None where the harness gives no error.
+class Tasks:
+    """Tasks by their names, found but not yet run.
 
     Args:
         tasks: names that the harness knows, or yaml files that describe one.
-        limit: only the first examples of each.
 
     Raises:
         ValueError: an unknown task.
-        OSError: its data are not here and cannot be downloaded.
     """
-    logging.getLogger("lm_eval").setLevel(logging.ERROR)
-    files = [Path(task) for task in tasks if Path(task).is_file()]
-    names = [_name(task) if Path(task).is_file() else task for task in tasks]
-    # looking through the thousands that the harness brings takes seconds
-    manager = TaskManager(
-        include_path=[file.parent for file in files] or None, include_defaults=len(files) < len(names)
-    )
-    for name in names:
-        if name not in manager.all_tasks:
-            raise ValueError(f"tasks: {name} is no task of the lm-evaluation-harness: `lm-eval ls tasks` lists them")
-    try:
-        found = simple_evaluate(
-            model, tasks=names, limit=limit, task_manager=manager, bootstrap_iters=N_RESAMPLES, log_samples=False,
-            random_seed=seed, numpy_random_seed=seed, torch_random_seed=seed, fewshot_random_seed=seed,
-        )  # fmt: skip
-    except (ConnectionError, OSError) as error:
-        raise OSError(
-            f"tasks: the examples of {', '.join(names)} are not on this machine and cannot be downloaded "
-            f"({type(error).__name__}): connect once, or name a yaml file of a task with files of your own"
-        ) from error
-    return {name: _table(metrics) for name, metrics in found["results"].items()}
+
+    def __init__(self, tasks: Sequence[str]) -> None:
+        logging.getLogger("lm_eval").setLevel(logging.ERROR)
+        files = [Path(task) for task in tasks if Path(task).is_file()]
+        self.names = [_name(task) if Path(task).is_file() else task for task in tasks]
+        # looking through the thousands that the harness brings takes seconds
+        brought = len(files) < len(tasks)
+        self.manager = TaskManager(include_path=[file.parent for file in files] or None, include_defaults=brought)
+        for name in self.names:
+            if name not in self.manager.all_tasks:
+                raise ValueError(
+                    f"tasks: {name} is no task of the lm-evaluation-harness: `lm-eval ls tasks` lists them"
+                )
+
+    def __call__(
+        self, writer: Writer, batch_tokens: int, forward_context: ForwardContext, *, limit: int | None, seed: int
+    ) -> dict[str, dict[str, dict[str, float | None]]]:
+        """task -> metric -> value, and low and high of its 95 % interval, None where the harness gives no error.
+
+        Args:
+            batch_tokens: read at a time, padding included.
+            limit: only the first examples of each task.
+
+        Raises:
+            OSError: a task's examples are not here and cannot be downloaded.
+        """
+        model = HarnessModel(writer, batch_tokens=batch_tokens, forward_context=forward_context)
+        seeds = {f"{kind}_seed": seed for kind in ("random", "numpy_random", "torch_random", "fewshot_random")}
+        try:
+            found = simple_evaluate(
+                model,
+                tasks=self.names,
+                limit=limit,
+                task_manager=self.manager,
+                bootstrap_iters=N_RESAMPLES,
+                log_samples=False,
+                **seeds,
+            )
+        except OSError as error:
+            raise OSError(
+                f"tasks: the examples of {', '.join(self.names)} are not on this machine and cannot be downloaded "
+                f"({type(error).__name__}): connect once, or name a yaml file of a task with files of your own"
+            ) from error
+        return {name: _table(metrics) for name, metrics in found["results"].items()}
 
 
 def _name(task: str) -> str:
@@ -163,6 +185,16 @@ def _table(metrics: dict[str, Any]) -> dict[str, dict[str, float | None]]:
             continue
         error = metrics.get(f"{name}_stderr,{kind}")
         label = name if kind == "none" else f"{name} ({kind})"
+        if math.isnan(value):
+            logger.warning(f"{label} is left out: the harness found no number for it")
+            continue
         low, high = (value - Z * error, value + Z * error) if isinstance(error, float) else (None, None)
-        table[label] = {"value": float(value), "low": low, "high": high}
+        if low is not None and high is not None and _is_share(name, value):
+            low, high = max(0.0, low), min(1.0, high)
+        table[label] = {"value": finite(float(value)), "low": finite(low), "high": finite(high)}
     return table
+
+
+def _is_share(metric: str, value: float) -> bool:
+    """Of all examples, or of a whole, as accuracies are: no interval of it leaves [0, 1]."""
+    return 0 <= value <= 1 and not any(word in metric for word in ("perplexity", "bits", "loss"))

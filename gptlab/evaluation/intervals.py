@@ -6,6 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 N_RESAMPLES = 2000  # R
+MIN_UNITS = 20  # of fewer, intervals are too narrow: of equal models, 8 units would call one in nine pairs different
 PERCENTILES = (2.5, 97.5)
 Z = 1.959964  # of a normal distribution, 95 % lies within so many standard deviations
 
@@ -38,22 +39,29 @@ class Difference(NamedTuple):
     @property
     def real(self) -> bool:
         """Whether the interval excludes 0; without one nothing is shown."""
-        return self.interval is not None and not self.interval.low <= 0 <= self.interval.high
+        return self.interval is not None and (self.interval.low > 0 or self.interval.high < 0)
+
+
+def finite(value: float | None) -> float | None:
+    """None for what is not: plain values, as JSON has them, know no infinity."""
+    return value if value is not None and math.isfinite(value) else None
 
 
 def bootstrap(sums: Sums, *, seed: int) -> Interval | None:
     """Of sum(totals) / sum(weights) over units drawn with replacement, the middle 95 % (Efron, 1979: percentiles).
 
-    None where there is one unit, which tells nothing about others.
+    None of fewer than MIN_UNITS that weigh something.
     """
-    (ratios,) = _resampled(sums, seed=seed)
-    return _interval(ratios, len(sums.totals))
+    return _interval(_resampled(sums, seed=seed)[0]) if _enough(sums) else None
 
 
 def paired(a: Sums, b: Sums, *, seed: int) -> Difference:
     """a's ratio - b's, both over the same units: what makes a unit hard for both cancels out."""
+    value = a.ratio - b.ratio
+    if not (_enough(a) and _enough(b)):
+        return Difference(value, None)
     ratios = _resampled(a, b, seed=seed)
-    return Difference(a.ratio - b.ratio, _interval(ratios[0] - ratios[1], len(a.totals)))
+    return Difference(value, _interval(ratios[0] - ratios[1]))
 
 
 def wilson(n_right: int, n: int) -> Interval:
@@ -75,5 +83,9 @@ def _resampled(*all_sums: Sums, seed: int) -> np.ndarray:
     return totals[:, some] / weights[:, some]
 
 
-def _interval(ratios: np.ndarray, n_units: int) -> Interval | None:
-    return Interval(*np.percentile(ratios, PERCENTILES).tolist()) if n_units > 1 else None
+def _enough(sums: Sums) -> bool:
+    return int(np.count_nonzero(sums.weights)) >= MIN_UNITS
+
+
+def _interval(ratios: np.ndarray) -> Interval:
+    return Interval(*np.percentile(ratios, PERCENTILES).tolist())

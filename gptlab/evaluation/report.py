@@ -12,10 +12,10 @@ from gptlab.batch import Batch
 from gptlab.data.windows import Windows
 from gptlab.evaluation.blocks import blocks_of, per_byte, per_token
 from gptlab.evaluation.inference import ForwardContext
-from gptlab.evaluation.intervals import Interval, bootstrap
+from gptlab.evaluation.intervals import Interval, bootstrap, finite
 from gptlab.evaluation.measure import measure
 from gptlab.evaluation.progress import progress
-from gptlab.evaluation.score import Scores, exp, score
+from gptlab.evaluation.score import Scores, exp, require_numbers, score
 from gptlab.evaluation.understanding import answer, make_questions
 from gptlab.heads.protocol import Head, TokenHead
 from gptlab.model.gpt import GPT
@@ -53,14 +53,17 @@ def evaluate(
         forward_context: the precision to compute in.
 
     Raises:
-        ValueError: the windows leave gaps.
+        ValueError: the windows leave gaps, or the model gives no numbers.
     """
     batch_size, start = max(1, batch_tokens // windows.context_length), perf_counter()
     if not isinstance(head, TokenHead):
         with progress("Measuring", len(windows)) as advance:
             batches = _batches(windows, batch_size, advance)
             values = measure(model, head, batches, stage="", forward_context=forward_context())
-        metrics = {name.removeprefix("/"): _entry(value, None) for name, value in values.items()}
+        values = {name.removeprefix("/"): value for name, value in values.items()}
+        for name, value in values.items():
+            require_numbers(name, value)
+        metrics = {name: _entry(value, None) for name, value in values.items()}
         return {"metrics": metrics, **_reading(windows), "seconds": perf_counter() - start}
     scores = score(model, head, tokenizer, windows, batch_size=batch_size, forward_context=forward_context)
     seconds = perf_counter() - start
@@ -96,8 +99,19 @@ def summarise(scores: Scores, *, seed: int) -> dict[str, Any]:
 
 
 def _entry(value: float, interval: Interval | None) -> dict[str, Any]:
+    """None where there is no interval, and for an infinite perplexity, which JSON has no word for."""
     low, high = interval or (None, None)
-    return {"value": value, "low": low, "high": high}
+    return {"value": finite(value), "low": finite(low), "high": finite(high)}
+
+
+def number(value: float | None, form: str) -> str:
+    """For a person; see `_entry`."""
+    return "inf" if value is None else f"{value:{form}}"
+
+
+def span(entry: dict[str, Any], form: str) -> str:
+    """An interval for a person; nothing where there is none."""
+    return "" if entry["low"] is None else f"{entry['low']:{form}} to {number(entry['high'], form)}"
 
 
 def _reading(windows: Windows) -> dict[str, int]:
@@ -127,25 +141,28 @@ def _metrics_table(metrics: dict[str, dict[str, Any]], title: str | None = None)
     for column in ("", "value", "95 % interval"):
         table.add_column(column, justify="right" if column else "left")
     for name, entry in metrics.items():
-        table.add_row(name.replace("_", " "), f"{entry['value']:#.4g}", _span(entry, "#.4g"))
+        table.add_row(name.replace("_", " "), number(entry["value"], "#.4g"), span(entry, "#.4g"))
     return table
 
 
 def _lines(report: dict[str, Any]) -> Iterator[str]:
     """What the numbers stand on."""
-    how = f"{report['windows']:,} windows of {report['context_length']:,} tokens"
+    how = f"{_count(report['windows'], 'windows')} of {report['context_length']:,} tokens"
     if report["stride"] < report["context_length"]:
         how += f", {report['stride']:,} new in each"
     if "tokens" not in report:  # none of its metrics is a token's
         yield f"{how}; {report['seconds']:.1f} s"
         return
     text = f"{report['bytes']:,} bytes, " if report["bytes"] is not None else ""
-    yield f"{report['tokens']:,} tokens ({text}{report['documents']:,} documents) in {how}"
+    yield f"{report['tokens']:,} tokens ({text}{_count(report['documents'], 'documents')}) in {how}"
     yield f"{report['seconds']:.1f} s, {report['tokens_per_second']:,.0f} tokens a second"
-    over = report["interval_over"]
-    yield (
-        f"Intervals are over {over['n']:,} {over['kind']} drawn anew." if over["n"] > 1 else "One window: no interval."
-    )
+    units = _count(report["interval_over"]["n"], report["interval_over"]["kind"])
+    too_short = report["metrics"]["loss"]["low"] is None
+    yield f"Too little text for an interval: {units}." if too_short else f"Intervals are over {units} drawn anew."
+
+
+def _count(n: int, plural: str) -> str:
+    return f"{n:,} {plural if n != 1 else plural.removesuffix('es' if plural.endswith('ches') else 's')}"
 
 
 def _questions_table(results: dict[str, dict[str, Any]]) -> Table:
@@ -154,9 +171,5 @@ def _questions_table(results: dict[str, dict[str, Any]]) -> Table:
         table.add_column(column, justify="right" if column else "left")
     for kind, result in results.items():
         right, chance = f"{result['accuracy']:.1%}", f"{result['chance']:.1%}"
-        table.add_row(QUESTIONS[kind], right, _span(result, ".1%"), chance, f"{result['n']:,}")
+        table.add_row(QUESTIONS[kind], right, span(result, ".1%"), chance, f"{result['n']:,}")
     return table
-
-
-def _span(entry: dict[str, Any], form: str) -> str:
-    return "" if entry["low"] is None else f"{entry['low']:{form}} to {entry['high']:{form}}"

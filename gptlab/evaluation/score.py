@@ -70,6 +70,16 @@ def exp(loss: float) -> float:
     return math.inf if loss > 709 else math.exp(loss)
 
 
+def require_numbers(name: str, value: float) -> None:
+    """Of a model that has diverged, there is nothing to report.
+
+    Raises:
+        ValueError: it is no finite number.
+    """
+    if not math.isfinite(value):
+        raise ValueError(f"the model gives no numbers (its {name} is {value}): take an earlier checkpoint")
+
+
 def score(
     model: GPT,
     head: TokenHead,
@@ -89,7 +99,7 @@ def score(
         forward_context: the precision to compute in.
 
     Raises:
-        ValueError: the windows leave gaps.
+        ValueError: the windows leave gaps, or the model gives no numbers.
     """
     T, stride = windows.context_length, windows.stride
     if stride > T:
@@ -104,12 +114,15 @@ def score(
             batch = windows[numbers]
             new = batch["targets"] != IGNORE_INDEX  # (B, T)
             new &= torch.arange(T) >= torch.from_numpy(n_old)[:, None]
-            asked = Batch(ids=batch["ids"][new][None].to(device), targets=batch["targets"][new][None].to(device))
-            hidden = model(batch["ids"].to(device))[new.to(device)]  # (N, D), of the N targets that are new
-            places = (first[:, None] + np.arange(T))[new.numpy()]  # (N,)
+            n_read = int(new.any(dim=0).nonzero()[-1]) + 1  # attention is causal: what is behind changes nothing
+            ids, targets, new = (part[:, :n_read] for part in (batch["ids"], batch["targets"], new))
+            asked = Batch(ids=ids[new][None].to(device), targets=targets[new][None].to(device))
+            hidden = model(ids.to(device))[new.to(device)]  # (N, D), of the N targets that are new
+            places = (first[:, None] + np.arange(n_read))[new.numpy()]  # (N,)
             losses[places] = head.token_losses(hidden[None], asked)[0].float().cpu().numpy()
             scored[places] = True
             advance(len(numbers))
+    require_numbers("loss", float(losses.sum(dtype=np.float64)))
     return Scores(losses, scored, n_bytes, documents, plan.first + plan.n_old, context_length=T, stride=stride)
 
 

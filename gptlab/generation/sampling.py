@@ -52,13 +52,22 @@ def next_ids(logits: Tensor, seen: Tensor, sampling: Sampling, generator: torch.
     Args:
         seen: the ids so far, the prompt's too.
         generator: where chance comes from, on the logits' device; None is PyTorch's own.
+
+    Raises:
+        ValueError: the model has diverged, and no token has a probability.
     """
     logits = logits.float()
     if sampling.repetition_penalty != 1:
         logits = penalise(logits, seen, sampling.repetition_penalty)
     if sampling.temperature == 0:
         return logits.argmax(dim=-1)
-    return torch.multinomial(warp(logits, sampling).softmax(dim=-1), 1, generator=generator).squeeze(-1)
+    probs = warp(logits, sampling).softmax(dim=-1)
+    try:
+        return torch.multinomial(probs, 1, generator=generator).squeeze(-1)
+    except RuntimeError as error:  # looking beforehand would make a GPU wait at each token
+        if probs.isfinite().all():
+            raise
+        raise ValueError("the model gives no numbers (its logits are nan): take an earlier checkpoint") from error
 
 
 def penalise(logits: Tensor, seen: Tensor, penalty: float) -> Tensor:

@@ -28,6 +28,7 @@ PROBES = [
     "東京 かな",
     "🙂👩\u200d👧",
 ]
+MOST_IDS = 1 << 22  # a file that tells of more is wrong: the largest vocabularies have 262,144
 
 
 class PretrainedTokenizer:
@@ -168,8 +169,14 @@ def read_tokenizer(folder: Path) -> Tokenizer | None:
         library = _parse(content)
     except ValueError as error:
         raise ValueError(f"{path} is damaged, or of a newer kind: {error}; fetch it anew") from error
-    n_ids = max(library.get_vocab().values()) + 1
+    n_ids = max(library.get_vocab().values(), default=-1) + 1
     vocab_size = _read_json(folder / "config.json").get("vocab_size", n_ids)  # often rounded up
+    if n_ids == 0:
+        raise ValueError(f"{path} has no tokens: fetch it anew")
+    if not isinstance(vocab_size, int) or not 0 < vocab_size <= MOST_IDS:
+        raise ValueError(
+            f"{folder / 'config.json'}: vocab_size is {vocab_size!r:.80}, wanted a whole number from 1 to {MOST_IDS:,}"
+        )
     if n_ids > vocab_size:
         raise ValueError(
             f"{path} has {n_ids:,} ids, but {folder / 'config.json'} says vocab_size {vocab_size:,}: the model has no "
@@ -183,10 +190,10 @@ def read_tokenizer(folder: Path) -> Tokenizer | None:
 def _find(folder: Path) -> Path | None:
     """The file that the tokenizer is in; of GPT-2's two files the merges."""
     path, merges = folder / "tokenizer.json", folder / "merges.txt"
-    kind = _read_json(folder / "tokenizer_config.json").get("tokenizer_class", "GPT2Tokenizer")
+    kind = _read_json(folder / "tokenizer_config.json").get("tokenizer_class") or "GPT2Tokenizer"
     if path.is_file():
         return path
-    if merges.is_file() and kind.startswith("GPT2"):
+    if merges.is_file() and str(kind).startswith("GPT2"):
         return merges
     for other in (folder / "tokenizer.model", merges):
         if other.is_file():
@@ -221,16 +228,25 @@ def _parse(content: str) -> tokenizers.Tokenizer:
 
 def _eot_id(folder: Path, library: tokenizers.Tokenizer) -> int | None:
     """The end of a text by the first file that names one; of several that a chat model may end with, the first."""
-    candidates: list[Any] = []
+    vocab = library.get_vocab()
+    used = set(vocab.values())  # a config made by default names one that a small vocabulary lacks
     for name in ("tokenizer_config.json", "special_tokens_map.json"):
         token = _read_json(folder / name).get("eos_token")
-        token = token["content"] if isinstance(token, dict) else token
-        candidates.append(token and library.token_to_id(token))
+        text = token.get("content") if isinstance(token, dict) else token
+        if not isinstance(text, str | None):
+            raise ValueError(f"{folder / name}: eos_token is {token!r:.80}, wanted the token's text: fetch it anew")
+        if text in vocab:
+            return vocab[text]
     for name in ("generation_config.json", "config.json"):
         ids = _read_json(folder / name).get("eos_token_id")
-        candidates += ids if isinstance(ids, list) else [ids]
-    used = set(library.get_vocab().values())  # a config made by default names one that a small vocabulary lacks
-    return next((i for i in candidates if i in used), None)
+        for i in ids if isinstance(ids, list) else [ids]:
+            if not isinstance(i, int | None):
+                raise ValueError(
+                    f"{folder / name}: eos_token_id is {ids!r:.80}, wanted one id or several: fetch it anew"
+                )
+            if i in used:
+                return i
+    return None
 
 
 def _bos_id(path: Path, library: tokenizers.Tokenizer) -> int | None:

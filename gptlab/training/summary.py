@@ -74,8 +74,8 @@ def show_summary(summary: dict[str, Any], console: Console) -> None:
         f"The run is in {folder}",
         "",
         "Next",
-        f"  gptlab generate run={folder} prompt={shlex.quote(summary['opening'])}",
-        f"  tensorboard --logdir {Path(folder).parents[1]}",
+        f"  gptlab generate run={shlex.quote(folder)} prompt={shlex.quote(summary['opening'])}",
+        f"  tensorboard --logdir {shlex.quote(str(Path(folder).parent))}",
     ]
     console.print("\n".join(lines), soft_wrap=True, highlight=False, markup=False)
 

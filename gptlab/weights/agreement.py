@@ -11,18 +11,28 @@ PROBE = (
 
 
 def check_tokens(ours: Tokenizer, theirs: Tokenizer, *, where: Path) -> None:
-    """Compares how many ids they have, and those of a few words; where a folder came without a tokenizer, nothing.
+    """Compares what every id stands for, and how a text is cut; where a folder came without a tokenizer, nothing.
+
+    Not their states: the same tokenizer may be one of ours here, and a tokenizer.json of any layout there.
 
     Raises:
         ValueError: they differ.
     """
     if isinstance(theirs, AbsentTokenizer) or ours.state() == theirs.state():
         return
-    if ours.vocab_size != theirs.vocab_size or _ids(ours) != _ids(theirs):
-        raise ValueError(
-            f"the tokenizer's {ours.vocab_size:,} ids are not the {theirs.vocab_size:,} that the weights in {where} "
-            "were trained with, and would mean other tokens to the model: choose tokenizer=pretrained"
-        )
+    if ours.vocab_size != theirs.vocab_size:
+        differing = f"has {ours.vocab_size:,} ids, and the weights in {where} know {theirs.vocab_size:,}"
+    elif _texts(ours) != _texts(theirs) or _ids(ours) != _ids(theirs):
+        differing = f"has as many ids as the weights in {where} know, {theirs.vocab_size:,}, but not the same"
+    else:
+        return
+    raise ValueError(
+        f"the tokenizer {differing}, so its ids mean other tokens to the model: choose tokenizer=pretrained"
+    )
+
+
+def _texts(tokenizer: Tokenizer) -> list[str]:
+    return [tokenizer.decode([i]) for i in range(tokenizer.vocab_size)]
 
 
 def _ids(tokenizer: Tokenizer) -> list[int] | None:

@@ -28,7 +28,8 @@ def check_architecture(model: GPT, weights: Architecture, *, where: Path) -> Non
     if ours.vocab_size != theirs.vocab_size:
         raise ValueError(
             f"a vocabulary that disagrees with the tokenizer: this has {ours.vocab_size:,} ids, and the embedding in "
-            f"{where} {theirs.vocab_size:,} rows; choose tokenizer=pretrained"
+            f"{where} {theirs.vocab_size:,} rows; choose the tokenizer that the weights were trained with "
+            "(tokenizer=pretrained where they bring it)"
         )
     if differing := [field for field, value in asdict(ours).items() if not _agree(field, value, theirs)]:
         listed = ", ".join(f"model.{field} is {getattr(ours, field)} ({getattr(theirs, field)})" for field in differing)
@@ -37,6 +38,11 @@ def check_architecture(model: GPT, weights: Architecture, *, where: Path) -> Non
             "model=pretrained, or give the same"
         )
     if ours.context_length > theirs.context_length:
+        if theirs.positions == "learned":
+            raise ValueError(
+                f"model.context_length is {ours.context_length}, but the weights in {where} have "
+                f"{theirs.context_length} learned positions: give at most {theirs.context_length}"
+            )
         log.warning(
             f"model.context_length is {ours.context_length}, and the weights were trained for {theirs.context_length}: "
             "what comes after these is guessed"
@@ -51,10 +57,9 @@ def check_tied(head: nn.Module, tied: bool, *, where: Path) -> None:
 
 def _agree(field: str, value: Any, theirs: Architecture) -> bool:
     their = getattr(theirs, field)
-    learned = theirs.positions == "learned"
     if field == "context_length":
-        return value <= their or not learned
-    if field in ("rope_base", "rope_scaling") and learned:
+        return True  # if not too long
+    if field in ("rope_base", "rope_scaling") and theirs.positions == "learned":
         return True  # nothing turns
     if isinstance(value, float):
         return math.isclose(value, their, rel_tol=1e-6)  # a float32's worth: 1e-5 is also written 9.999999747e-06

@@ -1,5 +1,6 @@
 """The README that goes with an exported model: what it is, what it learned from, and what it came to."""
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -37,7 +38,7 @@ def write_card(
     config: str | None,
     summary: Mapping[str, Any],
 ) -> None:
-    """`README.md` in the folder.
+    """`README.md` in the folder, where the user's home is written ~.
 
     Args:
         reader: the class that opens the tokenizer.
@@ -59,6 +60,9 @@ def write_card(
         prompt=prompt,
         sections="".join(sections),
     )
+    home = os.path.expanduser("~")
+    if home != "/":  # some containers'
+        text = text.replace(f"{home}/", "~/")
     (folder / "README.md").write_text(text, encoding="utf-8")
 
 

@@ -42,6 +42,9 @@ def find_checkpoint(path: Path) -> Path:
     Raises:
         FileNotFoundError: there is none.
     """
+    path = path.expanduser()
+    if path.suffix == ".safetensors":
+        raise FileNotFoundError(f"{path} is a file of a model's folder: give the folder, {path.parent}")
     if path.is_file():
         return path
     for name in ("best.ckpt", "last.ckpt"):
@@ -49,6 +52,8 @@ def find_checkpoint(path: Path) -> Path:
             return path / "checkpoints" / name
     if not path.exists():
         raise FileNotFoundError(f"run={path}: there is no such folder or file: give a run's folder, or a .ckpt in it")
+    if (path / "config.json").is_file():
+        raise FileNotFoundError(f"{path} is a model's folder, not a run's: set weights=hf weights.path={path}")
     raise FileNotFoundError(
         f"run={path}: no checkpoints/best.ckpt or last.ckpt is in it, and no config.json: give a whole run's folder, "
         "or a pretrained model's"

@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -33,31 +32,33 @@ def export_weights(
         ValueError: no published family has such a model, or the head is no language model's.
         OSError: the folder cannot be written.
     """
+    tensors = tensors_to_write(model, head)
+    architecture, dtype = architecture_of(model), model.tok_emb.weight.dtype
+    config = write_config(architecture, tied=is_tied(head), dtype=dtype, bos_id=bos_id, eos_id=eos_id)
+    shards = _shards(tensors, shard_bytes)
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".export-", dir=folder) as beside:
+        _write_json(config, Path(beside, "config.json"))
+        if len(shards) > 1:
+            places = {name: file for file, names in shards.items() for name in names}
+            total = {"total_size": sum(tensor.nbytes for tensor in tensors.values())}
+            _write_json({"metadata": total, "weight_map": places}, Path(beside, "model.safetensors.index.json"))
+        for file, names in shards.items():
+            write_safetensors(Path(beside, file), {name: tensors[name] for name in names})
+        _move(Path(beside), folder)
+
+
+def tensors_to_write(model: GPT, head: nn.Module) -> dict[str, Tensor]:
+    """Each tensor of theirs by its name, as a view of ours.
+
+    Raises:
+        ValueError: the head is no language model's.
+    """
     own, tied = tensors_of(model, head), is_tied(head)
     in_head = {name: tensor.shape for name, tensor in own.items() if name.startswith("head.")}
     if in_head != ({} if tied else {OUT: own[EMBEDDING].shape}):
         raise ValueError("only language models are exported, and this head is another one: train with head=lm")
-    architecture, dtype = architecture_of(model), own[EMBEDDING].dtype
-    config = write_config(architecture, tied=tied, dtype=dtype, bos_id=bos_id, eos_id=eos_id)
-    tensors = {entry.theirs: _theirs(own, entry) for entry in entries(architecture, tied=tied)}  # views
-    shards = _shards(tensors, shard_bytes)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".export-", dir=folder) as beside:
-            _write_json(config, Path(beside, "config.json"))
-            if len(shards) > 1:
-                places = {name: file for file, names in shards.items() for name in names}
-                total = {"total_size": sum(tensor.nbytes for tensor in tensors.values())}
-                _write_json({"metadata": total, "weight_map": places}, Path(beside, "model.safetensors.index.json"))
-            for file, names in shards.items():
-                write_safetensors(Path(beside, file), {name: tensors[name] for name in names})
-            _move(Path(beside), folder)
-    except OSError as error:
-        free = shutil.disk_usage(folder).free / 1e6 if folder.is_dir() else 0.0
-        raise OSError(
-            f"{folder}: the model cannot be written ({error}; {free:,.0f} MB are free): make room, or "
-            "choose another folder"
-        ) from error
+    return {entry.theirs: _theirs(own, entry) for entry in entries(architecture_of(model), tied=tied)}
 
 
 def _theirs(own: dict[str, Tensor], entry: Entry) -> Tensor:

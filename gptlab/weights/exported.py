@@ -1,6 +1,9 @@
 """A whole model as a folder: weights, tokenizer, and a card that says where it comes from."""
 
 import logging
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +15,7 @@ from gptlab.tokenizer.huggingface import write_tokenizer
 from gptlab.tokenizer.pretrained import PretrainedTokenizer
 from gptlab.tokenizer.protocol import Tokenizer
 from gptlab.weights.card import write_card
-from gptlab.weights.export import export_weights
+from gptlab.weights.export import export_weights, tensors_to_write
 from gptlab.weights.fit import model_type
 
 log = logging.getLogger(__name__)
@@ -34,19 +37,38 @@ def export(
         ValueError: there is something in the folder, or no published family has such a model.
         OSError: the folder cannot be written.
     """
-    if folder.exists() and (folder.is_file() or any(folder.iterdir())):
+    if folder.is_file():
+        raise ValueError(f"to={folder} is a file: give a new folder")
+    if folder.exists() and any(folder.iterdir()):
         raise ValueError(f"to={folder} is not empty: give a new folder")
     reader = "AutoTokenizer"
     if model_type(architecture_of(model)) == "qwen2" and not isinstance(tokenizer, PretrainedTokenizer):
         reader = "PreTrainedTokenizerFast"  # transformers 5 opens Qwen's own for such a model, whatever the folder says
         log.warning(f"transformers opens the tokenizer of a model of this shape by {reader}.from_pretrained only")
-    folder.mkdir(parents=True, exist_ok=True)
-    try:
+    n_bytes = sum(tensor.nbytes for tensor in tensors_to_write(model, head).values())
+    with _whole_or_gone(folder, n_bytes):
         write_tokenizer(tokenizer, folder, context_length=model.context_length)
         write_card(folder, reader=reader, **card)
         export_weights(model, head, folder, bos_id=tokenizer.bos_id, eos_id=tokenizer.eot_id, shard_bytes=shard_bytes)
-    except BaseException:
-        for path in folder.iterdir():  # it was empty
+
+
+@contextmanager
+def _whole_or_gone(folder: Path, n_bytes: int) -> Iterator[None]:
+    """A folder to write in; after an error what was made is gone, and a system's error has its sentence."""
+    new = [path for path in (folder, *folder.parents) if not path.exists()]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        yield
+    except BaseException as error:
+        for path in folder.iterdir() if folder.is_dir() else ():  # it was empty
             path.unlink()
-        folder.rmdir()
-        raise
+        for path in new:
+            if path.is_dir():
+                path.rmdir()
+        if not isinstance(error, OSError):
+            raise
+        here = next(path for path in (folder, *folder.absolute().parents) if path.is_dir())
+        raise OSError(
+            f"{folder}: the model cannot be written ({error.strerror or error}; it takes {n_bytes / 1e6:,.1f} MB, and "
+            f"{shutil.disk_usage(here).free / 1e6:,.1f} MB are free): make room, or choose another folder"
+        ) from error

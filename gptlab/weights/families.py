@@ -5,6 +5,7 @@ transformers 5.23; both its spellings and those of version 4 are understood.
 """
 
 import json
+import math
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -92,7 +93,7 @@ def read_config(config: Mapping[str, Any], where: Path) -> Described:
         ValueError: a field has a value that no part of ours has.
     """
     kind = config.get("model_type")
-    if kind not in DEFAULTS:
+    if not isinstance(kind, str) or kind not in DEFAULTS:
         raise refused(where, "model_type", kind, _any_of(DEFAULTS))
     for field, values in SUPPORTED[kind].items():
         got = config.get(field, values[0])
@@ -121,17 +122,17 @@ class _Fields:
     def __getitem__(self, field: str) -> Any:
         return self.fields.get(field)
 
-    def count(self, field: str, default: int | None = None) -> int:
-        """A whole number from 1; null is the default, where there is one."""
+    def count(self, field: str, default: int | None = None, *, least: int = 1) -> int:
+        """A whole number; null is the default, where there is one."""
         value = default if self[field] is None else self[field]
-        if not isinstance(value, int) or value < 1:
-            raise refused(self.where, field, self[field], "a whole number from 1")
+        if not isinstance(value, int) or isinstance(value, bool) or value < least:
+            raise refused(self.where, field, self[field], f"a whole number from {least}")
         return value
 
     def number(self, field: str) -> float:
-        """A number above 0."""
+        """A finite number above 0."""
         value = self[field]
-        if not isinstance(value, int | float) or value <= 0:
+        if not isinstance(value, int | float) or isinstance(value, bool) or not 0 < value < math.inf:
             raise refused(self.where, field, value, "a number above 0")
         return float(value)
 
@@ -210,12 +211,17 @@ def _rope(fields: _Fields) -> tuple[float, dict[str, Any] | None]:
 def _window(fields: _Fields, kind: str) -> int | None:
     """The tokens that a token sees, itself included: transformers counts them as we do."""
     window = fields["sliding_window"] if kind == "mistral" or fields["use_sliding_window"] else None
-    first = 0 if kind == "mistral" else fields["max_window_layers"]
-    slides = [window is not None and i >= first for i in range(fields.count("num_hidden_layers"))]
-    types = fields["layer_types"] or ["sliding_attention" if sliding else "full_attention" for sliding in slides]
-    if set(types) == {"full_attention"}:
+    types, what = fields["layer_types"], "layer_types"
+    if not types:  # the first layers are full
+        n_layers, what = fields.count("num_hidden_layers"), "max_window_layers"
+        n_full = n_layers if window is None else 0 if kind == "mistral" else fields.count(what, least=0)
+        types = ["full_attention"] * (n_full > 0) + ["sliding_attention"] * (n_full < n_layers)
+
+    def all_are(name: str) -> bool:
+        return isinstance(types, list) and all(one == name for one in types)
+
+    if all_are("full_attention"):
         return None
-    if set(types) == {"sliding_attention"} and window is not None:
+    if all_are("sliding_attention") and window is not None:
         return fields.count("sliding_window")
-    what = "layer_types" if fields["layer_types"] else "max_window_layers"
     raise refused(fields.where, what, fields[what], "one window for all layers, or none")

@@ -1,14 +1,16 @@
 """A folder of published weights, as the transformers library writes it."""
 
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
+from gptlab.model.empty import empty_weights
 from gptlab.model.gpt import GPT
 from gptlab.weights.architecture import check_architecture, check_tied
 from gptlab.weights.families import read_config
-from gptlab.weights.names import EMBEDDING, OUT, POSITIONS, Entry, entries, full_name, tensors_of
+from gptlab.weights.names import EMBEDDING, OUT, Entry, entries, full_name, tensors_of
 from gptlab.weights.tensor_files import Stored, find_tensors, read_json
 
 N_TOLD = 5  # of many tensors that are wrong
@@ -31,17 +33,22 @@ class PretrainedFolder:
     def __init__(self, path: Path) -> None:
         config = path / "config.json"
         if not config.is_file():
+            if (path / "checkpoints").is_dir():
+                raise FileNotFoundError(f"{path} is a run's folder, not a model's: set weights=run weights.run={path}")
             what = "has no config.json" if path.is_dir() else "is no folder"
             raise FileNotFoundError(f"{path} {what}: give a folder as the transformers library writes it")
         self.path = path
         self.architecture, self.tied = read_config(read_json(config), config)
-        self.entries = entries(self.architecture, tied=self.tied)
         self.stored = {
             name: tensor for tensor in find_tensors(path) if (name := full_name(tensor.name, self.architecture))
         }
+        if (n_layers := self.architecture.n_layers) > len(self.stored):  # too many to be listed, perhaps
+            self._refuse([f"that has {n_layers:,} layers, and here are only {len(self.stored):,} tensors"])
+        self.entries = entries(self.architecture, tied=self.tied)
         if self.tied and "lm_head.weight" in self.stored:  # needless, and right if it is the embedding again
             self.entries.append(Entry(EMBEDDING, None, "lm_head.weight", transposed=False))
         self._check_names()
+        self._check_shapes(config)
         dtype = self.stored[self.entries[0].theirs].dtype
         assert dtype is not None
         self.dtype = dtype
@@ -61,7 +68,6 @@ class PretrainedFolder:
         places = [*self.entries, self.entries[0]._replace(ours=OUT)] if self.tied else self.entries
         if OUT not in own or own[OUT].shape != own[EMBEDDING].shape:  # the head has no such matrix
             places = [entry for entry in places if entry.ours != OUT]
-        self._check_shapes(own, places)
         filled = set()
         for entry in places:
             target, tensor = entry.view(own[entry.ours]), self.stored[entry.theirs]
@@ -84,13 +90,22 @@ class PretrainedFolder:
                 wrong.append(f"{tensor.name} in {tensor.file.name} holds no floating-point numbers")
         self._refuse(wrong)
 
-    def _check_shapes(self, own: dict[str, Tensor], places: list[Entry]) -> None:
-        """A ValueError unless all shapes are those of the model, which may have fewer learned positions."""
+    def _check_shapes(self, config: Path) -> None:
+        """A ValueError unless such a model exists, and its shapes are those of the stored tensors."""
+        embedding, vocab_size = self.stored[self.entries[0].theirs], self.architecture.vocab_size
+        if embedding.shape[:1] != (vocab_size,):
+            told = f"{embedding.name} in {embedding.file.name} is {embedding.shape}"
+            self._refuse([f"that says vocab_size {vocab_size:,}, and {told}"])
+        try:
+            with empty_weights():
+                model = GPT(**asdict(self.architecture), drop_rate=0.0, attention="fused", init="gpt2")
+        except (ValueError, RuntimeError) as error:  # torch's own, of a size that it cannot count
+            raise ValueError(f"{config}: {error}") from error
+        own = tensors_of(model, nn.Module())
+        own[OUT] = own[EMBEDDING]
         wrong = []
-        for entry in places:
+        for entry in self.entries:
             tensor, shape = self.stored[entry.theirs], tuple(entry.view(own[entry.ours]).shape)
-            if entry.ours == POSITIONS:
-                shape = (self.architecture.context_length, *shape[1:])
             if tensor.shape != shape:
                 wrong.append(f"{tensor.name} in {tensor.file.name} is {tensor.shape}, wanted {shape}")
         self._refuse(wrong)

@@ -68,10 +68,17 @@ def _refusal(error: Exception, name: str, revision: str | None) -> OSError:
     if isinstance(error, errors.GatedRepoError):
         return PermissionError(f"{page} asks for its terms to be accepted: do that there, then run `hf auth login`")
     if isinstance(error, errors.RepositoryNotFoundError):
-        return FileNotFoundError(f"{page} is not there, or private: check the name, or run `hf auth login`")
+        return FileNotFoundError(
+            f"there is no such folder here, and {page} is not there, or private: check the name, or run `hf auth login`"
+        )
     if isinstance(error, errors.RevisionNotFoundError):
         return FileNotFoundError(f"{page} has no revision {revision}: give one of its branches, tags or commits")
     if constants.HF_HUB_OFFLINE:
-        return ConnectionError(f"{name} is not in the cache, and HF_HUB_OFFLINE is set: unset it, or give a folder")
+        return ConnectionError(
+            f"{name} is not in the cache, and no folder here, and HF_HUB_OFFLINE is set: unset it, or give a folder"
+        )
     cause = type(error.__cause__ or error).__name__
-    return ConnectionError(f"{page} cannot be fetched ({cause}): is there a network? Try again, or give a folder")
+    return ConnectionError(
+        f"there is no such folder here, and {page} cannot be fetched ({cause}): is there a network? Try again, or give "
+        "a folder"
+    )

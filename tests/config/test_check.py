@@ -3,6 +3,7 @@
 import pytest
 
 from gptlab.config.compose import ConfigError, compose_config
+from gptlab.config.conf import conf_dir
 
 WRONG = {
     ("model.n_layer=3",): "model.n_layer is no key (did you mean model.n_layers?)",
@@ -82,3 +83,14 @@ def test_a_wrong_choice_is_told_once_whatever_else_is_typed() -> None:
     with pytest.raises(ConfigError) as told:
         compose_config("train", ["model=tinny", "data=text", "data.path=my.txt", "model.n_layers=3"])
     assert len(str(told.value).splitlines()) == 1
+
+
+def test_a_hydra_that_somebody_else_has_set_up_stays() -> None:
+    """`Run.open` may be called in the midst of a program that has configurations of its own."""
+    from hydra import initialize_config_dir
+    from hydra.core.global_hydra import GlobalHydra
+
+    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        theirs = GlobalHydra.instance().hydra
+        compose_config("pretrained", [])
+        assert GlobalHydra.instance().hydra is theirs

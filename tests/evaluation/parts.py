@@ -9,6 +9,7 @@ import torch
 
 from gptlab.data.shards import Shard, ShardWriter
 from gptlab.data.windows import Windows
+from gptlab.evaluation.score import Scores
 from gptlab.heads.lm import LMHead
 from gptlab.heads.protocol import Given
 from gptlab.model.gpt import GPT
@@ -66,3 +67,34 @@ def nats(model: GPT, head: LMHead, context: list[int], token: int) -> float:
     ids = torch.tensor([context])
     logits = head(model(ids), {"ids": ids})[0, -1]
     return -float(logits.double().log_softmax(dim=-1)[token])
+
+
+def scores_of(
+    losses: np.ndarray,
+    *,
+    sizes: np.ndarray | None = None,
+    documents: tuple[int, ...] | np.ndarray = (0,),
+    length: int = 10,
+    stride: int | None = None,
+    n_scored: int | None = None,
+) -> Scores:
+    """As `score` would give them for one file; without a tail, only `n_scored` tokens count."""
+    stride, n = stride or length, len(losses)
+    scored = np.arange(n) > 0
+    scored[(n_scored or n) + 1 :] = False
+    later = np.arange(length + 1, n, stride)
+    return Scores(
+        losses=np.where(scored, losses, 0).astype(np.float32),
+        scored=scored,
+        n_bytes=None if sizes is None else sizes.astype(np.uint16),
+        documents=np.array(documents),
+        windows=np.array([1, *later]),
+        context_length=length,
+        stride=stride,
+    )
+
+
+def hard_and_easy(n: int, seed: int = 0) -> np.ndarray:
+    """Losses of a text whose passages differ, each byte's."""
+    draw = np.random.default_rng(seed)
+    return np.repeat(draw.gamma(2.0, size=n // 50), 50) + draw.gamma(1.0, size=n // 50 * 50)

@@ -15,38 +15,7 @@ from gptlab.evaluation.blocks import (
     per_token,
 )
 from gptlab.evaluation.intervals import bootstrap
-from gptlab.evaluation.score import Scores
-
-
-def scores_of(
-    losses: np.ndarray,
-    *,
-    sizes: np.ndarray | None = None,
-    documents: tuple[int, ...] | np.ndarray = (0,),
-    length: int = 10,
-    stride: int | None = None,
-    n_scored: int | None = None,
-) -> Scores:
-    """As `score` would give them for one file; without a tail, only `n_scored` tokens count."""
-    stride, n = stride or length, len(losses)
-    scored = np.arange(n) > 0
-    scored[(n_scored or n) + 1 :] = False
-    later = np.arange(length + 1, n, stride)
-    return Scores(
-        losses=np.where(scored, losses, 0).astype(np.float32),
-        scored=scored,
-        n_bytes=None if sizes is None else sizes.astype(np.uint16),
-        documents=np.array(documents),
-        windows=np.array([1, *later]),
-        context_length=length,
-        stride=stride,
-    )
-
-
-def hard_and_easy(n: int, seed: int = 0) -> np.ndarray:
-    """Losses of a text whose passages differ, each byte's."""
-    draw = np.random.default_rng(seed)
-    return np.repeat(draw.gamma(2.0, size=n // 50), 50) + draw.gamma(1.0, size=n // 50 * 50)
+from tests.evaluation.parts import hard_and_easy, scores_of
 
 
 def test_documents_are_the_blocks_where_there_are_enough() -> None:
@@ -59,10 +28,47 @@ def test_documents_are_the_blocks_where_there_are_enough() -> None:
     assert few.starts.tolist() == [0, *range(11, 400, 10)]
 
 
-def test_a_sliding_windows_blocks_are_as_long_as_a_windows() -> None:
+def test_where_windows_overlap_stretches_are_as_long_as_one() -> None:
     """Else a small stride would make neighbouring tokens pass for independent ones."""
-    assert blocks_of(scores_of(np.ones(400), stride=3)).starts[1:3].tolist() == [20, 32]
-    assert blocks_of(scores_of(np.ones(400), stride=5)).starts[1:3].tolist() == [16, 26]
+    blocks = blocks_of(scores_of(np.ones(400), stride=3))
+    assert (blocks.kind, blocks.starts.tolist()) == ("stretches", [*range(0, 400, 10)])
+
+
+@pytest.mark.parametrize(("n", "length"), [(8000, 160), (800, 32)])
+def test_in_a_short_text_stretches_are_shorter_than_a_long_context(n: int, length: int) -> None:
+    blocks = blocks_of(scores_of(np.ones(n), length=8192))
+    assert (blocks.kind, blocks.starts.tolist()) == ("stretches", [*range(0, n, length)])
+    assert blocks_of(scores_of(np.ones(n), length=30)).kind == "windows"
+    assert blocks_of(scores_of(np.ones(100_000), length=30)).kind == "stretches"  # of two windows
+
+
+@pytest.mark.parametrize("compare", [loss_difference, bits_per_byte_difference])
+def test_a_long_context_hides_no_difference(compare: Any) -> None:
+    nats = hard_and_easy(8000)
+    short = scores_of(nats, sizes=np.ones(8000), length=64)
+    for difference in (0.02, -0.02):
+        far_sighted = scores_of(nats + difference, sizes=np.ones(8000), length=8192)
+        assert compare(far_sighted, short, seed=0).real
+        assert compare(short, far_sighted, seed=0).real
+
+
+def test_a_text_too_short_has_no_interval() -> None:
+    for n, some in ((640, True), (600, False)):
+        a, b = (scores_of(hard_and_easy(700)[:n] + more, length=1024) for more in (0.0, 0.1))
+        assert (loss_difference(b, a, seed=0).interval is not None) is some
+        assert loss_difference(b, a, seed=0).real is some
+
+
+def test_a_tokenizer_may_count_a_space_before_each_text() -> None:
+    """Three texts: the blocks are still the same passages, so a difference of 0.01 nats a byte is seen."""
+    nats = hard_and_easy(21_000)
+    spaces = [0, 7000, 14_000]
+    a = scores_of(nats, sizes=np.ones(21_000), length=200)
+    b = scores_of(np.insert(nats + 0.01, spaces, 0.0), sizes=np.ones(21_003), length=200)
+    difference = bits_per_byte_difference(b, a, seed=0)
+    assert difference.value == pytest.approx(0.01 / math.log(2), rel=0.05)
+    assert difference.real
+    assert bits_per_byte_difference(a, b, seed=0).value == pytest.approx(-difference.value)
 
 
 @pytest.mark.parametrize("n", [1, 2, 11, 40_000])
@@ -121,8 +127,8 @@ def test_documents_stay_whole_where_tokens_differ() -> None:
 
 
 @pytest.mark.parametrize("compare", [loss_difference, bits_per_byte_difference])
-def test_the_longer_windows_are_the_blocks(compare: Any) -> None:
-    """Neighbours in a long window are alike; as independent blocks they would promise too much."""
+def test_the_longer_ones_blocks_are_taken(compare: Any) -> None:
+    """Neighbours in a long stretch are alike; as independent blocks they would promise too much."""
     nats = hard_and_easy(4000)
     other = nats + np.random.default_rng(1).normal(0, 0.1, size=80).repeat(50)
     a, b = (scores_of(losses, sizes=np.ones(4000), length=200) for losses in (nats, other))

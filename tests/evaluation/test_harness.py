@@ -77,13 +77,12 @@ def test_the_harness_finds_the_same_through_us_and_through_transformers(
     from lm_eval.models.huggingface import HFLM
     from lm_eval.tasks import TaskManager
 
-    from gptlab.evaluation.harness import HarnessModel, run_tasks
+    from gptlab.evaluation.harness import Tasks
 
     folder = tmp_path / "exported"
     export.main([f"run={tiny_run.folder}", f"to={folder}"])
     run = Run.open(tiny_run.folder)
-    ours = HarnessModel(run.writer, batch_tokens=300, forward_context=set_precision(run, "32-true").context)
-    found = run_tasks(ours, tasks, limit=None, seed=0)
+    found = Tasks(tasks)(run.writer, 300, set_precision(run, "32-true").context, limit=None, seed=0)
     theirs: Any = simple_evaluate(
         HFLM(pretrained=str(folder), device="cpu", dtype="float32", batch_size=4),
         tasks=[f"local_{name}" for name in ("choice", "writing", "rolling")],
@@ -110,3 +109,23 @@ def test_a_task_that_nobody_knows_is_told(tiny_run: TrainedRun, capsys: pytest.C
     with pytest.raises(SystemExit):
         evaluate.main([f"run={tiny_run.folder}", "tasks=[local_chioce]"])
     assert "local_chioce is no task of the lm-evaluation-harness" in capsys.readouterr().err
+
+
+def test_intervals_of_shares_stay_between_0_and_1() -> None:
+    from gptlab.evaluation.harness import _table
+
+    found = {"acc": (1.0, 0.1), "exact_match": (0.02, 0.02), "f1": (0.5, 0.1), "bits_per_byte": (0.9, 0.1)}
+    found |= {"byte_perplexity": (1.0, 0.1), "perplexity": (float("inf"), 0.1), "mcc": (-0.1, 0.1)}
+    entries = {
+        key: x
+        for name, (value, error) in found.items()
+        for key, x in ((f"{name},none", value), (f"{name}_stderr,none", error))
+    }
+    spans = {name: (entry["low"], entry["high"]) for name, entry in _table(entries).items()}
+    assert spans["acc"] == (pytest.approx(0.804, abs=1e-3), 1)
+    assert spans["exact_match"] == (0, pytest.approx(0.059, abs=1e-3))
+    assert spans["f1"] == pytest.approx((0.304, 0.696), abs=1e-3)
+    assert spans["bits_per_byte"][1] == pytest.approx(1.096, abs=1e-3)
+    assert spans["byte_perplexity"][1] == pytest.approx(1.196, abs=1e-3)
+    assert spans["mcc"][0] == pytest.approx(-0.296, abs=1e-3)
+    assert _table(entries)["perplexity"] == {"value": None, "low": None, "high": None}

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from gptlab.evaluation.intervals import Interval, Sums, bootstrap, paired, wilson
+from gptlab.evaluation.intervals import MIN_UNITS, Difference, Interval, Sums, bootstrap, paired, wilson
 
 
 def drawn(seed: int, n_units: int = 60) -> Sums:
@@ -34,19 +34,31 @@ def test_the_same_seed_gives_the_same_interval() -> None:
     assert bootstrap(drawn(0), seed=3) == bootstrap(drawn(0), seed=3) != bootstrap(drawn(0), seed=4)
 
 
-def test_one_unit_alone_has_no_interval() -> None:
-    one = Sums(np.array([3.0]), np.array([2.0]))
-    assert bootstrap(one, seed=0) is None
-    difference = paired(one, one, seed=0)
-    assert (difference.value, difference.interval, difference.real) == (0.0, None, False)
+@pytest.mark.parametrize("n_units", [1, 2, MIN_UNITS - 1])
+def test_few_units_have_no_interval(n_units: int) -> None:
+    few, better = drawn(0, n_units), drawn(0, n_units)
+    better.totals[:] -= better.weights
+    assert bootstrap(few, seed=0) is None
+    difference = paired(better, few, seed=0)
+    assert difference.value == pytest.approx(-1)
+    assert difference.interval is None
+    assert not difference.real
 
 
-def test_draws_that_weigh_nothing_do_not_spoil_the_interval() -> None:
-    """Two units, one of which has no bytes: the end of a text, for example."""
-    interval = bootstrap(Sums(np.array([6.0, 1.0]), np.array([3.0, 0.0])), seed=0)
+def test_units_that_weigh_nothing_do_not_count() -> None:
+    """They have no bytes: the end of a text, for example."""
+    few, enough = drawn(0, MIN_UNITS - 1), drawn(0, MIN_UNITS)
+    empty = np.zeros(30)
+    few, padded = (Sums(*(np.concatenate([side, empty]) for side in sums)) for sums in (few, enough))
+    assert bootstrap(few, seed=0) is None
+    interval, without = bootstrap(padded, seed=0), bootstrap(enough, seed=0)
     assert interval is not None
-    assert interval.low == pytest.approx(2.0)
-    assert interval.high == pytest.approx(6 / 3 + 1 / 3)
+    assert without is not None
+    assert interval == pytest.approx(without, abs=0.1)
+
+
+def test_what_is_no_number_is_not_real() -> None:
+    assert not Difference(math.nan, Interval(math.nan, math.nan)).real
 
 
 def test_a_difference_is_surer_than_its_parts_when_hard_units_are_hard_for_both() -> None:
@@ -61,14 +73,15 @@ def test_a_difference_is_surer_than_its_parts_when_hard_units_are_hard_for_both(
     assert not paired(a, drawn(7), seed=0).real
 
 
-def test_a_difference_that_is_none_is_seldom_called_real() -> None:
+@pytest.mark.parametrize("n_units", [MIN_UNITS, 60])
+def test_a_difference_that_is_none_is_seldom_called_real(n_units: int) -> None:
     draw = np.random.default_rng(0)
     called = 0
-    for seed in range(200):
-        a = drawn(seed)
-        b = Sums(a.totals + a.weights * draw.normal(0, 0.3, size=60), a.weights)
+    for seed in range(300):
+        a = drawn(seed, n_units)
+        b = Sums(a.totals + a.weights * draw.normal(0, 0.3, size=n_units), a.weights)
         called += paired(a, b, seed=seed).real
-    assert called / 200 <= 0.09
+    assert 0.02 <= called / 300 <= 0.1
 
 
 def test_a_share_and_its_interval() -> None:

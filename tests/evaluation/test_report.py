@@ -14,11 +14,11 @@ from rich.console import Console
 
 from gptlab.config.build import build
 from gptlab.data.windows import Windows
-from gptlab.evaluation.report import evaluate, show
+from gptlab.evaluation.report import evaluate, show, summarise
 from gptlab.heads.protocol import Given
 from gptlab.run import Run
 from tests.conftest import TrainedRun
-from tests.evaluation.parts import FP32, windows_of
+from tests.evaluation.parts import FP32, scores_of, windows_of
 from tests.story.length_head import LengthHead
 
 
@@ -133,7 +133,41 @@ def test_a_text_of_one_window_has_no_interval(opened: Opened, tmp_path: Path) ->
     report = report_on(opened._replace(windows=windows), n_questions=0)
     assert report["metrics"]["loss"]["low"] is None
     assert report["understanding"] == {}
-    assert "no interval" in rendered(report)
+    shown = rendered(report)
+    assert "1 document) in 1 window of 32 tokens" in shown
+    assert "Too little text for an interval: 1 window." in shown
+
+
+def test_a_short_text_is_cut_into_stretches(opened: Opened, tmp_path: Path) -> None:
+    windows = windows_of(tmp_path, np.tile(np.arange(20), 40), length=32, stride=16)
+    report = report_on(opened._replace(windows=windows), n_questions=0)
+    assert report["interval_over"] == {"kind": "stretches", "n": 25}
+    assert "Intervals are over 25 stretches drawn anew." in rendered(report)
+
+
+def test_a_diverged_model_is_told_in_a_sentence(opened: Opened) -> None:
+    run = opened.run
+    given = Given(vocab_size=run.tokenizer.vocab_size, token_bytes=run.tokenizer.token_bytes())
+    heads = [run.head, LengthHead(run.model, given, scale=1.0)]
+    weight = run.model.tok_emb.weight.data
+    kept = weight.clone()
+    weight.fill_(math.nan)
+    try:
+        for head in heads:
+            with pytest.raises(ValueError, match=r"gives no numbers \(its (loss|error) is nan\): take an earlier"):
+                report_on(opened, head=head)
+    finally:
+        weight.copy_(kept)
+
+
+def test_an_infinite_perplexity_is_plain_json_and_shown(opened: Opened) -> None:
+    losses = np.random.default_rng(0).normal(720, 40, size=2000)
+    for loss, shown_value in ((100.0, "720"), (0.0, "inf")):
+        report = report_on(opened) | summarise(scores_of(losses - loss, length=32), seed=0)
+        assert json.loads(json.dumps(report, allow_nan=False)) == report
+        assert ("inf" in rendered(report)) == (shown_value == "inf")
+    assert report["metrics"]["perplexity"] == {"value": None, "low": None, "high": None}
+    assert report["metrics"]["loss"]["low"] > 700
 
 
 def test_evaluating_needs_neither_lightning_nor_torchmetrics() -> None:

@@ -124,6 +124,28 @@ def test_the_precision_is_the_one_asked_for(tmp_path: Path) -> None:
     assert mixed.loss != pytest.approx(scored(windows).loss, rel=1e-6)
 
 
+def test_a_short_text_costs_no_whole_context(tmp_path: Path) -> None:
+    model, head = model_and_head(context_length=1000)
+    read: list[tuple[int, ...]] = []
+    model.register_forward_pre_hook(lambda _, args: read.append(tuple(args[0].shape)))
+    ids = random_ids(30)
+    windows = windows_of(tmp_path / "long", ids, length=1000, stride=1000)
+    found = score(model, head, TOKENIZER, windows, batch_size=4, forward_context=FP32)
+    assert read == [(1, 29)]
+    exact = windows_of(tmp_path / "exact", ids, length=29, stride=29)
+    wanted = score(model, head, TOKENIZER, exact, batch_size=4, forward_context=FP32)
+    np.testing.assert_array_equal(found.losses, wanted.losses)
+    assert found.scored[1:].all()
+
+
+@pytest.mark.parametrize("spoilt", [math.nan, math.inf])
+def test_a_model_that_gives_no_numbers_is_told(tmp_path: Path, spoilt: float) -> None:
+    model, head = model_and_head()
+    model.tok_emb.weight.data[0] = spoilt
+    with pytest.raises(ValueError, match=r"gives no numbers \(its loss is (nan|inf)\): take an earlier checkpoint"):
+        score(model, head, TOKENIZER, windows_of(tmp_path, random_ids(30)), batch_size=3, forward_context=FP32)
+
+
 def test_windows_with_gaps_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="stride is 9, but must be at most the context, 8"):
         scored(windows_of(tmp_path, random_ids(47), stride=9))

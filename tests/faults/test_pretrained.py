@@ -142,3 +142,40 @@ def test_a_folder_without_a_tokenizer_is_opened_for_its_logits(
 
 def test_a_pretrained_model_has_no_text_of_its_own(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "data=text" in told(capsys, gptlab, ["evaluate", f"run={folder}"])
+
+
+MISTAKES = {
+    "compare run=[]": "run is []: give two or more to be compared, 'run=[a, b]'",
+    "compare run=RUN": "give two or more to be compared",
+    "compare run=[RUN,/nowhere]": "run=/nowhere: there is no such folder",
+    "evaluate run=RUN device=foo": "device is 'foo': it must be auto",
+    "evaluate run=RUN context_length=999": "context_length is 999, but the model reads at most 32: give that or less",
+    "evaluate run=RUN stride=40": "stride is 40, but must be at most the context, 32",
+    "evaluate run=RUN dta=kjv": "dta is no key (did you mean data?)",
+    "evaluate run=RUN nothing=1": "`gptlab evaluate --help` prints every key",
+    "export run=RUN to=TMP/new precision=bf16-mixed": "export with a -true one",
+    "generate run=~/nowhere/x prompt=a": "there is no such folder",
+}
+
+
+@pytest.mark.parametrize("command", MISTAKES)
+def test_a_mistake_with_a_run(
+    command: str, tiny_run: TrainedRun, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = command.replace("RUN", str(tiny_run.folder)).replace("TMP", str(tmp_path)).split()
+    assert MISTAKES[command] in told(capsys, gptlab, words)
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_untied_head_can_be_wanted_of_tied_weights(
+    folder: Path, tiny_run: TrainedRun, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rest = [word for word in TINY if not word.startswith(("model.", "tokenizer."))]
+    weights = ["weights=hf", f"weights.path={folder}", "model=pretrained", "tokenizer=pretrained"]
+    data = ["data=text", f"data.path={tiny_run.text}", "debug=smoke", f"output_dir={tmp_path / 'run'}"]
+    train([*rest, *weights, *data, "head.tied=false"])
+    untied = tmp_path / "untied"
+    gptlab(["export", f"run={tmp_path / 'run'}", f"to={untied}"])
+    assert "lm_head.weight" in load_file(untied / "model.safetensors")
+    weights[1] = f"weights.path={untied}"
+    assert "set head.tied=false" in told(capsys, train, [*rest, *weights, *data[:3], "head.tied=true"])

@@ -126,6 +126,13 @@ def test_tokens_are_drawn_as_often_as_they_are_probable(make_sampling, seeded):
     assert frequencies[3] == 0
 
 
+@pytest.mark.parametrize("changes", [{}, {"top_k": 3}, {"top_p": 0.9}, {"min_p": 0.1}], ids=str)
+def test_logits_that_are_no_numbers_are_told(make_sampling, logits, changes):
+    logits[2, 5] = math.nan
+    with pytest.raises(ValueError, match=r"gives no numbers .* earlier checkpoint"):
+        next_ids(logits, NONE_SEEN.expand(6, 0), make_sampling(temperature=0.7, **changes), None)
+
+
 def test_coarse_logits_are_drawn_from_in_full_precision(make_sampling, seeded):
     logits = torch.randn(300, 1000, generator=seeded(0)).bfloat16()
     sampling, seen = make_sampling(temperature=0.9, top_p=0.9), torch.empty(300, 0, dtype=torch.int64)

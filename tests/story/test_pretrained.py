@@ -107,7 +107,7 @@ def test_evaluation_is_the_training_s_own(tiny_run: TrainedRun, capsys: pytest.C
         found, trained = report["metrics"][name], tiny_run.summary["val"][f"val/{name}"]
         assert found["value"] == pytest.approx(trained, rel=1e-5)
         assert found["low"] < found["value"] < found["high"]
-    kept = json.loads((tiny_run.folder / "evaluation" / "val.json").read_text(encoding="utf-8"))
+    kept = json.loads((tiny_run.folder / "evaluation" / "last-val.json").read_text(encoding="utf-8"))
     assert kept["metrics"] == report["metrics"]
 
 

@@ -332,6 +332,29 @@ def test_a_damaged_file_is_named(name: str, damage: bytes, tmp_path: Path) -> No
         read_tokenizer(folder)
 
 
+FAULTS: list[tuple[str, dict[str, Any], str]] = [
+    ("tokenizer_config", {"eos_token": 5}, "eos_token is 5, wanted the token's text"),
+    ("tokenizer_config", {"eos_token": {"content": 5}}, "eos_token is .*wanted the token's text"),
+    ("generation_config", {"eos_token_id": {"a": 3}}, "eos_token_id is .*wanted one id or several"),
+    ("config", {"vocab_size": "six"}, "vocab_size is 'six', wanted a whole number from 1"),
+    ("config", {"vocab_size": 10**12}, "vocab_size is 1000000000000, wanted a whole number from 1 to 4,194,304"),
+]
+
+
+@pytest.mark.parametrize(("name", "content", "sentence"), FAULTS)
+def test_a_field_of_the_wrong_kind_is_named(name: str, content: dict[str, Any], sentence: str, tmp_path: Path) -> None:
+    small().save(str(tmp_path / "tokenizer.json"))
+    (tmp_path / f"{name}.json").write_text(json.dumps(content))
+    with pytest.raises(ValueError, match=rf"{tmp_path / name}\.json: {sentence}"):
+        read_tokenizer(tmp_path)
+
+
+def test_a_tokenizer_without_tokens(tmp_path: Path) -> None:
+    Tokenizer(models.BPE()).save(str(tmp_path / "tokenizer.json"))
+    with pytest.raises(ValueError, match=r"tokenizer\.json has no tokens: fetch it anew"):
+        read_tokenizer(tmp_path)
+
+
 class Weights:
     """Weights with a tokenizer."""
 

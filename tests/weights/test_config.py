@@ -84,6 +84,11 @@ def test_windows(kind: str, changes: dict[str, Any], window: int | None) -> None
 REFUSED: list[tuple[str, dict[str, Any], str]] = [
     ("gpt2", {"model_type": "gptj"}, 'model_type is "gptj"; gptlab takes "gpt2" or "llama"'),
     ("gpt2", {"model_type": None}, "model_type is null"),
+    ("gpt2", {"n_positions": True}, "n_positions is true; gptlab takes a whole number from 1"),
+    ("llama", {"rope_theta": float("nan")}, "rope_parameters: rope_theta is NaN; gptlab takes a number above 0"),
+    ("llama", {"rms_norm_eps": float("inf")}, "rms_norm_eps is Infinity; gptlab takes a number above 0"),
+    ("qwen3", {"layer_types": 5}, "layer_types is 5; gptlab takes one window"),
+    ("qwen2", {"use_sliding_window": True, "max_window_layers": "x"}, 'max_window_layers is "x"; gptlab takes a whole'),
     ("gpt2", {"activation_function": "gelu"}, 'activation_function is "gelu"; gptlab takes "gelu_new" or'),
     ("gpt2", {"scale_attn_weights": False}, "scale_attn_weights is false; gptlab takes true"),
     ("gpt2", {"scale_attn_by_inverse_layer_idx": True}, "scale_attn_by_inverse_layer_idx is true; gptlab takes false"),
@@ -120,6 +125,11 @@ def test_what_no_part_of_ours_does_is_refused_by_field(kind: str, changes: dict[
     with pytest.raises(ValueError, match=sentence.replace("{", r"\{")) as told:
         described(kind, **changes)
     assert str(told.value).startswith("smol/config.json: ")
+
+
+def test_a_list_of_kinds_is_refused() -> None:
+    with pytest.raises(ValueError, match=r'model_type is \["llama"\]; gptlab takes "gpt2" or'):
+        read_config({"model_type": ["llama"]}, WHERE)
 
 
 def test_a_tied_matrix_is_each_class_own_habit() -> None:

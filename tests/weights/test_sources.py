@@ -1,4 +1,6 @@
-"""An earlier run's weights in a new model."""
+"""An earlier run's weights in a new model, and what is said of a path that is something else."""
+
+from pathlib import Path
 
 import pytest
 import torch
@@ -8,6 +10,7 @@ from gptlab.heads.lm import LMHead
 from gptlab.heads.protocol import Given
 from gptlab.model.gpt import GPT
 from gptlab.run import Run
+from gptlab.weights.checkpoint import find_checkpoint
 from gptlab.weights.sources import Scratch, TrainedRun
 from tests.conftest import TrainedRun as Trained
 
@@ -60,3 +63,21 @@ def test_what_is_built_empty_is_what_was_trained(run: Run, tiny_run: Trained) ->
 def test_from_nothing_comes_nothing() -> None:
     with pytest.raises(ValueError, match="tokenizer=pretrained takes what the weights come with"):
         Scratch().tokenizer()
+
+
+def test_a_models_folder_is_no_run(tmp_path: Path) -> None:
+    (tmp_path / "config.json").touch()
+    with pytest.raises(FileNotFoundError, match=rf"not a run's: set weights=hf weights\.path={tmp_path}$"):
+        TrainedRun(run=str(tmp_path))
+    with pytest.raises(FileNotFoundError, match=rf"is a file of a model's folder: give the folder, {tmp_path}$"):
+        find_checkpoint(tmp_path / "model.safetensors")
+
+
+def test_a_folder_without_a_checkpoint(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"no checkpoints/best\.ckpt or last\.ckpt is in it, and no config"):
+        find_checkpoint(tmp_path)
+
+
+def test_the_home_folder(tiny_run: Trained, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tiny_run.folder.parent))
+    assert find_checkpoint(Path("~", tiny_run.folder.name)).is_relative_to(tiny_run.folder)

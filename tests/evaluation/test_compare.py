@@ -1,0 +1,76 @@
+"""What is said of a pair of models: better, worse, no different, too little text, or no common measure."""
+
+import io
+import json
+from typing import Any
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from gptlab.evaluation.compare import Examined, compare, show_comparison
+from gptlab.evaluation.score import Scores
+from tests.evaluation.parts import hard_and_easy, scores_of
+
+
+def examined(name: str, scores: Scores, *, tokenizer: str = "bytes") -> Examined:
+    """As `examine` would give it."""
+    return Examined(
+        name=name,
+        config={},
+        n_parameters=10,
+        tokenizer={"kind": tokenizer},
+        scores=scores,
+        answers=["so"],
+        read=1.0,
+        written=1.0,
+    )
+
+
+def compared(*models: Examined) -> tuple[dict[str, Any], str]:
+    """The report, and what a person is shown."""
+    report = compare(models, ["And"], seed=0)
+    assert json.loads(json.dumps(report, allow_nan=False)) == report
+    console = Console(file=io.StringIO(), width=120)
+    show_comparison(report, console)
+    return report, console.file.getvalue()  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    ("more", "n", "sentence"),
+    [
+        (-0.1, 4000, "B is better than A: loss -0.1"),
+        (0.1, 4000, "B is worse than A: loss +0.1"),
+        (0.0, 4000, "B is no different, as far as this text can tell, from A: loss +0.0000 ("),
+        (-0.1, 300, "The text is too short to tell whether B is better than A: loss -0.1"),
+    ],
+)
+def test_the_verdict(more: float, n: int, sentence: str) -> None:
+    losses = hard_and_easy(n)
+    _, shown = compared(*(examined(str(x), scores_of(losses + x, length=64)) for x in (0.0, more)))
+    assert sentence in shown
+
+
+def test_models_without_a_common_measure_keep_their_tables() -> None:
+    losses, sizes = hard_and_easy(4000), np.ones(4000)
+    a = examined("run/a", scores_of(losses, sizes=sizes))
+    lossy = examined("run/words", scores_of(losses), tokenizer="word")
+    foreign = examined("run/other", scores_of(losses[:3000], sizes=sizes[:3000]), tokenizer="other")
+    report, shown = compared(a, lossy, foreign, examined("run/b", scores_of(losses - 0.1, sizes=sizes)))
+    note = "the tokenizer of run/words can lose text, so it gives no bits per byte"
+    assert report["models"][1]["difference"] == {
+        "of": None, "value": None, "low": None, "high": None, "real": False, "note": note
+    }  # fmt: skip
+    assert f"B cannot be compared with A: {note}" in shown
+    assert "C cannot be compared with A: one was scored on 3,000 bytes, the other on 4,000" in shown
+    assert "D is better than A" in shown
+    assert "On the same text" in shown
+    assert "What they write" in shown
+
+
+def test_an_infinite_perplexity_is_shown() -> None:
+    a, b = (examined(str(loss), scores_of(np.full(2000, loss))) for loss in (800.0, 2.0))
+    report, shown = compared(a, b)
+    assert report["models"][0]["metrics"]["perplexity"]["value"] is None
+    assert "│ inf " in shown
+    assert "B is better than A" in shown

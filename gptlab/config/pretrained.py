@@ -27,6 +27,6 @@ def adopt(cfg: DictConfig, weights: Source) -> DictConfig:
     node = {"_target_": "gptlab.model.gpt.GPT", "_partial_": True, "_convert_": "all", **arguments, "init": "gpt2"}
     cfg = cfg.copy()
     cfg.model = OmegaConf.create(node)
-    if "tied" in cfg.head and cfg.head.tied is None:
+    if "tied" in cfg.head and cfg.head.tied == "auto":
         cfg.head.tied = weights.tied
     return cfg

@@ -1,6 +1,6 @@
 """The language-model head: which token comes next.   B batch, T tokens, D embedding, V vocabulary."""
 
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -18,19 +18,19 @@ class LMHead(nn.Module):
 
     Args:
         tied: the projection is the token embedding itself (arXiv 1608.05859); False is a matrix of its own, without
-            bias. None is tied, but where pretrained weights are not.
+            bias. `auto` is tied, but where pretrained weights are not.
         chunk_rows: rows of logits that exist at once while learning; None is all, see `cross_entropy`.
     """
 
     needs = ("ids", "targets")
     monitor = Monitor("val/loss", "min")
 
-    def __init__(self, model: GPT, given: Given, *, tied: bool | None, chunk_rows: int | None) -> None:
+    def __init__(self, model: GPT, given: Given, *, tied: bool | Literal["auto"], chunk_rows: int | None) -> None:
         super().__init__()
         self.chunk_rows = chunk_rows
         self.token_bytes = given.token_bytes
         self.backbone = (model,)  # in a tuple, so that the model's parameters do not become the head's too
-        self.out = None if tied or tied is None else nn.Linear(model.emb_dim, given.vocab_size, bias=False)
+        self.out = None if tied else nn.Linear(model.emb_dim, given.vocab_size, bias=False)
         if self.out is not None and model.init != "torch":
             initialise(self, init="gpt2", n_layers=0)
 

@@ -1,7 +1,8 @@
 """A folder that an export cannot fill: a sentence, and nothing of the export is left."""
 
 import resource
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -37,20 +38,23 @@ def refused(folder: Path, error: type[Exception]) -> str:
     return str(told.value)
 
 
-@pytest.fixture
-def limit_files() -> Any:
-    """The system refuses to let a file grow beyond so many bytes, as a full disk does."""
+@contextmanager
+def files_of_at_most(n_bytes: int) -> Iterator[None]:
+    """The system lets no file grow further, as a full disk does; for a moment only, since others write files too."""
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    yield lambda n_bytes: resource.setrlimit(resource.RLIMIT_FSIZE, (n_bytes, limits[1]))
-    resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (n_bytes, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
 
 
 @pytest.mark.parametrize("n_bytes", [1000, 20_000], ids=["before the weights", "in the weights"])
-def test_a_full_disk(tmp_path: Path, limit_files: Callable[[int], None], n_bytes: int) -> None:
+def test_a_full_disk(tmp_path: Path, n_bytes: int) -> None:
     (tmp_path / "mine").mkdir()
-    limit_files(n_bytes)
     for folder in (tmp_path / "mine", tmp_path / "new" / "deep"):
-        said = refused(folder, OSError)
+        with files_of_at_most(n_bytes):
+            said = refused(folder, OSError)
         assert said.startswith(f"{folder}: the model cannot be written (File too large; it takes 0.1 MB, and ")
         assert said.endswith(" MB are free): make room, or choose another folder")
     assert list(tmp_path.rglob("*")) == [tmp_path / "mine"]

@@ -20,7 +20,8 @@ from gptlab.model.architecture import architecture_of
 from gptlab.run import Run, count_parameters
 from gptlab.training.precision import autocast, choose_precision
 from gptlab.training.text_files import replace_text
-from gptlab.weights.hub import is_hub_name
+from gptlab.weights.checkpoint import find_checkpoint
+from gptlab.weights.hub import is_model
 
 
 def choose_device(name: str) -> str:
@@ -103,11 +104,9 @@ def facts(run: Run) -> dict[str, Any]:
 
 def check_paths(paths: Sequence[str]) -> None:
     """A FileNotFoundError for the first that is nothing to be opened, before any of them is."""
-    for path in paths:
-        if not Path(path).expanduser().exists() and not is_hub_name(path):
-            raise FileNotFoundError(
-                f"run={path}: there is no such folder or file: give a run's folder, or a .ckpt in it"
-            )
+    for path in (Path(path).expanduser() for path in paths):
+        if not is_model(str(path)):
+            find_checkpoint(path)
 
 
 def run_folder(path: str) -> Path:

@@ -37,7 +37,7 @@ from gptlab.training.folder import training_folder
 from gptlab.training.precision import count_devices
 from gptlab.training.summary import record_stop, write_summary
 from gptlab.weights.checkpoint import RECORD, find_checkpoint, read_checkpoint
-from gptlab.weights.hub import is_hub_name
+from gptlab.weights.hub import is_model
 from gptlab.weights.sources import Folder, TrainedRun
 
 log = logging.getLogger(__name__)
@@ -86,7 +86,7 @@ class Run:
             ValueError: the file is not a whole checkpoint of gptlab's; a model that gptlab has no parts for.
         """
         path = Path(path).expanduser()
-        if (path / "config.json").is_file() or is_hub_name(str(path)):
+        if is_model(str(path)):
             return _open_folder(str(path), device)
         content = read_checkpoint(find_checkpoint(path), mmap=True)
         record = content[RECORD]

@@ -7,6 +7,7 @@ from omegaconf import DictConfig
 
 from gptlab.commands.errors import told
 from gptlab.config.compose import compose_config
+from gptlab.config.flat import keywords
 
 if TYPE_CHECKING:
     from gptlab.evaluation.compare import Examined
@@ -42,6 +43,7 @@ def main(overrides: list[str]) -> None:
 def _examined(run: "Run", cfg: DictConfig, text: Any, prompts: list[str], path: str) -> "Examined":
     from gptlab.evaluation.compare import examine
     from gptlab.opened import facts, set_precision, windows_of
+    from gptlab.run import count_parameters
 
     return examine(
         run.writer,
@@ -49,8 +51,9 @@ def _examined(run: "Run", cfg: DictConfig, text: Any, prompts: list[str], path: 
         prompts,
         name=path,
         config=facts(run),
+        n_parameters=count_parameters(run),
         batch_tokens=cfg.batch_tokens,
         seed=cfg.seed,
-        sampling={key: value for key, value in cfg.sampling.items() if not str(key).startswith("_")},
+        sampling=keywords(cfg.sampling),
         forward_context=set_precision(run, cfg.precision).context,
     )

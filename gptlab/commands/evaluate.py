@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from gptlab.commands.errors import told
 from gptlab.config.compose import compose_config
@@ -30,7 +30,7 @@ def main(overrides: list[str]) -> None:
         run = Run.open(cfg.run, device=choose_device(cfg.device))
         precision = set_precision(run, cfg.precision)
         how = {key: cfg[key] for key in ("run", "split", "n_questions", "seed", "limit")}
-        report: dict[str, Any] = {**how, "precision": precision.name, "text": _text(cfg, run)}
+        report: dict[str, Any] = {**how, "precision": precision.name, "text": None}
         if cfg.data is not None or "data" in run.cfg or not names:
             report |= _measured(run, cfg, precision)
             keep_report(report, cfg.run, name=_name(cfg, overrides))  # whatever becomes of the tasks
@@ -50,7 +50,7 @@ def _measured(run: "Run", cfg: DictConfig, precision: "Precision") -> dict[str, 
     from gptlab.opened import text_of, windows_of
 
     text = text_of(run, cfg.data)
-    return evaluate(
+    found = evaluate(
         run.model,
         run.head,
         run.tokenizer,
@@ -61,6 +61,7 @@ def _measured(run: "Run", cfg: DictConfig, precision: "Precision") -> dict[str, 
         seed=cfg.seed,
         forward_context=precision.context,
     )
+    return {"text": text.path, **found}
 
 
 def _tasks(names: list[str]) -> Any:
@@ -73,12 +74,6 @@ def _tasks(names: list[str]) -> Any:
         raise ValueError(f'tasks= needs the lm-evaluation-harness ({error}): pip install "gptlab[tasks]"') from None
 
     return Tasks(names)
-
-
-def _text(cfg: DictConfig, run: "Run") -> Any:
-    """Which text it is: what `data.path` says of it."""
-    data = cfg.data if cfg.data is not None else OmegaConf.select(run.cfg, "data")
-    return None if data is None else OmegaConf.to_container(data, resolve=True)["path"]  # type: ignore[index, call-overload]
 
 
 def _name(cfg: DictConfig, overrides: list[str]) -> str:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from gptlab.commands.errors import told
 from gptlab.config.compose import compose_config
+from gptlab.config.flat import keywords
 
 if TYPE_CHECKING:
     from gptlab.run import Run
@@ -17,15 +18,13 @@ def main(overrides: list[str]) -> None:
         prompt, others = _prompt(overrides)
         cfg = compose_config("generate", others)
 
-        from gptlab.opened import (
-            choose_device,
-            set_precision,
-        )  # torch takes seconds to import: mistakes are told before
+        # torch takes seconds to import: mistakes are told before
+        from gptlab.opened import choose_device, set_precision
         from gptlab.run import Run
 
         run = Run.open(cfg.run, device=choose_device(cfg.device))
         context = nullcontext() if cfg.precision == "auto" else set_precision(run, cfg.precision).context()
-        how = {"seed": cfg.seed, "cache": cfg.cache, **{k: v for k, v in cfg.sampling.items() if not k.startswith("_")}}
+        how = {"seed": cfg.seed, "cache": cfg.cache, **keywords(cfg.sampling)}
         with context:
             _write(run, prompt, cfg.n_samples, cfg.output, how)
 

@@ -6,6 +6,11 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 
+def keywords(node: DictConfig) -> dict[str, Any]:
+    """What a node gives to what it names, without Hydra's own keys."""
+    return {str(key): value for key, value in node.items() if not str(key).startswith("_")}
+
+
 def flat(cfg: DictConfig) -> Iterator[tuple[str, Any]]:
     """Every value by its dotted key."""
 

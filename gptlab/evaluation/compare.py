@@ -41,6 +41,7 @@ def examine(
     *,
     name: str,
     config: Mapping[str, Any],
+    n_parameters: int,
     batch_tokens: int,
     seed: int,
     sampling: dict[str, Any],
@@ -69,11 +70,10 @@ def examine(
     with forward_context():
         answers = ["".join(writer.stream(prompt, seed=seed, cache=True, changes=sampling)) for prompt in prompts]
     n_written = sum(len(tokenizer.encode(answer)) for answer in answers)
-    parameters = {id(parameter): parameter for part in (model, head) for parameter in part.parameters()}
     return Examined(
         name=name,
         config=config,
-        n_parameters=sum(parameter.numel() for parameter in parameters.values()),
+        n_parameters=n_parameters,
         tokenizer=tokenizer.state(),
         scores=scores,
         answers=answers,

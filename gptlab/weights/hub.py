@@ -55,6 +55,11 @@ def find_folder(path: str, *, revision: str | None) -> Path:
     return folder
 
 
+def is_model(path: str) -> bool:
+    """Whether it is a published model's, by its folder or its name, and not a run's."""
+    return Path(path, "config.json").is_file() or is_hub_name(path)
+
+
 def is_hub_name(path: str) -> bool:
     """Whether it is written as the hub's names are; within a folder that is here, a name is a path."""
     return bool(_HUB_NAME.fullmatch(path)) and not Path(path).parent.exists()

@@ -2,7 +2,7 @@
 
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Literal, Protocol
 
 import torch
 from torch import nn
@@ -120,11 +120,10 @@ class TrainedRun:
     def __init__(self, *, run: str) -> None:
         self.path = find_checkpoint(Path(run))
         content = read_checkpoint(self.path, mmap=True)
-        self.config: dict[str, Any] = content[RECORD]["config"]
         self.tensors: dict[str, torch.Tensor] = content["state_dict"]
         self.tied = "head.out.weight" not in self.tensors
         self._tokenizer = from_state(content[RECORD]["tokenizer"])
-        arguments = {key: value for key, value in self.config["model"].items() if not key.startswith("_")}
+        arguments = {key: value for key, value in content[RECORD]["config"]["model"].items() if not key.startswith("_")}
         with empty_weights():
             self.architecture = architecture_of(GPT(vocab_size=self._tokenizer.vocab_size, **arguments))
 

@@ -1,6 +1,7 @@
 """The curves of a run that stops and goes on: each step once, and nothing lost."""
 
 import csv
+import time
 from pathlib import Path
 from typing import Any
 
@@ -55,9 +56,11 @@ def test_a_table_goes_on_without_the_steps_that_are_taken_again(start_step: int,
     assert table(tmp_path)[1].get("val/loss") == ("5.0" if start_step == 20 else None)
 
 
-def test_tensorboard_shows_a_step_that_is_taken_again_once(tmp_path: Path) -> None:
+def test_tensorboard_shows_a_step_that_is_taken_again_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its pages read the files otherwise than the class that scripts use: both forget what was lost."""
+    now = time.time()
     for start_step, offset in ((0, 0.0), (20, 0.5)):
+        monkeypatch.setattr(time, "time", lambda later=start_step: now + later)  # it orders files by the second
         logger = tensorboard(context(tmp_path, start_step=start_step), folder="tensorboard")
         for step in range(start_step + 10, 50, 10):
             logger.log_metrics({TAG: step + offset}, step)

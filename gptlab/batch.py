@@ -1,4 +1,4 @@
-"""The one contract between data and the rest.   B batch, T tokens."""
+"""The one contract between data and the rest.   B batch, T tokens, N pairs."""
 
 from typing import TypedDict
 
@@ -12,3 +12,7 @@ class Batch(TypedDict, total=False):
 
     ids: Tensor  # (B, T) int64, what the model reads
     targets: Tensor  # (B, T) int64, the id that should follow each one, or IGNORE_INDEX
+    segments: Tensor  # (B, T) int64, packed rows: the example each token belongs to, whose borders nothing crosses
+    lengths: Tensor  # (B,) int64, tokens of each row before its padding
+    labels: Tensor  # (B,) int64, the class of each row
+    # preference pairs are text: N chosen rows stacked over the N rejected ones, ids and targets (2N, T)

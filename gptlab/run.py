@@ -20,13 +20,12 @@ from gptlab.batch import Batch
 from gptlab.config.build import build
 from gptlab.config.compose import compose_config
 from gptlab.config.leaderboard import hparams_row
+from gptlab.config.older import of_today
 from gptlab.config.pretrained import adopt
 from gptlab.data.order import batches_per_epoch
-from gptlab.data.split import VAL
-from gptlab.data.text import PreparedText, first_words
-from gptlab.data.windows import Windows
+from gptlab.data.prepared import Prepared, Rows
 from gptlab.generation.writer import Writer
-from gptlab.heads.protocol import Given
+from gptlab.heads.protocol import Given, TokenHead
 from gptlab.model.cache import KVCache
 from gptlab.model.empty import empty_weights, give_memory
 from gptlab.tokenizer import pretrained
@@ -48,11 +47,13 @@ N_TRAIN_SAMPLE = 200  # training windows that the final weights are measured on
 class Run:
     """A configuration, a tokenizer, a model and a head; composed to be trained, or opened to be used."""
 
-    def __init__(self, cfg: DictConfig, tokenizer: Tokenizer, data: PreparedText | None) -> None:
-        self.cfg, self.tokenizer, self.data = cfg, tokenizer, data
+    def __init__(
+        self, cfg: DictConfig, tokenizer: Tokenizer, *, data: Prepared | None = None, labels: dict[str, int]
+    ) -> None:
+        self.cfg, self.tokenizer, self.data, self.labels = cfg, tokenizer, data, labels
         self.command: str | None = None  # that trained it, where a checkpoint says so
         self.model = build(cfg.model)(vocab_size=tokenizer.vocab_size)
-        given = Given(vocab_size=tokenizer.vocab_size, token_bytes=tokenizer.token_bytes())
+        given = Given(vocab_size=tokenizer.vocab_size, token_bytes=tokenizer.token_bytes(), labels=labels)
         self.head = build(cfg.head)(self.model, given)
         self.writer = Writer(
             model=self.model, head=self.head, tokenizer=tokenizer, sampling=build(cfg.sampling), seed=cfg.seed
@@ -60,7 +61,7 @@ class Run:
 
     @classmethod
     def compose(cls, cfg: DictConfig) -> "Run":
-        """A run as configured: text -> tokenizer -> data -> model and head -> their first weights.
+        """A run as configured: text -> tokenizer -> data -> model and head -> their first weights -> what learns.
 
         A run that goes on takes from its checkpoint what is pretrained, and its weights later, with all else in there.
         """
@@ -69,11 +70,12 @@ class Run:
         tokenizer = build(cfg.tokenizer)
         if isinstance(tokenizer, partial):  # it is the weights' own, or it learns, from the training part alone
             tokenizer = tokenizer(weights if tokenizer.func is pretrained.load else text.training_text())
-        data = text.prepare(tokenizer, context_length=cfg.model.context_length)
+        data = text.prepare(tokenizer, context_length=cfg.model.context_length, style=build(cfg.prompt))
         torch.manual_seed(cfg.seed)
-        run = cls(cfg, tokenizer, data)
+        run = cls(cfg, tokenizer, data=data, labels=data.labels)
         if cfg.resume is None and (fresh := weights.fill(run.model, run.head, tokenizer)):
             log.info(f"the weights have nothing for {', '.join(fresh)}, which begin fresh")
+        build(cfg.tuning).apply(run.model, run.head)
         return run
 
     @classmethod
@@ -91,8 +93,9 @@ class Run:
         content = read_checkpoint(find_checkpoint(path), mmap=True)
         record = content[RECORD]
         with empty_weights():  # they are replaced at once
-            run = cls(OmegaConf.create(record["config"]), from_state(record["tokenizer"]), None)
-        run.command = record.get("command")  # files of before lack it
+            cfg, labels = of_today(record["config"]), record.get("labels", {})  # files of before lack them
+            run = cls(cfg, from_state(record["tokenizer"]), labels=labels)
+        run.command = record.get("command")
         modules = nn.ModuleDict({"model": run.model, "head": run.head})  # the names that checkpoints have
         modules.load_state_dict(content["state_dict"], assign=True)
         modules.to(device).eval()
@@ -133,7 +136,7 @@ class Run:
                 monitor=self.head.monitor,
                 total_steps=plan.n_steps,
                 start_step=start_step(cfg.resume, data, n_steps=plan.n_steps),
-                write=self.write_sample,
+                write=self.write_samples,
                 understand=_examiner(self),
                 decode=self.tokenizer.decode,
                 config=OmegaConf.to_yaml(cfg, resolve=True),
@@ -183,19 +186,23 @@ class Run:
         """Several texts that follow the same prompt, drawn side by side. Arguments as for `stream`."""
         return self.writer.texts(prompt, n_samples, seed=seed, cache=cache, changes=sampling)
 
-    def write_sample(self, prompt: str | None) -> str:
-        """A prompt and what follows it, in the midst of training; None is the first words of the held-out text."""
-        prompt = _opening(self) if prompt is None else prompt
-        return prompt + self.generate(prompt)
+    def write_samples(self, prompt: str | None) -> list[str]:
+        """In the midst of training, openings and what the model makes of them: of the data's own, or of a prompt.
 
-    def describe_data(self, n_windows: int) -> dict[str, Any]:
-        """What the run learns from, and the first training window's way through the embeddings; plain values."""
-        from gptlab.data.report import describe
+        A head that predicts no tokens writes nothing.
+        """
+        assert self.data is not None
+        if not isinstance(self.head, TokenHead):
+            return []
+        openings = self.data.openings(self.tokenizer, prompt)
+        return [opening.shown + "".join(self.writer.follow(opening.ids, stop=opening.stop)) for opening in openings]
 
+    def describe_data(self, n_examples: int) -> dict[str, Any]:
+        """What the run learns from, and the first training row's way through the embeddings; plain values."""
         assert self.data is not None
         ids = self.data.train[np.arange(1)]["ids"][0]  # (T,)
         vectors = {name: vector.detach() for name, vector in self.model.embeddings(ids).items()}
-        return describe(self.data, self.tokenizer, n_examples=n_windows, vectors=vectors)
+        return self.data.describe(self.tokenizer, n_examples=n_examples, vectors=vectors)
 
 
 def _open_folder(path: str, device: str) -> Run:
@@ -203,15 +210,16 @@ def _open_folder(path: str, device: str) -> Run:
     weights = Folder(path=path, revision=None)
     cfg = adopt(compose_config("pretrained", []), weights)
     with empty_weights():
-        run = Run(cfg, weights.tokenizer(), None)
+        run = Run(cfg, weights.tokenizer(), labels={})
     give_memory(nn.ModuleList([run.model, run.head]).eval(), dtype=weights.dtype, device=device)
     weights.fill(run.model, run.head, run.tokenizer)
     return run
 
 
-def count_parameters(run: Run) -> int:
-    """Numbers in the model and its head; what they share counts once."""
-    return sum(parameter.numel() for parameter in nn.ModuleList([run.model, run.head]).parameters())
+def count_parameters(run: Run, *, learning: bool = False) -> int:
+    """Numbers in the model and its head, or only those that learn; what the two share counts once."""
+    parameters = nn.ModuleList([run.model, run.head]).parameters()
+    return sum(parameter.numel() for parameter in parameters if parameter.requires_grad or not learning)
 
 
 def _record(run: Run) -> dict[str, Any]:
@@ -219,17 +227,10 @@ def _record(run: Run) -> dict[str, Any]:
     return {
         "config": OmegaConf.to_container(run.cfg, resolve=True),
         "tokenizer": run.tokenizer.state(),
+        "labels": run.labels,
         "command": _command(),
         "versions": {"torch": str(torch.__version__), "python": platform.python_version()},
     }
-
-
-def _opening(run: Run) -> str:
-    """The first words of the held-out text; where that is the end of a document, from its first whole word on."""
-    assert run.data is not None
-    ids = run.data.val[np.arange(1)]["ids"][0, :64].tolist()
-    text = run.tokenizer.decode([i for i in ids if i != run.tokenizer.bos_id])
-    return first_words(text, within=run.data.text.one_document)
 
 
 def _command() -> str:
@@ -245,10 +246,7 @@ def _examiner(run: Run) -> Any:
     from gptlab.evaluation.examiner import Examiner
 
     assert run.data is not None
-    text = run.data.text
-    return Examiner(
-        run.model, run.head, run.tokenizer, lambda: (piece.text for piece in text.pieces((VAL,))), seed=run.cfg.seed
-    )
+    return Examiner(run.model, run.head, run.tokenizer, run.data.held_out, seed=run.cfg.seed)
 
 
 def _watcher(node: DictConfig, context: Any) -> Any:
@@ -263,22 +261,35 @@ def _summarise(run: Run, trainer: Any, meter: Any, *, started: float) -> dict[st
     from gptlab.training.summary import how_it_went
 
     assert run.data is not None
-    batch_size = run.data.batch_size
-    context = trainer.precision_plugin.forward_context
+    data, context = run.data, trainer.precision_plugin.forward_context
 
-    def measured(stage: str, windows: Windows, which: np.ndarray) -> dict[str, float]:
-        batches = (windows[part] for part in np.array_split(which, -(-len(which) // batch_size)))
+    def measured(stage: str, rows: Rows, which: np.ndarray) -> dict[str, float]:
+        batches = (rows[part] for part in np.array_split(which, -(-len(which) // data.batch_size)))
         return measure(run.model, run.head, batches, stage=stage, forward_context=context())
 
-    sample = np.unique(np.linspace(0, len(run.data.train) - 1, N_TRAIN_SAMPLE).astype(int))  # from all over the text
+    order = data.train.reading_order()
+    sample = order[np.unique(np.linspace(0, len(order) - 1, N_TRAIN_SAMPLE).astype(int))]  # from all over
     went = how_it_went(trainer, meter, Path(run.cfg.output_dir))
-    return {
+    openings = data.openings(run.tokenizer, None)
+    summary = {
         **went,
         "name": run.cfg.name,
         "parameters": count_parameters(run),
-        "opening": " ".join(_opening(run).split()[:4]),
-        "train": measured("train", run.data.train, sample),
+        "opening": " ".join(openings[0].shown.split()[:4]) if openings else "",
+        "train": measured("train", data.train, sample),
         # the last step was validated, see ValidateAtEnd; but perhaps before the program was killed
-        "val": went["val"] or measured("val", run.data.val, np.arange(len(run.data.val))),
-        "total_seconds": round(perf_counter() - started, 3),  # with validations, samples and checkpoints
+        "val": went["val"] or measured("val", data.val, data.val.reading_order()),
     }
+    if data.test is not None:
+        _take_best(run)  # what whoever opens the run has
+        summary["test"] = measured("test", data.test, data.test.reading_order())
+    summary["total_seconds"] = round(perf_counter() - started, 3)  # with validations, samples and checkpoints
+    return summary
+
+
+def _take_best(run: Run) -> None:
+    """The best weights in place of the final ones; where no best were kept, those stay."""
+    best = Path(run.cfg.output_dir) / "checkpoints" / "best.ckpt"
+    if best.exists():
+        modules = nn.ModuleDict({"model": run.model, "head": run.head})
+        modules.load_state_dict(read_checkpoint(best, mmap=True)["state_dict"], strict=False)  # an adapter is not all

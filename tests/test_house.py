@@ -20,6 +20,7 @@ ROOMS: dict[str, tuple[set[str], tuple[str, ...]]] = {
     "batch": (set(), (*HEAVY, *CONFIG)),
     "console": (set(), (*HEAVY, *CONFIG, "torch")),
     "tokenizer": ({"batch"}, (*HEAVY, *CONFIG, "torch")),
+    "prompts": ({"batch"}, (*HEAVY, *CONFIG, "torch")),
     "model": ({"batch"}, (*HEAVY, *CONFIG)),
     "generation.sampling": ({"batch"}, (*HEAVY, *CONFIG)),
     "training.schedules": ({"batch"}, (*HEAVY, *CONFIG)),

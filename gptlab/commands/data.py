@@ -13,11 +13,12 @@ def main(overrides: list[str]) -> None:
 
         import rich
 
-        from gptlab.data.report import render
         from gptlab.run import Run
 
-        report = Run.compose(cfg).describe_data(cfg.n_windows)
+        run = Run.compose(cfg)
+        report = run.describe_data(cfg.n_windows)
         if cfg.output == "json":
             print(json.dumps(report, ensure_ascii=False, indent=2))
         else:
-            rich.print(render(report))
+            assert run.data is not None
+            rich.print(run.data.render(report))

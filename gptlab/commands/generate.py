@@ -11,12 +11,15 @@ from gptlab.config.flat import keywords
 if TYPE_CHECKING:
     from gptlab.run import Run
 
+MISSING = "prompt is missing: give prompt=VALUE"
+
 
 def main(overrides: list[str]) -> None:
     """Streams one text to the terminal, or prints several once they are done."""
     with told():
         prompt, others = _prompt(overrides)
-        cfg = compose_config("generate", others)
+        cfg = compose_config("generate", others, problems=[] if prompt is not None else [MISSING])
+        assert prompt is not None
 
         # torch takes seconds to import: mistakes are told before
         from gptlab.opened import choose_device, set_precision
@@ -43,12 +46,12 @@ def _write(run: "Run", prompt: str, n_samples: int, output: str, how: dict[str, 
             print(f"--- {number} of {n_samples}\n{prompt}{text}\n")
 
 
-def _prompt(overrides: list[str]) -> tuple[str, list[str]]:
-    """The prompt as it was typed, commas, brackets and all, and the overrides with a stand-in that Hydra can read."""
+def _prompt(overrides: list[str]) -> tuple[str | None, list[str]]:
+    """The prompt as it was typed, commas, brackets and all, and the overrides that are left to Hydra."""
     typed = [word.partition("=")[2] for word in overrides if word.startswith("prompt=")]
     if not typed:
-        return "", overrides
+        return None, overrides
     prompt = typed[-1]
     if len(prompt) > 1 and prompt[0] == prompt[-1] and prompt[0] in "\"'":
         prompt = prompt[1:-1]  # somebody knows that Hydra wants such text quoted
-    return prompt, [word for word in overrides if not word.startswith("prompt=")] + ["prompt=typed"]
+    return prompt, [word for word in overrides if not word.startswith("prompt=")]

@@ -97,13 +97,11 @@ def _introduce(run: "Run") -> None:
     from gptlab.run import count_parameters
 
     assert run.data is not None
-    train, val = run.data.corpus.train, run.data.corpus.val
+    n_all, n_learning = count_parameters(run), count_parameters(run, learning=True)
+    learning = f" ({n_learning:,} of them learn, {n_learning / n_all:.2%})" if n_learning < n_all else ""
     log.info(
-        f"{run.cfg.name}: {count_parameters(run):,} parameters in {run.model.n_layers} layers "
+        f"{run.cfg.name}: {n_all:,} parameters{learning} in {run.model.n_layers} layers "
         f"of width {run.model.emb_dim}, context {run.model.context_length}, vocabulary {run.tokenizer.vocab_size:,}"
     )
-    log.info(
-        f"learns from {train.n_tokens:,} tokens ({train.documents:,} documents), "
-        f"is measured on {val.n_tokens:,} ({val.documents:,} documents)"
-    )
+    log.info(run.data.told())
     log.info(f"everything of it goes to {run.cfg.output_dir}\n")

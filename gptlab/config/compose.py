@@ -1,7 +1,7 @@
 """What a person typed -> one checked configuration, or every problem with it in sentences."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from hydra import compose, initialize_config_dir
@@ -24,13 +24,16 @@ class ConfigError(ValueError):
         super().__init__("\n".join(problems))
 
 
-def compose_config(root: str, overrides: list[str]) -> DictConfig:
+def compose_config(root: str, overrides: list[str], problems: Sequence[str] = ()) -> DictConfig:
     """`conf/<root>.yaml` with the overrides, checked.
 
+    Args:
+        problems: that the caller has found.
+
     Raises:
-        ConfigError: with all its problems at once.
+        ConfigError: with all problems at once.
     """
-    problems: list[str] = []
+    problems = list(problems)
     with _hydra():
         parsed = parse_overrides(overrides, problems)
         choices = [o for o in parsed if is_choice(o)]

@@ -19,9 +19,11 @@ class TrainSchema:
     activation_checkpointing: bool = MISSING
     tokenizer: dict[str, Any] = MISSING
     data: dict[str, Any] = MISSING
+    prompt: dict[str, Any] = MISSING
     model: dict[str, Any] = MISSING
     head: dict[str, Any] = MISSING
     weights: dict[str, Any] = MISSING
+    tuning: dict[str, Any] = MISSING
     optim: dict[str, Any] = MISSING
     schedule: dict[str, Any] = MISSING
     trainer: dict[str, Any] = MISSING
@@ -43,7 +45,7 @@ class GenerateSchema:
     """`conf/generate.yaml`."""
 
     run: str = MISSING
-    prompt: str = MISSING
+    prompt: str | None = MISSING
     n_samples: int = MISSING
     seed: int = MISSING
     device: str = MISSING
@@ -59,8 +61,10 @@ class PretrainedSchema:
 
     name: str = MISSING
     seed: int = MISSING
+    prompt: dict[str, Any] = MISSING
     model: dict[str, Any] = MISSING
     head: dict[str, Any] = MISSING
+    tuning: dict[str, Any] = MISSING
     sampling: dict[str, Any] = MISSING
 
 

@@ -8,28 +8,27 @@ from torch.utils.data import DataLoader, Sampler
 
 from gptlab.batch import Batch
 from gptlab.data.order import FileOrder, TrainOrder
-from gptlab.data.text import PreparedText
-from gptlab.data.windows import Windows
+from gptlab.data.prepared import Prepared, Rows
 
 CHANGED = {  # what must be as it was for a run to go on, and what to say where it is not
     "seed": "seed",
     "batch_size": "data.batch_size",
     "world_size": "the number of devices",
-    "fingerprint": "the text, its tokens or its windows (data, tokenizer, model.context_length)",
+    "fingerprint": "the data, its tokens or its rows (data, tokenizer, prompt, model.context_length)",
 }
 
 
 class TextDataModule(L.LightningDataModule):
-    """Batches of text: training from the first batch of the run to its last, validation as the text stands.
+    """Batches: training from the first batch of the run to its last, validation every row once.
 
-    To Lightning a run is one epoch, however often it goes through its text. So the end of an epoch is nothing special,
+    To Lightning a run is one epoch, however often it goes through its data. So the end of an epoch is nothing special,
     neither to a step that gathers several batches nor to a run that goes on from there.
 
     Args:
         n_batches: what each device goes through in the whole run.
     """
 
-    def __init__(self, data: PreparedText, *, seed: int, n_batches: int, world_size: int) -> None:
+    def __init__(self, data: Prepared, *, seed: int, n_batches: int, world_size: int) -> None:
         super().__init__()
         self.data, self.n_batches, self.start = data, n_batches, 0
         self.what: dict[str, Any] = {
@@ -40,15 +39,15 @@ class TextDataModule(L.LightningDataModule):
         }
 
     def train_dataloader(self) -> DataLoader[Batch]:
-        """Whole batches of training windows, all that are still to come."""
+        """Whole batches of training rows, all that are still to come."""
         what = {name: self.what[name] for name in ("batch_size", "seed", "world_size")}
-        order = TrainOrder(len(self.data.train), **what, n_batches=self.n_batches, start=self.start, rank=self._rank)
+        order = TrainOrder(self.data.train, **what, n_batches=self.n_batches, start=self.start, rank=self._rank)
         return self._loader(self.data.train, order)
 
     def val_dataloader(self) -> DataLoader[Batch]:
-        """Every validation window; the last batch may be smaller."""
+        """Every validation row; the last batch may be smaller."""
         what = {name: self.what[name] for name in ("batch_size", "world_size")}
-        return self._loader(self.data.val, FileOrder(len(self.data.val), **what, rank=self._rank))
+        return self._loader(self.data.val, FileOrder(self.data.val, **what, rank=self._rank))
 
     def state_dict(self) -> dict[str, Any]:
         """How far the run is, and in what."""
@@ -63,7 +62,7 @@ class TextDataModule(L.LightningDataModule):
         """Goes on from there.
 
         Raises:
-            ValueError: something that decides which windows come next is no longer what it was.
+            ValueError: something that decides which rows come next is no longer what it was.
         """
         for name, words in CHANGED.items():
             if state_dict[name] != self.what[name]:
@@ -77,9 +76,9 @@ class TextDataModule(L.LightningDataModule):
     def _rank(self) -> int:
         return self.trainer.global_rank if self.trainer else 0
 
-    def _loader(self, windows: Windows, order: Sampler) -> DataLoader[Batch]:
+    def _loader(self, rows: Rows, order: Sampler) -> DataLoader[Batch]:
         return DataLoader(
-            windows,
+            rows,  # type: ignore[arg-type]  # all that it asks of a Dataset
             sampler=order,
             batch_size=None,  # an index is a batch already
             num_workers=self.data.n_workers,

@@ -1,19 +1,26 @@
 """A text for pretraining, from the files to the windows of a run.   T tokens of a window."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
+
+import numpy as np
+from rich.console import RenderableType
+from torch import Tensor
 
 from gptlab.data.cleaning import parse_cleaning
 from gptlab.data.corpus import Corpus, SplitTokens, open_corpus
+from gptlab.data.prepared import Opening
 from gptlab.data.readers import Reader
 from gptlab.data.sources import collect
 from gptlab.data.split import SPLITS, TRAIN, VAL, SplitText, split_text
 from gptlab.data.survey import survey
 from gptlab.data.windows import Windows
+from gptlab.prompts.protocol import PromptStyle
+from gptlab.tokenizer.opening import begun
 from gptlab.tokenizer.protocol import Tokenizer, TrainingText
 
 ALL = "all"  # both splits
@@ -72,8 +79,8 @@ class TextData:
         """The cleaned training part, for a tokenizer to learn from."""
         return _TrainingText(self.text)
 
-    def prepare(self, tokenizer: Tokenizer, *, context_length: int) -> "PreparedText":
-        """The windows of a run, from the cache where nothing changed.
+    def prepare(self, tokenizer: Tokenizer, *, context_length: int, style: PromptStyle | None = None) -> "PreparedText":
+        """The windows of a run, from the cache where nothing changed; a text has no conversations to be styled.
 
         Raises:
             ValueError: a split is shorter than a window, or `batch_tokens` holds none.
@@ -127,15 +134,56 @@ class TextData:
 
 @dataclass(frozen=True)
 class PreparedText:
-    """What a run trains on and is measured by."""
+    """What a run trains on and is measured by, see `Prepared`."""
 
     train: Windows
     val: Windows
     batch_size: int
     n_workers: int
-    fingerprint: str  # changes whenever the windows do
+    fingerprint: str
     corpus: Corpus  # tokens, characters, bytes and documents of each split
     text: SplitText  # what the corpus was made of
+
+    @property
+    def test(self) -> None:
+        """A text has two parts."""
+
+    @property
+    def labels(self) -> dict[str, int]:
+        """There are none."""
+        return {}
+
+    def told(self) -> str:
+        """How many tokens, and how many documents."""
+        train, val = self.corpus.train, self.corpus.val
+        return (
+            f"learns from {train.n_tokens:,} tokens ({train.documents:,} documents), "
+            f"is measured on {val.n_tokens:,} ({val.documents:,} documents)"
+        )
+
+    def openings(self, tokenizer: Tokenizer, prompt: str | None) -> list[Opening]:
+        """The prompt; else the first words of the held-out text, from its first whole word on."""
+        if prompt is None:
+            ids = self.val[np.arange(1)]["ids"][0, :64].tolist()
+            text = tokenizer.decode([i for i in ids if i != tokenizer.bos_id])
+            prompt = first_words(text, within=self.text.one_document)
+        return [Opening(prompt, begun(tokenizer, tokenizer.encode(prompt)), stop=())]
+
+    def held_out(self) -> Iterator[str]:
+        """The validation text."""
+        return (piece.text for piece in self.text.pieces((VAL,)))
+
+    def describe(self, tokenizer: Tokenizer, *, n_examples: int, vectors: Mapping[str, Tensor]) -> dict[str, Any]:
+        """Counts, cleaning, the split, some windows."""
+        from gptlab.data.report import describe
+
+        return describe(self, tokenizer, n_examples=n_examples, vectors=vectors)
+
+    def render(self, description: dict[str, Any]) -> RenderableType:
+        """As tables."""
+        from gptlab.data.report import render
+
+        return render(description)
 
 
 def first_words(text: str, *, within: bool) -> str:

@@ -36,6 +36,14 @@ class Windows(Dataset[Batch]):
         """Windows, not batches."""
         return int(self.ends[-1])
 
+    def epoch(self, generator: np.random.Generator, batch_rows: int) -> np.ndarray:
+        """Every window once, in an order of chance."""
+        return generator.permutation(len(self))
+
+    def reading_order(self) -> np.ndarray:
+        """As they stand in the text."""
+        return np.arange(len(self))
+
     def __getitem__(self, index: np.ndarray) -> Batch:
         """(B,) window numbers -> ids and targets, (B, T) each, copies that belong to the caller."""
         rows = np.empty((len(index), self.context_length + 1), dtype=np.int64)

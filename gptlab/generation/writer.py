@@ -13,6 +13,7 @@ from gptlab.generation.sampling import Sampling
 from gptlab.generation.text import finished_texts, stream_text
 from gptlab.model.cache import KVCache
 from gptlab.model.gpt import GPT
+from gptlab.tokenizer.opening import begun
 from gptlab.tokenizer.protocol import Tokenizer
 
 
@@ -31,8 +32,18 @@ class Writer:
         """One text, in pieces of whole characters as they are drawn."""
         sampling = dataclasses.replace(self.sampling, **changes)
         before = self.tokenizer.encode(prompt)
-        ids = self._go_on([self._begun(before)], sampling, seed, cache)
+        ids = self._go_on([begun(self.tokenizer, before)], sampling, seed, cache)
         return stream_text(self.tokenizer, (int(new[0]) for new in ids), before=before, stop=sampling.stop)
+
+    def follow(self, ids: list[int], *, stop: Sequence[str]) -> Iterator[str]:
+        """What comes after these ids, which begin as the tokenizer begins a text, in pieces.
+
+        Args:
+            stop: texts that end it, beside those of the sampling.
+        """
+        sampling = dataclasses.replace(self.sampling, stop=[*self.sampling.stop, *stop])
+        new = self._go_on([ids], sampling, self.seed, cache=True)
+        return stream_text(self.tokenizer, (int(step[0]) for step in new), before=ids, stop=sampling.stop)
 
     def texts(
         self, prompt: str, n_samples: int, *, seed: int | None, cache: bool, changes: dict[str, Any]
@@ -40,7 +51,7 @@ class Writer:
         """Several texts, drawn side by side."""
         sampling = dataclasses.replace(self.sampling, **changes)
         before = self.tokenizer.encode(prompt)
-        ids = self._go_on([self._begun(before)] * n_samples, sampling, seed, cache)
+        ids = self._go_on([begun(self.tokenizer, before)] * n_samples, sampling, seed, cache)
         return _whole(self.tokenizer, ids, [before] * n_samples, sampling)
 
     def answers(self, prompts: Sequence[list[int]], *, batch_tokens: int, changes: dict[str, Any]) -> list[str]:
@@ -61,20 +72,6 @@ class Writer:
             for number, text in zip(numbers, _whole(self.tokenizer, ids, rows, sampling), strict=True):
                 texts[number] = text
         return texts
-
-    def _begun(self, prompt: list[int]) -> list[int]:
-        """As the tokenizer begins a text; the end of another one stands for nothing at all.
-
-        Raises:
-            ValueError: an empty prompt, and no <|endoftext|> to stand for it.
-        """
-        if self.tokenizer.bos_id is not None:
-            return [self.tokenizer.bos_id, *prompt]
-        if prompt:
-            return prompt
-        if self.tokenizer.eot_id is None:
-            raise ValueError("the prompt is empty, and the tokenizer has no <|endoftext|> to begin with: give a prompt")
-        return [self.tokenizer.eot_id]
 
     def _go_on(self, rows: list[list[int]], sampling: Sampling, seed: int | None, cache: bool) -> Iterator[Tensor]:
         """The next ids, (B,) a step; see `generate_ids` for rows of unequal lengths."""

@@ -1,5 +1,7 @@
 """What a head is.   B batch, T tokens, D embedding, V vocabulary."""
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
@@ -14,6 +16,7 @@ class Loss(NamedTuple):
     total: Tensor  # (), the SUM over scored items, differentiable
     count: Tensor  # type: ignore[assignment]  # (), how many tokens, rows or pairs were scored
     logits: Tensor | None  # detached; None where projection and loss are fused
+    hits: Tensor | None = None  # (), scored items that the best guess had right; None where nobody counted
 
 
 class Monitor(NamedTuple):
@@ -28,6 +31,7 @@ class Given(NamedTuple):
 
     vocab_size: int
     token_bytes: np.ndarray | None  # (V,), bytes of text behind each id; None where the tokenizer can lose text
+    labels: Mapping[str, int] = MappingProxyType({})  # classes in order, and how many training rows each has
 
 
 class Head(Protocol):

@@ -17,7 +17,7 @@ class RunContext(NamedTuple):
     monitor: Monitor
     total_steps: int
     start_step: int  # 0, or the step after which a resumed run goes on
-    write: Callable[[str | None], str]  # prompt -> the prompt and what the model makes of it; None: held-out words
+    write: Callable[[str | None], list[str]]  # prompt -> what the model makes of it; None: of the data's own openings
     understand: Callable[[int, ForwardContext], dict[str, float]]  # number of questions -> share of right answers
     decode: Callable[[list[int]], str]  # ids -> text
     config: str  # the whole of it, as yaml

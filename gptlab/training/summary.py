@@ -60,11 +60,16 @@ def show_summary(summary: dict[str, Any], console: Console) -> None:
     """The same for a person, with the commands to type next, which no narrow terminal may cut."""
     folder = summary["folder"]
     table = Table(title=f"{summary['status']} after {summary['steps']:,} steps", title_justify="left")
-    for column in ("", "train", "val, final", "val, best"):
+    columns = {
+        "train": (summary["train"], "train"),
+        "val, final": (summary["val"], "val"),
+        "val, best": (summary["best"], "val"),
+        **({"test, best": (summary["test"], "test")} if "test" in summary else {}),
+    }
+    for column in ("", *columns):
         table.add_column(column, justify="right" if column else "left")
-    columns = [(summary["train"], "train"), (summary["val"], "val"), (summary["best"], "val")]
     for name in _names(summary):
-        values = (metrics.get(f"{stage}/{name}") for metrics, stage in columns)
+        values = (metrics.get(f"{stage}/{name}") for metrics, stage in columns.values())
         table.add_row(name.replace("_", " "), *("" if value is None else f"{value:.4g}" for value in values))
     console.print(table)
     lines = [

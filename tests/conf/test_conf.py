@@ -49,7 +49,7 @@ def test_every_choice_composes(group: str, choice: str) -> None:
 
 @pytest.mark.parametrize("root", VERBS)
 def test_every_root_composes(root: str) -> None:
-    needs = {"generate": ["run=a", "prompt=b"], "evaluate": ["run=a"], "compare": ["run=[a, b]"]}
+    needs = {"generate": ["run=a"], "evaluate": ["run=a"], "compare": ["run=[a, b]"]}
     compose_config(root, {**needs, "export": ["run=a", "to=b"]}.get(root, []))
 
 

@@ -39,7 +39,7 @@ def test_a_module_that_goes_on_gives_what_was_still_to_come(tmp_path: Path, n_wo
         ("seed", "seed has changed since the checkpoint: it was 7 and is 1; resume with what"),
         ("batch_size", r"data\.batch_size has changed .* it was 7 and is 5"),
         ("world_size", "the number of devices has changed .* it was 7 and is 1"),
-        ("fingerprint", "the text, its tokens or its windows .* has changed"),
+        ("fingerprint", "the data, its tokens or its rows .* has changed"),
     ],
 )
 def test_what_decides_the_order_may_not_change(tmp_path: Path, name: str, sentence: str) -> None:
@@ -66,5 +66,5 @@ def test_workers_give_the_batches_of_the_run_itself(tmp_path: Path) -> None:
 
 
 def test_too_few_windows_for_a_batch(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"data\.batch_size=99, but the training text has only 56 windows"):
+    with pytest.raises(ValueError, match=r"data\.batch_size=99, but the training split has only 56 rows"):
         module(prepared(tmp_path, batch_size=99)).train_dataloader()

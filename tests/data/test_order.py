@@ -3,12 +3,32 @@
 import numpy as np
 import pytest
 
+from gptlab.batch import Batch
 from gptlab.data.order import FileOrder, TrainOrder, batches_per_epoch
+
+
+class Numbers:
+    """As many rows, of which only the numbers matter."""
+
+    def __init__(self, n_rows: int) -> None:
+        self.n_rows = n_rows
+
+    def __len__(self) -> int:
+        return self.n_rows
+
+    def __getitem__(self, index: np.ndarray) -> Batch:
+        raise NotImplementedError
+
+    def epoch(self, generator: np.random.Generator, batch_rows: int) -> np.ndarray:
+        return generator.permutation(self.n_rows)
+
+    def reading_order(self) -> np.ndarray:
+        return np.arange(self.n_rows)
 
 
 def order(n_windows: int, *, batch_size: int = 4, n_batches: int = 50, **changes: int) -> TrainOrder:
     arguments = {"seed": 1, "start": 0, "rank": 0, "world_size": 1, **changes}
-    return TrainOrder(n_windows, batch_size=batch_size, n_batches=n_batches, **arguments)
+    return TrainOrder(Numbers(n_windows), batch_size=batch_size, n_batches=n_batches, **arguments)
 
 
 def drawn(*arguments: int, **changes: int) -> np.ndarray:
@@ -51,22 +71,22 @@ def test_devices_share_out_the_batches_of_one() -> None:
 
 
 def test_too_few_windows_for_a_batch() -> None:
-    with pytest.raises(ValueError, match=r"data\.batch_size=8, but the training text has only 5 windows; lower"):
+    with pytest.raises(ValueError, match=r"data\.batch_size=8, but the training split has only 5 rows or"):
         order(5, batch_size=8)
-    with pytest.raises(ValueError, match=r"data\.batch_size=8 on 2 devices, .* 9 windows; .* to at most 4"):
+    with pytest.raises(ValueError, match=r"data\.batch_size=8 on 2 devices, .* 9 rows or .* to at most 4"):
         order(9, batch_size=8, world_size=2)
 
 
 def test_file_order_holds_every_window_in_order() -> None:
-    whole = FileOrder(10, batch_size=4, rank=0, world_size=1)
+    whole = FileOrder(Numbers(10), batch_size=4, rank=0, world_size=1)
     assert [batch.tolist() for batch in whole] == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9]]
     assert len(whole) == 3
 
 
 def test_devices_share_out_the_validation() -> None:
-    shares = [FileOrder(11, batch_size=2, rank=rank, world_size=3) for rank in range(3)]
+    shares = [FileOrder(Numbers(11), batch_size=2, rank=rank, world_size=3) for rank in range(3)]
     windows = np.concatenate([window for share in shares for window in share])
     assert sorted(windows.tolist()) == list(range(11))
     assert [len(share) for share in shares] == [2, 2, 2]
-    with pytest.raises(ValueError, match="validation text has 2 windows, too few for 3 devices"):
-        FileOrder(2, batch_size=2, rank=0, world_size=3)
+    with pytest.raises(ValueError, match="validation split has 2 rows or windows, too few for 3 devices"):
+        FileOrder(Numbers(2), batch_size=2, rank=0, world_size=3)

@@ -101,7 +101,7 @@ def test_another_text_is_noticed(run: Path, tmp_path: Path, capsys: pytest.Captu
     other = tmp_path / "other.txt"
     other.write_text("A quite different text, of other words altogether.\n" * 500)
     said = told([f"resume={run}", "trainer.max_steps=20", f"data.path={other}"], capsys)
-    assert "the text, its tokens or its windows (data, tokenizer, model.context_length) has changed" in said
+    assert "the data, its tokens or its rows (data, tokenizer, prompt, model.context_length) has changed" in said
     assert not list(run.glob(".hydra/resume_*"))  # or the next resumption would build on it
     main([f"resume={run}", "trainer.max_steps=11"])
 

@@ -15,10 +15,10 @@ WIDTH = 100  # characters of a line, in the terminal and on TensorBoard's page
 
 
 class Samples(L.Callback):
-    """A text at each validation, in the terminal, train.log and TensorBoard's text page.
+    """What the model writes at each validation, in the terminal, train.log and TensorBoard's text page.
 
     Args:
-        prompt: where it begins; None is the first words of the held-out text.
+        prompt: where it begins; None is the data's own: the first words of the held-out text, or questions.
         every_n_validations: 1 is each time.
     """
 
@@ -27,11 +27,14 @@ class Samples(L.Callback):
         self.validations = 0
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Writes and shows one text."""
+        """Writes and shows it; a head that writes nothing is left in peace."""
         self.validations += 1
         if self.validations % self.every or not trainer.is_global_zero:
             return
-        text = "\n".join(textwrap.fill(line, WIDTH) for line in self.write(self.prompt).split("\n"))
+        written = "\n\n".join(self.write(self.prompt))
+        if not written:
+            return
+        text = "\n".join(textwrap.fill(line, WIDTH) for line in written.split("\n"))
         show_text(trainer, "samples", text)
         log.info(textwrap.indent(text.strip(), "    ") + "\n")
 

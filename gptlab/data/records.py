@@ -1,0 +1,115 @@
+"""Files of records -> their values, each with the place where it stands.
+
+.json holds a list of objects, .jsonl an object a line, .csv and .tsv a row of texts a line; each also as .gz.
+"""
+
+import csv
+import io
+import json
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from gptlab.data.sources import TextFile
+
+ENDINGS = tuple(f"{kind}{packed}" for kind in (".json", ".jsonl", ".csv", ".tsv") for packed in ("", ".gz"))
+
+
+class Record(NamedTuple):
+    """One example as its file has it."""
+
+    values: dict[str, Any]
+    place: str  # `my.jsonl, line 7`
+
+    def text(self, field: str, key: str) -> str:
+        """The text under a field.
+
+        Args:
+            key: of the configuration, which names the field.
+
+        Raises:
+            ValueError: there is no such field, or no text in it.
+        """
+        if field not in self.values:
+            there = ", ".join(map(str, self.values)) or "none"
+            raise ValueError(f"{self.place}: no field {field!r}; there are {there}: name one with {key}=")
+        value = self.values[field]
+        if not isinstance(value, str):
+            raise ValueError(
+                f"{self.place}: {field!r} is {value!r:.60}, wanted a text: mend it, or name another field with {key}="
+            )
+        return value
+
+
+def read_records(files: Iterable[TextFile], *, columns: list[str] | None) -> list[Record]:
+    """Every record in order.
+
+    Args:
+        columns: names for the columns of a .csv or .tsv file without a header; None takes them from its first line.
+
+    Raises:
+        ValueError: a file is not UTF-8 or not what its name says, with the line.
+    """
+    return [record for file in files for record in _read(file, columns)]
+
+
+def _read(file: TextFile, columns: list[str] | None) -> Iterator[Record]:
+    with file.open() as raw:
+        content = raw.read()
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = 1 + content.count(b"\n", 0, error.start)
+        raise ValueError(f"{file.path}, line {line}: not UTF-8; save the file as UTF-8") from error
+    kind = Path(file.name.removesuffix(".gz")).suffix
+    if kind == ".json":
+        return _objects(text, file.path)
+    if kind == ".jsonl":
+        return _lines(text, file.path)
+    return _table(text, file.path, delimiter="\t" if kind == ".tsv" else ",", columns=columns)
+
+
+def _objects(text: str, path: Path) -> Iterator[Record]:
+    try:
+        entries = json.loads(text)
+    except ValueError as error:
+        raise ValueError(f"{path}: not JSON ({error}); mend it, or write an object a line into a .jsonl") from error
+    if not isinstance(entries, list):
+        raise ValueError(f"{path} holds a {type(entries).__name__}, wanted a list of objects")
+    for number, entry in enumerate(entries, start=1):
+        yield _record(entry, f"{path}, entry {number}")
+
+
+def _lines(text: str, path: Path) -> Iterator[Record]:
+    for number, line in enumerate(text.split("\n"), start=1):
+        if line.strip():
+            try:
+                entry = json.loads(line)
+            except ValueError as error:
+                raise ValueError(f"{path}, line {number}: not JSON ({error}); wanted one object a line") from error
+            yield _record(entry, f"{path}, line {number}")
+
+
+def _record(entry: Any, place: str) -> Record:
+    if not isinstance(entry, dict):
+        raise ValueError(f"{place}: got {entry!r:.60}, wanted an object")
+    return Record(entry, place)
+
+
+def _table(text: str, path: Path, *, delimiter: str, columns: list[str] | None) -> Iterator[Record]:
+    """Rows quoted as spreadsheets do; a text may go over several lines, and is placed where it ends."""
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
+    try:
+        names = columns if columns is not None else next(reader, [])
+        for row in reader:
+            if not row:
+                continue
+            place = f"{path}, line {reader.line_num}"
+            if len(row) != len(names):
+                raise ValueError(
+                    f"{place}: {len(row)} columns, wanted {len(names)} ({', '.join(names)}): quote a text that holds "
+                    "the sign between columns"
+                )
+            yield Record(dict(zip(names, row, strict=True)), place)
+    except csv.Error as error:
+        raise ValueError(f"{path}, line {reader.line_num}: {error}; mend the row") from error

@@ -1,0 +1,1 @@
+"""A conversation -> text, with the parts that are learned."""

@@ -14,9 +14,14 @@ from torch import nn
 
 from gptlab.config.build import build
 from gptlab.config.flat import flat
+from gptlab.data.prepared import Data
 from gptlab.data.text import TextData
 from gptlab.data.windows import Windows
+from gptlab.generation.conversation import Conversation
+from gptlab.heads.protocol import TokenHead
 from gptlab.model.architecture import architecture_of
+from gptlab.model.lora import merge
+from gptlab.prompts.encoding import check_style, encode_pieces
 from gptlab.run import Run, count_parameters
 from gptlab.training.precision import autocast, choose_precision
 from gptlab.training.text_files import replace_text
@@ -61,8 +66,26 @@ def set_precision(run: Run, precision: str) -> Precision:
     return Precision(precision, partial(autocast, precision, weight.device.type))
 
 
-def text_of(run: Run, data: DictConfig | None) -> TextData:
-    """The text that a configuration names; None is the run's own.
+def merge_adapter(run: Run) -> None:
+    """What was learned beside the weights becomes part of them; before they are cast, so that it is rounded once."""
+    merge(run.model)
+
+
+def conversation_of(run: Run, prompt: DictConfig | None, *, system: str | None) -> Conversation:
+    """A conversation with a run, in a style; None is its own.
+
+    Raises:
+        ValueError: the head writes nothing, or the tokenizer cannot express the style.
+    """
+    if not isinstance(run.head, TokenHead):
+        raise ValueError(f"{type(run.head).__name__} writes no text: chat with a run of head=instruction or head=lm")
+    style = build(run.cfg.prompt if prompt is None else prompt)
+    check_style(style, run.tokenizer)
+    return Conversation(run.writer, style, lambda pieces: encode_pieces(pieces, run.tokenizer).ids, system=system)
+
+
+def data_of(run: Run, data: DictConfig | None) -> Data:
+    """The data that a configuration names; None is the run's own.
 
     Raises:
         ValueError: the run has none: it is a pretrained model.
@@ -72,6 +95,18 @@ def text_of(run: Run, data: DictConfig | None) -> TextData:
             "a pretrained model comes without a text to be measured on: choose one, data=text data.path=my.txt"
         )
     return build(run.cfg.data if data is None else data)
+
+
+def text_of(run: Run, data: DictConfig | None) -> TextData:
+    """Likewise, but a text.
+
+    Raises:
+        ValueError: it is none.
+    """
+    found = data_of(run, data)
+    if not isinstance(found, TextData):
+        raise ValueError("the run's data are rows and no text: choose a text to compare on, data=text data.path=my.txt")
+    return found
 
 
 def windows_of(run: Run, text: TextData, split: str, *, context_length: int | None, stride: int | None) -> Windows:
@@ -134,14 +169,24 @@ def describe(run: Run, path: str) -> dict[str, Any]:
     }
 
 
-def keep_report(report: dict[str, Any], path: str, *, name: str) -> str:
+def keep_report(report: dict[str, Any], path: str, *, name: str) -> list[str]:
     """Writes it to `evaluation/<name>.json` beside the run; returns where, or why not, in a line."""
-    file = run_folder(path) / "evaluation" / f"{name}.json"
+    return _keep(json.dumps(report, indent=2) + "\n", path, f"{name}.json", what="report")
+
+
+def keep_items(items: Sequence[dict[str, Any]], path: str, *, name: str) -> list[str]:
+    """Likewise what the numbers are made of, `evaluation/<name>.jsonl`; nothing where there is nothing."""
+    lines = "".join(json.dumps(item, ensure_ascii=False) + "\n" for item in items)
+    return _keep(lines, path, f"{name}.jsonl", what="list of answers") if items else []
+
+
+def _keep(text: str, path: str, name: str, *, what: str) -> list[str]:
+    file = run_folder(path) / "evaluation" / name
     if not run_folder(path).is_dir():
-        return f"{path} is no folder here, so the report is not kept: output=json prints it whole"
+        return [f"{path} is no folder here, so the {what} is not kept"]
     try:
         file.parent.mkdir(exist_ok=True)
-        replace_text(file, json.dumps(report, indent=2) + "\n")
+        replace_text(file, text)
     except OSError as error:
-        return f"the report could not be kept ({error}): output=json prints it whole"
-    return f"The report is in {file}"
+        return [f"the {what} could not be kept ({error})"]
+    return [f"The {what} is in {file}"]

@@ -2,8 +2,6 @@
 
 import logging
 import platform
-import shlex
-import sys
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -12,12 +10,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor, nn
 
 from gptlab.batch import Batch
-from gptlab.config.build import build
+from gptlab.config.build import build, build_for
+from gptlab.config.command import typed
 from gptlab.config.compose import compose_config
 from gptlab.config.leaderboard import hparams_row
 from gptlab.config.older import of_today
@@ -25,19 +23,21 @@ from gptlab.config.pretrained import adopt
 from gptlab.data.order import batches_per_epoch
 from gptlab.data.prepared import Prepared, Rows
 from gptlab.generation.writer import Writer
-from gptlab.heads.protocol import Given, TokenHead
+from gptlab.heads.protocol import Given, ReferringHead, TokenHead
 from gptlab.model.cache import KVCache
 from gptlab.model.empty import empty_weights, give_memory
 from gptlab.tokenizer import pretrained
 from gptlab.tokenizer.protocol import Tokenizer
-from gptlab.tokenizer.state import from_state
 from gptlab.training.compile import choose_compile
+from gptlab.training.context import RunContext
 from gptlab.training.folder import training_folder
 from gptlab.training.precision import count_devices
 from gptlab.training.summary import record_stop, write_summary
+from gptlab.training.tuning import frozen
 from gptlab.weights.checkpoint import RECORD, find_checkpoint, read_checkpoint
 from gptlab.weights.hub import is_model
-from gptlab.weights.sources import Folder, TrainedRun
+from gptlab.weights.restore import restore, take_best
+from gptlab.weights.sources import Folder, Source, base_of, first_weights, tokenizer_of
 
 log = logging.getLogger(__name__)
 
@@ -52,6 +52,8 @@ class Run:
     ) -> None:
         self.cfg, self.tokenizer, self.data, self.labels = cfg, tokenizer, data, labels
         self.command: str | None = None  # that trained it, where a checkpoint says so
+        self.weights: Source | None = None  # that it began with, where it needs them
+        self.tuning = build(cfg.tuning)
         self.model = build(cfg.model)(vocab_size=tokenizer.vocab_size)
         given = Given(vocab_size=tokenizer.vocab_size, token_bytes=tokenizer.token_bytes(), labels=labels)
         self.head = build(cfg.head)(self.model, given)
@@ -63,9 +65,10 @@ class Run:
     def compose(cls, cfg: DictConfig) -> "Run":
         """A run as configured: text -> tokenizer -> data -> model and head -> their first weights -> what learns.
 
-        A run that goes on takes from its checkpoint what is pretrained, and its weights later, with all else in there.
+        A run that goes on takes from its checkpoint what is pretrained, and its weights later, with all else in there;
+        before that those that it began with, where the checkpoint is not enough without them.
         """
-        weights = build(cfg.weights) if cfg.resume is None else TrainedRun(run=cfg.resume)
+        weights = build(cfg.weights) if cfg.resume is None else first_weights(cfg.resume)
         cfg, text = adopt(cfg, weights), build(cfg.data)
         tokenizer = build(cfg.tokenizer)
         if isinstance(tokenizer, partial):  # it is the weights' own, or it learns, from the training part alone
@@ -73,9 +76,15 @@ class Run:
         data = text.prepare(tokenizer, context_length=cfg.model.context_length, style=build(cfg.prompt))
         torch.manual_seed(cfg.seed)
         run = cls(cfg, tokenizer, data=data, labels=data.labels)
-        if cfg.resume is None and (fresh := weights.fill(run.model, run.head, tokenizer)):
+        rests = run.tuning.partial or isinstance(run.head, ReferringHead)
+        run.weights = weights if rests else None
+        fresh = weights.fill(run.model, run.head, tokenizer) if rests or cfg.resume is None else []
+        if fresh:
             log.info(f"the weights have nothing for {', '.join(fresh)}, which begin fresh")
-        build(cfg.tuning).apply(run.model, run.head)
+        if learning := run.tuning.apply(run.model, run.head, fresh):
+            log.info(learning)
+        if isinstance(run.head, ReferringHead):
+            run.head.begin()
         return run
 
     @classmethod
@@ -90,15 +99,16 @@ class Run:
         path = Path(path).expanduser()
         if is_model(str(path)):
             return _open_folder(str(path), device)
-        content = read_checkpoint(find_checkpoint(path), mmap=True)
-        record = content[RECORD]
+        checkpoint = find_checkpoint(path)
+        content = read_checkpoint(checkpoint, mmap=True)
+        record, base = content[RECORD], base_of(content, checkpoint)
+        tokenizer = tokenizer_of(content, base)
         with empty_weights():  # they are replaced at once
             cfg, labels = of_today(record["config"]), record.get("labels", {})  # files of before lack them
-            run = cls(cfg, from_state(record["tokenizer"]), labels=labels)
-        run.command = record.get("command")
-        modules = nn.ModuleDict({"model": run.model, "head": run.head})  # the names that checkpoints have
-        modules.load_state_dict(content["state_dict"], assign=True)
-        modules.to(device).eval()
+            run = cls(cfg, tokenizer, labels=labels)
+        run.command, run.weights = record.get("command"), base
+        restore(_modules(run), content["state_dict"], base=base, tokenizer=tokenizer, tune=run.tuning.apply)
+        _modules(run).to(device).eval()
         return run
 
     def train(self) -> dict[str, Any]:
@@ -110,7 +120,6 @@ class Run:
         from gptlab.training.callbacks.reseed import Reseed
         from gptlab.training.callbacks.signals import StopOnSignal
         from gptlab.training.checkpoint import CheckpointFiles, start_step
-        from gptlab.training.context import RunContext
         from gptlab.training.module import GPTModule
         from gptlab.training.trainer import TrainerParts, fit, make_plan
 
@@ -127,26 +136,19 @@ class Run:
             head=self.head,
             optimizer=build(cfg.optim),
             schedule=partial(build(cfg.schedule), total_steps=plan.n_steps),
+            left_out=frozen(_modules(self)) if self.tuning.partial else (),
         )
         if choose_compile(cfg.compile, n_steps=plan.n_steps):
             module.loss_of = torch.compile(module.loss_of)  # type: ignore[method-assign]  # not the writing of samples
         with training_folder(folder, resumes=cfg.resume is not None):  # nothing is written before
-            context = RunContext(
-                folder=folder,
-                monitor=self.head.monitor,
-                total_steps=plan.n_steps,
-                start_step=start_step(cfg.resume, data, n_steps=plan.n_steps),
-                write=self.write_samples,
-                understand=_examiner(self),
-                decode=self.tokenizer.decode,
-                config=OmegaConf.to_yaml(cfg, resolve=True),
-                command=_command(),
-            )
+            record = _record(self)
+            done = start_step(cfg.resume, data, n_steps=plan.n_steps, base=record.get("base"))
+            context = _context(self, total_steps=plan.n_steps, start_step=done)
             meter = Meter(log_every_n_steps=cfg.trainer.log_every_n_steps)
-            watchers = (_watcher(node, context) for node in cfg.callbacks.values())
+            watchers = (build_for(context, node) for node in cfg.callbacks.values())
             callbacks = [Reseed(seed=cfg.seed), meter, ValidateAtEnd(), hparams_row(cfg), *watchers, StopOnSignal()]
-            loggers = [_watcher(node, context) for node in cfg.logger.values()]
-            trainer = build(cfg.trainer)(TrainerParts(callbacks, loggers, CheckpointFiles(_record(self)), plan))
+            loggers = [build_for(context, node) for node in cfg.logger.values()]
+            trainer = build(cfg.trainer)(TrainerParts(callbacks, loggers, CheckpointFiles(record), plan))
             if cfg.resume is not None and trainer.is_global_zero:
                 write_summary({"status": "training"}, folder)  # a finished run that is extended no longer is
             try:
@@ -195,7 +197,8 @@ class Run:
         if not isinstance(self.head, TokenHead):
             return []
         openings = self.data.openings(self.tokenizer, prompt)
-        return [opening.shown + "".join(self.writer.follow(opening.ids, stop=opening.stop)) for opening in openings]
+        follow = partial(self.writer.follow, seed=None, changes={})
+        return [opening.shown + "".join(follow(opening.ids, stop=opening.stop)) for opening in openings]
 
     def describe_data(self, n_examples: int) -> dict[str, Any]:
         """What the run learns from, and the first training row's way through the embeddings; plain values."""
@@ -208,51 +211,57 @@ class Run:
 def _open_folder(path: str, device: str) -> Run:
     """A pretrained model, with what `conf/pretrained.yaml` says about what no folder can."""
     weights = Folder(path=path, revision=None)
-    cfg = adopt(compose_config("pretrained", []), weights)
+    style = [] if weights.prompt else ["prompt=plain"]
+    cfg = adopt(compose_config("pretrained", style), weights)
     with empty_weights():
         run = Run(cfg, weights.tokenizer(), labels={})
-    give_memory(nn.ModuleList([run.model, run.head]).eval(), dtype=weights.dtype, device=device)
+    give_memory(_modules(run).eval(), dtype=weights.dtype, device=device)
     weights.fill(run.model, run.head, run.tokenizer)
     return run
 
 
 def count_parameters(run: Run, *, learning: bool = False) -> int:
     """Numbers in the model and its head, or only those that learn; what the two share counts once."""
-    parameters = nn.ModuleList([run.model, run.head]).parameters()
+    parameters = _modules(run).parameters()
     return sum(parameter.numel() for parameter in parameters if parameter.requires_grad or not learning)
 
 
+def _modules(run: Run) -> nn.ModuleDict:
+    """What has parameters, by the names that checkpoints have."""
+    return nn.ModuleDict({"model": run.model, "head": run.head})
+
+
 def _record(run: Run) -> dict[str, Any]:
-    """What a checkpoint carries beside its tensors, to be opened alone; plain values only."""
+    """What a checkpoint carries beside its tensors, to be opened alone or on the base it names; plain values only."""
+    base = run.weights
+    theirs = base is not None and run.tuning.partial and run.tokenizer is base.tokenizer()
     return {
+        **({} if base is None else {"base": base.named}),
         "config": OmegaConf.to_container(run.cfg, resolve=True),
-        "tokenizer": run.tokenizer.state(),
+        "tokenizer": None if theirs else run.tokenizer.state(),
         "labels": run.labels,
-        "command": _command(),
+        "command": typed(),
         "versions": {"torch": str(torch.__version__), "python": platform.python_version()},
     }
 
 
-def _command() -> str:
-    """What was typed to train this run; of a sweep, what would train this job alone."""
-    if not HydraConfig.initialized():
-        return "Run.compose(...).train()"
-    program = "python train.py" if Path(sys.argv[0]).name == "train.py" else "gptlab train"
-    return shlex.join([*program.split(), *HydraConfig.get().overrides.task])
-
-
-def _examiner(run: Run) -> Any:
-    """Asks about the held-out text what `gptlab evaluate` asks."""
+def _context(run: Run, *, total_steps: int, start_step: int) -> RunContext:
+    """What callbacks and loggers know of it."""
     from gptlab.evaluation.examiner import Examiner
 
     assert run.data is not None
-    return Examiner(run.model, run.head, run.tokenizer, run.data.held_out, seed=run.cfg.seed)
-
-
-def _watcher(node: DictConfig, context: Any) -> Any:
-    """A callback or a logger; one that waits for what it watches is given it."""
-    made = build(node)
-    return made(context) if isinstance(made, partial) else made
+    return RunContext(
+        folder=Path(run.cfg.output_dir),
+        monitor=run.head.monitor,
+        total_steps=total_steps,
+        start_step=start_step,
+        write=run.write_samples,
+        understand=Examiner(run.model, run.head, run.tokenizer, run.data.held_out, seed=run.cfg.seed),
+        labels=tuple(run.labels),
+        decode=run.tokenizer.decode,
+        config=OmegaConf.to_yaml(run.cfg, resolve=True),
+        command=typed(),
+    )
 
 
 def _summarise(run: Run, trainer: Any, meter: Any, *, started: float) -> dict[str, Any]:
@@ -275,21 +284,14 @@ def _summarise(run: Run, trainer: Any, meter: Any, *, started: float) -> dict[st
         **went,
         "name": run.cfg.name,
         "parameters": count_parameters(run),
+        "verb": data.verb,
         "opening": " ".join(openings[0].shown.split()[:4]) if openings else "",
         "train": measured("train", data.train, sample),
         # the last step was validated, see ValidateAtEnd; but perhaps before the program was killed
         "val": went["val"] or measured("val", data.val, data.val.reading_order()),
     }
     if data.test is not None:
-        _take_best(run)  # what whoever opens the run has
+        take_best(_modules(run), Path(run.cfg.output_dir))  # what whoever opens the run has
         summary["test"] = measured("test", data.test, data.test.reading_order())
     summary["total_seconds"] = round(perf_counter() - started, 3)  # with validations, samples and checkpoints
     return summary
-
-
-def _take_best(run: Run) -> None:
-    """The best weights in place of the final ones; where no best were kept, those stay."""
-    best = Path(run.cfg.output_dir) / "checkpoints" / "best.ckpt"
-    if best.exists():
-        modules = nn.ModuleDict({"model": run.model, "head": run.head})
-        modules.load_state_dict(read_checkpoint(best, mmap=True)["state_dict"], strict=False)  # an adapter is not all

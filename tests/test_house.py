@@ -20,7 +20,7 @@ ROOMS: dict[str, tuple[set[str], tuple[str, ...]]] = {
     "batch": (set(), (*HEAVY, *CONFIG)),
     "console": (set(), (*HEAVY, *CONFIG, "torch")),
     "tokenizer": ({"batch"}, (*HEAVY, *CONFIG, "torch")),
-    "prompts": ({"batch"}, (*HEAVY, *CONFIG, "torch")),
+    "prompts": ({"batch", "tokenizer"}, (*HEAVY, *CONFIG, "torch")),  # which marks are tokens, a tokenizer knows
     "model": ({"batch"}, (*HEAVY, *CONFIG)),
     "generation.sampling": ({"batch"}, (*HEAVY, *CONFIG)),
     "training.schedules": ({"batch"}, (*HEAVY, *CONFIG)),
@@ -40,7 +40,13 @@ ROOMS: dict[str, tuple[set[str], tuple[str, ...]]] = {
         LIGHT | {"heads", "data", "generation", "weights", "training", "evaluation", "config", "run", "opened"},
         HEAVY,
     ),
-    "commands": ({"commands", "config", "run", "opened"}, HEAVY),
+    "measured": (
+        LIGHT
+        | {"heads", "data", "generation", "weights", "training", "evaluation", "config", "run", "opened", "measured"},
+        HEAVY,
+    ),
+    "classified": (LIGHT | {"data", "evaluation", "config", "run"}, HEAVY),
+    "commands": ({"commands", "config", "run", "opened", "measured", "classified"}, HEAVY),
 }
 GROUPS = {  # where the code of a configuration group lives
     "tokenizer": "gptlab.tokenizer",
@@ -57,9 +63,11 @@ GROUPS = {  # where the code of a configuration group lives
     "debug": "gptlab.training",
     "logger": "gptlab.training",
     "sampling": "gptlab.generation",
+    "judge": "gptlab.evaluation",
     "hydra": "gptlab.config",
 }
-MANY_ARGUMENTS = {"GPT.__init__", "TextData.__init__"}  # the keys that people type after `model.` and `data.`
+# the keys that people type after `model.` and `data.`
+MANY_ARGUMENTS = {"GPT.__init__", "TextData.__init__", "InstructionData.__init__", "LabelledData.__init__"}
 
 
 def room(path: Path) -> str:
@@ -120,7 +128,7 @@ def test_a_verb_calls_into_one_room_at_most() -> None:
     for path in SOURCES:
         if room(path) == "commands":
             rooms = {module.split(".")[1] for module, _ in imports(path) if module.startswith("gptlab.")}
-            more = rooms - {"commands", "config", "run", "opened"}
+            more = rooms - {"commands", "config", "run", "opened", "measured", "classified"}
             assert len(more) <= 1, f"{path.name} reaches into {sorted(more)}: one of these rooms is missing something"
 
 

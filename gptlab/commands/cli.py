@@ -7,6 +7,8 @@ VERBS = {
     "train": "trains a model: gptlab train data=text data.path=my.txt   (the same as python train.py)",
     "data": "shows what a run would learn from: gptlab data data=text data.path=my.txt",
     "generate": 'writes with a trained model: gptlab generate run=outputs/... prompt="..."',
+    "chat": "talks with a model: gptlab chat run=outputs/...",
+    "classify": 'says of which class a text is: gptlab classify run=outputs/... text="..."',
     "evaluate": "measures a model on a text, with intervals: gptlab evaluate run=outputs/...",
     "compare": "puts models side by side: gptlab compare 'run=[outputs/a, outputs/b]'",
     "export": "writes a model for transformers: gptlab export run=outputs/... to=FOLDER",

@@ -2,16 +2,12 @@
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from omegaconf import DictConfig
 
 from gptlab.commands.errors import told
 from gptlab.config.compose import compose_config
-
-if TYPE_CHECKING:
-    from gptlab.opened import Precision
-    from gptlab.run import Run
 
 
 def main(overrides: list[str]) -> None:
@@ -22,7 +18,8 @@ def main(overrides: list[str]) -> None:
         import rich
 
         from gptlab.evaluation.report import show
-        from gptlab.opened import choose_device, keep_report, set_precision
+        from gptlab.measured import measured
+        from gptlab.opened import choose_device, keep_items, keep_report, set_precision
         from gptlab.run import Run
 
         names = [cfg.tasks] if isinstance(cfg.tasks, str) else list(cfg.tasks)
@@ -30,38 +27,21 @@ def main(overrides: list[str]) -> None:
         run = Run.open(cfg.run, device=choose_device(cfg.device))
         precision = set_precision(run, cfg.precision)
         how = {key: cfg[key] for key in ("run", "split", "n_questions", "seed", "limit")}
-        report: dict[str, Any] = {**how, "precision": precision.name, "text": None}
+        report: dict[str, Any] = {**how, "precision": precision.name, "data": None}
+        kept, name = [], _name(cfg, overrides)
         if cfg.data is not None or "data" in run.cfg or not names:
-            report |= _measured(run, cfg, precision)
-            keep_report(report, cfg.run, name=_name(cfg, overrides))  # whatever becomes of the tasks
+            found = measured(run, cfg, precision)
+            report |= found.report
+            keep_report(report, cfg.run, name=name)  # whatever becomes of the tasks
+            kept += keep_items(found.items, cfg.run, name=name)
         if names:
             report["tasks"] = tasks(run.writer, cfg.batch_tokens, precision.context, limit=cfg.limit, seed=cfg.seed)
-        kept = keep_report(report, cfg.run, name=_name(cfg, overrides))
+        kept += keep_report(report, cfg.run, name=name)
         if cfg.output == "json":
             print(json.dumps(report, indent=2))
         else:
             show(report, rich.get_console())
-            print(kept)
-
-
-def _measured(run: "Run", cfg: DictConfig, precision: "Precision") -> dict[str, Any]:
-    """On a text."""
-    from gptlab.evaluation.report import evaluate
-    from gptlab.opened import text_of, windows_of
-
-    text = text_of(run, cfg.data)
-    found = evaluate(
-        run.model,
-        run.head,
-        run.tokenizer,
-        windows_of(run, text, cfg.split, context_length=cfg.context_length, stride=cfg.stride),
-        text.pieces(cfg.split),
-        batch_tokens=cfg.batch_tokens,
-        n_questions=cfg.n_questions,
-        seed=cfg.seed,
-        forward_context=precision.context,
-    )
-    return {"text": text.path, **found}
+            print("\n".join(kept))
 
 
 def _tasks(names: list[str]) -> Any:

@@ -2,9 +2,15 @@
 
 import shlex
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+from omegaconf import DictConfig
 
 from gptlab.commands.errors import told
 from gptlab.config.compose import compose_config
+
+if TYPE_CHECKING:
+    from gptlab.run import Run
 
 
 def main(overrides: list[str]) -> None:
@@ -12,16 +18,34 @@ def main(overrides: list[str]) -> None:
     with told():
         cfg = compose_config("export", overrides)
 
-        from gptlab.opened import describe, set_precision
+        from gptlab.opened import merge_adapter, set_precision
         from gptlab.run import Run
-        from gptlab.weights.exported import export
 
         run, folder = Run.open(cfg.run), Path(cfg.to).expanduser()
+        if not cfg.adapter:
+            merge_adapter(run)
         if cfg.precision != "auto":
             set_precision(run, cfg.precision)
-        card = describe(run, cfg.run)
-        export(run.model, run.head, run.tokenizer, folder, shard_bytes=int(cfg.shard_gb * 1e9), card=card)
+        how = _write_adapter(run, folder) if cfg.adapter else _write_model(run, folder, cfg)
         print(f"{folder}: {', '.join(sorted(path.name for path in folder.iterdir()))}")
-        if (folder / "tokenizer.json").exists():
-            print(f"  gptlab generate run={shlex.quote(str(folder))} prompt={shlex.quote(card['prompt'])}")
-        print(f'  AutoModelForCausalLM.from_pretrained("{folder}")')
+        print("".join(f"  {line}\n" for line in how), end="")
+
+
+def _write_model(run: "Run", folder: Path, cfg: DictConfig) -> list[str]:
+    """The whole model; returns how to open it."""
+    from gptlab.opened import describe
+    from gptlab.weights.exported import export
+
+    card = describe(run, cfg.run)
+    export(run.model, run.head, run.tokenizer, folder, shard_bytes=int(cfg.shard_gb * 1e9), card=card)
+    ours = f"gptlab generate run={shlex.quote(str(folder))} prompt={shlex.quote(card['prompt'])}"
+    theirs = f'AutoModelForCausalLM.from_pretrained("{folder}")'
+    return [ours, theirs] if (folder / "tokenizer.json").exists() else [theirs]
+
+
+def _write_adapter(run: "Run", folder: Path) -> list[str]:
+    """The adapter alone; returns how to open it."""
+    from gptlab.weights.adapter import export_adapter
+
+    base = export_adapter(run.model, run.head, folder, base=run.weights)
+    return [f'PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained("{base}"), "{folder}")']

@@ -5,6 +5,7 @@ from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 from gptlab.commands.errors import told
+from gptlab.commands.typed import take_text
 from gptlab.config.compose import compose_config
 from gptlab.config.flat import keywords
 
@@ -17,7 +18,7 @@ MISSING = "prompt is missing: give prompt=VALUE"
 def main(overrides: list[str]) -> None:
     """Streams one text to the terminal, or prints several once they are done."""
     with told():
-        prompt, others = _prompt(overrides)
+        prompt, others = take_text("prompt", overrides)
         cfg = compose_config("generate", others, problems=[] if prompt is not None else [MISSING])
         assert prompt is not None
 
@@ -44,14 +45,3 @@ def _write(run: "Run", prompt: str, n_samples: int, output: str, how: dict[str, 
     else:
         for number, text in enumerate(run.generate_many(prompt, n_samples, **how), 1):
             print(f"--- {number} of {n_samples}\n{prompt}{text}\n")
-
-
-def _prompt(overrides: list[str]) -> tuple[str | None, list[str]]:
-    """The prompt as it was typed, commas, brackets and all, and the overrides that are left to Hydra."""
-    typed = [word.partition("=")[2] for word in overrides if word.startswith("prompt=")]
-    if not typed:
-        return None, overrides
-    prompt = typed[-1]
-    if len(prompt) > 1 and prompt[0] == prompt[-1] and prompt[0] in "\"'":
-        prompt = prompt[1:-1]  # somebody knows that Hydra wants such text quoted
-    return prompt, [word for word in overrides if not word.startswith("prompt=")]

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import hydra
@@ -19,6 +20,7 @@ TARGETS = (
     "gptlab.data.readers",
     "gptlab.data.kjv",
     "gptlab.data.tables",
+    "gptlab.data.examples",
     "gptlab.data.testament",
     "gptlab.data.labelled",
     "gptlab.data.conversations",
@@ -30,6 +32,7 @@ TARGETS = (
     "gptlab.model.pretrained",
     "gptlab.heads",
     "gptlab.weights.sources",
+    "gptlab.evaluation.judge",
     "gptlab.training.optimizers",
     "gptlab.training.schedules",
     "gptlab.training.trainer",
@@ -57,6 +60,12 @@ def build(node: DictConfig) -> Any:
         if error.__cause__ is not None:  # what our own code had to say, not where Hydra stood
             raise error.__cause__ from None
         raise
+
+
+def build_for(what: Any, node: DictConfig) -> Any:
+    """The same; a partial is given the one argument that it waits for."""
+    made = build(node)
+    return made(what) if isinstance(made, partial) else made
 
 
 def targets(node: Any) -> Iterator[str]:

@@ -22,6 +22,7 @@ MAY_CHANGE = (
     *("callbacks", "logger", "sampling", "data.path", "data.n_workers", "data.cache_dir"),
 )
 CONFIG = ".hydra/config.yaml"
+LATER = ("prompt", "weights", "tuning")  # groups that early runs lack, and take from conf/resume.yaml
 GIVEN = ("resume", "output_dir")  # by the run that goes on
 
 
@@ -98,7 +99,9 @@ def _go_on(checkpoint: Path, words: list[str], notes: list[str]) -> Resumption:
     if not (run / CONFIG).is_file():
         raise FileNotFoundError(f"resume={run}: it has no .hydra/config.yaml: give the folder of a run of train.py")
     latest = max([run / ".hydra", *run.glob(".hydra/resume_*/")], key=_number)
+    has = OmegaConf.load(latest / "config.yaml")
     given = [
+        *(f"~{group}" for group in LATER if group in has),  # or its keys would be mixed with those of another choice
         f"hydra.searchpath=[{_quoted(f'file://{latest.absolute()}')}]",
         f"output_dir={_quoted(run)}",
         f"resume={_quoted(checkpoint)}",

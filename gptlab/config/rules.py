@@ -36,6 +36,7 @@ RULES = [
         1,
         "data.batch_size",
         "data.batch_tokens",
+        "data.pad_to",
         "data.stride",
         "model.context_length",
         "model.emb_dim",
@@ -48,11 +49,15 @@ RULES = [
     *at_least(1, "callbacks.samples.every_n_validations"),
     *above_zero("optim.lr", "optim.eps", "model.norm_eps", "model.rope_base", "trainer.gradient_clip_val"),
     *at_least(1, "context_length", "stride", "batch_tokens", "limit"),
-    *at_least(0, "n_questions"),
+    *at_least(0, "n_questions", "n_answers"),
+    *above_zero("judge.timeout"),
     *above_zero("optim.emb_lr", "optim.head_lr", "optim.vector_lr", "shard_gb"),
     *at_least(0, "optim.momentum_warmup_steps"),
-    *at_least(1, "optim.ns_steps"),
-    *fraction("model.drop_rate", "optim.momentum", "optim.momentum_start"),
+    *at_least(1, "optim.ns_steps", "tuning.n_blocks", "tuning.rank"),
+    *above_zero("tuning.alpha"),
+    *fraction("tuning.drop_rate"),
+    Rule("tuning.matrices", "all, or a list of names", lambda value: len(value) > 0),
+    *fraction("model.drop_rate", "head.drop_rate", "optim.momentum", "optim.momentum_start", "data.test_fraction"),
     Rule("data.val_fraction", "more than 0 and less than 1", lambda value: 0 < value < 1),
     Rule(
         "optim.betas",
@@ -74,7 +79,7 @@ RULES += [
     Rule("trainer.precision", "one of " + ", ".join(PRECISIONS), lambda value: value in PRECISIONS),
     Rule("precision", "one of " + ", ".join(PRECISIONS), lambda value: value in PRECISIONS),
     Rule("device", "auto, cpu, cuda or mps, cuda:1 for the second one", lambda v: bool(re.fullmatch(DEVICES, v))),
-    Rule("split", "train, val or all", lambda value: value in ("train", "val", "all")),
+    Rule("split", "train, val, test or all", lambda value: value in ("train", "val", "test", "all")),
 ]
 
 
@@ -106,8 +111,14 @@ def broken_pairs(cfg: DictConfig) -> Iterator[str]:
     if "prompts" in cfg and get("run") is not None and (isinstance(get("run"), str) or len(get("run")) < 2):
         yield f"run is {get('run')}: give two or more to be compared, 'run=[a, b]'"
     if get("weights._target_") == "gptlab.weights.sources.Scratch":
-        for group in ("model", "tokenizer"):
-            if ".pretrained." in str(get(f"{group}._target_")) and get(f"{group}.path") is None:
+        if get("tuning._target_") == "gptlab.training.tuning.LoRA":
+            yield (
+                "tuning=lora learns beside weights that stay as they are, but weights=scratch has none: choose "
+                "weights=hf weights.path=FOLDER, weights=gpt2 or weights=run weights.run=FOLDER"
+            )
+        for group, key in (("model", "path"), ("tokenizer", "path"), ("prompt", "template")):
+            of_weights = re.search(r"\.pretrained\.|\.ChatTemplate$", str(get(f"{group}._target_")))
+            if of_weights and get(f"{group}.{key}") is None:
                 yield (
                     f"{group}=pretrained takes what the weights come with, but weights=scratch has none: choose "
                     "weights=hf weights.path=FOLDER, weights=gpt2 or weights=run weights.run=FOLDER"

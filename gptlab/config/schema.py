@@ -56,6 +56,33 @@ class GenerateSchema:
 
 
 @dataclass
+class ChatSchema:
+    """`conf/chat.yaml`."""
+
+    run: str = MISSING
+    prompt: dict[str, Any] | None = None
+    system: str | None = MISSING
+    seed: int = MISSING
+    device: str = MISSING
+    precision: str = MISSING
+    sampling: dict[str, Any] = MISSING
+
+
+@dataclass
+class ClassifySchema:
+    """`conf/classify.yaml`."""
+
+    run: str = MISSING
+    text: str | None = MISSING
+    file: str | None = MISSING
+    field: str = MISSING
+    batch_tokens: int = MISSING
+    device: str = MISSING
+    precision: str = MISSING
+    output: str = MISSING
+
+
+@dataclass
 class PretrainedSchema:
     """`conf/pretrained.yaml`."""
 
@@ -89,6 +116,9 @@ class EvaluateSchema(MeasuringSchema):
     run: str = MISSING
     stride: int | None = MISSING
     n_questions: int = MISSING
+    n_answers: int | None = MISSING
+    sampling: dict[str, Any] = MISSING
+    judge: dict[str, Any] | None = None
     tasks: Any = MISSING  # a name, or a list of them
     limit: int | None = MISSING
 
@@ -108,6 +138,7 @@ class ExportSchema:
 
     run: str = MISSING
     to: str = MISSING
+    adapter: bool = MISSING
     precision: str = MISSING
     shard_gb: float = MISSING
 
@@ -116,6 +147,8 @@ SCHEMAS = (
     TrainSchema,
     DataSchema,
     GenerateSchema,
+    ChatSchema,
+    ClassifySchema,
     PretrainedSchema,
     EvaluateSchema,
     CompareSchema,

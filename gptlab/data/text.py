@@ -16,14 +16,12 @@ from gptlab.data.corpus import Corpus, SplitTokens, open_corpus
 from gptlab.data.prepared import Opening
 from gptlab.data.readers import Reader
 from gptlab.data.sources import collect
-from gptlab.data.split import SPLITS, TRAIN, VAL, SplitText, split_text
+from gptlab.data.split import ALL, SPLITS, TRAIN, VAL, SplitText, split_text
 from gptlab.data.survey import survey
 from gptlab.data.windows import Windows
 from gptlab.prompts.protocol import PromptStyle
 from gptlab.tokenizer.opening import begun
 from gptlab.tokenizer.protocol import Tokenizer, TrainingText
-
-ALL = "all"  # both splits
 
 
 class TextData:
@@ -147,6 +145,11 @@ class PreparedText:
     @property
     def test(self) -> None:
         """A text has two parts."""
+
+    @property
+    def verb(self) -> str:
+        """See `Prepared`."""
+        return "generate"
 
     @property
     def labels(self) -> dict[str, int]:

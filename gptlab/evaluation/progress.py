@@ -8,10 +8,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 
 @contextmanager
-def progress(what: str, n_windows: int) -> Iterator[Callable[[int], None]]:
-    """A function to call with the number of windows just read."""
+def progress(what: str, n: int, units: str = "windows") -> Iterator[Callable[[int], None]]:
+    """A function to call with the number of units just done."""
     console = Console(stderr=True)
-    columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TextColumn("windows"), TimeRemainingColumn())
+    columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TextColumn(units), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task(what, total=n_windows)
+        task = bar.add_task(what, total=n)
         yield lambda n: bar.advance(task, n)

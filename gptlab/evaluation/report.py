@@ -127,9 +127,14 @@ def _batches(windows: Windows, batch_size: int, advance: Callable[[int], None]) 
 
 def show(report: dict[str, Any], console: Console) -> None:
     """The same for a person."""
-    if "metrics" in report:  # measured on a text
+    if "metrics" in report:
         console.print(_metrics_table(report["metrics"]))
         console.print("\n".join(_lines(report)), soft_wrap=True, highlight=False, markup=False)
+    if "confusion" in report:
+        console.print(_confusion_table(report["confusion"]))
+    if "answers" in report:
+        n = next(iter(report["answers"].values()))["n"]
+        console.print(_metrics_table(report["answers"], title=f"{_count(n, 'answers')}, held against the right ones"))
     if report.get("understanding"):
         console.print(_questions_table(report["understanding"]))
     for task, metrics in report.get("tasks", {}).items():
@@ -147,6 +152,10 @@ def _metrics_table(metrics: dict[str, dict[str, Any]], title: str | None = None)
 
 def _lines(report: dict[str, Any]) -> Iterator[str]:
     """What the numbers stand on."""
+    if "rows" in report:
+        tokens = f", {report['tokens']:,} tokens of answers" if "tokens" in report else ""
+        yield f"{_count(report['rows'], 'rows')}{tokens}; {report['seconds']:.1f} s"
+        return
     how = f"{_count(report['windows'], 'windows')} of {report['context_length']:,} tokens"
     if report["stride"] < report["context_length"]:
         how += f", {report['stride']:,} new in each"
@@ -159,6 +168,15 @@ def _lines(report: dict[str, Any]) -> Iterator[str]:
     units = _count(report["interval_over"]["n"], report["interval_over"]["kind"])
     too_short = report["metrics"]["loss"]["low"] is None
     yield f"Too little text for an interval: {units}." if too_short else f"Intervals are over {units} drawn anew."
+
+
+def _confusion_table(confusion: dict[str, dict[str, int]]) -> Table:
+    table = Table(title="Rows of a class, by what they were called", title_justify="left")
+    for column in ("", *confusion):
+        table.add_column(column, justify="right" if column else "left")
+    for name, row in confusion.items():
+        table.add_row(name, *(f"{n:,}" for n in row.values()))
+    return table
 
 
 def _count(n: int, plural: str) -> str:

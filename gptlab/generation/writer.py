@@ -1,7 +1,7 @@
 """A prompt -> what a model writes after it: tokenizer, model, head and engine together.   B samples, T tokens."""
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -35,14 +35,17 @@ class Writer:
         ids = self._go_on([begun(self.tokenizer, before)], sampling, seed, cache)
         return stream_text(self.tokenizer, (int(new[0]) for new in ids), before=before, stop=sampling.stop)
 
-    def follow(self, ids: list[int], *, stop: Sequence[str]) -> Iterator[str]:
+    def follow(
+        self, ids: list[int], *, stop: Sequence[str], seed: int | None, changes: dict[str, Any]
+    ) -> Iterator[str]:
         """What comes after these ids, which begin as the tokenizer begins a text, in pieces.
 
         Args:
             stop: texts that end it, beside those of the sampling.
         """
-        sampling = dataclasses.replace(self.sampling, stop=[*self.sampling.stop, *stop])
-        new = self._go_on([ids], sampling, self.seed, cache=True)
+        sampling = dataclasses.replace(self.sampling, **changes)
+        sampling = dataclasses.replace(sampling, stop=[*sampling.stop, *stop])
+        new = self._go_on([ids], sampling, seed, cache=True)
         return stream_text(self.tokenizer, (int(step[0]) for step in new), before=ids, stop=sampling.stop)
 
     def texts(
@@ -54,12 +57,20 @@ class Writer:
         ids = self._go_on([begun(self.tokenizer, before)] * n_samples, sampling, seed, cache)
         return _whole(self.tokenizer, ids, [before] * n_samples, sampling)
 
-    def answers(self, prompts: Sequence[list[int]], *, batch_tokens: int, changes: dict[str, Any]) -> list[str]:
+    def answers(
+        self,
+        prompts: Sequence[list[int]],
+        *,
+        batch_tokens: int,
+        changes: dict[str, Any],
+        advance: Callable[[int], None] = lambda n: None,
+    ) -> list[str]:
         """What follows each of several prompts, in their order; those of like lengths are written side by side.
 
         Args:
             prompts: their ids, begun as the tokenizer begins a text, at least one each.
             batch_tokens: read and written at a time; one prompt at least.
+            advance: told the number of texts just written.
         """
         sampling = dataclasses.replace(self.sampling, **changes)
         order = sorted(range(len(prompts)), key=lambda number: -len(prompts[number]))
@@ -71,6 +82,7 @@ class Writer:
             ids = self._go_on(rows, sampling, self.seed, cache=True)
             for number, text in zip(numbers, _whole(self.tokenizer, ids, rows, sampling), strict=True):
                 texts[number] = text
+            advance(n)
         return texts
 
     def _go_on(self, rows: list[list[int]], sampling: Sampling, seed: int | None, cache: bool) -> Iterator[Tensor]:

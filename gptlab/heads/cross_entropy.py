@@ -37,9 +37,31 @@ def token_cross_entropy(hidden: Tensor, weight: Tensor, targets: Tensor, *, chun
         return torch.cat([_plain(h, weight, t, "none") for h, t in rows])
 
 
+def token_scores(hidden: Tensor, weight: Tensor, targets: Tensor, *, chunk_rows: int | None) -> tuple[Tensor, Tensor]:
+    """The same, and beside each addend whether the target is the best guess: argmax of W h.
+
+    hidden (N, D), weight (V, D), targets (N,) -> (N,), (N,) bool
+    """
+    losses, right = [], []
+    with torch.no_grad():
+        for h, t in zip(hidden.split(chunk_rows or len(hidden)), targets.split(chunk_rows or len(hidden)), strict=True):
+            logits = _logits(h, weight)  # (R, V)
+            losses.append(_cross_entropy(logits, t, "none"))
+            right.append(logits.argmax(dim=-1) == t)
+    return torch.cat(losses), torch.cat(right)
+
+
 def _plain(hidden: Tensor, weight: Tensor, targets: Tensor, reduction: str) -> Tensor:
-    logits = F.linear(hidden, weight)  # (N, V)
-    logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+    return _cross_entropy(_logits(hidden, weight), targets, reduction)
+
+
+def _logits(hidden: Tensor, weight: Tensor) -> Tensor:
+    """(N, D) -> (N, V), in no less than float32"""
+    logits = F.linear(hidden, weight)
+    return logits.to(torch.promote_types(logits.dtype, torch.float32))
+
+
+def _cross_entropy(logits: Tensor, targets: Tensor, reduction: str) -> Tensor:
     return F.cross_entropy(logits, targets, ignore_index=IGNORE_INDEX, reduction=reduction)
 
 

@@ -6,11 +6,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from gptlab.batch import IGNORE_INDEX, Batch
-from gptlab.heads.cross_entropy import cross_entropy, token_cross_entropy
+from gptlab.batch import Batch
+from gptlab.heads.projection import output_matrix, projected_loss, projected_token_losses
 from gptlab.heads.protocol import Given, Loss, Monitor
 from gptlab.model.gpt import GPT
-from gptlab.model.init import initialise
 
 
 class LMHead(nn.Module):
@@ -30,9 +29,7 @@ class LMHead(nn.Module):
         self.chunk_rows = chunk_rows
         self.token_bytes = given.token_bytes
         self.backbone = (model,)  # in a tuple, so that the model's parameters do not become the head's too
-        self.out = None if tied else nn.Linear(model.emb_dim, given.vocab_size, bias=False)
-        if self.out is not None and model.init != "torch":
-            initialise(self, init="gpt2", n_layers=0)
+        self.out = output_matrix(model, given.vocab_size, tied=tied)
 
     @property
     def weight(self) -> Tensor:
@@ -45,15 +42,11 @@ class LMHead(nn.Module):
 
     def loss(self, hidden: Tensor, batch: Batch) -> Loss:
         """(B, T, D) -> cross entropy in nats, summed over the targets that are not IGNORE_INDEX"""
-        targets = batch["targets"].flatten()
-        total = cross_entropy(hidden.flatten(0, 1), self.weight, targets, chunk_rows=self.chunk_rows)
-        return Loss(total, (targets != IGNORE_INDEX).sum(), None)
+        return projected_loss(hidden, self.weight, batch, chunk_rows=self.chunk_rows)
 
     def token_losses(self, hidden: Tensor, batch: Batch) -> Tensor:
         """(B, T, D) -> (B, T), what each target adds to the loss, in nats; no gradient"""
-        targets = batch["targets"].flatten()
-        losses = token_cross_entropy(hidden.flatten(0, 1), self.weight, targets, chunk_rows=self.chunk_rows)
-        return losses.view_as(batch["targets"])
+        return projected_token_losses(hidden, self.weight, batch, chunk_rows=self.chunk_rows)
 
     def metrics(self) -> dict[str, Any]:
         """loss in nats, perplexity and, where the tokenizer loses no text, bits per byte."""

@@ -39,6 +39,16 @@ class Perplexity(MeanLoss):
         return super().compute().exp()
 
 
+class Accuracy(MeanLoss):
+    """The share of scored items that the best guess has right."""
+
+    def update(self, loss: Loss, batch: Batch) -> None:
+        """Adds one batch, whose hits were counted."""
+        assert loss.hits is not None
+        self.total += loss.hits
+        self.count += loss.count
+
+
 class BitsPerByte(MeanLoss):
     """Bits the model needs for a byte of text: comparable over tokenizers, as loss and perplexity are not.
 

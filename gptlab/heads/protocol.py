@@ -59,3 +59,11 @@ class TokenHead(Head, Protocol):
 
     def token_losses(self, hidden: Tensor, batch: Batch) -> Tensor:
         """(B, T, D) -> (B, T), what each target adds to the loss, in nats; 0 where it is IGNORE_INDEX; no gradient"""
+
+
+@runtime_checkable
+class ReferringHead(Head, Protocol):
+    """A head that compares what is learned with what the run began with."""
+
+    def begin(self) -> None:
+        """Notes the model as it is now: the first weights are in it, an adapter is on it, and nothing is learned."""

@@ -3,7 +3,7 @@
 import math
 from typing import Literal
 
-from torch import nn
+from torch import Tensor, nn
 
 Init = Literal["gpt2", "torch", "zero_out"]
 
@@ -32,3 +32,13 @@ def initialise(module: nn.Module, *, init: Init, n_layers: int) -> None:
             nn.init.normal_(part.weight, std=std)
             if part.bias is not None:
                 nn.init.zeros_(part.bias)
+
+
+def initialise_adapter(a: Tensor, b: Tensor) -> None:
+    """Gives the two matrices of an adapter their first values, in place; their product is zero.   (R, I), (O, R)
+
+    A is uniform within 1 / sqrt(I), as the paper's own code has it (the paper itself says Gaussian).
+    """
+    bound = 1 / math.sqrt(a.size(1))
+    nn.init.uniform_(a, -bound, bound)
+    nn.init.zeros_(b)

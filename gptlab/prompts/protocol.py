@@ -15,29 +15,53 @@ class Message(NamedTuple):
 
 
 class Piece(NamedTuple):
-    """A part of a conversation's text. Pieces are tokenised one by one, so that no token spans two."""
+    """A part of a conversation's text. No token spans what is learned and what is not."""
 
     text: str
     learned: bool  # whether a model learns to write it
     marks: bool  # whether special tokens in it are meant; those in people's words are text
 
 
+END_OF_TEXT = Piece("", learned=True, marks=True)  # the tokenizer's own end of text, however it is called
+
+
 class PromptStyle(Protocol):
     """How a conversation is written down."""
+
+    @property
+    def name(self) -> str:
+        """As one types it: `prompt=NAME`"""
 
     @property
     def stop(self) -> tuple[str, ...]:
         """Texts that end an answer; the tokenizer's end of text always does."""
 
     def pieces(self, messages: Sequence[Message], *, answer_next: bool) -> list[Piece]:
-        """The conversation in order.
+        """The conversation in order, `END_OF_TEXT` where an answer ends without a mark of the style's own.
+
+        What comes before an answer is the same, whether the answer is still to come or is there.
 
         Args:
             answer_next: it ends where the assistant is to answer; else with the assistant's last answer and its end.
 
         Raises:
-            ValueError: an order of roles that the style has no form for.
+            ValueError: an order of roles that makes no sense, or that the style has no form for.
         """
 
-    def ends_with_eot(self) -> bool:
-        """Whether an answer ends with the tokenizer's end of text instead of a mark of the style's own."""
+
+def check_turns(messages: Sequence[Message], *, answer_next: bool) -> None:
+    """A ValueError unless user and assistant take turns, the user first, after one system message at most."""
+    turns = [message.role for message in messages]
+    wanted: Role = "user"
+    for number, role in enumerate(turns, start=1):
+        if role == "system" and number == 1:
+            continue
+        if role != wanted:
+            raise ValueError(
+                f"message {number} is the {role}'s, wanted the {wanted}'s: user and assistant take turns, the user "
+                "first; a system message comes before all"
+            )
+        wanted = "assistant" if role == "user" else "user"
+    if not turns or (wanted == "assistant") != answer_next:
+        last = f"the last message is the {turns[-1]}'s" if turns else "there is no message"
+        raise ValueError(f"{last}, wanted {'a question' if answer_next else 'an answer'} at the end")

@@ -1,28 +1,35 @@
 """Prompt styles that a few texts describe: alpaca, chatml, phi3, plain."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import groupby
 
-from gptlab.prompts.protocol import Message, Piece
+from gptlab.prompts.protocol import END_OF_TEXT, Message, Piece, check_turns
 
 
 class TurnStyle:
     """A conversation turn by turn, each in its own frame.
 
     Args:
+        name: of the style.
         opening: before the first turn, where the conversation has no system message.
         system: frame of the system message: `{content}` is what it says.
         user: frame of what a person says.
-        input: frame of what an instruction is about, after it; `{input}`.
+        input: frame of what an instruction is about, after it, within the person's frame; `{input}`.
         answer: what stands before an answer.
         end: what ends an answer; None is the tokenizer's end of text.
         between: from an answer to the next turn.
+
+    Raises:
+        ValueError: a frame does not say, once, where its content stands.
     """
 
     def __init__(
-        self, *, opening: str, system: str, user: str, input: str, answer: str, end: str | None, between: str
+        self, *, name: str, opening: str, system: str, user: str, input: str, answer: str, end: str | None, between: str
     ) -> None:
-        self.opening, self.system, self.user, self.input = opening, system, user, input
-        self.answer, self.end, self.between = answer, end, between
+        self.name, self.opening, self.answer, self.end, self.between = name, opening, answer, end, between
+        self.system = _frame("system", system, "{content}")
+        self.user = _frame("user", user, "{content}")
+        self.input = _frame("input", input, "{input}")
 
     @property
     def stop(self) -> tuple[str, ...]:
@@ -31,8 +38,48 @@ class TurnStyle:
 
     def pieces(self, messages: Sequence[Message], *, answer_next: bool) -> list[Piece]:
         """See `PromptStyle`."""
-        raise NotImplementedError
+        check_turns(messages, answer_next=answer_next)
+        return _joined(self._parts(messages))
 
-    def ends_with_eot(self) -> bool:
-        """See `PromptStyle`."""
-        return self.end is None
+    def _parts(self, messages: Sequence[Message]) -> Iterator[Piece]:
+        if messages[0].role != "system":
+            yield _mark(self.opening)
+        answered = False
+        for message in messages:
+            words = Piece(message.content, learned=message.role == "assistant", marks=False)
+            if message.role == "system":
+                before, after = self.system
+                yield from (_mark(before), words, _mark(after))
+            elif message.role == "user":
+                before, after = self.user
+                yield from (_mark(self.between if answered else ""), _mark(before), words)
+                yield from self._input(message.input)
+                yield from (_mark(after), _mark(self.answer))
+            else:
+                yield words
+                yield END_OF_TEXT if self.end is None else Piece(self.end, learned=True, marks=True)
+                answered = True
+
+    def _input(self, text: str) -> Iterator[Piece]:
+        if text:
+            before, after = self.input
+            yield from (_mark(before), Piece(text, learned=False, marks=False), _mark(after))
+
+
+def _frame(name: str, text: str, place: str) -> tuple[str, str]:
+    """What stands before the content, and what after it."""
+    if text.count(place) != 1:
+        raise ValueError(f"prompt.{name} is {text!r}, in which {place} must stand once: it is where the words go")
+    before, _, after = text.partition(place)
+    return before, after
+
+
+def _mark(text: str) -> Piece:
+    return Piece(text, learned=False, marks=True)
+
+
+def _joined(parts: Iterator[Piece]) -> list[Piece]:
+    """The same text in as few pieces as there are borders, so that a frame of several texts is tokenised as one."""
+    there = (part for part in parts if part.text or part == END_OF_TEXT)
+    kinds = groupby(there, key=lambda part: (part.learned, part.marks))
+    return [Piece("".join(part.text for part in alike), *kind) for kind, alike in kinds]

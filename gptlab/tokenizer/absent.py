@@ -29,6 +29,9 @@ class AbsentTokenizer:
     def decode(self, ids: Sequence[int]) -> str:
         self._refuse()
 
+    def special_ids(self) -> dict[str, int]:
+        return {}
+
     def token_bytes(self) -> None:
         return None
 

@@ -74,6 +74,9 @@ class BytePairTokenizer:
     def decode(self, ids: Sequence[int]) -> str:
         return self._encoding.decode(ids)
 
+    def special_ids(self) -> dict[str, int]:
+        return dict(self._special)
+
     def token_bytes(self) -> np.ndarray:
         sizes = np.zeros(self.vocab_size, dtype=np.int64)  # (V,)
         sizes[list(self._ranks.values())] = [len(token) for token in self._ranks]

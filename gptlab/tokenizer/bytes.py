@@ -38,6 +38,9 @@ class ByteTokenizer:
     def decode(self, ids: Sequence[int]) -> str:
         return b"".join([self._tokens[i] for i in ids]).decode("utf-8", errors="replace")
 
+    def special_ids(self) -> dict[str, int]:
+        return {} if self.eot_id is None else {END_OF_TEXT: self.eot_id}
+
     def token_bytes(self) -> np.ndarray:
         sizes = np.ones(self.vocab_size, dtype=np.int64)  # (V,)
         sizes[256:] = 0

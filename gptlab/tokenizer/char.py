@@ -65,6 +65,9 @@ class CharTokenizer:
     def decode(self, ids: Sequence[int]) -> str:
         return "".join([self._texts[i] for i in ids])
 
+    def special_ids(self) -> dict[str, int]:
+        return {} if self.eot_id is None else {END_OF_TEXT: self.eot_id}
+
     def token_bytes(self) -> np.ndarray | None:
         if self._unknown:
             return None

@@ -53,6 +53,8 @@ class PretrainedTokenizer:
         self._borders = [i for i in (eot_id, bos_id) if i is not None]
         # some files have them among the ordinary tokens
         self._library.add_special_tokens([AddedToken(self._tokens[i], normalized=False) for i in self._borders])
+        added = self._library.get_added_tokens_decoder()
+        self._special = {token.content: i for i, token in added.items() if token.special}
         self._library.encode_special_tokens = True  # as the text that they look like
 
     def encode(self, text: str) -> list[int]:
@@ -91,6 +93,9 @@ class PretrainedTokenizer:
     def _join(self, tokens: list[str]) -> str:
         decoder = self._library.decoder
         return decoder.decode(tokens) if decoder else " ".join(tokens)
+
+    def special_ids(self) -> dict[str, int]:
+        return dict(self._special)
 
     def token_bytes(self) -> np.ndarray | None:
         """See `Tokenizer`. Judged by what becomes of `PROBES`, not of control characters, which many tokenizers lack.

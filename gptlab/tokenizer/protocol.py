@@ -30,6 +30,9 @@ class Tokenizer(Protocol):
     def decode(self, ids: Sequence[int]) -> str:
         """Text of the ids, special tokens by their names; bytes that are not UTF-8 become U+FFFD."""
 
+    def special_ids(self) -> dict[str, int]:
+        """Name -> id of the tokens that text never becomes: the end of text, and what else marks turns or borders."""
+
     def token_bytes(self) -> np.ndarray | None:
         """(V,) int64, the bytes of UTF-8 that each id stands for, 0 for special tokens; None where text can be lost."""
 

@@ -73,6 +73,9 @@ class WordTokenizer:
     def decode(self, ids: Sequence[int]) -> str:
         return SPACE_BEFORE_MARK.sub(r"\1", " ".join([self._texts[i] for i in ids]))
 
+    def special_ids(self) -> dict[str, int]:
+        return {} if self.eot_id is None else {END_OF_TEXT: self.eot_id}
+
     def token_bytes(self) -> None:
         return None  # white space is lost
 

@@ -9,22 +9,30 @@ from lightning.pytorch.plugins.io import CheckpointIO
 
 from gptlab.training.files import write_checkpoint
 from gptlab.training.folder import FINISHED, status
+from gptlab.weights.base import check_base
 from gptlab.weights.checkpoint import FORMAT, RECORD, read_checkpoint
 
 log = logging.getLogger(__name__)
 
 
-def start_step(checkpoint: str | None, data: L.LightningDataModule, *, n_steps: int) -> int:
+def start_step(
+    checkpoint: str | None, data: L.LightningDataModule, *, n_steps: int, base: dict[str, Any] | None
+) -> int:
     """The step after which a run of `n_steps` goes on from a checkpoint, with the data that are still to come; 0 for a
     new run.
 
+    Args:
+        base: the first weights as they are now, where checkpoints rest on them.
+
     Raises:
-        ValueError: there is nothing left to do, or the data are no longer what they were.
+        ValueError: there is nothing left to do, or the data or the first weights are no longer what they were.
     """
     if checkpoint is None:
         return 0
     content, folder = read_checkpoint(Path(checkpoint), mmap=True), Path(checkpoint).parents[1]
     data.load_state_dict(content[type(data).__qualname__])  # Lightning would load the weights before
+    if base is not None:
+        check_base(base, content[RECORD]["base"], run=folder)
     done = int(content["global_step"])
     if done > n_steps or (done == n_steps and status(folder) in FINISHED):
         raise ValueError(

@@ -19,6 +19,7 @@ class RunContext(NamedTuple):
     start_step: int  # 0, or the step after which a resumed run goes on
     write: Callable[[str | None], list[str]]  # prompt -> what the model makes of it; None: of the data's own openings
     understand: Callable[[int, ForwardContext], dict[str, float]]  # number of questions -> share of right answers
+    labels: tuple[str, ...]  # names of the classes; empty where a head has none
     decode: Callable[[list[int]], str]  # ids -> text
     config: str  # the whole of it, as yaml
     command: str  # what was typed

@@ -1,7 +1,7 @@
 """The LightningModule: a model and a head learning together.   B batch, T tokens."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import lightning as L
@@ -25,6 +25,7 @@ class GPTModule(L.LightningModule):
     Args:
         optimizer: takes the named parameters.
         schedule: step -> fraction of the learning rate.
+        left_out: names of tensors that its checkpoints do not hold; they are there already when one is loaded.
     """
 
     def __init__(
@@ -34,11 +35,12 @@ class GPTModule(L.LightningModule):
         head: Any,  # a Head that is an nn.Module: Python has no type for both
         optimizer: Callable[[NamedParameters], Optimizer],
         schedule: Callable[[int], float],
+        left_out: Sequence[str] = (),
     ) -> None:
         super().__init__()
         self.model = model
         self.head = head
-        self.make_optimizer, self.schedule = optimizer, schedule
+        self.make_optimizer, self.schedule, self.left_out = optimizer, schedule, left_out
         self.metrics = nn.ModuleDict(self.head.metrics())
         self.window: list[Loss] = []  # the micro-batches since the last step
         self.step_loss = torch.tensor(math.nan)  # mean loss of the last step
@@ -74,12 +76,13 @@ class GPTModule(L.LightningModule):
         if gradient_clip_val is not None:
             nn.utils.clip_grads_with_norm_(self.parameters(), gradient_clip_val, self.grad_norm)
 
-    def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        """Adds a batch to the metrics."""
+    def validation_step(self, batch: Batch, batch_idx: int) -> Any:
+        """Adds a batch to the metrics; returns its Loss, for callbacks that look closer."""
         loss = self.loss_of(batch)
         metric: Any
         for metric in self.metrics.values():
             metric.update(loss, batch)
+        return loss
 
     def on_validation_epoch_end(self) -> None:
         """Says `val/<metric>` over the whole validation set to whoever asks the trainer."""
@@ -94,3 +97,13 @@ class GPTModule(L.LightningModule):
         optimizer = self.make_optimizer(self.named_parameters())
         scheduler = LambdaLR(optimizer, self.schedule)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Leaves out what is left out."""
+        for name in self.left_out:
+            del checkpoint["state_dict"][name]
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Puts it back, so that Lightning, which is strict, misses whatever else is missing."""
+        own = self.state_dict()
+        checkpoint["state_dict"] |= {name: own[name] for name in self.left_out}

@@ -65,7 +65,8 @@ def muon(
     Args:
         lr: of the blocks' matrices.
         emb_lr: of the tables of tokens and positions; a tied output matrix is one of them.
-        head_lr: of the head's own matrices.
+        head_lr: of the head's own matrices, and of an adapter's two: Muon moves a matrix equally far in all directions,
+            and that is meant for what acts on vectors, the product of the two, not for each of them.
         vector_lr: of norms and biases.
         ns_steps: of the Newton-Schulz iteration.
         weight_decay: of matrices and tables.
@@ -97,7 +98,7 @@ def _role(name: str, parameter: nn.Parameter) -> str:
     """What a parameter is to `muon`, by its name in the GPTModule: no head needs to be known."""
     if parameter.ndim < 2:
         return "vector"
-    if name.startswith("head."):
+    if name.startswith("head.") or name.endswith((".lora_a", ".lora_b")):
         return "head"
     return "block" if name.startswith("model.blocks.") else "table"
 

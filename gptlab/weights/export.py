@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from gptlab.model.architecture import architecture_of
 from gptlab.model.gpt import GPT
+from gptlab.model.lora import adapters
 from gptlab.weights.fit import write_config
 from gptlab.weights.names import EMBEDDING, OUT, Entry, entries, is_tied, tensors_of
 from gptlab.weights.tensor_files import write_safetensors
@@ -54,11 +55,18 @@ def tensors_to_write(model: GPT, head: nn.Module) -> dict[str, Tensor]:
     Raises:
         ValueError: the head is no language model's.
     """
+    assert not adapters(model), "merged before, or it would be lost"
+    check_language_model(model, head)
     own, tied = tensors_of(model, head), is_tied(head)
-    in_head = {name: tensor.shape for name, tensor in own.items() if name.startswith("head.")}
-    if in_head != ({} if tied else {OUT: own[EMBEDDING].shape}):
-        raise ValueError("only language models are exported, and this head is another one: train with head=lm")
     return {entry.theirs: _theirs(own, entry) for entry in entries(architecture_of(model), tied=tied)}
+
+
+def check_language_model(model: GPT, head: nn.Module) -> None:
+    """A ValueError if the head is another one."""
+    own = tensors_of(model, head)
+    in_head = {name: tensor.shape for name, tensor in own.items() if name.startswith("head.")}
+    if in_head != ({} if is_tied(head) else {OUT: own[EMBEDDING].shape}):
+        raise ValueError("only language models are exported, and this head is another one: train with head=lm")
 
 
 def _theirs(own: dict[str, Tensor], entry: Entry) -> Tensor:

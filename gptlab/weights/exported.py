@@ -37,24 +37,33 @@ def export(
         ValueError: there is something in the folder, or no published family has such a model.
         OSError: the folder cannot be written.
     """
-    if folder.is_file():
-        raise ValueError(f"to={folder} is a file: give a new folder")
-    if folder.exists() and any(folder.iterdir()):
-        raise ValueError(f"to={folder} is not empty: give a new folder")
     reader = "AutoTokenizer"
     if model_type(architecture_of(model)) == "qwen2" and not isinstance(tokenizer, PretrainedTokenizer):
         reader = "PreTrainedTokenizerFast"  # transformers 5 opens Qwen's own for such a model, whatever the folder says
         log.warning(f"transformers opens the tokenizer of a model of this shape by {reader}.from_pretrained only")
     n_bytes = sum(tensor.nbytes for tensor in tensors_to_write(model, head).values())
-    with _whole_or_gone(folder, n_bytes):
+    with new_folder(folder, n_bytes):
         write_tokenizer(tokenizer, folder, context_length=model.context_length)
         write_card(folder, reader=reader, **card)
         export_weights(model, head, folder, bos_id=tokenizer.bos_id, eos_id=tokenizer.eot_id, shard_bytes=shard_bytes)
 
 
 @contextmanager
-def _whole_or_gone(folder: Path, n_bytes: int) -> Iterator[None]:
-    """A folder to write in; after an error what was made is gone, and a system's error has its sentence."""
+def new_folder(folder: Path, n_bytes: int) -> Iterator[None]:
+    """A folder to write in; after an error what was made is gone, and a system's error has its sentence.
+
+    Args:
+        folder: new, or empty.
+        n_bytes: that it will hold.
+
+    Raises:
+        ValueError: there is something in it.
+        OSError: it cannot be written.
+    """
+    if folder.is_file():
+        raise ValueError(f"to={folder} is a file: give a new folder")
+    if folder.exists() and any(folder.iterdir()):
+        raise ValueError(f"to={folder} is not empty: give a new folder")
     new = [path for path in (folder, *folder.parents) if not path.exists()]
     try:
         folder.mkdir(parents=True, exist_ok=True)

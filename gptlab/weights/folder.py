@@ -23,6 +23,7 @@ class PretrainedFolder:
         architecture: the model that the weights fit.
         tied: the output matrix is the token embedding.
         dtype: of the stored numbers.
+        files: that they lie in.
 
     Raises:
         FileNotFoundError: no folder, or no config.json, weights or shard in it.
@@ -52,6 +53,7 @@ class PretrainedFolder:
         dtype = self.stored[self.entries[0].theirs].dtype
         assert dtype is not None
         self.dtype = dtype
+        self.files = sorted({tensor.file for tensor in self.stored.values()})
 
     @torch.no_grad()
     def fill(self, model: GPT, head: nn.Module) -> list[str]:

@@ -1,8 +1,9 @@
 """Where a run's first weights come from: what `weights=` names.   V vocabulary."""
 
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import torch
 from torch import nn
@@ -10,20 +11,31 @@ from torch import nn
 from gptlab.model.architecture import Architecture, architecture_of
 from gptlab.model.empty import empty_weights
 from gptlab.model.gpt import GPT
+from gptlab.model.lora import low_rank
 from gptlab.tokenizer.absent import AbsentTokenizer
 from gptlab.tokenizer.pretrained import read_tokenizer
 from gptlab.tokenizer.protocol import Tokenizer
 from gptlab.tokenizer.state import from_state
 from gptlab.weights.agreement import check_tokens
 from gptlab.weights.architecture import check_architecture, check_tied
+from gptlab.weights.base import Base, find_base, name_base
+from gptlab.weights.chat_template import read_chat_template
 from gptlab.weights.checkpoint import RECORD, find_checkpoint, read_checkpoint
 from gptlab.weights.folder import PretrainedFolder
-from gptlab.weights.hub import GPT2, find_folder
+from gptlab.weights.hub import GPT2, find_folder, is_model
 from gptlab.weights.names import EMBEDDING, OUT, tensors_of
 
 
 class Source(Protocol):
     """Weights, what they belong to, and the tokenizer they were trained with."""
+
+    @property
+    def files(self) -> Sequence[Path]:
+        """That they lie in."""
+
+    @property
+    def named(self) -> dict[str, Any]:
+        """What a checkpoint says of them that is not enough without them, see `name_base`."""
 
     @property
     def architecture(self) -> Architecture:
@@ -32,6 +44,10 @@ class Source(Protocol):
     @property
     def tied(self) -> bool:
         """Whether the output matrix is the token embedding."""
+
+    @property
+    def prompt(self) -> dict[str, Any] | None:
+        """How conversations with the model are written, as a configuration says it; None where nothing does."""
 
     def tokenizer(self) -> Tokenizer:
         """The one whose ids the weights know."""
@@ -47,6 +63,13 @@ class Source(Protocol):
 class Scratch:
     """No weights: the model keeps those it began with."""
 
+    files = ()
+
+    @property
+    def named(self) -> dict[str, Any]:
+        """There is nothing to be named."""
+        return name_base(None, (), hub=None)
+
     @property
     def architecture(self) -> Architecture:
         """There is none."""
@@ -56,6 +79,11 @@ class Scratch:
     def tied(self) -> bool:
         """There is nothing to be tied."""
         raise ValueError(f"model=pretrained {_NOTHING}")
+
+    @property
+    def prompt(self) -> dict[str, Any] | None:
+        """There is none."""
+        raise ValueError(f"prompt=pretrained {_NOTHING}")
 
     def tokenizer(self) -> Tokenizer:
         """There is none."""
@@ -84,7 +112,20 @@ class Folder:
     def __init__(self, *, path: str, revision: str | None) -> None:
         self.folder = PretrainedFolder(find_folder(path, revision=revision))
         self.architecture, self.tied = self.folder.architecture, self.folder.tied
-        self.dtype = self.folder.dtype
+        self.dtype, self.files = self.folder.dtype, self.folder.files
+        # the hub's cache has each commit in a folder of its name
+        self.hub = None if Path(path).expanduser().is_dir() else (path, self.folder.path.name)
+
+    @property
+    def named(self) -> dict[str, Any]:
+        """See `Source`."""
+        return name_base(self.folder.path, self.files, hub=self.hub)
+
+    @property
+    def prompt(self) -> dict[str, Any] | None:
+        """The folder's chat template, if it has one."""
+        found = read_chat_template(self.folder.path)
+        return found and {"_target_": "gptlab.prompts.template.ChatTemplate", "name": "pretrained", **found}
 
     def tokenizer(self) -> Tokenizer:
         """The folder's own; one that only knows the number of ids where the folder has none."""
@@ -107,7 +148,7 @@ def gpt2(*, size: Literal["124M", "355M", "774M", "1558M"]) -> Folder:
 
 
 class TrainedRun:
-    """An earlier run of gptlab's.
+    """An earlier run of gptlab's; if its checkpoint holds an adapter, merged into the base.
 
     Args:
         run: its folder (the best weights, else the last), or a .ckpt.
@@ -121,11 +162,25 @@ class TrainedRun:
         self.path = find_checkpoint(Path(run))
         content = read_checkpoint(self.path, mmap=True)
         self.tensors: dict[str, torch.Tensor] = content["state_dict"]
-        self.tied = "head.out.weight" not in self.tensors
-        self._tokenizer = from_state(content[RECORD]["tokenizer"])
+        self.base = base_of(content, self.path)
+        self.files = [self.path, *(self.base.files if self.base else ())]
+        self.tied = self.base.tied if self.base else "head.out.weight" not in self.tensors
+        self._tokenizer = tokenizer_of(content, self.base)
+        self._prompt: dict[str, Any] | None = content[RECORD]["config"].get("prompt")
+        self.tuning: dict[str, Any] = content[RECORD]["config"].get("tuning", {})
         arguments = {key: value for key, value in content[RECORD]["config"]["model"].items() if not key.startswith("_")}
         with empty_weights():
             self.architecture = architecture_of(GPT(vocab_size=self._tokenizer.vocab_size, **arguments))
+
+    @property
+    def named(self) -> dict[str, Any]:
+        """See `Source`."""
+        return name_base(self.path, self.files, hub=None)
+
+    @property
+    def prompt(self) -> dict[str, Any] | None:
+        """The run's."""
+        return self._prompt
 
     def tokenizer(self) -> Tokenizer:
         """The run's."""
@@ -135,6 +190,8 @@ class TrainedRun:
     def fill(self, model: GPT, head: nn.Module, tokenizer: Tokenizer) -> list[str]:
         """See `Source`."""
         check_tokens(tokenizer, self._tokenizer, where=self.path)
+        if self.base:
+            return self._fill_adapted(self.base, model, head)
         check_architecture(model, self.architecture, where=self.path)
         check_tied(head, self.tied, where=self.path)
         stored, fresh = self.tensors, []
@@ -146,3 +203,46 @@ class TrainedRun:
             else:
                 tensor.copy_(stored[name][: len(tensor)])  # of learned positions, as many as the model has
         return fresh
+
+    def _fill_adapted(self, base: Source, model: GPT, head: nn.Module) -> list[str]:
+        """The base, and what was learned on it."""
+        fresh, own = base.fill(model, head, self._tokenizer), tensors_of(model, head)
+        for name, tensor in self.tensors.items():
+            layer, _, part = name.rpartition(".")
+            if part == "lora_a":
+                own[f"{layer}.weight"] += low_rank(tensor, self.tensors[f"{layer}.lora_b"], alpha=self.tuning["alpha"])
+            elif name in own and own[name].shape == tensor.shape:  # the head's own
+                own[name].copy_(tensor)
+        return [name for name in fresh if name not in self.tensors or self.tensors[name].shape != own[name].shape]
+
+
+def base_of(content: dict[str, Any], checkpoint: Path) -> Source | None:
+    """The weights that a checkpoint leaves out, for it holds an adapter; None where it is whole."""
+    return None if EMBEDDING in content["state_dict"] else open_base(content[RECORD]["base"], checkpoint)
+
+
+def tokenizer_of(content: dict[str, Any], base: Source | None) -> Tokenizer:
+    """The tokenizer in a checkpoint; one that holds an adapter leaves out the base's too."""
+    state = content[RECORD]["tokenizer"]
+    return base.tokenizer() if base and state is None else from_state(state)
+
+
+def first_weights(checkpoint: str) -> Source:
+    """What a run that goes on from this checkpoint began with, where it names that; else what is in it."""
+    base = read_checkpoint(Path(checkpoint), mmap=True)[RECORD].get("base")
+    return open_base(base, Path(checkpoint)) if base else TrainedRun(run=checkpoint)
+
+
+def open_base(base: Base, checkpoint: Path) -> Source:
+    """The weights that a checkpoint names.
+
+    Raises:
+        FileNotFoundError: they are not where they were.
+    """
+    if base["path"] is None:
+        return Scratch()
+    place = find_base(base, checkpoint)
+    if place is None:
+        name, commit = base["hub"]
+        return Folder(path=name, revision=commit)
+    return Folder(path=place, revision=None) if is_model(place) else TrainedRun(run=place)

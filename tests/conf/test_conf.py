@@ -12,8 +12,9 @@ from gptlab.config.build import build
 from gptlab.config.compose import ConfigError, compose_config
 from gptlab.run import Run
 from tests.conftest import ROOT, write_text
+from tests.prompts.folder import CHATML, write_model
 
-ROOTS = {"hydra", "experiment", "debug"}
+ROOTS = {"hydra", "experiment", "debug", "judge"}
 CHOICES = [
     (group.name, choice.stem)
     for group in sorted((ROOT / "conf").iterdir())
@@ -34,8 +35,18 @@ NARROW = [
 
 NEEDS = {  # what a choice leaves to be said
     "data=text": ["data.path=any.txt"],
+    "data=chat": ["data.path=any.jsonl"],
+    "data=csv": ["data.path=any.csv", "head=classifier"],
+    "data=jsonl": ["data.path=any.jsonl", "head=classifier"],
+    "data=preferences": ["data.path=any.jsonl", "head=preference"],
+    "data=labelled": ["data.path=any.tsv", "head=classifier"],
+    "data=spam": ["head=classifier"],
+    "data=testament": ["head=classifier"],
+    "head=classifier": ["data=testament"],
     "model=pretrained": ["weights=gpt2"],
+    "prompt=pretrained": ["weights=gpt2"],
     "tokenizer=pretrained": ["weights=gpt2"],
+    "tuning=lora": ["weights=gpt2"],
     "weights=hf": ["weights.path=a"],
     "weights=run": ["weights.run=a"],
 }
@@ -49,8 +60,13 @@ def test_every_choice_composes(group: str, choice: str) -> None:
 
 @pytest.mark.parametrize("root", VERBS)
 def test_every_root_composes(root: str) -> None:
-    needs = {"generate": ["run=a"], "evaluate": ["run=a"], "compare": ["run=[a, b]"]}
-    compose_config(root, {**needs, "export": ["run=a", "to=b"]}.get(root, []))
+    alone = ("train", "data")
+    needs = {
+        "evaluate": ["run=a", "judge=openai", "judge.model=b"],
+        "compare": ["run=[a, b]"],
+        "export": ["run=a", "to=b"],
+    }
+    compose_config(root, needs.get(root, [] if root in alone else ["run=a"]))
 
 
 @pytest.mark.parametrize("choice", ["greedy", "creative"])
@@ -59,10 +75,34 @@ def test_sampling_is_built_from_its_yaml(choice: str) -> None:
     assert (sampling.temperature == 0) == (choice == "greedy")
 
 
-@pytest.mark.parametrize("name", EXPERIMENTS)
+LABELLED = {  # experiments on labelled texts, and what takes the place of large weights and of a package's data
+    "finetune_spam": ["weights=scratch", "model=tiny", "data.pad_to=32"],
+    "spam_small": [],
+    "classify_testament": ["weights=scratch", "model=tiny", "tokenizer=bytes", "data=csv"],
+}
+
+
+def write_labelled(path: Path) -> Path:
+    """Forty short texts of two classes, in the spam collection's form."""
+    path.write_text("".join(f"{'ham' if i % 2 else 'spam'}\tthe king saw {i} rivers\n" for i in range(40)), "utf-8")
+    return path
+
+
+ASSISTANTS = {  # experiments on conversations, and what takes the place of large weights
+    "finetune_assistant": ["weights=scratch", "~weights.size", "model=tiny", *NARROW],
+    "assistant_chatter": ["data/reader=records", "data.reader.form=alpaca", *NARROW],
+    "assistant_smollm2": ["weights.path={folder}", "sampling.max_new_tokens=4"],
+}
+
+
+@pytest.mark.parametrize("name", [name for name in EXPERIMENTS if name not in ASSISTANTS])
 def test_every_experiment_steps(name: str, tmp_path: Path) -> None:
-    text = write_text(tmp_path / "short.txt", 1200)
-    overrides = [f"experiment={name}", f"data.path={text}", f"output_dir={tmp_path / 'run'}", *NARROW]
+    if name in LABELLED:
+        text = write_labelled(tmp_path / "short.tsv")
+        parts = [*LABELLED[name], "data.reader.columns=[label,text]"]
+    else:
+        text, parts = write_text(tmp_path / "short.txt", 1200), []
+    overrides = [f"experiment={name}", *parts, f"data.path={text}", f"output_dir={tmp_path / 'run'}", *NARROW]
     short = ["trainer.max_steps=2", "trainer.val_check_interval=2", "trainer.accumulate_grad_batches=2"]
     assert main([*overrides, *short, "model.context_length=32", "data.batch_size=2"]) is not None
     summary = json.loads((tmp_path / "run" / "summary.json").read_text(encoding="utf-8"))
@@ -70,10 +110,25 @@ def test_every_experiment_steps(name: str, tmp_path: Path) -> None:
     assert summary["steps"] == 2
 
 
+@pytest.mark.parametrize("name", ASSISTANTS)
+def test_every_assistant_steps(name: str, tmp_path: Path) -> None:
+    tasks = [{"instruction": f"Say {i}.", "input": "", "output": f"{i}"} for i in range(60)]
+    path = tmp_path / "tasks.json"
+    path.write_text(json.dumps(tasks), encoding="utf-8")
+    parts = [part.format(folder=tmp_path / "model") for part in ASSISTANTS[name]]
+    write_model(tmp_path / "model", CHATML)
+    short = ["trainer.max_steps=2", "trainer.val_check_interval=2", "model.context_length=64", "data.batch_size=2"]
+    main([f"experiment={name}", *parts, f"data.path={path}", f"output_dir={tmp_path / 'run'}", *short])
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text(encoding="utf-8"))
+    assert summary["steps"] == 2
+    assert 0 <= summary["test"]["test/accuracy"] <= 1
+
+
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_every_experiment_composes_as_it_stands(name: str) -> None:
-    own = ["data.path=my.txt"] if name == "pretrain_gpt2" else []  # it is for a corpus of your own
-    compose_config("train", [f"experiment={name}", *own])
+    own = {"pretrain_gpt2": ["data.path=my.txt"], "classify_testament": ["weights.run=mine"]}  # they begin with yours
+    own["assistant_smollm2"] = ["weights.path=theirs"]
+    compose_config("train", [f"experiment={name}", *own.get(name, [])])
 
 
 TRAINED = ("tokenizer", "model", "optim", "schedule", "logger", "sampling")

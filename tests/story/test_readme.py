@@ -11,7 +11,9 @@ from gptlab.config.sweep import check_jobs, sweep_jobs
 from tests.conftest import ROOT
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-COMMANDS = re.findall(r"(?:python train\.py|gptlab (?:train|data|generate|evaluate|compare|export))\b[^`|\n]*", README)
+COMMANDS = re.findall(
+    r"(?:python train\.py|gptlab (?:train|data|generate|chat|classify|evaluate|compare|export))\b[^`|\n]*", README
+)
 
 
 def parsed(command: str) -> tuple[str, list[str]]:
@@ -26,8 +28,16 @@ def test_a_command_composes(command: str) -> None:
     if jobs := sweep_jobs(shlex.split(command)[2:]):
         check_jobs(jobs)
         return
-    missing = {"generate": ["run=a"], "export": ["run=a", "to=b"], "evaluate": ["run=a"]}
-    typed = ("prompt=",) if root == "generate" else ()  # what the verb takes before Hydra reads the rest
+    missing = {
+        "generate": ["run=a"],
+        "chat": ["run=a"],
+        "classify": ["run=a"],
+        "export": ["run=a", "to=b"],
+        "evaluate": ["run=a"],
+    }
+    typed = (
+        ("prompt=",) if root == "generate" else ("text=",) if root == "classify" else ()
+    )  # what the verb takes before Hydra reads the rest
     assert compose_config(root, [word for word in overrides if not word.startswith(typed)] or missing.get(root, []))
 
 

@@ -55,6 +55,12 @@ def test_text_never_becomes_the_special_token(tokenizer: Tokenizer) -> None:
         assert sizes is None or sizes[tokenizer.eot_id] == 0
 
 
+def test_special_tokens_have_names_that_stay_text(tokenizer: Tokenizer) -> None:
+    special = tokenizer.special_ids()
+    assert tokenizer.eot_id is None or special["<|endoftext|>"] == tokenizer.eot_id
+    assert all(tokenizer.decode([i]) == name for name, i in special.items())
+
+
 def test_every_id_decodes(tokenizer: Tokenizer) -> None:
     assert all(tokenizer.decode([i]) for i in range(tokenizer.vocab_size))
     assert tokenizer.decode([]) == ""

@@ -8,6 +8,7 @@ from gptlab.batch import Batch
 from gptlab.heads.lm import LMHead
 from gptlab.heads.protocol import Given
 from gptlab.training.flops import flops_per_token, peak_flops
+from gptlab.training.tuning import LastBlock, LoRA, Tuning
 from tests.reference.tiny import FAMILIES, tiny_gpt
 
 B, T = 3, 32
@@ -23,6 +24,27 @@ def test_the_formula_is_what_torch_counts(family: str, tied: bool, chunk_rows: i
     nothing, so it is left out."""
     model = tiny_gpt(**{**FAMILIES[family], "attention": "naive", "window": None})
     head = LMHead(model, GIVEN, tied=tied, chunk_rows=chunk_rows)
+    ids = torch.arange(B * T).reshape(B, T) % 50
+    with FlopCounterMode(display=False) as counter:
+        head.loss(model(ids), Batch(ids=ids, targets=ids)).total.backward()
+    assert counter.get_total_flops() == B * T * flops_per_token(model, head, n_tokens=T)
+
+
+@pytest.mark.parametrize("tied", [True, False])
+@pytest.mark.parametrize(
+    "tuning",
+    [
+        LastBlock(n_blocks=1),
+        LoRA(rank=3, alpha=6.0, drop_rate=0.0, matrices="all", head="fresh"),
+        LoRA(rank=3, alpha=6.0, drop_rate=0.0, matrices=["up"], head="all"),
+    ],
+    ids=["last_block", "lora", "lora on some"],
+)
+def test_what_does_not_learn_costs_less(tuning: Tuning, tied: bool) -> None:
+    """Equal to the last product here too, but for the scaling of the adapters' second matrices, which is none."""
+    model = tiny_gpt(attention="naive")
+    head = LMHead(model, GIVEN, tied=tied, chunk_rows=None)
+    tuning.apply(model, head, [])
     ids = torch.arange(B * T).reshape(B, T) % 50
     with FlopCounterMode(display=False) as counter:
         head.loss(model(ids), Batch(ids=ids, targets=ids)).total.backward()

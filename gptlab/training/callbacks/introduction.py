@@ -2,7 +2,7 @@
 
 import platform
 import shlex
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import lightning as L
@@ -43,7 +43,8 @@ class Introduction(L.Callback):
     def on_train_batch_start(self, trainer: L.Trainer, pl_module: Any, batch: Batch, batch_idx: int) -> None:
         """Shows the first batch as the model is given it."""
         if trainer.global_step == 0 and batch_idx == 0:
-            rows = (_row(batch, row, self.context.decode) for row in range(min(self.n_rows, len(batch["ids"]))))
+            shown = _row if "targets" in batch else _labelled_row
+            rows = (shown(batch, row, self.context) for row in range(min(self.n_rows, len(batch["ids"]))))
             show_text(trainer, "run/first_batch", "\n\n\n".join(rows))
 
 
@@ -54,7 +55,7 @@ def _about(context: RunContext, trainer: L.Trainer, module: Any) -> str:
     facts = {
         "folder": context.folder,
         "steps": f"{context.total_steps:,}",
-        "parameters": f"{sum(parameter.numel() for parameter in module.parameters()):,}",
+        "parameters": _counted(module.parameters()),
         "arithmetic": f"{flops / 1e6:,.4g} MFLOP a token, forward and backward",
         "device": f"{trainer.world_size} x {_device_name(device)}",
         "at best": f"{peak_flops(device, precision) / 1e12:,.3g} TFLOP/s each in {precision}",
@@ -64,6 +65,13 @@ def _about(context: RunContext, trainer: L.Trainer, module: Any) -> str:
     words = [shlex.quote(word) for word in shlex.split(context.command)]
     command = " \\\n    ".join([" ".join(words[:2]), *words[2:]])  # an override a line
     return "\n".join([command, "", *(f"{name:<11} {fact}" for name, fact in facts.items())])
+
+
+def _counted(parameters: Iterable[torch.nn.Parameter]) -> str:
+    """How many numbers there are, and how many of them learn."""
+    sizes = [(parameter.numel(), parameter.requires_grad) for parameter in parameters]
+    n_all, n_learning = sum(size for size, _ in sizes), sum(size for size, learns in sizes if learns)
+    return f"{n_all:,}" if n_learning == n_all else f"{n_all:,}, of which {n_learning:,} learn"
 
 
 def _device_name(device: torch.device) -> str:
@@ -96,14 +104,22 @@ def _charts(metrics: Iterable[str], *, asks: bool) -> dict[str, dict[str, list[A
     }
 
 
-def _row(batch: Batch, row: int, decode: Callable[[list[int]], str]) -> str:
+def _labelled_row(batch: Batch, row: int, context: RunContext) -> str:
+    """Ids and the tokens they stand for, and of which class they are together."""
+    ids = batch["ids"][row, : int(batch["lengths"][row])].tolist()
+    n_pads, label = batch["ids"].size(1) - len(ids), context.labels[int(batch["labels"][row])]
+    head = f"row {row + 1} of {len(batch['ids'])}, {len(ids)} tokens and {n_pads} of padding: {label}"
+    return "\n".join([head, *_blocks(([str(i), visible(context.decode([i]))] for i in ids), ("ids", "inputs"))])
+
+
+def _row(batch: Batch, row: int, context: RunContext) -> str:
     """Ids, the tokens they stand for, and under each token the one to predict there, from where learning begins."""
     ids, targets = batch["ids"][row].tolist(), batch["targets"][row].tolist()
     learned = [target != IGNORE_INDEX for target in targets]
     start = max(0, learned.index(True) - BEFORE) if any(learned) else 0
 
     def token(number: int) -> str:
-        return "\u00b7" if number == IGNORE_INDEX else visible(decode([number]))
+        return "\u00b7" if number == IGNORE_INDEX else visible(context.decode([number]))
 
     columns = ([str(i), token(i), token(target)] for i, target in zip(ids[start:], targets[start:], strict=True))
     whole = f"row {row + 1} of {len(batch['ids'])}, {len(ids)} tokens, {sum(learned)} targets are learned"

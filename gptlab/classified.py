@@ -1,0 +1,54 @@
+"""What `gptlab classify` does: texts -> verdicts, by a run that was opened."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from gptlab.config.build import build
+from gptlab.data.examples import Example
+from gptlab.data.labelled import LabelledData
+from gptlab.data.records import ENDINGS, read_records
+from gptlab.data.sources import collect
+from gptlab.evaluation.inference import ForwardContext
+from gptlab.evaluation.verdicts import in_words, judge_rows
+from gptlab.run import Run
+
+
+def texts_of(path: str, *, field: str) -> list[str]:
+    """The texts of a file: of a .txt its lines that say something, else what stands under a field.
+
+    Raises:
+        ValueError: a record has no such field, or no text in it; the file holds no text.
+        OSError: the file cannot be read.
+    """
+    files = collect(path, endings=(".txt", *ENDINGS), sha256=None, cache_dir=Path())
+    if path.endswith(".txt"):
+        texts = [line for line in Path(path).expanduser().read_text(encoding="utf-8").splitlines() if line.strip()]
+    else:
+        texts = [record.text(field, "field") for record in read_records(files, columns=None)]
+    if not texts:
+        raise ValueError(f"{path} holds no text")
+    return texts
+
+
+def classify(
+    run: Run, texts: list[str], *, batch_tokens: int, forward_context: ForwardContext
+) -> Iterator[dict[str, Any]]:
+    """For each text its class and the probabilities of all, as the run was taught to read texts.
+
+    Args:
+        batch_tokens: read at a time; one text at least.
+
+    Raises:
+        ValueError: the run knows no classes.
+    """
+    data = build(run.cfg.data) if run.labels else None
+    if not isinstance(data, LabelledData):
+        raise ValueError("the run knows no classes: give one that was trained with head=classifier")
+    names = list(run.labels)
+    examples = [Example(text, names[0], None, "") for text in texts]  # of what class is what is asked
+    rows = data.rows(examples, classes=names, tokenizer=run.tokenizer, context_length=run.model.context_length)
+    batch_size = max(1, batch_tokens // int(rows.lengths.max()))
+    found = judge_rows(run.model, run.head, rows, batch_size=batch_size, forward_context=forward_context)
+    for text, log_probs in zip(texts, found.log_probs, strict=True):
+        yield {"text": text, **in_words(log_probs, names)}

@@ -1,0 +1,129 @@
+"""gptlab chat run=...: a conversation with a model, in the terminal."""
+
+import contextlib
+import dataclasses
+import json
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from gptlab.commands.errors import told
+from gptlab.config.compose import compose_config
+from gptlab.config.flat import keywords
+
+if TYPE_CHECKING:
+    from gptlab.generation.conversation import Conversation
+
+HELP = """\
+  /regenerate            another answer to the last question
+  /system TEXT           tells the model something before all, and begins anew
+  /reset                 begins anew
+  /set temperature=0.5   changes the sampling: temperature, top_k, top_p, min_p, max_new_tokens ...
+  /save FILE.jsonl       adds the conversation to a file that data=chat reads
+  /help                  this
+  /quit or Ctrl-D        ends; Ctrl-C stops an answer"""
+
+
+def main(overrides: list[str]) -> None:
+    """Asks and answers until there is nothing more to be said."""
+    with told():
+        cfg = compose_config("chat", overrides)
+
+        # torch takes seconds to import: mistakes are told before
+        from gptlab.opened import choose_device, conversation_of, set_precision
+        from gptlab.run import Run
+
+        run = Run.open(cfg.run, device=choose_device(cfg.device))
+        run.writer.seed = cfg.seed
+        conversation = conversation_of(run, cfg.prompt, system=cfg.system)
+        conversation.sampling = keywords(cfg.sampling)
+        context = nullcontext() if cfg.precision == "auto" else set_precision(run, cfg.precision).context()
+        with context:
+            _Terminal(conversation).talk()
+
+
+class _Terminal:
+    """Lines that are typed, and what becomes of them."""
+
+    def __init__(self, conversation: "Conversation") -> None:
+        self.conversation = conversation
+        self.n_forgotten = 0  # turns of which the person was told
+        self.commands: dict[str, Callable[[str], None]] = {
+            "/regenerate": lambda _: self._say(self.conversation.ask_again()),
+            "/system": lambda text: self.conversation.begin(text or None),
+            "/reset": lambda _: self.conversation.begin(self.conversation.system),
+            "/set": self._set,
+            "/save": self._save,
+            "/help": lambda _: print(HELP),
+        }
+
+    def talk(self) -> None:
+        """Until /quit, or the end of what is typed."""
+        with contextlib.suppress(ImportError):
+            import readline  # noqa: F401  # arrow keys in what is typed, where the system has it
+        if sys.stdin.isatty():
+            print("/help shows what can be done; Ctrl-C stops an answer, Ctrl-D ends")
+        while (line := self._line()) is not None:
+            try:
+                self._take(line)
+            except (ValueError, OSError) as error:
+                print(error)
+
+    def _line(self) -> str | None:
+        """The next line that says something; None at the end."""
+        while True:
+            try:
+                line = input("> " if sys.stdin.isatty() else "").strip()
+            except KeyboardInterrupt:
+                print("\n(Ctrl-D or /quit ends)")
+                continue
+            except EOFError:
+                return None
+            if line:
+                return None if line == "/quit" else line
+
+    def _take(self, line: str) -> None:
+        word, _, rest = line.partition(" ")
+        if word in self.commands:
+            self.commands[word](rest.strip())
+        elif word.startswith("/") and word[1:].isalpha():
+            print(f"{word} is no command; there are {', '.join(self.commands)}, /quit")
+        else:
+            self._say(self.conversation.ask(line))
+
+    def _say(self, pieces: Iterator[str]) -> None:
+        if self.conversation.n_forgotten > self.n_forgotten:
+            print(f"(the first {self.conversation.n_forgotten} turns no longer fit, and are forgotten)")
+        self.n_forgotten = self.conversation.n_forgotten
+        try:
+            for piece in pieces:
+                print(piece, end="", flush=True)
+        except KeyboardInterrupt:
+            print(" ...", end="")
+            pieces.close()  # type: ignore[attr-defined]  # a generator: it remembers how far it came
+        print()
+
+    def _set(self, text: str) -> None:
+        try:
+            changes = {str(key): value for key, value in OmegaConf.from_dotlist(text.split()).items()}
+        except OmegaConfBaseException as error:
+            raise ValueError(f"{text} cannot be read ({error}): write /set key=value") from None
+        known = vars(self.conversation.writer.sampling)
+        if unknown := [key for key in changes if key not in known]:
+            raise ValueError(f"{', '.join(unknown)} is no key of the sampling; there are {', '.join(known)}")
+        changed = self.conversation.sampling | changes
+        dataclasses.replace(self.conversation.writer.sampling, **changed)  # says what makes no sense
+        self.conversation.sampling = changed
+
+    def _save(self, text: str) -> None:
+        if not text:
+            raise ValueError("/save wants a file: /save talk.jsonl")
+        path = Path(text).expanduser()
+        with path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps({"messages": self.conversation.messages()}, ensure_ascii=False) + "\n")
+        print(f"added to {path}")

@@ -1,0 +1,73 @@
+"""The English corpus of the package chatterbot-corpus: small talk, trivia, jokes."""
+
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import yaml  # type: ignore[import-untyped]
+
+from gptlab.data.conversations import Conversation
+from gptlab.data.sources import TextFile
+from gptlab.prompts.protocol import Message
+
+# in these a question is followed by several answers to it; in the others people take turns
+OF_ANSWERS = ("computers.yml", "emotion.yml")
+
+
+class ChatterReader:
+    """Each conversation once, however often it is there; a last turn that nobody answers is left out.
+
+    Args:
+        sha256: of all files together, in order; None takes what comes.
+    """
+
+    endings = (".yml",)
+
+    def __init__(self, *, sha256: str | None) -> None:
+        self.sha256 = sha256
+
+    def read(self, files: list[TextFile]) -> Iterator[Conversation]:
+        """See `ConversationReader`.
+
+        Raises:
+            ValueError: the files are others than the hash says, or one is not such a list.
+        """
+        contents = [_content(file) for file in files]
+        found = hashlib.sha256(b"".join(contents)).hexdigest()
+        if self.sha256 not in (None, found):
+            raise ValueError(
+                f"{files[0].path.parent} has the sha256 {found}, but data.reader.sha256 is {self.sha256}: install the "
+                "pinned version of the package, or set data.reader.sha256=null to take the files as they are"
+            )
+        told = set()
+        for file, content in zip(files, contents, strict=True):
+            for number, turns in enumerate(_entries(content, file.path), start=1):
+                for said in _conversations(turns, answers=file.path.name in OF_ANSWERS):
+                    if said not in told:
+                        told.add(said)
+                        yield Conversation(_messages(said), f"{file.path}, entry {number}")
+
+
+def _content(file: TextFile) -> bytes:
+    with file.open() as raw:
+        return raw.read()
+
+
+def _entries(content: bytes, path: Path) -> list[list[str]]:
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # in C where it is there: 3 s become 0.3
+    try:
+        entries = yaml.load(content, loader)["conversations"]
+    except (yaml.YAMLError, TypeError, KeyError) as error:
+        raise ValueError(f"{path} is no list of conversations ({error}): reinstall the package") from error
+    return [entry if isinstance(entry, list) else [] for entry in entries]  # one is a bare text: a slip of theirs
+
+
+def _conversations(turns: list[str], *, answers: bool) -> Iterator[tuple[str, ...]]:
+    if answers:
+        yield from ((turns[0], answer) for answer in turns[1:])
+    elif len(turns) > 1:
+        yield tuple(turns[: len(turns) // 2 * 2])
+
+
+def _messages(said: tuple[str, ...]) -> tuple[Message, ...]:
+    return tuple(Message("assistant" if i % 2 else "user", text) for i, text in enumerate(said))

@@ -1,0 +1,135 @@
+"""Conversations from files: what `data.reader` of instruction data names."""
+
+from collections.abc import Iterator
+from typing import Literal, NamedTuple, Protocol
+
+from gptlab.data.records import ENDINGS, Record, read_records
+from gptlab.data.sources import TextFile
+from gptlab.prompts.protocol import Message, Role, check_turns
+
+ROLES: dict[str, Role] = {  # as others call them
+    "system": "system",
+    "user": "user",
+    "human": "user",
+    "assistant": "assistant",
+    "gpt": "assistant",
+    "model": "assistant",
+}
+
+
+class Conversation(NamedTuple):
+    """What was said, from the first question to the last answer."""
+
+    messages: tuple[Message, ...]
+    place: str  # where it stands: `my.jsonl, line 7`
+
+    @property
+    def question(self) -> tuple[Message, ...]:
+        """Everything before the first answer."""
+        roles = [message.role for message in self.messages]
+        return self.messages[: roles.index("assistant")]
+
+
+class ConversationReader(Protocol):
+    """Files -> conversations."""
+
+    @property
+    def endings(self) -> tuple[str, ...]:
+        """The names of the files it reads end in one of these."""
+
+    def read(self, files: list[TextFile]) -> Iterator[Conversation]:
+        """All conversations in order; user and assistant take turns, and the assistant has the last word."""
+
+
+class RecordReader:
+    """.json, .jsonl, .csv and .tsv files, a conversation a record; see `records.py`.
+
+    Args:
+        form: `alpaca`: an instruction, perhaps an input, and an output. `messages`: many turns, `messages` being a list
+            of {role, content}, or `conversations` one of {from, value}. `columns`: a question and an answer.
+        prompt_field, response_field: names of the two columns.
+        columns: names for the columns of a .csv or .tsv file without a header; None takes them from its first line.
+    """
+
+    endings = ENDINGS
+
+    def __init__(
+        self,
+        *,
+        form: Literal["alpaca", "messages", "columns"],
+        prompt_field: str,
+        response_field: str,
+        columns: list[str] | None,
+    ) -> None:
+        self.form, self.columns = form, columns
+        self.prompt_field, self.response_field = prompt_field, response_field
+
+    def read(self, files: list[TextFile]) -> Iterator[Conversation]:
+        """See `ConversationReader`.
+
+        Raises:
+            ValueError: a file is malformed, a record has not this form, or its turns make no sense; with the place.
+        """
+        forms = {"alpaca": _alpaca, "messages": _messages, "columns": self._columns}
+        for record in read_records(files, columns=self.columns):
+            messages = tuple(forms[self.form](record))
+            try:
+                check_turns(messages, answer_next=False)
+            except ValueError as error:
+                raise ValueError(f"{record.place}: {error}") from None
+            yield Conversation(messages, record.place)
+
+    def _columns(self, record: Record) -> Iterator[Message]:
+        yield Message("user", record.text(self.prompt_field, "data.reader.prompt_field"))
+        yield Message("assistant", record.text(self.response_field, "data.reader.response_field"))
+
+
+def alpaca_question(record: Record) -> Message:
+    """The instruction and, where there is one, its input."""
+    if "instruction" not in record.values:
+        raise _other_form(record, "no 'instruction'")
+    content = record.text("instruction", "data.reader.form")
+    return Message("user", content, record.text("input", "data.reader.form") if record.values.get("input") else "")
+
+
+def read_turns(record: Record, field: str, role: str, content: str) -> Iterator[Message]:
+    """The messages that are listed under a field, whoever speaks and what is said under these keys.
+
+    Raises:
+        ValueError: there is no such list, or one of its messages is none; with its place.
+    """
+    turns = record.values.get(field)
+    if not isinstance(turns, list):
+        raise _other_form(record, f"no list {field!r}")
+    for number, turn in enumerate(turns, start=1):
+        where = f"{record.place}: message {number}"
+        if not isinstance(turn, dict) or not isinstance(turn.get(content), str):
+            raise ValueError(f"{where} is {turn!r:.60}, wanted {{{role}: ..., {content}: a text}}")
+        if turn.get(role) not in ROLES:
+            raise ValueError(f"{where}: the {role} is {turn.get(role)!r}, wanted one of {', '.join(ROLES)}")
+        yield Message(ROLES[turn[role]], turn[content])
+
+
+def _alpaca(record: Record) -> Iterator[Message]:
+    yield alpaca_question(record)
+    yield Message("assistant", record.text("output", "data.reader.form"))
+
+
+def _messages(record: Record) -> Iterator[Message]:
+    """ShareGPT's form, or OpenAI's."""
+    if "conversations" in record.values:
+        return read_turns(record, "conversations", "from", "value")
+    return read_turns(record, "messages", "role", "content")
+
+
+def _other_form(record: Record, lacking: str) -> ValueError:
+    there = ", ".join(map(str, record.values)) or "nothing"
+    return ValueError(
+        f"{record.place}: {lacking}; there are {there}: choose how the file is written with data.reader.form=alpaca, "
+        "messages or columns"
+    )
+
+
+def has_empty_answer(conversation: Conversation) -> bool:
+    """Whether there is an answer from which nothing is to be learned."""
+    return any(m.role == "assistant" and not m.content.strip() for m in conversation.messages)

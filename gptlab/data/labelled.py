@@ -1,0 +1,299 @@
+"""Texts of classes, from the files to the rows of a run.   B batch, T tokens, N rows, C classes."""
+
+import hashlib
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+from rich.console import RenderableType
+from torch import Tensor
+
+from gptlab.data.examples import Example, ExampleReader
+from gptlab.data.holdout import HoldOut, Parts, divide, undersampled
+from gptlab.data.labelled_rows import LabelledRows
+from gptlab.data.prepared import Opening
+from gptlab.data.sources import collect
+from gptlab.data.split import ALL
+from gptlab.prompts.protocol import PromptStyle
+from gptlab.tokenizer.opening import begun
+from gptlab.tokenizer.protocol import Tokenizer, TrainingText
+
+log = logging.getLogger(__name__)
+
+_FEW = 6  # classes whose rows are counted one by one in a line
+
+
+class LabelledData:
+    """What `data=` names: which texts, of which classes, how they are split and how batches are drawn from them.
+
+    Args:
+        path: a file, folder, glob, package://NAME/file, https:// address or ARCHIVE.zip#MEMBER, or a list of them.
+        sha256: of a download or a package's file; None takes what comes.
+        labels: the classes in order; None is all there are, by name.
+        test_path: files that are the test part, in place of test_fraction.
+        val_fraction: share of the rows that is watched.
+        test_fraction: share that is looked at once, at the end; 0 is none.
+        split_seed: draws the split, and what undersampling keeps.
+        val_groups: names of groups to watch instead, see `Example`; None draws about val_fraction in whole groups.
+        test_groups: likewise for the test.
+        balance: `undersample` cuts every class to the size of the smallest, before the split; `even` learns from every
+            class equally often in each epoch; `none` takes them as they are.
+        by_length: rows of like lengths share a batch.
+        pad_to: tokens of every row, longer texts cut; None is the longest of its batch.
+        batch_size: rows of a batch, on each device.
+        n_workers: processes that load batches; 0 is the run's own.
+
+    Raises:
+        ValueError: an argument is impossible.
+    """
+
+    gives: ClassVar[tuple[str, ...]] = ("ids", "lengths", "labels")  # keys of its batches
+
+    def __init__(
+        self,
+        *,
+        path: str | list[str],
+        sha256: str | None,
+        reader: ExampleReader,
+        labels: list[str] | None,
+        test_path: str | list[str] | None,
+        val_fraction: float,
+        test_fraction: float,
+        split_seed: int,
+        val_groups: list[str] | None,
+        test_groups: list[str] | None,
+        balance: Literal["none", "undersample", "even"],
+        by_length: bool,
+        pad_to: int | None,
+        batch_size: int,
+        n_workers: int,
+        cache_dir: str,
+    ) -> None:
+        self.path, self.sha256, self.reader, self.labels, self.test_path = path, sha256, reader, labels, test_path
+        if test_path is not None:
+            test_fraction, test_groups = 0.0, []
+        self.hold_out = HoldOut(val_fraction, test_fraction, val_groups, test_groups, split_seed)
+        self.balance, self.by_length, self.pad_to = balance, by_length, pad_to
+        self.batch_size, self.n_workers = batch_size, n_workers
+        self.cache_dir = Path(cache_dir).expanduser()
+
+    def training_text(self) -> TrainingText:
+        """The texts of the training part, for a tokenizer to learn from."""
+        return _TrainingText([example.text for example in self.parts.train])
+
+    def prepare(
+        self, tokenizer: Tokenizer, *, context_length: int, style: PromptStyle | None = None
+    ) -> "PreparedLabelled":
+        """The rows of a run; a text of a class is no conversation to be styled.
+
+        Raises:
+            ValueError: see `parts` and `classes`; `pad_to` is more than the model reads.
+        """
+        if self.pad_to is not None and self.pad_to > context_length:
+            raise ValueError(
+                f"data.pad_to={self.pad_to}, but the model reads at most model.context_length={context_length} tokens: "
+                "lower the one, or raise the other."
+            )
+        rows = partial(self.rows, classes=self.classes, tokenizer=tokenizer, context_length=context_length)
+        prepared = PreparedLabelled(
+            train=rows(self.parts.train, even=self.balance == "even"),
+            val=rows(self.parts.val),
+            test=rows(self.parts.test) if self.parts.test else None,
+            batch_size=self.batch_size,
+            n_workers=self.n_workers,
+            classes=self.classes,
+            parts=self.parts,
+        )
+        _tell_cut(prepared, "data.pad_to" if self.pad_to else "model.context_length")
+        return prepared
+
+    def rows(
+        self,
+        examples: Sequence[Example],
+        *,
+        classes: Sequence[str],
+        tokenizer: Tokenizer,
+        context_length: int,
+        even: bool = False,
+    ) -> LabelledRows:
+        """Examples as a model of these classes reads them.
+
+        Args:
+            even: see `LabelledRows`.
+
+        Raises:
+            ValueError: an example is of another class.
+        """
+        for example in examples:
+            if example.label not in classes:
+                raise ValueError(
+                    f"{example.place}: unknown label {example.label!r}; what is learned are {', '.join(classes)}: mend "
+                    "the row, or give training rows of this class."
+                )
+        return LabelledRows(
+            [np.array(begun(tokenizer, tokenizer.encode(example.text)), np.uint32) for example in examples],
+            np.array([classes.index(example.label) for example in examples]),
+            fill=tokenizer.eot_id or 0,
+            max_tokens=self.pad_to or context_length,
+            pad_to=self.pad_to,
+            by_length=self.by_length,
+            even=even,
+        )
+
+    def examples(self, split: str) -> list[Example]:
+        """Those of train, val or test, or all there are.
+
+        Raises:
+            ValueError: there is no such part.
+        """
+        if split == ALL:
+            tested = [] if self.test_path is None else self._read(self.test_path, None)
+            return self._read(self.path, self.sha256) + tested
+        if not getattr(self.parts, split):
+            raise ValueError(f"the data has no {split} part: give data.{split}_fraction, or split=all")
+        return getattr(self.parts, split)
+
+    @cached_property
+    def parts(self) -> Parts:
+        """The examples, read and split.
+
+        Raises:
+            ValueError: a file is malformed, a split would be empty, there is only one class, or a group is unknown.
+            OSError: a file is not there, cannot be downloaded, or cannot be read.
+        """
+        examples = self._read(self.path, self.sha256)
+        labels = {example.label for example in examples}
+        if len(labels) < 2:
+            raise ValueError(
+                f"data.path={self.path} has {len(examples):,} rows of {len(labels)} class ({', '.join(labels)}), "
+                "wanted two classes or more: does data.reader.label_field name the right column?"
+            )
+        if self.balance == "undersample":
+            examples = undersampled(examples, self.hold_out.seed)
+        parts = divide(examples, self.hold_out)
+        if self.test_path is not None:
+            parts = parts._replace(test=self._read(self.test_path, None))
+        wanted = parts._fields if self.test_path or self.hold_out.test_fraction else ("train", "val")
+        if empty := [name for name in wanted if not getattr(parts, name)]:
+            raise ValueError(
+                f"{len(examples):,} rows are too few: none is left for {' and '.join(empty)}; give more rows, or "
+                "larger data.val_fraction and data.test_fraction."
+            )
+        return parts
+
+    @cached_property
+    def classes(self) -> list[str]:
+        """The C classes in order.
+
+        Raises:
+            ValueError: there is one that nothing is learned of.
+        """
+        learned = {example.label for example in self.parts.train}
+        classes = self.labels if self.labels is not None else sorted(learned)
+        if idle := [name for name in classes if name not in learned]:
+            raise ValueError(f"data.labels: no training row is of the class {idle[0]!r}; there are {sorted(learned)}.")
+        return classes
+
+    def _read(self, path: str | list[str], sha256: str | None) -> list[Example]:
+        """The examples of these files, those without a text left out."""
+        files = collect(path, endings=self.reader.endings, sha256=sha256, cache_dir=self.cache_dir)
+        for file in files:
+            file.verify()
+        found = [example for file in files for example in self.reader.read(file)]
+        kept = [example for example in found if example.text.strip()]
+        if len(kept) < len(found):
+            log.warning(f"left out {len(found) - len(kept):,} of {len(found):,} rows of {path}: they have no text")
+        return kept
+
+
+@dataclass(frozen=True)
+class PreparedLabelled:
+    """What a run trains on and is measured by, see `Prepared`."""
+
+    train: LabelledRows
+    val: LabelledRows
+    test: LabelledRows | None
+    batch_size: int
+    n_workers: int
+    classes: list[str]
+    parts: Parts  # the examples behind the rows
+
+    @property
+    def splits(self) -> dict[str, LabelledRows]:
+        """train, val and, where there is one, test."""
+        parts = {"train": self.train, "val": self.val, "test": self.test}
+        return {name: rows for name, rows in parts.items() if rows is not None}
+
+    @property
+    def fingerprint(self) -> str:
+        """See `Prepared`."""
+        return hashlib.sha256("".join(rows.fingerprint for rows in self.splits.values()).encode()).hexdigest()
+
+    @property
+    def verb(self) -> str:
+        """See `Prepared`."""
+        return "classify"
+
+    @property
+    def labels(self) -> dict[str, int]:
+        """See `Prepared`."""
+        counts = np.bincount(self.train.labels, minlength=len(self.classes))
+        return dict(zip(self.classes, counts.tolist(), strict=True))
+
+    def told(self) -> str:
+        """How many rows of which classes."""
+        few = ", ".join(f"{n:,} {name}" for name, n in self.labels.items())
+        many = f"{len(self.labels)} classes, {min(self.labels.values()):,} to {max(self.labels.values()):,} rows each"
+        tested = "" if self.test is None else f", is tested on {len(self.test):,}"
+        return (
+            f"learns from {len(self.train):,} rows ({few if len(self.labels) <= _FEW else many}), "
+            f"is measured on {len(self.val):,}{tested}"
+        )
+
+    def openings(self, tokenizer: Tokenizer, prompt: str | None) -> list[Opening]:
+        """Nothing is to be written."""
+        return []
+
+    def held_out(self) -> Iterator[str]:
+        """Rows are no running text."""
+        return iter(())
+
+    def describe(self, tokenizer: Tokenizer, *, n_examples: int, vectors: Mapping[str, Tensor]) -> dict[str, Any]:
+        """Classes, lengths, padding, what is held out, some rows."""
+        from gptlab.data.labelled_report import describe
+
+        return describe(self, tokenizer, n_examples=n_examples)
+
+    def render(self, description: dict[str, Any]) -> RenderableType:
+        """As tables."""
+        from gptlab.data.labelled_report import render
+
+        return render(description)
+
+
+class _TrainingText:
+    """The training part's texts."""
+
+    def __init__(self, texts: Sequence[str]) -> None:
+        self.texts = texts
+
+    @property
+    def fingerprint(self) -> str:
+        """Changes whenever a text does."""
+        return hashlib.sha256("\0".join(self.texts).encode("utf-8", "surrogatepass")).hexdigest()
+
+    def __iter__(self) -> Iterator[str]:
+        """One by one."""
+        return iter(self.texts)
+
+
+def _tell_cut(prepared: PreparedLabelled, key: str) -> None:
+    for name, rows in prepared.splits.items():
+        if rows.n_cut:
+            log.warning(
+                f"cut {rows.n_cut:,} of {len(rows):,} texts of the {name} part to {rows.max_tokens} tokens, see {key}"
+            )

@@ -1,0 +1,79 @@
+"""An assistant's answers to questions whose answers are known: written, kept, and held against them."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from gptlab.evaluation.answers import MEASURES
+from gptlab.evaluation.inference import ForwardContext, inference
+from gptlab.evaluation.intervals import Sums, bootstrap
+from gptlab.evaluation.judge import Judge
+from gptlab.evaluation.progress import progress
+from gptlab.evaluation.rows import entry
+from gptlab.generation.writer import Writer
+
+
+class Question(NamedTuple):
+    """A conversation up to where the assistant answers, and what it should say."""
+
+    text: str  # as a person reads it
+    prompt: list[int]  # as the model reads it
+    reference: str
+
+
+class Answer(NamedTuple):
+    """What it said."""
+
+    question: str
+    reference: str
+    answer: str
+    scores: dict[str, float]  # by `MEASURES`, 0 to 1
+    judged: int | None  # 0 to 100; None where nobody judged, or the judge gave no number
+    reply: str | None  # of the judge, whole
+
+
+def answer_questions(
+    writer: Writer,
+    questions: Sequence[Question],
+    *,
+    stop: Sequence[str],
+    batch_tokens: int,
+    sampling: dict[str, Any],
+    forward_context: ForwardContext,
+    judge: Judge | None,
+) -> list[Answer]:
+    """Writes all answers, then measures each, and has it judged where there is a judge.
+
+    Args:
+        stop: texts that end an answer, beside those of the sampling.
+        batch_tokens: read and written at a time; one question at least.
+        sampling: how answers are drawn.
+    """
+    sampling = {**sampling, "stop": [*sampling["stop"], *stop]}
+    prompts = [question.prompt for question in questions]
+    with inference(writer.model, forward_context), progress("Answering", len(prompts), "questions") as advance:
+        texts = writer.answers(prompts, batch_tokens=batch_tokens, changes=sampling, advance=advance)
+    answers = []
+    with progress("Judging", len(texts), "answers") as advance:
+        for question, text in zip(questions, texts, strict=True):
+            scores = {name: measure(text, question.reference) for name, measure in MEASURES.items()}
+            judged, reply = judge.score(question.text, question.reference, text) if judge else (None, None)
+            answers.append(Answer(question.text, question.reference, text, scores, judged, reply))
+            advance(1)
+    return answers
+
+
+def summarise(answers: Sequence[Answer], *, seed: int) -> dict[str, dict[str, Any]]:
+    """Each measure's mean with its 95 % interval over questions drawn anew; plain values.
+
+    `judge` is the mean of the scores from 0 to 100 that there are.
+    """
+    columns = {name: [answer.scores[name] for answer in answers] for name in MEASURES}
+    if judged := [float(answer.judged) for answer in answers if answer.judged is not None]:
+        columns["judge"] = judged
+    report = {}
+    for name, values in columns.items():
+        sums = Sums(np.array(values), np.ones(len(values)))
+        report[name] = {**entry(sums.ratio, bootstrap(sums, seed=seed)), "n": len(values)}
+    return report

@@ -1,0 +1,208 @@
+"""A classifier's verdicts on labelled rows, and what they are worth.   R rows, C classes."""
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from gptlab.batch import Batch
+from gptlab.data.prepared import Rows
+from gptlab.evaluation.inference import ForwardContext, inference
+from gptlab.evaluation.intervals import MIN_UNITS, PERCENTILES, Difference, Interval
+from gptlab.evaluation.progress import progress
+from gptlab.evaluation.score import require_numbers
+from gptlab.heads.protocol import Head
+from gptlab.model.gpt import GPT
+
+N_RESAMPLES = 1000
+N_BINS = 15  # of confidence, as Guo et al. have them
+
+
+@dataclass(frozen=True)
+class Verdicts:
+    """What a classifier says of every row."""
+
+    log_probs: np.ndarray  # (R, C) float64
+    labels: np.ndarray  # (R,) int64
+
+    @property
+    def guesses(self) -> np.ndarray:
+        """(R,), the most probable class."""
+        return self.log_probs.argmax(axis=1)
+
+    def take(self, rows: np.ndarray) -> "Verdicts":
+        """Some of the rows, perhaps several times."""
+        return Verdicts(self.log_probs[rows], self.labels[rows])
+
+
+def judge_rows(model: GPT, head: Head, rows: Rows, *, batch_size: int, forward_context: ForwardContext) -> Verdicts:
+    """The head's verdict on every row, in the rows' own order.
+
+    Args:
+        batch_size: rows at a time.
+
+    Raises:
+        ValueError: the model gives no numbers.
+    """
+    order = rows.reading_order()
+    found, labels = [], []
+    with inference(model, forward_context) as device, progress("Reading", len(order), "rows") as advance:
+        for start in range(0, len(order), batch_size):
+            batch = rows[order[start : start + batch_size]]
+            there = Batch(**{key: value.to(device) for key, value in batch.items()})  # type: ignore[typeddict-item, attr-defined]
+            logits = head(model(there["ids"]), there)  # (B, C)
+            found.append(logits.double().log_softmax(dim=-1).cpu())
+            labels.append(batch["labels"])
+            advance(len(logits))
+    log_probs, classes = torch.cat(found).numpy(), torch.cat(labels).numpy()
+    require_numbers("log probability", float(log_probs.sum()))
+    back = np.argsort(order)
+    return Verdicts(log_probs[back], classes[back])
+
+
+def loss(verdicts: Verdicts) -> float:
+    """Mean cross entropy in nats."""
+    return float(-verdicts.log_probs[np.arange(len(verdicts.labels)), verdicts.labels].mean())
+
+
+def accuracy(verdicts: Verdicts) -> float:
+    """Share of rows whose most probable class is theirs."""
+    return float((verdicts.guesses == verdicts.labels).mean())
+
+
+def balanced_accuracy(verdicts: Verdicts) -> float:
+    """Mean over the classes that there are of the share of their rows that is found: 1 / C by chance."""
+    confusion = confusion_matrix(verdicts)
+    rows = confusion.sum(axis=1)
+    return float((np.diag(confusion)[rows > 0] / rows[rows > 0]).mean())
+
+
+def precision(verdicts: Verdicts) -> float:
+    """Of the rows said to be of a class, the share that is; of two classes the second's, of more their mean."""
+    confusion = confusion_matrix(verdicts)
+    return _over_classes(np.diag(confusion), confusion.sum(axis=0), confusion)
+
+
+def recall(verdicts: Verdicts) -> float:
+    """Of a class's rows, the share that is found; of two classes the second's, of more their mean."""
+    confusion = confusion_matrix(verdicts)
+    return _over_classes(np.diag(confusion), confusion.sum(axis=1), confusion)
+
+
+def f1(verdicts: Verdicts) -> float:
+    """2 P R / (P + R); of two classes the second's, of more their mean."""
+    confusion = confusion_matrix(verdicts)
+    return _over_classes(2 * np.diag(confusion), confusion.sum(axis=0) + confusion.sum(axis=1), confusion)
+
+
+def auroc(verdicts: Verdicts) -> float:
+    """How probable it is that a row of the class is given a higher probability of it than a row of another class.
+
+    Of two classes the second's, of more the mean over those that there are; nan where there is but one.
+    """
+    n_classes = verdicts.log_probs.shape[1]
+    found = []
+    for which in [1] if n_classes == 2 else range(n_classes):
+        own = verdicts.labels == which
+        if own.any() and not own.all():
+            found.append(_rank_share(verdicts.log_probs[:, which], own))
+    return float(np.mean(found)) if found else math.nan
+
+
+def calibration_error(verdicts: Verdicts) -> float:
+    """How far confidence and accuracy lie apart, over bins of confidence (ECE: Guo et al., arXiv 1706.04599)."""
+    return float(sum(n * abs(sure - right) for n, sure, right in reliability(verdicts)) / len(verdicts.labels))
+
+
+MEASURES: dict[str, Callable[[Verdicts], float]] = {
+    "loss": loss,
+    "accuracy": accuracy,
+    "balanced_accuracy": balanced_accuracy,
+    "precision": precision,
+    "recall": recall,
+    "f1": f1,
+    "auroc": auroc,
+    "calibration_error": calibration_error,
+}
+
+
+def confusion_matrix(verdicts: Verdicts) -> np.ndarray:
+    """(C, C): rows of a class, counted by what they were said to be."""
+    n_classes = verdicts.log_probs.shape[1]
+    pairs = verdicts.labels * n_classes + verdicts.guesses
+    return np.bincount(pairs, minlength=n_classes**2).reshape(n_classes, n_classes)
+
+
+def reliability(verdicts: Verdicts) -> Iterator[tuple[int, float, float]]:
+    """Rows, mean confidence and accuracy of each bin of confidence that has rows."""
+    sure = np.exp(verdicts.log_probs.max(axis=1))  # (R,)
+    right = verdicts.guesses == verdicts.labels
+    bins = np.minimum((np.ceil(sure * N_BINS) - 1).astype(int), N_BINS - 1)
+    for each in np.unique(bins):
+        here = bins == each
+        yield int(here.sum()), float(sure[here].mean()), float(right[here].mean())
+
+
+def in_words(log_probs: np.ndarray, names: Sequence[str]) -> dict[str, Any]:
+    """The most probable class of one row, and how probable each is.   (C,) -> plain values"""
+    probabilities = np.exp(log_probs).tolist()
+    return {
+        "called": names[int(log_probs.argmax())],
+        "probabilities": {name: round(p, 6) for name, p in zip(names, probabilities, strict=True)},
+    }
+
+
+def summarise(verdicts: Verdicts, *, seed: int) -> dict[str, dict[str, Any]]:
+    """Each measure with its 95 % interval over rows drawn anew (percentiles; none of fewer than MIN_UNITS rows)."""
+    values = {name: measure(verdicts) for name, measure in MEASURES.items()}
+    if len(verdicts.labels) < MIN_UNITS:
+        return {name: {"value": _finite(value), "low": None, "high": None} for name, value in values.items()}
+    draws = [verdicts.take(rows) for rows in _draws(len(verdicts.labels), seed)]
+    report = {}
+    for name, measure in MEASURES.items():
+        low, high = _middle([measure(draw) for draw in draws]) or (None, None)
+        report[name] = {"value": _finite(values[name]), "low": low, "high": high}
+    return report
+
+
+def paired(a: Verdicts, b: Verdicts, measure: Callable[[Verdicts], float], *, seed: int) -> Difference:
+    """a's value - b's, over the same rows."""
+    value = measure(a) - measure(b)
+    if len(a.labels) < MIN_UNITS:
+        return Difference(value, None)
+    draws = [measure(a.take(rows)) - measure(b.take(rows)) for rows in _draws(len(a.labels), seed)]
+    return Difference(value, _middle(draws))
+
+
+def _draws(n_rows: int, seed: int) -> np.ndarray:
+    return np.random.default_rng(seed).integers(n_rows, size=(N_RESAMPLES, n_rows))
+
+
+def _middle(values: list[float]) -> Interval | None:
+    """95 % of those that are numbers; None where none is."""
+    numbers = np.array(values)[np.isfinite(values)]
+    return Interval(*np.percentile(numbers, PERCENTILES).tolist()) if len(numbers) else None
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
+
+
+def _over_classes(right: np.ndarray, of: np.ndarray, confusion: np.ndarray) -> float:
+    """0 for a class that is never said or never there; of more than two, classes that are neither do not count."""
+    shares = np.divide(right, of, out=np.zeros(len(of)), where=of > 0)
+    if len(shares) == 2:
+        return float(shares[1])
+    there = (confusion.sum(axis=0) + confusion.sum(axis=1)) > 0
+    return float(shares[there].mean())
+
+
+def _rank_share(scores: np.ndarray, own: np.ndarray) -> float:
+    """Mann and Whitney's U over all pairs; equal scores count half."""
+    _, place, counts = np.unique(scores, return_inverse=True, return_counts=True)
+    ranks = (np.cumsum(counts) - (counts - 1) / 2)[place]  # (R,), from 1 on, ties in the middle
+    n_own, n_other = own.sum(), (~own).sum()
+    return float((ranks[own].sum() - n_own * (n_own + 1) / 2) / (n_own * n_other))

@@ -1,0 +1,92 @@
+"""Low-rank adapters: two thin matrices that learn beside a large one that does not (LoRA, arXiv 2106.09685).
+
+I inputs and O outputs of a linear layer, R rank.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from gptlab.model.empty import empty_weights
+from gptlab.model.gpt import GPT
+from gptlab.model.init import initialise_adapter
+
+
+def low_rank(a: Tensor, b: Tensor, *, alpha: float) -> Tensor:
+    """(alpha / R) B A, in float32 at least.   (R, I), (O, R) -> (O, I)"""
+    dtype = torch.promote_types(a.dtype, torch.float32)
+    return alpha / len(a) * (b.to(dtype) @ a.to(dtype))
+
+
+class LoRALinear(nn.Linear):
+    """W x + bias + (alpha / R) B A drop(x), in the place of a linear layer, whose W and bias it has by their names.
+
+    Args:
+        linear: the layer; the two share their parameters.
+        alpha: the adapter's weight; with alpha / R before it the learning rate need not follow the rank.
+        drop_rate: dropout on what the adapter reads, and on nothing else.
+    """
+
+    def __init__(self, linear: nn.Linear, *, rank: int, alpha: float, drop_rate: float) -> None:
+        with empty_weights():
+            super().__init__(linear.in_features, linear.out_features, bias=linear.bias is not None)
+        self.weight, self.bias = linear.weight, linear.bias
+        self.lora_a = nn.Parameter(linear.weight.new_empty(rank, linear.in_features))
+        self.lora_b = nn.Parameter(linear.weight.new_empty(linear.out_features, rank))
+        initialise_adapter(self.lora_a, self.lora_b)
+        self.rank, self.alpha, self.drop_rate, self.on = rank, alpha, drop_rate, True
+        self.train(linear.training)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., I) -> (..., O)"""
+        y = super().forward(x)
+        if not self.on:
+            return y
+        thin = F.linear(F.dropout(x, self.drop_rate, self.training), self.lora_a)  # (..., R)
+        return y + F.linear(thin, self.alpha / self.rank * self.lora_b)
+
+
+def layer_names(model: GPT) -> list[str]:
+    """The linear layers of a block, as `attention.qkv`; all blocks have the same."""
+    return [name for name, layer in model.blocks[0].named_modules() if isinstance(layer, nn.Linear)]
+
+
+def adapt(model: GPT, layers: list[str], *, rank: int, alpha: float, drop_rate: float) -> None:
+    """Puts an adapter, which does nothing yet, on these layers of every block (names as `layer_names` has them)."""
+    for block in model.blocks:
+        for name in layers:
+            linear = block.get_submodule(name)
+            assert isinstance(linear, nn.Linear)
+            block.set_submodule(name, LoRALinear(linear, rank=rank, alpha=alpha, drop_rate=drop_rate))
+
+
+def adapters(model: nn.Module) -> dict[str, LoRALinear]:
+    """The layers that have one, by their names in the model."""
+    return {name: layer for name, layer in model.named_modules() if isinstance(layer, LoRALinear)}
+
+
+@torch.no_grad()
+def merge(model: nn.Module) -> None:
+    """W + (alpha / R) B A becomes W, in place, and the layers are plain ones again; a model without adapters stays."""
+    for name, layer in adapters(model).items():
+        layer.weight += low_rank(layer.lora_a, layer.lora_b, alpha=layer.alpha)
+        with empty_weights():
+            plain = nn.Linear(layer.in_features, layer.out_features, bias=layer.bias is not None)
+        plain.weight, plain.bias = layer.weight, layer.bias
+        model.set_submodule(name, plain.train(layer.training))
+
+
+@contextmanager
+def adapter_off(model: nn.Module) -> Iterator[None]:
+    """Inside, the model computes what it did before it was adapted."""
+    layers = [layer for layer in adapters(model).values() if layer.on]
+    for layer in layers:
+        layer.on = False
+    try:
+        yield
+    finally:
+        for layer in layers:
+            layer.on = True

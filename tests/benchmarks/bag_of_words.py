@@ -1,0 +1,67 @@
+"""A classifier of ours against a bag of words: the same rows, and whether the difference is real.
+
+python -m tests.benchmarks.bag_of_words run=outputs/testament/...   (several: run=a run=b)
+
+The baseline is scikit-learn's logistic regression over words and pairs of words, learned from the same training rows;
+its strength, its class weights and the weighting by rarity are chosen by balanced accuracy on the validation part.
+"""
+
+import sys
+from itertools import product
+from typing import Any
+
+import numpy as np
+import sklearn
+from sklearn.feature_extraction.text import CountVectorizer, TfidfVectorizer
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+
+from gptlab.config.build import build
+from gptlab.evaluation.verdicts import Verdicts, accuracy, balanced_accuracy, judge_rows, paired
+from gptlab.opened import set_precision
+from gptlab.run import Run
+
+MEASURES = {"accuracy": accuracy, "balanced accuracy": balanced_accuracy}
+STRENGTHS = (0.1, 0.3, 1.0, 3.0, 10.0)
+
+
+def baseline(parts: Any, classes: list[str]) -> Verdicts:
+    """Its verdicts on the test part."""
+    texts = {name: [example.text for example in part] for name, part in parts._asdict().items()}
+    labels = {name: np.array([classes.index(e.label) for e in part]) for name, part in parts._asdict().items()}
+
+    def fitted(counter: type, strength: float, weights: str | None) -> Any:
+        words = counter(ngram_range=(1, 2), min_df=2)
+        regression = LogisticRegression(C=strength, class_weight=weights, max_iter=2000)
+        return make_pipeline(words, regression).fit(texts["train"], labels["train"])
+
+    def verdicts(model: Any, part: str) -> Verdicts:
+        return Verdicts(model.predict_log_proba(texts[part]), labels[part])
+
+    models = [fitted(*how) for how in product((CountVectorizer, TfidfVectorizer), STRENGTHS, (None, "balanced"))]
+    best = max(models, key=lambda model: balanced_accuracy(verdicts(model, "val")))
+    return verdicts(best, "test")
+
+
+def main(words: list[str]) -> None:
+    """Prints a line a run and measure."""
+    print(f"scikit-learn {sklearn.__version__}")
+    for path in [word.partition("=")[2] for word in words if word.startswith("run=")]:
+        run = Run.open(path)
+        data = build(run.cfg.data)
+        rows = data.prepare(run.tokenizer, context_length=run.model.context_length).test
+        context = set_precision(run, "auto").context
+        ours = judge_rows(run.model, run.head, rows, batch_size=64, forward_context=context)
+        theirs = baseline(data.parts, list(run.labels))
+        print(f"{path}: {len(ours.labels):,} rows")
+        for name, measure in MEASURES.items():
+            by = paired(ours, theirs, measure, seed=0)
+            low, high = by.interval or (float("nan"), float("nan"))
+            print(
+                f"  {name}: {measure(ours):.4f}, bag of words {measure(theirs):.4f}, "
+                f"difference {by.value:+.4f} ({low:+.4f} to {high:+.4f})"
+            )
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

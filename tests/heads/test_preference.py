@@ -1,0 +1,209 @@
+"""Preference tuning: the loss is the paper's, the reference is where the run began, and it learns what it should."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from gptlab.batch import IGNORE_INDEX, Batch
+from gptlab.commands.train import main
+from gptlab.config.compose import compose_config
+from gptlab.data.packing import TokenRow
+from gptlab.data.preferences import PairRows
+from gptlab.heads.preference import PreferenceHead, answer_log_probs
+from gptlab.heads.protocol import Given, ReferringHead, TokenHead
+from gptlab.model.gpt import GPT
+from gptlab.model.lora import adapt, adapters
+from gptlab.run import Run
+from tests.conftest import TINY, TrainedRun
+from tests.reference.tiny import tiny_gpt
+
+V = 50
+
+
+def pair() -> tuple[GPT, PreferenceHead]:
+    torch.manual_seed(0)
+    model = tiny_gpt()
+    head = PreferenceHead(model, Given(vocab_size=V, token_bytes=None), beta=0.1, tied=True, chunk_rows=None)
+    return model, head
+
+
+def batch(n_pairs: int = 3) -> Batch:
+    ids = torch.randint(V, (2 * n_pairs, 9), generator=torch.Generator().manual_seed(1))
+    targets = ids.roll(-1, dims=1)
+    targets[:, :4] = IGNORE_INDEX  # the question
+    targets[1, 7:] = IGNORE_INDEX  # answers of unequal lengths
+    return Batch(ids=ids, targets=targets)
+
+
+def shaken(model: nn.Module) -> None:
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.requires_grad:
+                parameter += 0.05 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(2))
+
+
+def test_the_loss_is_the_papers() -> None:
+    """Equation 7, written out row by row with whole logits."""
+    model, head = pair()
+    head.begin()
+    first = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    shaken(model)
+    given = batch()
+
+    def log_prob(row: int) -> torch.Tensor:
+        logits = F.linear(model(given["ids"][row][None]), model.tok_emb.weight)[0]
+        wanted = given["targets"][row]
+        return sum(logits[t].log_softmax(-1)[wanted[t]] for t in range(9) if wanted[t] != IGNORE_INDEX)  # type: ignore[return-value]
+
+    now = [log_prob(row) for row in range(6)]
+    loss = head.loss(model(given["ids"]), given)
+    model.load_state_dict(first)
+    before = [log_prob(row) for row in range(6)]
+    rewards = [0.1 * (a - b) for a, b in zip(now, before, strict=True)]
+    by_hand = sum(-F.logsigmoid(rewards[i] - rewards[i + 3]) for i in range(3))
+    torch.testing.assert_close(loss.total, by_hand)
+    torch.testing.assert_close(loss.logits, torch.stack([torch.stack(rewards[:3]), torch.stack(rewards[3:])], 1))
+    assert loss.count == 3
+
+
+def test_nothing_is_preferred_at_the_beginning() -> None:
+    model, head = pair()
+    head.begin()
+    loss = head.loss(model(batch()["ids"]), batch())
+    torch.testing.assert_close(loss.total, torch.tensor(3 * np.log(2), dtype=torch.float32))
+    torch.testing.assert_close(loss.logits, torch.zeros(3, 2))
+
+
+def test_the_reference_is_in_no_checkpoint_and_learns_nothing() -> None:
+    model, head = pair()
+    head.begin()
+    assert not list(head.parameters())
+    assert not head.state_dict()
+    shaken(model)
+    head.loss(model(batch()["ids"]), batch()).total.backward()
+    assert head.reference is not None
+    assert all(parameter.grad is None for parameter in head.reference[0].parameters())
+    assert all(parameter.grad is not None for parameter in model.parameters() if parameter is not model.pos_emb)
+
+
+def test_with_adapters_the_reference_is_the_model_without_them() -> None:
+    model, head = pair()
+    with torch.no_grad():
+        wanted = answer_log_probs(model(batch()["ids"]), model.tok_emb.weight, batch()["targets"])
+    model.requires_grad_(False)
+    adapt(model, ["attention.qkv"], rank=2, alpha=4.0, drop_rate=0.0)
+    head.begin()
+    assert head.reference is None  # no second model in memory
+    shaken(model)
+    now = answer_log_probs(model(batch()["ids"]), model.tok_emb.weight, batch()["targets"])
+    assert not torch.allclose(now, wanted)
+    loss = head.loss(model(batch()["ids"]), batch())
+    chosen, rejected = (0.1 * (now - wanted)).detach().chunk(2)
+    torch.testing.assert_close(loss.logits, torch.stack((chosen, rejected), 1))
+    assert all(layer.on for layer in adapters(model).values())
+
+
+def test_it_is_a_head_of_both_kinds() -> None:
+    _, head = pair()
+    assert isinstance(head, TokenHead)
+    assert isinstance(head, ReferringHead)
+
+
+def test_a_batch_is_the_chosen_rows_over_the_rejected_ones() -> None:
+    def row(*ids: int) -> TokenRow:
+        return TokenRow(np.array(ids), np.array(ids) + 1)
+
+    rows = PairRows([row(1, 2), row(3)], [row(4), row(5, 6, 7)], by_length=True)
+    found = rows[np.array([1, 0])]
+    assert found["ids"].tolist() == [[3, 0, 0], [1, 2, 0], [5, 6, 7], [4, 0, 0]]
+    assert found["targets"][0].tolist() == [4, IGNORE_INDEX, IGNORE_INDEX]
+
+
+@pytest.fixture
+def pairs(tmp_path: Path) -> Path:
+    """Answers that end with a blessing are preferred to those that end with fear."""
+    people, path = ("king", "prophet", "servant", "river", "mountain"), tmp_path / "pairs.jsonl"
+    with path.open("w", encoding="utf-8") as file:
+        for i in range(60):
+            who = people[i % 5]
+            entry = {"prompt": f"And the {who} {i}", "chosen": f"blessed the {who}.", "rejected": f"feared the {who}."}
+            file.write(json.dumps(entry) + "\n")
+    return path
+
+
+@pytest.mark.parametrize("tuning", ["full", "lora"])
+def test_a_run_comes_to_prefer_what_it_should(tuning: str, tiny_run: TrainedRun, pairs: Path, tmp_path: Path) -> None:
+    """Stopped on the way, it goes on with the same reference and is bit for bit the run that was not stopped."""
+    words = [
+        *(word for word in TINY if not word.startswith(("tokenizer", "model"))),
+        "head=preference",
+        "data=preferences",
+        f"data.path={pairs}",
+        "prompt=plain",
+        "weights=run",
+        f"weights.run={tiny_run.folder}",
+        "model=pretrained",
+        "tokenizer=pretrained",
+        f"tuning={tuning}",
+        "optim=adamw",
+        "optim.lr=3e-3",
+        "optim.weight_decay=0",
+        "schedule=constant",
+        "trainer.val_check_interval=10",
+        "callbacks.checkpoint.every_n_train_steps=10",
+    ]
+    main([*words, "trainer.max_steps=20", f"output_dir={tmp_path / 'straight'}"])
+    summary = json.loads((tmp_path / "straight" / "summary.json").read_text(encoding="utf-8"))
+    assert summary["val"]["val/accuracy"] == 1
+    assert summary["val"]["val/margin"] > 0.1
+    assert summary["val"]["val/loss"] < np.log(2)
+    assert "test/accuracy" in summary["test"]
+    main([*words, "trainer.max_steps=10", f"output_dir={tmp_path / 'gone_on'}"])
+    main([f"resume={tmp_path / 'gone_on'}", "trainer.max_steps=20"])
+
+    def weights(name: str) -> dict[str, Any]:
+        path = tmp_path / name / "checkpoints" / "last.ckpt"
+        return torch.load(path, weights_only=True)["state_dict"]
+
+    straight, gone_on = weights("straight"), weights("gone_on")
+    assert straight.keys() == gone_on.keys()
+    assert not any("reference" in name for name in straight)
+    assert all(torch.equal(straight[name], gone_on[name]) for name in straight)
+    written = Run.open(tmp_path / "straight").generate("And the king\n", temperature=0.0, max_new_tokens=6)
+    assert written
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ('{"prompt": "a", "chosen": "b"}', "no field 'rejected'"),
+        ('{"prompt": "a", "chosen": "b", "rejected": 3}', "'rejected' is 3, wanted a text"),
+        ('{"prompt": "a", "chosen": "b"', "not JSON"),
+    ],
+)
+def test_a_mistake_in_the_pairs_is_told_with_its_line(
+    line: str, said: str, pairs: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    pairs.write_text(pairs.read_text(encoding="utf-8") + line + "\n", encoding="utf-8")
+    with pytest.raises(SystemExit):
+        main(
+            [
+                "head=preference",
+                "data=preferences",
+                f"data.path={pairs}",
+                "tokenizer=bytes",
+                f"output_dir={tmp_path / 'run'}",
+            ]
+        )
+    told = capsys.readouterr().err
+    assert f"{pairs}, line 61: {said}" in told
+
+
+def test_it_composes() -> None:
+    compose_config("train", ["head=preference", "data=preferences", "data.path=a.jsonl"])

@@ -1,0 +1,111 @@
+"""What each style writes, and what a model learns of it."""
+
+import pytest
+from omegaconf import OmegaConf
+
+from gptlab.config.build import build
+from gptlab.prompts.protocol import END_OF_TEXT, Message, Piece, PromptStyle
+from gptlab.prompts.style import TurnStyle
+from tests.conftest import ROOT
+
+STYLES = ["alpaca", "chatml", "phi3", "plain"]
+ASKED = Message("user", "Add them.", "1 and 2")
+ANSWERED = Message("assistant", "3")
+AGAIN = Message("user", "And 4?")
+LAST = Message("assistant", "7")
+SYSTEM = Message("system", "Be brief.")
+
+
+def style(name: str) -> PromptStyle:
+    return build(OmegaConf.load(ROOT / "conf" / "prompt" / f"{name}.yaml"))  # type: ignore[arg-type]
+
+
+def text(pieces: list[Piece]) -> str:
+    return "".join("[eot]" if piece == END_OF_TEXT else piece.text for piece in pieces)
+
+
+def learned(pieces: list[Piece]) -> str:
+    return text([piece for piece in pieces if piece.learned])
+
+
+def test_alpaca_is_the_book_s_text() -> None:
+    begin = (
+        "Below is an instruction that describes a task. Write a response that appropriately completes the request."
+        "\n\n### Instruction:\nAdd them."
+    )
+    written = text(style("alpaca").pieces([ASKED, ANSWERED], answer_next=False))
+    assert written == begin + "\n\n### Input:\n1 and 2\n\n### Response:\n3[eot]"
+    without = [Message("user", "Add them."), ANSWERED]
+    assert text(style("alpaca").pieces(without, answer_next=False)) == begin + "\n\n### Response:\n3[eot]"
+
+
+@pytest.mark.parametrize(
+    ("name", "wanted"),
+    [
+        (
+            "alpaca",
+            "Be brief.\n\n### Instruction:\nAdd them.\n\n### Input:\n1 and 2\n\n### Response:\n3[eot]"
+            "\n\n### Instruction:\nAnd 4?\n\n### Response:\n7[eot]",
+        ),
+        (
+            "phi3",
+            "<|system|>\nBe brief.<|end|>\n<|user|>\nAdd them.\n1 and 2<|end|>\n<|assistant|>\n3<|end|>\n"
+            "<|user|>\nAnd 4?<|end|>\n<|assistant|>\n7<|end|>",
+        ),
+        (
+            "chatml",
+            "<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\nAdd them.\n1 and 2<|im_end|>\n"
+            "<|im_start|>assistant\n3<|im_end|>\n"
+            "<|im_start|>user\nAnd 4?<|im_end|>\n<|im_start|>assistant\n7<|im_end|>",
+        ),
+        ("plain", "Be brief.\nAdd them.\n1 and 2\n3[eot]And 4?\n7[eot]"),
+    ],
+)
+def test_a_conversation_of_several_turns(name: str, wanted: str) -> None:
+    assert text(style(name).pieces([SYSTEM, ASKED, ANSWERED, AGAIN, LAST], answer_next=False)) == wanted
+
+
+@pytest.mark.parametrize("name", STYLES)
+def test_answers_and_their_ends_are_learned(name: str) -> None:
+    chosen = style(name)
+    end = "".join(chosen.stop) or "[eot]"
+    pieces = chosen.pieces([ASKED, ANSWERED, AGAIN, LAST], answer_next=False)
+    assert learned(pieces) == f"3{end}7{end}"
+    assert [piece.text for piece in pieces if not piece.marks] == ["Add them.", "1 and 2", "3", "And 4?", "7"]
+
+
+@pytest.mark.parametrize("name", STYLES)
+def test_a_question_is_written_as_it_will_be_before_its_answer(name: str) -> None:
+    whole = style(name).pieces([ASKED, ANSWERED, AGAIN, LAST], answer_next=False)
+    for turns in ([ASKED], [ASKED, ANSWERED, AGAIN]):
+        asked = style(name).pieces(turns, answer_next=True)
+        assert whole[: len(asked)] == asked
+        assert whole[len(asked)].learned
+
+
+def test_marks_that_meet_are_one_piece() -> None:
+    pieces = style("chatml").pieces([Message("user", ""), ANSWERED], answer_next=False)
+    assert pieces[0].text == "<|im_start|>user\n<|im_end|>\n<|im_start|>assistant\n"
+
+
+@pytest.mark.parametrize(
+    ("messages", "answer_next", "sentence"),
+    [
+        ([ANSWERED], False, "message 1 is the assistant's, wanted the user's"),
+        ([ASKED, AGAIN, LAST], False, "message 2 is the user's, wanted the assistant's"),
+        ([ASKED, SYSTEM, LAST], False, "message 2 is the system's, wanted the assistant's"),
+        ([ASKED], False, "the last message is the user's, wanted an answer at the end"),
+        ([ASKED, ANSWERED], True, "the last message is the assistant's, wanted a question at the end"),
+        ([SYSTEM], True, "the last message is the system's, wanted a question"),
+        ([], False, "there is no message, wanted an answer at the end"),
+    ],
+)
+def test_an_order_without_sense(messages: list[Message], answer_next: bool, sentence: str) -> None:
+    with pytest.raises(ValueError, match=sentence):
+        style("plain").pieces(messages, answer_next=answer_next)
+
+
+def test_a_frame_says_where_the_words_go() -> None:
+    frames = {"opening": "", "system": "{content}", "input": "{input}", "answer": "", "end": None, "between": ""}
+    with pytest.raises(ValueError, match=r"prompt\.user is 'Q: ', in which \{content\} must stand once"):
+        TurnStyle(name="mine", user="Q: ", **frames)

@@ -1,0 +1,246 @@
+"""A run that learns an adapter alone: its checkpoints are small, and with the base they are the whole run."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from gptlab.batch import Batch
+from gptlab.commands import export, generate
+from gptlab.commands.train import main
+from gptlab.model.lora import adapter_off, adapters, merge
+from gptlab.run import Run
+from tests.conftest import TINY, TrainedRun
+from tests.story.test_resume import assert_same_run, state, stopping
+
+RUN = (
+    *(word for word in TINY if not word.startswith(("model.", "tokenizer."))),
+    "weights=run",
+    "model=pretrained",
+    "tokenizer=pretrained",
+    "data=text",
+    "tuning=lora",
+    "tuning.rank=2",
+    "tuning.drop_rate=0.2",
+    "optim=adamw",
+    "schedule=constant",
+    "schedule.warmup_steps=0",
+    "logger=none",
+)
+RESUMED = (
+    "data.batch_size=3",
+    "trainer.max_steps=16",
+    "trainer.val_check_interval=4",
+    "trainer.accumulate_grad_batches=2",
+    "callbacks.checkpoint.every_n_train_steps=3",
+    "+callbacks.watch._target_=tests.story.watch.Watch",
+    "+callbacks.watch._partial_=true",
+)
+IDS = torch.arange(12)[None] + 60
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _trusted() -> Any:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("GPTLAB_TRUST", "tests")
+        yield
+
+
+@pytest.fixture(scope="module")
+def base(tiny_run: TrainedRun, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The best weights of a trained run, which this module moves about."""
+    folder = tmp_path_factory.mktemp("base") / "tiny"
+    shutil.copytree(tiny_run.folder, folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def words(tiny_run: TrainedRun, base: Path) -> list[str]:
+    return [*RUN, f"data.path={tiny_run.text}", f"weights.run={base}"]
+
+
+@pytest.fixture(scope="module")
+def straight(words: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run that nothing stops."""
+    folder = tmp_path_factory.mktemp("lora") / "run"
+    main([*words, *RESUMED, f"output_dir={folder}", *stopping(None, "error")])
+    return folder
+
+
+@pytest.fixture
+def stopped(words: list[str], tmp_path: Path, request: pytest.FixtureRequest) -> Path:
+    """The same, interrupted in its tenth batch, with a step half done."""
+    with pytest.raises(SystemExit):
+        main([*words, *RESUMED, f"output_dir={tmp_path / 'run'}", *stopping(9, request.param)])
+    return tmp_path / "run"
+
+
+def told(words: list[str], capsys: pytest.CaptureFixture[str]) -> str:
+    with pytest.raises(SystemExit) as end:
+        main(words)
+    assert end.value.code == 1
+    return capsys.readouterr().err.strip().splitlines()[-1]
+
+
+def test_checkpoints_hold_the_adapter_and_name_the_base(straight: Path, base: Path) -> None:
+    for name in ("best.ckpt", "last.ckpt"):
+        content = torch.load(straight / "checkpoints" / name, weights_only=True)
+        assert {part.rpartition(".")[2] for part in content["state_dict"]} == {"lora_a", "lora_b"}
+        named = content["gptlab"]["base"]
+        assert named["path"] == str(base / "checkpoints" / "best.ckpt")
+        sha256 = (base / "checkpoints" / "best.ckpt.sha256").read_text(encoding="utf-8").split()[0]
+        assert named["sha256"] == [["best.ckpt", sha256]]
+    (group,) = (state(straight)["optimizer_states"][0]["state"],)
+    assert len(group) == len(state(straight)["state_dict"])
+    best, whole = (folder / "checkpoints" / "best.ckpt" for folder in (straight, base))
+    assert best.stat().st_size < whole.stat().st_size / 2
+
+
+@pytest.mark.parametrize("stopped", ["SIGTERM", "error"], indirect=True)
+def test_a_stopped_run_goes_on_as_if_it_had_not_been(stopped: Path, straight: Path) -> None:
+    assert state(stopped)["global_step"] < 16
+    main([f"resume={stopped}", "callbacks.watch.stop_at=null"])
+    assert_same_run(stopped, straight)
+
+
+@pytest.mark.parametrize("stopped", ["SIGTERM"], indirect=True)
+def test_another_base_is_refused(stopped: Path, base: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = base / "checkpoints" / "best.ckpt"
+    before = file.read_bytes()
+    try:
+        flipped = bytearray(before)
+        flipped[len(before) // 2] ^= 1  # in a tensor: it loads without a word
+        file.write_bytes(flipped)
+        sentence = told([f"resume={stopped}"], capsys)
+    finally:
+        file.write_bytes(before)
+    assert sentence.startswith(f"resume={stopped}: its first weights, in {file}, have sha256 ")
+    assert sentence.endswith("bring back what it was, or start a new run")
+
+
+def test_opened_it_is_the_base_and_what_was_learned(straight: Path, base: Path) -> None:
+    run, before = Run.open(straight), Run.open(base)
+    assert len(adapters(run.model)) == 2 * len(adapters(run.model.blocks[0]))
+    with adapter_off(run.model):
+        assert torch.equal(run.logits(IDS), before.logits(IDS))
+    logits = run.logits(IDS)
+    assert (logits - before.logits(IDS)).abs().max() > 0.1
+    merge(run.model)
+    torch.testing.assert_close(run.logits(IDS), logits, rtol=1e-5, atol=1e-5)
+    text = run.generate("And the", temperature=0, max_new_tokens=6)
+    assert Run.open(straight).generate("And the", temperature=0, max_new_tokens=6) == text
+
+
+def test_opening_draws_no_random_numbers(straight: Path) -> None:
+    before = torch.get_rng_state()
+    Run.open(straight)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_what_was_measured_is_what_is_opened(straight: Path) -> None:
+    """The best checkpoint gives the best validation again."""
+    from gptlab.commands import evaluate
+
+    summary = json.loads((straight / "summary.json").read_text(encoding="utf-8"))
+    evaluate.main([f"run={straight}", "n_questions=0"])
+    report = json.loads((straight / "evaluation" / "val.json").read_text(encoding="utf-8"))
+    assert report["metrics"]["loss"]["value"] == pytest.approx(summary["best"]["val/loss"], abs=1e-4)
+
+
+def test_a_base_that_is_gone_comes_back_beside_the_run(
+    straight: Path, base: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    logits, run = Run.open(straight).logits(IDS), tmp_path / "run"
+    shutil.copytree(straight, run)
+    away = base.rename(tmp_path / "away")
+    try:
+        with pytest.raises(SystemExit):
+            generate.main([f"run={run}", "prompt=And"])
+        sentence = capsys.readouterr().err
+        assert f"they are not at {base / 'checkpoints' / 'best.ckpt'} (sha256 " in sentence
+        assert sentence.strip().endswith(f"bring them back, or put them, or a link to them, at {run / 'base'}")
+        (run / "base").symlink_to(away)
+        assert torch.equal(Run.open(run).logits(IDS), logits)
+    finally:
+        away.rename(base)
+
+
+def test_a_base_that_has_learned_on_is_noticed_without_hashing(straight: Path, base: Path) -> None:
+    noted = base / "checkpoints" / "best.ckpt.sha256"
+    before = noted.read_text(encoding="utf-8")
+    noted.write_text("0" * 64 + "  best.ckpt\n", encoding="utf-8")
+    try:
+        with pytest.raises(ValueError, match=r"is no longer what the run of .* began with: bring back"):
+            Run.open(straight)
+    finally:
+        noted.write_text(before, encoding="utf-8")
+
+
+@pytest.mark.parametrize("tuning", ["full", "lora"])
+def test_a_new_run_begins_with_base_and_adapter(
+    tuning: str, words: list[str], straight: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Merged. An adapter on an adapter rests on both runs' files."""
+    more = [f"weights.run={straight}", f"tuning={tuning}", "callbacks=none", "trainer.max_steps=1"]
+    own = [word for word in words if not word.startswith("tuning")]
+    best = "+callbacks.best._target_=gptlab.training.callbacks.checkpoints.BestCheckpoint"
+    main([*own, *more, best, "+callbacks.best._partial_=true", "optim.lr=1e-12", f"output_dir={tmp_path / 'on'}"])
+    run = Run.open(tmp_path / "on")
+    torch.testing.assert_close(run.logits(IDS), Run.open(straight).logits(IDS), rtol=1e-4, atol=1e-4)
+    if tuning == "lora":
+        content = torch.load(tmp_path / "on" / "checkpoints" / "best.ckpt", weights_only=True)
+        assert len(content["gptlab"]["base"]["sha256"]) == 2
+
+
+def test_a_head_of_its_own_learns_too_and_is_stored(words: list[str], base: Path, tmp_path: Path) -> None:
+    """And goes on with the adapter into the next run; no adapter's folder could hold it."""
+    rows = (f"{'ham' if i % 2 else 'spam'},the king saw {i} rivers\n" for i in range(40))
+    (tmp_path / "rows.csv").write_text("label,text\n" + "".join(rows), encoding="utf-8")
+    own = ["head=classifier", "data=csv", f"data.path={tmp_path / 'rows.csv'}"]
+    best = "+callbacks.best._target_=gptlab.training.callbacks.checkpoints.BestCheckpoint"
+    short = ["trainer.max_steps=3", "callbacks=none", best, "+callbacks.best._partial_=true"]
+    main([*words, *own, *short, f"output_dir={tmp_path / 'one'}"])
+    stored = torch.load(tmp_path / "one" / "checkpoints" / "best.ckpt", weights_only=True)["state_dict"]
+    assert {name for name in stored if name.startswith("head.")} == {"head.out.weight", "head.out.bias"}
+    run = Run.open(tmp_path / "one")
+    assert torch.equal(run.head.out.weight, stored["head.out.weight"])
+    assert torch.equal(run.model.tok_emb.weight, Run.open(base).model.tok_emb.weight)
+    main([*words, *own, *short, f"weights.run={tmp_path / 'one'}", "optim.lr=1e-12", f"output_dir={tmp_path / 'two'}"])
+    on = Run.open(tmp_path / "two")
+    batch = Batch(ids=IDS, lengths=torch.tensor([12]))
+    with torch.no_grad():
+        ours, theirs = (each.head(each.model(IDS), batch) for each in (on, run))
+    torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
+    with pytest.raises(SystemExit):
+        export.main([f"run={tmp_path / 'one'}", f"to={tmp_path / 'adapter'}", "adapter=true"])
+
+
+def test_exported_whole_and_as_an_adapter(
+    straight: Path, base: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    export.main([f"run={straight}", f"to={tmp_path / 'whole'}"])
+    torch.testing.assert_close(
+        Run.open(tmp_path / "whole").logits(IDS), Run.open(straight).logits(IDS), rtol=1e-4, atol=1e-4
+    )
+    with caplog.at_level("WARNING"):
+        export.main([f"run={straight}", f"to={tmp_path / 'adapter'}", "adapter=true"])
+    assert f"the base is a run, {base / 'checkpoints' / 'best.ckpt'}: export it too" in caplog.text
+    assert "adapter_config.json, adapter_model.safetensors" in capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        export.main([f"run={base}", f"to={tmp_path / 'none'}", "adapter=true"])
+    assert "adapter=true needs a run with tuning=lora" in capsys.readouterr().err
+
+
+def test_the_log_says_what_learns(straight: Path) -> None:
+    log = (straight / "train.log").read_text(encoding="utf-8")
+    assert "adapters of rank 2 learn, on attention.qkv, attention.out, ff.up, ff.out" in log
+    n_learning = sum(tensor.numel() for tensor in state(straight)["state_dict"].values())
+    assert f"parameters ({n_learning:,} of them learn, " in log
+
+
+def test_an_adapter_needs_weights(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    sentence = told([*TINY, "tuning=lora", f"output_dir={tmp_path}"], capsys)
+    assert sentence.startswith("tuning=lora learns beside weights that stay as they are, but weights=scratch has none")

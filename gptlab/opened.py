@@ -177,7 +177,7 @@ def keep_report(report: dict[str, Any], path: str, *, name: str) -> list[str]:
 def keep_items(items: Sequence[dict[str, Any]], path: str, *, name: str) -> list[str]:
     """Likewise what the numbers are made of, `evaluation/<name>.jsonl`; nothing where there is nothing."""
     lines = "".join(json.dumps(item, ensure_ascii=False) + "\n" for item in items)
-    return _keep(lines, path, f"{name}.jsonl", what="list of answers") if items else []
+    return _keep(lines, path, f"{name}.jsonl", what="list of rows and answers") if items else []
 
 
 def _keep(text: str, path: str, name: str, *, what: str) -> list[str]:

@@ -250,13 +250,14 @@ def _context(run: Run, *, total_steps: int, start_step: int) -> RunContext:
     from gptlab.evaluation.examiner import Examiner
 
     assert run.data is not None
+    asks = isinstance(run.head, TokenHead) and next(run.data.held_out(), None) is not None
     return RunContext(
         folder=Path(run.cfg.output_dir),
         monitor=run.head.monitor,
         total_steps=total_steps,
         start_step=start_step,
         write=run.write_samples,
-        understand=Examiner(run.model, run.head, run.tokenizer, run.data.held_out, seed=run.cfg.seed),
+        understand=Examiner(run.model, run.head, run.tokenizer, run.data.held_out, seed=run.cfg.seed) if asks else None,
         labels=tuple(run.labels),
         decode=run.tokenizer.decode,
         config=OmegaConf.to_yaml(run.cfg, resolve=True),

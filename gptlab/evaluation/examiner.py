@@ -1,7 +1,6 @@
 """The same questions to the same model, again and again as it learns."""
 
 from collections.abc import Callable, Iterable
-from typing import Any
 
 from gptlab.evaluation.inference import ForwardContext
 from gptlab.evaluation.understanding import Questions, answer, make_questions
@@ -13,22 +12,20 @@ BATCH_TOKENS = 8192
 
 
 class Examiner:
-    """Knows the questions once they have been made; a head that predicts no tokens is asked nothing.
+    """Knows the questions once they have been made.
 
     Args:
         pieces: the held-out text, of which the questions are made.
     """
 
     def __init__(
-        self, model: GPT, head: Any, tokenizer: Tokenizer, pieces: Callable[[], Iterable[str]], *, seed: int
+        self, model: GPT, head: TokenHead, tokenizer: Tokenizer, pieces: Callable[[], Iterable[str]], *, seed: int
     ) -> None:
         self.model, self.head, self.tokenizer, self.pieces, self.seed = model, head, tokenizer, pieces, seed
         self.questions: dict[int, Questions] = {}  # by their number
 
     def __call__(self, n_questions: int, forward_context: ForwardContext) -> dict[str, float]:
         """The share of right answers to each kind of question."""
-        if not isinstance(self.head, TokenHead):
-            return {}
         if n_questions not in self.questions:
             self.questions[n_questions] = make_questions(self.pieces(), n_questions=n_questions, seed=self.seed)
         results = answer(

@@ -171,9 +171,9 @@ def _lines(report: dict[str, Any]) -> Iterator[str]:
 
 
 def _confusion_table(confusion: dict[str, dict[str, int]]) -> Table:
-    table = Table(title="Rows of a class, by what they were called", title_justify="left")
-    for column in ("", *confusion):
-        table.add_column(column, justify="right" if column else "left")
+    table = Table(title="What is what, and called", title_justify="left")
+    for column in ("is", *confusion):
+        table.add_column(column, justify="left" if column == "is" else "right")
     for name, row in confusion.items():
         table.add_row(name, *(f"{n:,}" for n in row.values()))
     return table

@@ -18,7 +18,9 @@ class RunContext(NamedTuple):
     total_steps: int
     start_step: int  # 0, or the step after which a resumed run goes on
     write: Callable[[str | None], list[str]]  # prompt -> what the model makes of it; None: of the data's own openings
-    understand: Callable[[int, ForwardContext], dict[str, float]]  # number of questions -> share of right answers
+    understand: (
+        Callable[[int, ForwardContext], dict[str, float]] | None
+    )  # number of questions -> share answered rightly
     labels: tuple[str, ...]  # names of the classes; empty where a head has none
     decode: Callable[[list[int]], str]  # ids -> text
     config: str  # the whole of it, as yaml

@@ -71,8 +71,8 @@ def texts(data: LabelledData, part: str) -> list[str]:
 def test_the_books_spam_split(shared_data: Path, tmp_path: Path) -> None:
     """Chapter 6: 747 of each class, 1,045, 149 and 300 rows, and 120 GPT-2 tokens in the longest training text.
 
-    Its `pd.concat([ham.sample(747, random_state=123), spam]).sample(frac=1, random_state=123)` draws as numpy does, whose
-    permutation says below where the first spam and a ham come to stand. The longest text is the book's own check.
+    Its `pd.concat([ham.sample(747, random_state=123), spam]).sample(frac=1, random_state=123)` draws as numpy does;
+    numpy's permutation says where the first spam and a ham come to stand. The longest text is the book's own check.
     """
     file, columns = shared_data / "SMSSpamCollection.tsv", ["label", "text"]
     data = labelled(file, tmp_path, reader=reader(columns=columns), balance="undersample", pad_to=120)

@@ -2,7 +2,7 @@
 
 import platform
 import shlex
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from typing import Any
 
 import lightning as L
@@ -37,7 +37,8 @@ class Introduction(L.Callback):
             show_text(trainer, "run/about", _about(self.context, trainer, pl_module))
             show_text(trainer, "run/config", self.context.config.rstrip())
             for writer in tensorboard_writers(trainer):
-                asks = any(isinstance(callback, Understanding) for callback in trainer.callbacks)  # type: ignore[attr-defined]
+                watched = any(isinstance(callback, Understanding) for callback in trainer.callbacks)  # type: ignore[attr-defined]
+                asks = watched and self.context.understand is not None
                 writer.add_custom_scalars(_charts(pl_module.metrics, asks=asks))
 
     def on_train_batch_start(self, trainer: L.Trainer, pl_module: Any, batch: Batch, batch_idx: int) -> None:
@@ -83,9 +84,9 @@ def _device_name(device: torch.device) -> str:
     return device.type
 
 
-def _charts(metrics: Iterable[str], *, asks: bool) -> dict[str, dict[str, list[Any]]]:
+def _charts(metrics: Collection[str], *, asks: bool) -> dict[str, dict[str, list[Any]]]:
     """Category -> chart -> its curves, as `add_custom_scalars` takes them; only curves that a run has."""
-    measured = {"train": ["loss", "perplexity"], "val": list(metrics)}
+    measured = {"train": [name for name in ("loss", "perplexity") if name in metrics], "val": list(metrics)}
     names = dict.fromkeys(["loss", *measured["val"], *measured["train"]])
     charts = {
         "learning": {name: [f"{stage}/{name}" for stage in measured if name in measured[stage]] for name in names},

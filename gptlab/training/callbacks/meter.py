@@ -67,7 +67,7 @@ class Meter(L.Callback):
         self._logged = self.tokens, self.seconds
         metrics = {
             "train/loss": self.loss,
-            "train/perplexity": math.exp(min(self.loss, 700.0)),
+            **({"train/perplexity": math.exp(min(self.loss, 700.0))} if "perplexity" in pl_module.metrics else {}),
             "train/learning_rate": self._learning_rate,
             "train/gradient_norm": float(pl_module.grad_norm),
             "train/tokens": float(self.tokens),

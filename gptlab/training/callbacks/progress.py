@@ -38,19 +38,19 @@ class ProgressLines(L.Callback):
         self.task = self.bar.add_task("", total=self.total_steps, says="starting", completed=trainer.global_step)
         self.bar.start()
 
-    def on_train_batch_end(self, trainer: L.Trainer, *_: Any) -> None:
+    def on_train_batch_end(self, trainer: L.Trainer, pl_module: Any, *_: Any) -> None:
         """Moves the bar, or says a line after a long silence."""
         if math.isnan(self.meter.loss):
             return  # in the midst of the first step
         if self.bar is not None:
-            self.bar.update(self.task, completed=trainer.global_step, says=" · ".join(self._training()))
+            self.bar.update(self.task, completed=trainer.global_step, says=" · ".join(self._training(pl_module)))
         elif trainer.is_global_zero and perf_counter() - self.spoke > self.every_n_seconds:
-            self._say(trainer, *self._training())
+            self._say(trainer, *self._training(pl_module))
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: Any) -> None:
         """The line that stays."""
         if trainer.is_global_zero:
-            loss, _, rate = self._training()  # validation has a perplexity of its own
+            loss, *_, rate = self._training(pl_module)  # validation has a perplexity of its own
             head = [f"val/{name}" for name in pl_module.metrics]  # what others measured would not fit into the line
             values = validation_metrics(trainer)
             found = (f"{name} {values[name]:.4g}" for name in head)
@@ -69,7 +69,8 @@ class ProgressLines(L.Callback):
         self.spoke = perf_counter()
         log.info(" · ".join([f"step {trainer.global_step}/{self.total_steps}", *words]))
 
-    def _training(self) -> tuple[str, str, str]:
+    def _training(self, pl_module: Any) -> list[str]:
         """As last logged."""
         loss, rate = self.meter.loss, self.meter.rate
-        return f"train/loss {loss:.4g}", f"perplexity {math.exp(min(loss, 700.0)):.4g}", f"{rate:,.0f} tokens/s"
+        perplexity = [f"perplexity {math.exp(min(loss, 700.0)):.4g}"] if "perplexity" in pl_module.metrics else []
+        return [f"train/loss {loss:.4g}", *perplexity, f"{rate:,.0f} tokens/s"]

@@ -23,6 +23,8 @@ class Understanding(L.Callback):
 
     def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: Any) -> None:
         """Beside the head's own numbers, from where everybody takes those of a validation."""
+        if self.understand is None:  # there is no text to ask about, or a head that predicts no tokens
+            return
         shares = self.understand(self.n_questions, trainer.precision_plugin.forward_context)
         for name, share in shares.items():
             pl_module.log(f"val/{name}", share, logger=False, sync_dist=True)

@@ -162,7 +162,7 @@ def describe(run: Run, path: str) -> dict[str, Any]:
     return {
         "name": run.cfg.name,
         "parameters": count_parameters(run),
-        "prompt": summary.get("opening", "The"),
+        "prompt": summary.get("opening") or "The",
         "command": run.command,
         "config": OmegaConf.to_yaml(run.cfg, resolve=True) if "data" in run.cfg else None,
         "summary": summary,

@@ -1,6 +1,7 @@
 """Fixtures that every room's tests share."""
 
 import json
+import logging
 import os
 import random
 from collections.abc import Iterator
@@ -53,6 +54,16 @@ def _cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("GPTLAB_CACHE", str(tmp_path_factory.mktemp("cache")))
         yield
+
+
+@pytest.fixture(autouse=True)
+def _silence() -> None:
+    """What a run before set up to be told goes to nobody's test: Hydra's handlers stay when its program ends."""
+    root = logging.getLogger()
+    for handler in [handler for handler in root.handlers if not type(handler).__module__.startswith("_pytest")]:
+        root.removeHandler(handler)
+        handler.close()
+    root.setLevel(logging.WARNING)
 
 
 @pytest.fixture

@@ -37,7 +37,10 @@ def _write_model(run: "Run", folder: Path, cfg: DictConfig) -> list[str]:
     from gptlab.weights.exported import export
 
     card = describe(run, cfg.run)
-    export(run.model, run.head, run.tokenizer, folder, shard_bytes=int(cfg.shard_gb * 1e9), card=card)
+    labels, shard_bytes = list(run.labels), int(cfg.shard_gb * 1e9)
+    export(run.model, run.head, run.tokenizer, folder, shard_bytes=shard_bytes, card=card, labels=labels)
+    if labels:
+        return [f'AutoModelForSequenceClassification.from_pretrained("{folder}")']
     ours = f"gptlab generate run={shlex.quote(str(folder))} prompt={shlex.quote(card['prompt'])}"
     theirs = f'AutoModelForCausalLM.from_pretrained("{folder}")'
     return [ours, theirs] if (folder / "tokenizer.json").exists() else [theirs]

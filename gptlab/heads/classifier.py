@@ -21,6 +21,7 @@ class ClassifierHead(nn.Module):
         pooling: which vector speaks for the text, see `pooled`.
         class_weights: `balanced` weighs a row of class c with N / (C N_c), so that all classes weigh the same in the
             training rows; `none` weighs every row with 1.
+        bias: whether the projection has one; the transformers library's has none.
         drop_rate: dropout on the pooled vector.
     """
 
@@ -34,13 +35,14 @@ class ClassifierHead(nn.Module):
         *,
         pooling: Pooling,
         class_weights: Literal["none", "balanced"],
+        bias: bool,
         drop_rate: float,
     ) -> None:
         super().__init__()
         counts = torch.tensor([float(n) for n in given.labels.values()])  # (C,)
         self.n_classes, self.pooling = len(counts), pooling
         self.drop = nn.Dropout(drop_rate)
-        self.out = nn.Linear(model.emb_dim, self.n_classes)
+        self.out = nn.Linear(model.emb_dim, self.n_classes, bias=bias)
         if model.init != "torch":
             initialise(self, init="gpt2", n_layers=0)
         weights = counts.sum() / (self.n_classes * counts) if class_weights == "balanced" else None

@@ -16,13 +16,14 @@ from gptlab.tokenizer.text import END_OF_TEXT, UNKNOWN, unused
 VISIBLE = {byte: character for character, byte in LATIN_1.items()}
 
 
-def write_tokenizer(tokenizer: Tokenizer, folder: Path, *, context_length: int) -> None:
+def write_tokenizer(tokenizer: Tokenizer, folder: Path, *, context_length: int, pads: bool = False) -> None:
     """Writes tokenizer.json and tokenizer_config.json, which `transformers.AutoTokenizer` opens: the same ids and text.
 
     As everywhere in that library, text that looks like a special token becomes it, unless split_special_tokens=True.
 
     Args:
         context_length: the longest text that the model reads, in tokens.
+        pads: padding=True fills rows up, with the end of a text.
     """
     state = tokenizer.state()
     kind = state.pop("kind")
@@ -34,10 +35,13 @@ def write_tokenizer(tokenizer: Tokenizer, folder: Path, *, context_length: int) 
     config = {
         "tokenizer_class": "PreTrainedTokenizerFast",  # any other would bring rules of its own
         "model_max_length": context_length,
+        "model_input_names": ["input_ids", "attention_mask"],  # version 4's GPT-2 would add what it reads as types
         "clean_up_tokenization_spaces": False,  # it would delete spaces before marks
         "bos_token": None if begins is None else token_of(begins),
         "eos_token": None if ends is None else token_of(ends),
     }
+    if pads:
+        config["pad_token"] = config["eos_token"]
     (folder / "tokenizer.json").write_text(content, encoding="utf-8")
     (folder / "tokenizer_config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from gptlab.model.architecture import architecture_of
 from gptlab.model.gpt import GPT
 from gptlab.model.lora import LoRALinear, adapters
-from gptlab.weights.export import check_language_model
+from gptlab.weights.export import is_language_model
 from gptlab.weights.exported import new_folder
 from gptlab.weights.fit import model_type
 from gptlab.weights.names import entries, is_tied
@@ -33,9 +33,10 @@ def export_adapter(model: GPT, head: nn.Module, folder: Path, *, base: Source | 
     """
     if base is None or not adapters(model):
         raise ValueError("adapter=true needs a run with tuning=lora; this one has no adapter: leave adapter out")
-    check_language_model(model, head)
     if any(parameter.requires_grad for parameter in head.parameters()):
         raise ValueError("adapter=true: the head learned too, and such a folder holds no head: leave adapter out")
+    if not is_language_model(model, head):
+        raise ValueError("adapter=true: the head is no language model's, and the base has only that: leave adapter out")
     tensors, named = adapter_tensors(model, head), base.named
     name, commit = named["hub"] or (named["path"], None)
     if Path(name).is_file():

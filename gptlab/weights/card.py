@@ -1,30 +1,38 @@
 """The README that goes with an exported model: what it is, what it learned from, and what it came to."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 CARD = """\
 ---
 library_name: transformers
-pipeline_tag: text-generation
+pipeline_tag: {task}
 tags: [gptlab]
 ---
 
 # {name}
 
-A language model of {parameters:,} parameters, trained with gptlab.
+{what} of {parameters:,} parameters, trained with gptlab.
 
 ```python
-from transformers import AutoModelForCausalLM, {reader}
+from transformers import {model}, {reader}
 
-model = AutoModelForCausalLM.from_pretrained("{folder}")
+model = {model}.from_pretrained("{folder}")
 tokenizer = {reader}.from_pretrained("{folder}")
-ids = tokenizer({prompt!r}, return_tensors="pt").input_ids
-print(tokenizer.decode(model.generate(ids, max_new_tokens=50)[0]))
+{example}
 ```
 {sections}"""
+
+WRITING = """\
+ids = tokenizer({prompt!r}, return_tensors="pt").input_ids
+print(tokenizer.decode(model.generate(ids, max_new_tokens=50)[0]))"""
+
+JUDGING = """\
+batch = tokenizer(["The text to be judged"], truncation=True{padding}, return_tensors="pt")
+for verdict in model(**batch).logits.softmax(-1).tolist():
+    print({{label: verdict[i] for i, label in model.config.id2label.items()}})"""
 
 
 def write_card(
@@ -37,6 +45,8 @@ def write_card(
     command: str | None,
     config: str | None,
     summary: Mapping[str, Any],
+    labels: Sequence[str] = (),
+    pads: bool = False,
 ) -> None:
     """`README.md` in the folder, where the user's home is written ~.
 
@@ -46,10 +56,24 @@ def write_card(
         command: what was typed to train it.
         config: the run's, as yaml.
         summary: what summary.json says of the run; what is missing there is left out.
+        labels: of a classifier its classes in order.
+        pads: the tokenizer has an id to pad with.
     """
+    writes = {
+        "task": "text-generation",
+        "what": "A language model",
+        "model": "AutoModelForCausalLM",
+        "example": WRITING.format(prompt=prompt),
+    }
+    judges = {
+        "task": "text-classification",
+        "what": f"A classifier of texts ({', '.join(labels)})",
+        "model": "AutoModelForSequenceClassification",
+        "example": JUDGING.format(padding=", padding=True" if pads else ""),
+    }
     sections = [
         _section("How it was trained", _code(command, "sh")),
-        _section("What it came to", _losses(summary)),
+        _section("What it came to", _numbers(summary)),
         _section("The whole configuration", _code(config, "yaml")),
     ]
     text = CARD.format(
@@ -57,7 +81,7 @@ def write_card(
         parameters=parameters,
         folder=folder.name,
         reader=reader,
-        prompt=prompt,
+        **(judges if labels else writes),
         sections="".join(sections),
     )
     home = os.path.expanduser("~")
@@ -74,16 +98,19 @@ def _code(text: str | None, language: str) -> str | None:
     return f"```{language}\n{text.rstrip()}\n```" if text else None
 
 
-def _losses(summary: Mapping[str, Any]) -> str | None:
-    """A table of the validation's numbers, final and best."""
-    final, best = summary.get("val") or {}, summary.get("best") or {}
+def _numbers(summary: Mapping[str, Any]) -> str | None:
+    """A table of the validation's numbers, final and best, and of the best weights the test's, where there is one."""
+    final = summary.get("val") or {}
     if not final:
         return None
-    rows = [
-        f"| {key.split('/')[1].replace('_', ' ')} | {value:.4g} | {_number(best.get(key))} |"
-        for key, value in final.items()
-    ]
-    table = "\n".join(["| held-out text | final | best |", "|---|---|---|", *rows])
+    parts = {"final": final, "best": summary.get("best") or {}}
+    if "test" in summary:
+        parts["test, best"] = summary["test"]
+    found = [{key.split("/")[1]: value for key, value in part.items()} for part in parts.values()]
+    names = [key.split("/")[1] for key in final]
+    lines = [["held-out text", *parts], ["---"] * (1 + len(parts))]
+    lines += [[name.replace("_", " "), *(_number(part.get(name)) for part in found)] for name in names]
+    table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
     steps, tokens = summary.get("steps"), summary.get("tokens")
     return f"{steps:,} steps, {tokens:,} tokens.\n\n{table}" if steps and tokens else table
 

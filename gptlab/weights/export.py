@@ -3,6 +3,7 @@
 import json
 import os
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +14,20 @@ from gptlab.model.architecture import architecture_of
 from gptlab.model.gpt import GPT
 from gptlab.model.lora import adapters
 from gptlab.weights.fit import write_config
-from gptlab.weights.names import EMBEDDING, OUT, Entry, entries, is_tied, tensors_of
+from gptlab.weights.names import EMBEDDING, OUT, SCORE, Entry, entries, is_tied, tensors_of
 from gptlab.weights.tensor_files import write_safetensors
 
 
 @torch.no_grad()
 def export_weights(
-    model: GPT, head: nn.Module, folder: Path, *, bos_id: int | None, eos_id: int | None, shard_bytes: int
+    model: GPT,
+    head: nn.Module,
+    folder: Path,
+    *,
+    bos_id: int | None,
+    eos_id: int | None,
+    shard_bytes: int,
+    labels: Sequence[str] = (),
 ) -> None:
     """Writes config.json and the weights in the model's own dtype; the inverse of `PretrainedFolder.fill`.
 
@@ -28,14 +36,15 @@ def export_weights(
     Args:
         bos_id, eos_id: the tokenizer's ids for the begin and the end of a text, None where it has none.
         shard_bytes: of larger weights, the most that each of several files holds (a larger tensor has its own file).
+        labels: of a classifier its classes in order; rows are padded with `eos_id` then, which no text may hold.
 
     Raises:
-        ValueError: no published family has such a model, or the head is no language model's.
+        ValueError: no published family has such a model or such a head.
         OSError: the folder cannot be written.
     """
-    tensors = tensors_to_write(model, head)
+    tensors = tensors_to_write(model, head, classifier=bool(labels))
     architecture, dtype = architecture_of(model), model.tok_emb.weight.dtype
-    config = write_config(architecture, tied=is_tied(head), dtype=dtype, bos_id=bos_id, eos_id=eos_id)
+    config = write_config(architecture, tied=is_tied(head), dtype=dtype, bos_id=bos_id, eos_id=eos_id, labels=labels)
     shards = _shards(tensors, shard_bytes)
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".export-", dir=folder) as beside:
@@ -49,24 +58,50 @@ def export_weights(
         _move(Path(beside), folder)
 
 
-def tensors_to_write(model: GPT, head: nn.Module) -> dict[str, Tensor]:
+def tensors_to_write(model: GPT, head: nn.Module, *, classifier: bool) -> dict[str, Tensor]:
     """Each tensor of theirs by its name, as a view of ours.
 
     Raises:
-        ValueError: the head is no language model's.
+        ValueError: they have no such head.
     """
     assert not adapters(model), "merged before, or it would be lost"
-    check_language_model(model, head)
-    own, tied = tensors_of(model, head), is_tied(head)
-    return {entry.theirs: _theirs(own, entry) for entry in entries(architecture_of(model), tied=tied)}
+    if classifier:
+        _check_classifier(head)
+    elif not is_language_model(model, head):
+        raise ValueError(_ANOTHER_HEAD)
+    own = tensors_of(model, head)
+    found = entries(architecture_of(model), tied=classifier or is_tied(head)) + [SCORE] * classifier
+    return {entry.theirs: _theirs(own, entry) for entry in found}
 
 
-def check_language_model(model: GPT, head: nn.Module) -> None:
-    """A ValueError if the head is another one."""
+def _check_classifier(head: nn.Module) -> None:
+    """A ValueError if their classifiers judge in another way."""
+    pooling = getattr(head, "pooling", None)
+    if pooling is None:
+        raise ValueError(_ANOTHER_HEAD)
+    if pooling != "last":
+        raise ValueError(
+            f"head.pooling is {pooling}, and the transformers library judges a text by its last token alone: train "
+            "with head.pooling=last"
+        )
+    if "out.bias" in dict(head.named_parameters()):
+        raise ValueError(
+            "head.bias is true, and in the transformers library a classifier's projection has no bias: train with "
+            "head.bias=false"
+        )
+
+
+_ANOTHER_HEAD = (
+    "only language models and classifiers are exported, and this head is another one: train with head=lm, "
+    "head=instruction or head=classifier"
+)
+
+
+def is_language_model(model: GPT, head: nn.Module) -> bool:
+    """Whether all that the head has is an output matrix, or not even that."""
     own = tensors_of(model, head)
     in_head = {name: tensor.shape for name, tensor in own.items() if name.startswith("head.")}
-    if in_head != ({} if is_tied(head) else {OUT: own[EMBEDDING].shape}):
-        raise ValueError("only language models are exported, and this head is another one: train with head=lm")
+    return in_head == ({} if is_tied(head) else {OUT: own[EMBEDDING].shape})
 
 
 def _theirs(own: dict[str, Tensor], entry: Entry) -> Tensor:

@@ -2,7 +2,7 @@
 
 import logging
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -22,9 +22,18 @@ log = logging.getLogger(__name__)
 
 
 def export(
-    model: GPT, head: nn.Module, tokenizer: Tokenizer, folder: Path, *, shard_bytes: int, card: dict[str, Any]
+    model: GPT,
+    head: nn.Module,
+    tokenizer: Tokenizer,
+    folder: Path,
+    *,
+    shard_bytes: int,
+    card: dict[str, Any],
+    labels: Sequence[str] = (),
 ) -> None:
     """Writes what the transformers library opens: the same logits for the same ids, the same ids for the same text.
+
+    A classifier's rows are padded with the end of a text, since text never becomes it.
 
     The weights, without which nothing opens the folder, come last.
 
@@ -32,20 +41,24 @@ def export(
         folder: new, or empty.
         shard_bytes: of larger weights, the most that each file holds.
         card: arguments of `write_card`.
+        labels: of a classifier its classes in order.
 
     Raises:
-        ValueError: there is something in the folder, or no published family has such a model.
+        ValueError: there is something in the folder, or no published family has such a model or such a head.
         OSError: the folder cannot be written.
     """
     reader = "AutoTokenizer"
     if model_type(architecture_of(model)) == "qwen2" and not isinstance(tokenizer, PretrainedTokenizer):
         reader = "PreTrainedTokenizerFast"  # transformers 5 opens Qwen's own for such a model, whatever the folder says
         log.warning(f"transformers opens the tokenizer of a model of this shape by {reader}.from_pretrained only")
-    n_bytes = sum(tensor.nbytes for tensor in tensors_to_write(model, head).values())
+    if labels and tokenizer.eot_id is None:
+        log.warning("the tokenizer has no <|endoftext|> to pad with, so transformers takes one text at a time")
+    n_bytes = sum(tensor.nbytes for tensor in tensors_to_write(model, head, classifier=bool(labels)).values())
+    ids = {"bos_id": tokenizer.bos_id, "eos_id": tokenizer.eot_id}
     with new_folder(folder, n_bytes):
-        write_tokenizer(tokenizer, folder, context_length=model.context_length)
-        write_card(folder, reader=reader, **card)
-        export_weights(model, head, folder, bos_id=tokenizer.bos_id, eos_id=tokenizer.eot_id, shard_bytes=shard_bytes)
+        write_tokenizer(tokenizer, folder, context_length=model.context_length, pads=bool(labels))
+        write_card(folder, reader=reader, labels=labels, pads=tokenizer.eot_id is not None, **card)
+        export_weights(model, head, folder, **ids, shard_bytes=shard_bytes, labels=labels)
 
 
 @contextmanager

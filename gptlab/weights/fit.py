@@ -1,28 +1,32 @@
 """Which published family a model of ours fits, and the config.json that says so."""
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 
 from gptlab.model.architecture import Architecture
 
-CLASSES = {
-    "gpt2": "GPT2LMHeadModel",
-    "llama": "LlamaForCausalLM",
-    "mistral": "MistralForCausalLM",
-    "qwen2": "Qwen2ForCausalLM",
-    "qwen3": "Qwen3ForCausalLM",
-}
+NAMES = {"gpt2": "GPT2", "llama": "Llama", "mistral": "Mistral", "qwen2": "Qwen2", "qwen3": "Qwen3"}
 
 
 def write_config(
-    architecture: Architecture, *, tied: bool, dtype: torch.dtype, bos_id: int | None, eos_id: int | None
+    architecture: Architecture,
+    *,
+    tied: bool,
+    dtype: torch.dtype,
+    bos_id: int | None,
+    eos_id: int | None,
+    labels: Sequence[str] = (),
 ) -> dict[str, Any]:
     """What config.json says of a model of ours, in the spellings of transformers 4 and 5.
 
     A GPT-2 has biases everywhere: one without them is written with biases of zeros. `relu2` is written as a gated layer
     whose two matrices are equal: relu(W x) * W x.
+
+    Args:
+        labels: of a classifier its classes in order.
 
     Raises:
         ValueError: the model is of neither family; says by which fields.
@@ -31,7 +35,7 @@ def write_config(
     name = str(dtype).removeprefix("torch.")
     return {
         "model_type": kind,
-        "architectures": [CLASSES[kind]],
+        "architectures": [_class_name(kind, classifier=bool(labels))],
         "vocab_size": architecture.vocab_size,
         **(_gpt2_fields(architecture) if kind == "gpt2" else _llama_fields(architecture, kind)),
         "tie_word_embeddings": tied,
@@ -39,6 +43,29 @@ def write_config(
         "eos_token_id": eos_id,
         "dtype": name,
         "torch_dtype": name,  # version 4's
+        **(_classifier_fields(labels, pad_id=eos_id) if labels else {}),
+    }
+
+
+def _class_name(kind: str, *, classifier: bool) -> str:
+    """The class that opens the folder."""
+    if classifier:
+        return f"{NAMES[kind]}ForSequenceClassification"
+    return "GPT2LMHeadModel" if kind == "gpt2" else f"{NAMES[kind]}ForCausalLM"
+
+
+def _classifier_fields(labels: Sequence[str], *, pad_id: int | None) -> dict[str, Any]:
+    """What is said of the classes.
+
+    Args:
+        pad_id: of no text, for the last token that is another one speaks for the text.
+    """
+    return {
+        "num_labels": len(labels),
+        "id2label": dict(enumerate(labels)),
+        "label2id": {label: i for i, label in enumerate(labels)},
+        "problem_type": "single_label_classification",
+        "pad_token_id": pad_id,
     }
 
 

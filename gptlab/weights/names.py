@@ -74,6 +74,9 @@ class Entry(NamedTuple):
         return part.T if self.transposed else part
 
 
+SCORE = Entry(OUT, None, "score.weight", transposed=False)  # a classifier's
+
+
 def entries(architecture: Architecture, *, tied: bool) -> list[Entry]:
     """What stands where, theirs in the order of the table. A tensor of ours that two of theirs hold comes twice.
 

@@ -28,7 +28,7 @@ def given(labels: dict[str, int] = LABELS) -> Given:
 def classifier(model: GPT, **changes: Any) -> ClassifierHead:
     torch.manual_seed(1)
     head = ClassifierHead(
-        model, given(), **({"pooling": "last", "class_weights": "none", "drop_rate": 0.0} | changes)
+        model, given(), **({"pooling": "last", "class_weights": "none", "bias": True, "drop_rate": 0.0} | changes)
     ).eval()
     torch.nn.init.normal_(head.out.weight)
     return head
@@ -93,7 +93,9 @@ def test_the_loss_is_the_cross_entropy_and_weights_are_pytorchs() -> None:
 
 def test_a_head_begins_as_the_model_did() -> None:
     for init, bound in (("gpt2", 0.02), ("torch", 24**-0.5)):
-        head = ClassifierHead(tiny_gpt(init=init), given(), pooling="last", class_weights="none", drop_rate=0.0)
+        settings: Any = {"pooling": "last", "class_weights": "none", "drop_rate": 0.0}
+        head = ClassifierHead(tiny_gpt(init=init), given(), **settings, bias=True)
+        assert ClassifierHead(tiny_gpt(init=init), given(), **settings, bias=False).out.bias is None
         weight = head.out.weight.detach()
         spread = float(weight.std()) if init == "gpt2" else float(weight.abs().max())
         assert spread == pytest.approx(bound, rel=0.3)

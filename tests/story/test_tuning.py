@@ -204,7 +204,7 @@ def test_a_head_of_its_own_learns_too_and_is_stored(words: list[str], base: Path
     short = ["trainer.max_steps=3", "callbacks=none", best, "+callbacks.best._partial_=true"]
     main([*words, *own, *short, f"output_dir={tmp_path / 'one'}"])
     stored = torch.load(tmp_path / "one" / "checkpoints" / "best.ckpt", weights_only=True)["state_dict"]
-    assert {name for name in stored if name.startswith("head.")} == {"head.out.weight", "head.out.bias"}
+    assert {name for name in stored if name.startswith("head.")} == {"head.out.weight"}
     run = Run.open(tmp_path / "one")
     assert torch.equal(run.head.out.weight, stored["head.out.weight"])
     assert torch.equal(run.model.tok_emb.weight, Run.open(base).model.tok_emb.weight)

@@ -96,8 +96,8 @@ def test_what_is_refused(make_base: Callable[[str], Path], tmp_path: Path) -> No
     with pytest.raises(ValueError, match=rf"^to={base} is not empty"):
         export_adapter(*adapted(base), base, base=source)
     model, _ = adapted(base)
-    with pytest.raises(ValueError, match="only language models are exported"):
-        export_adapter(model, nn.Linear(24, 2), tmp_path / "adapter", base=source)
+    with pytest.raises(ValueError, match=r"the head is no language model's, .*: leave adapter out"):
+        export_adapter(model, nn.Linear(24, 2).requires_grad_(False), tmp_path / "adapter", base=source)
     assert not (tmp_path / "adapter").exists()
 
 

@@ -282,7 +282,7 @@ def test_another_head_stays_fresh(tmp_path: Path, tied: bool) -> None:
     assert found.fill(model, head) == ["head.out.weight", "head.out.bias"]
     assert torch.equal(head.out.weight, before)
     assert torch.equal(model.tok_emb.weight, load_file(tmp_path / "model.safetensors")["transformer.wte.weight"])
-    with pytest.raises(ValueError, match="only language models are exported, and this head is another one"):
+    with pytest.raises(ValueError, match="only language models and classifiers are exported"):
         export_weights(model, head, tmp_path, bos_id=None, eos_id=None, shard_bytes=10**9)
 
 

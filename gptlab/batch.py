@@ -15,4 +15,5 @@ class Batch(TypedDict, total=False):
     segments: Tensor  # (B, T) int64, packed rows: the example each token belongs to, whose borders nothing crosses
     lengths: Tensor  # (B,) int64, tokens of each row before its padding
     labels: Tensor  # (B,) int64, the class of each row
-    # preference pairs are text: N chosen rows stacked over the N rejected ones, ids and targets (2N, T)
+    # pairs: N chosen rows stacked over the N rejected ones, ids and targets (2N, T); no key of their own, but what data
+    # gives and heads need has this name, for to read such a batch as text would be to learn what was rejected

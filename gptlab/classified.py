@@ -23,7 +23,11 @@ def texts_of(path: str, *, field: str) -> list[str]:
     """
     files = collect(path, endings=(".txt", *ENDINGS), sha256=None, cache_dir=Path())
     if path.endswith(".txt"):
-        texts = [line for line in Path(path).expanduser().read_text(encoding="utf-8").splitlines() if line.strip()]
+        try:
+            content = Path(path).expanduser().read_text(encoding="utf-8-sig")
+        except UnicodeDecodeError as error:
+            raise ValueError(f"{path}: not UTF-8 at byte {error.start}; save the file as UTF-8") from error
+        texts = [line for line in content.splitlines() if line.strip()]
     else:
         texts = [record.text(field, "field") for record in read_records(files, columns=None)]
     if not texts:

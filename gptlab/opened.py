@@ -71,14 +71,19 @@ def merge_adapter(run: Run) -> None:
     merge(run.model)
 
 
+def check_writes(run: Run) -> None:
+    """A ValueError for a head that predicts no tokens."""
+    if not isinstance(run.head, TokenHead):
+        raise ValueError(f"{type(run.head).__name__} writes no text: give a run of head=lm or head=instruction")
+
+
 def conversation_of(run: Run, prompt: DictConfig | None, *, system: str | None) -> Conversation:
     """A conversation with a run, in a style; None is its own.
 
     Raises:
         ValueError: the head writes nothing, or the tokenizer cannot express the style.
     """
-    if not isinstance(run.head, TokenHead):
-        raise ValueError(f"{type(run.head).__name__} writes no text: chat with a run of head=instruction or head=lm")
+    check_writes(run)
     style = build(run.cfg.prompt if prompt is None else prompt)
     check_style(style, run.tokenizer)
     return Conversation(run.writer, style, lambda pieces: encode_pieces(pieces, run.tokenizer).ids, system=system)

@@ -117,12 +117,17 @@ class _Terminal:
         if unknown := [key for key in changes if key not in known]:
             raise ValueError(f"{', '.join(unknown)} is no key of the sampling; there are {', '.join(known)}")
         changed = self.conversation.sampling | changes
-        dataclasses.replace(self.conversation.writer.sampling, **changed)  # says what makes no sense
+        try:
+            dataclasses.replace(self.conversation.writer.sampling, **changed)
+        except TypeError:
+            raise ValueError(f"/set {text}: that is no value of this kind; see conf/sampling/creative.yaml") from None
         self.conversation.sampling = changed
 
     def _save(self, text: str) -> None:
         if not text:
             raise ValueError("/save wants a file: /save talk.jsonl")
+        if not self.conversation.turns:
+            raise ValueError("nothing was said yet")
         path = Path(text).expanduser()
         with path.open("a", encoding="utf-8") as file:
             file.write(json.dumps({"messages": self.conversation.messages()}, ensure_ascii=False) + "\n")

@@ -7,14 +7,15 @@ from gptlab.commands.typed import take_text
 from gptlab.config.compose import compose_config
 
 NOTHING = 'there is nothing to classify: give text="..." or file=FILE'
+BOTH = "text= and file= are both given: choose one"
 
 
 def main(overrides: list[str]) -> None:
     """Prints a line a text: its class, the probability, and of a file the text."""
     with told():
         text, others = take_text("text", overrides)
-        one = text is not None or any(word.startswith("file=") for word in others)
-        cfg = compose_config("classify", others, problems=[] if one else [NOTHING])
+        n_given = (text is not None) + any(word.startswith("file=") and word != "file=" for word in others)
+        cfg = compose_config("classify", others, problems=[] if n_given == 1 else [(NOTHING, "", BOTH)[n_given]])
 
         # torch takes seconds to import: mistakes are told before
         from gptlab.classified import classify, texts_of

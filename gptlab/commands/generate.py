@@ -23,10 +23,11 @@ def main(overrides: list[str]) -> None:
         assert prompt is not None
 
         # torch takes seconds to import: mistakes are told before
-        from gptlab.opened import choose_device, set_precision
+        from gptlab.opened import check_writes, choose_device, set_precision
         from gptlab.run import Run
 
         run = Run.open(cfg.run, device=choose_device(cfg.device))
+        check_writes(run)
         context = nullcontext() if cfg.precision == "auto" else set_precision(run, cfg.precision).context()
         how = {"seed": cfg.seed, "cache": cfg.cache, **keywords(cfg.sampling)}
         with context:

@@ -61,7 +61,8 @@ def _unmet_needs(plain: dict[str, Any]) -> Iterator[str]:
     gives = constant(data.get("_target_", ""), "gives")
     missing = set(needs or ()) - set(gives or ())
     if needs and gives and missing:
+        names = [node["_target_"].rpartition(".")[2] for node in (head, data)]
         yield (
-            f"the head needs {', '.join(sorted(missing))}, which the data does not give: choose a data= for this head, "
-            f"or a head= for this data"
+            f"{names[0]} needs {', '.join(sorted(missing))}, which {names[1]} does not give: head=lm reads texts, "
+            "head=classifier texts with labels, head=instruction conversations, head=preference pairs of answers"
         )

@@ -50,7 +50,7 @@ RULES = [
     *above_zero("optim.lr", "optim.eps", "model.norm_eps", "model.rope_base", "trainer.gradient_clip_val"),
     *at_least(1, "context_length", "stride", "batch_tokens", "limit"),
     *at_least(0, "n_questions", "n_answers"),
-    *above_zero("judge.timeout"),
+    *above_zero("judge.timeout", "head.beta"),
     *above_zero("optim.emb_lr", "optim.head_lr", "optim.vector_lr", "shard_gb"),
     *at_least(0, "optim.momentum_warmup_steps"),
     *at_least(1, "optim.ns_steps", "tuning.n_blocks", "tuning.rank"),

@@ -62,7 +62,7 @@ def _named(record: Record, field: str, key: str) -> str:
     """The name under a field; a number and a truth value by what JSON calls them."""
     if isinstance(value := record.values.get(field), bool | int):
         return json.dumps(value)
-    name = record.text(field, key)
+    name = record.text(field, key).strip()  # blanks beside it would be another class
     if not name:
         raise ValueError(f"{record.place}: {field!r} is empty: give it a value, or take the row out")
     return name

@@ -11,7 +11,7 @@ from typing import ClassVar, Literal, NamedTuple, Protocol, TypeVar
 from gptlab.data.answers import PreparedAnswers, RowMaker
 from gptlab.data.conversations import Conversation, ConversationReader, has_empty_answer
 from gptlab.data.sources import collect
-from gptlab.data.split import TEST, TRAIN, VAL, adding_up
+from gptlab.data.split import ALL, TEST, TRAIN, VAL, adding_up
 from gptlab.prompts.encoding import check_style
 from gptlab.prompts.protocol import Message, PromptStyle
 from gptlab.tokenizer.protocol import Tokenizer, TrainingText
@@ -92,8 +92,15 @@ class InstructionData:
         return Said(self.sides.train)
 
     def conversations(self, split: str) -> list[Conversation]:
-        """All of `train`, `val` or `test` in the order of the split, whatever a model's context; no answer is empty."""
-        return getattr(self.sides, split)
+        """Those of train, val or test, or all there are, whatever a model's context; no answer is empty.
+
+        Raises:
+            ValueError: there is no such part.
+        """
+        found = [one for side in self.sides for one in side] if split == ALL else getattr(self.sides, split)
+        if not found:
+            raise ValueError(f"the data has no {split} part: give data.{split}_fraction, or split=all")
+        return found
 
     def prepare(self, tokenizer: Tokenizer, *, context_length: int, style: PromptStyle) -> PreparedAnswers:
         """The rows of a run.

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from gptlab.batch import IGNORE_INDEX, Batch
 from gptlab.data.answers import PreparedAnswers, RowMaker
-from gptlab.data.conversations import Conversation, alpaca_question, read_turns
+from gptlab.data.conversations import Conversation, alpaca_question, has_empty_answer, read_turns
 from gptlab.data.instructions import Said, divide
 from gptlab.data.packing import TokenRow
 from gptlab.data.prepared import Opening
@@ -111,7 +111,7 @@ class PreferenceData:
         OSError: a file is not there, cannot be downloaded, or cannot be written.
     """
 
-    gives: ClassVar[tuple[str, ...]] = ("ids", "targets")
+    gives: ClassVar[tuple[str, ...]] = ("pairs",)  # see batch.py
 
     def __init__(
         self,
@@ -163,7 +163,7 @@ class PreferenceData:
     def sides(self) -> dict[str, list[Pair]]:
         """Read and split."""
         files = collect(self.path, endings=self.reader.endings, sha256=self.sha256, cache_dir=self.cache_dir)
-        pairs = list(self.reader.read(files))
+        pairs = self._telling(list(self.reader.read(files)))
         train, val, test = divide(pairs, self.val_fraction, self.test_fraction, self.split_seed)
         if not (train and val):
             raise ValueError(
@@ -172,6 +172,16 @@ class PreferenceData:
             )
         return {TRAIN: train, VAL: val, TEST: test}
 
+    def _telling(self, pairs: list[Pair]) -> list[Pair]:
+        """Those that say which answer is better, with a count of the others."""
+        kept = [pair for pair in pairs if pair.chosen.messages != pair.rejected.messages]
+        kept = [pair for pair in kept if not any(has_empty_answer(conversation) for conversation in pair)]
+        if len(kept) < len(pairs):
+            log.warning(
+                f"left out {len(pairs) - len(kept):,} of {len(pairs):,} pairs: two equal answers, or an empty one"
+            )
+        return kept
+
     def _fitting(self, name: str, pairs: Sequence[Pair], maker: RowMaker) -> list[Pair]:
         kept = [pair for pair in pairs if all(maker.fits(conversation) for conversation in pair)]
         if len(kept) < len(pairs):
@@ -179,6 +189,8 @@ class PreferenceData:
                 f"left out {len(pairs) - len(kept):,} of {len(pairs):,} {name} pairs: an answer does not begin within "
                 f"model.context_length={maker.context_length}"
             )
+        if not kept:
+            raise ValueError(f"of {len(pairs):,} {name} pairs none fits: raise model.context_length")
         return kept
 
 

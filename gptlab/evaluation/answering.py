@@ -1,5 +1,6 @@
 """An assistant's answers to questions whose answers are known: written, kept, and held against them."""
 
+import logging
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -12,6 +13,8 @@ from gptlab.evaluation.judge import Judge
 from gptlab.evaluation.progress import progress
 from gptlab.evaluation.rows import entry
 from gptlab.generation.writer import Writer
+
+log = logging.getLogger(__name__)
 
 
 class Question(NamedTuple):
@@ -54,13 +57,21 @@ def answer_questions(
     prompts = [question.prompt for question in questions]
     with inference(writer.model, forward_context), progress("Answering", len(prompts), "questions") as advance:
         texts = writer.answers(prompts, batch_tokens=batch_tokens, changes=sampling, advance=advance)
-    answers = []
+    answers: list[Answer] = []
     with progress("Judging", len(texts), "answers") as advance:
         for question, text in zip(questions, texts, strict=True):
             scores = {name: measure(text, question.reference) for name, measure in MEASURES.items()}
-            judged, reply = judge.score(question.text, question.reference, text) if judge else (None, None)
+            judged, reply = None, None
+            if judge is not None:
+                try:
+                    judged, reply = judge.score(question.text, question.reference, text)
+                except ConnectionError as error:  # what was written and judged so far is not lost
+                    log.warning(f"{error}; {len(answers)} of {len(texts)} answers were judged")
+                    judge = None
             answers.append(Answer(question.text, question.reference, text, scores, judged, reply))
             advance(1)
+    if silent := sum(answer.reply is not None and answer.judged is None for answer in answers):
+        log.warning(f"{silent} of the judge's {len(answers)} replies hold no number from 0 to 100")
     return answers
 
 

@@ -5,11 +5,13 @@ import os
 import re
 import urllib.error
 import urllib.request
+from time import sleep
 from typing import Any, NamedTuple
 
 KEY = "OPENAI_API_KEY"  # in the environment, where the address wants one
 _TRIES = 3  # of a request that the judge's server failed to answer
-_SCORE = re.compile(r"(?<![\d.])(100|\d{1,2})(?![\d.]*\d)")
+_WAIT = 2.0  # seconds before the second, and twice that before the third
+_SCORE = re.compile(r"(?<![\d.-])(100|\d{1,2})(?![\d.]*\d)")
 
 
 class Verdict(NamedTuple):
@@ -62,11 +64,13 @@ class Judge:
             headers["Authorization"] = f"Bearer {key}"
         request = urllib.request.Request(f"{self.url}/chat/completions", json.dumps(content).encode(), headers)
         for tries_left in reversed(range(_TRIES)):
+            if tries_left < _TRIES - 1:
+                sleep(_WAIT * (_TRIES - 1 - tries_left))
             try:
                 with urllib.request.urlopen(request, timeout=self.timeout) as response:
                     return _text_of(response.read(), self.url)
             except urllib.error.HTTPError as error:
-                if error.code < 500 or not tries_left:
+                if (error.code < 500 and error.code != 429) or not tries_left:
                     said = error.read().decode("utf-8", "replace")
                     raise ConnectionError(f"judge.url={self.url} refuses ({error.code} {said:.200}): {_HINT}") from None
             except (OSError, ValueError) as error:  # no server, no such address, too slow

@@ -146,7 +146,8 @@ def _metrics_table(metrics: dict[str, dict[str, Any]], title: str | None = None)
     for column in ("", "value", "95 % interval"):
         table.add_column(column, justify="right" if column else "left")
     for name, entry in metrics.items():
-        table.add_row(name.replace("_", " "), number(entry["value"], "#.4g"), span(entry, "#.4g"))
+        value = number(entry["value"], "#.4g") if name == "perplexity" or entry["value"] is not None else "-"
+        table.add_row(name.replace("_", " "), value, span(entry, "#.4g"))
     return table
 
 

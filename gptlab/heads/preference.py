@@ -29,7 +29,7 @@ class PreferenceHead(nn.Module):
         tied, chunk_rows: as the language model's head has them, whose parameters it shares.
     """
 
-    needs = ("ids", "targets")
+    needs = ("pairs",)  # see batch.py
     monitor = Monitor("val/loss", "min")
 
     def __init__(

@@ -15,10 +15,12 @@ def name_base(path: Path | None, files: Iterable[Path], *, hub: tuple[str, str] 
         path: folder or checkpoint; None for weights that are drawn.
         hub: name and commit of a model that was fetched.
     """
+    files = list(files)
     return {
         "path": None if path is None else str(path.absolute()),
         "hub": None if hub is None else list(hub),
         "sha256": [[file.name, _sha256(file)] for file in files],
+        "seen": [_seen(file) for file in files],  # while it is so, nobody need read them again
     }
 
 
@@ -30,7 +32,6 @@ def find_base(base: Base, checkpoint: Path) -> str | None:
 
     Raises:
         FileNotFoundError: they are not there.
-        ValueError: they are a run's, which has learned on since.
     """
     run = checkpoint.absolute().parent
     beside = (run.parent if run.name == "checkpoints" else run) / "base"
@@ -43,10 +44,18 @@ def find_base(base: Base, checkpoint: Path) -> str | None:
             f"{checkpoint} needs the weights that its run began with, and they are not at {base['path']} (sha256 "
             f"{sums}): bring them back, or put them, or a link to them, at {beside}"
         )
-    noted = place.with_name(f"{place.name}.sha256")  # which our checkpoints have beside them: nothing need be hashed
-    if noted.is_file() and base["sha256"][0][1] not in noted.read_text(encoding="utf-8"):
-        raise ValueError(f"{place} is no longer what the run of {checkpoint} began with: {_WHAT_NOW}")
     return str(place)
+
+
+def check_seen(base: Base, files: Iterable[Path], *, checkpoint: Path) -> None:
+    """Compares the files that were found with what a checkpoint says of them; reads those that are not as they were.
+
+    Raises:
+        ValueError: they have changed, a run's because it has learned on, say.
+    """
+    for file, (_, digest), seen in zip(files, base["sha256"], base["seen"], strict=True):
+        if _seen(file) != seen and _sha256(file) != digest:
+            raise ValueError(f"{file} is no longer what the run of {checkpoint} began with: {_WHAT_NOW}")
 
 
 def check_base(base: Base, before: Base, *, run: Path) -> None:
@@ -64,6 +73,11 @@ def check_base(base: Base, before: Base, *, run: Path) -> None:
 
 
 _WHAT_NOW = "bring back what it was, or start a new run"
+
+
+def _seen(path: Path) -> list[int]:
+    """What changes with a file's content: bytes, and when it was written."""
+    return [path.stat().st_size, path.stat().st_mtime_ns]
 
 
 def _sha256(path: Path) -> str:

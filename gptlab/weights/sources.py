@@ -18,7 +18,7 @@ from gptlab.tokenizer.protocol import Tokenizer
 from gptlab.tokenizer.state import from_state
 from gptlab.weights.agreement import check_tokens
 from gptlab.weights.architecture import check_architecture, check_tied
-from gptlab.weights.base import Base, find_base, name_base
+from gptlab.weights.base import Base, check_seen, find_base, name_base
 from gptlab.weights.chat_template import read_chat_template
 from gptlab.weights.checkpoint import RECORD, find_checkpoint, read_checkpoint
 from gptlab.weights.folder import PretrainedFolder
@@ -245,4 +245,6 @@ def open_base(base: Base, checkpoint: Path) -> Source:
     if place is None:
         name, commit = base["hub"]
         return Folder(path=name, revision=commit)
-    return Folder(path=place, revision=None) if is_model(place) else TrainedRun(run=place)
+    found: Folder | TrainedRun = Folder(path=place, revision=None) if is_model(place) else TrainedRun(run=place)
+    check_seen(base, found.files, checkpoint=checkpoint)
+    return found

@@ -43,6 +43,7 @@ NEEDS = {  # what a choice leaves to be said
     "data=spam": ["head=classifier"],
     "data=testament": ["head=classifier"],
     "head=classifier": ["data=testament"],
+    "head=preference": ["data=preferences", "data.path=any.jsonl"],
     "model=pretrained": ["weights=gpt2"],
     "prompt=pretrained": ["weights=gpt2"],
     "tokenizer=pretrained": ["weights=gpt2"],
@@ -78,7 +79,7 @@ def test_sampling_is_built_from_its_yaml(choice: str) -> None:
 LABELLED = {  # experiments on labelled texts, and what takes the place of large weights and of a package's data
     "finetune_spam": ["weights=scratch", "model=tiny", "data.pad_to=32"],
     "spam_small": [],
-    "spam_smollm2": ["weights=scratch", "~weights.path", "model=tiny", "tokenizer=bytes", "tuning=full"],
+    "spam_smollm2": ["weights=scratch", "model=tiny", "tokenizer=bytes", "tuning=full"],
     "classify_testament": ["weights=scratch", "model=tiny", "tokenizer=bytes", "data=csv"],
 }
 
@@ -128,7 +129,7 @@ def test_every_assistant_steps(name: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_every_experiment_composes_as_it_stands(name: str) -> None:
     own = {"pretrain_gpt2": ["data.path=my.txt"], "classify_testament": ["weights.run=mine"]}  # they begin with yours
-    own |= dict.fromkeys(("assistant_smollm2", "spam_smollm2"), ["weights.path=theirs"])
+    own["assistant_smollm2"] = own["spam_smollm2"] = ["weights.path=theirs"]
     compose_config("train", [f"experiment={name}", *own.get(name, [])])
 
 

@@ -67,7 +67,7 @@ def test_all_mistakes_are_told_at_once() -> None:
 
 def test_a_head_whose_keys_the_data_does_not_give(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GPTLAB_TRUST", "tests")
-    with pytest.raises(ConfigError, match="the head needs labels, which the data does not give"):
+    with pytest.raises(ConfigError, match="needs labels, which TextData does not give: head=lm reads texts"):
         compose_config("train", ["head._target_=tests.config.test_check.LabelHead"])
 
 

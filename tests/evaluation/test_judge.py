@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from gptlab.evaluation import judge as judging
 from gptlab.evaluation.judge import Judge
 
 PROMPT = "Q {question} R {reference} A {answer}"
@@ -40,6 +41,11 @@ class Handler(BaseHTTPRequestHandler):
         """Says nothing."""
 
 
+@pytest.fixture(autouse=True)
+def _no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(judging, "_WAIT", 0.0)
+
+
 @pytest.fixture
 def server() -> Iterator[Server]:
     with Server() as server:
@@ -65,6 +71,7 @@ def judge(server: Server, path: str = "/v1") -> Judge:
         ("250", None),
         ("1000", None),
         ("85.5", None),
+        ("-5", None),
     ],
 )
 def test_the_first_number_from_0_to_100_is_the_score(server: Server, reply: str, score: int | None) -> None:
@@ -82,7 +89,7 @@ def test_what_the_judge_is_asked(server: Server, monkeypatch: pytest.MonkeyPatch
 
 
 def test_a_server_that_stumbles_is_asked_again(server: Server) -> None:
-    server.replies = [500, 503, "42"]
+    server.replies = [500, 429, "42"]
     assert judge(server).score("a", "b", "c").score == 42
 
 

@@ -170,6 +170,6 @@ def calibration_error(probabilities: np.ndarray, right: np.ndarray) -> float:
 
 def test_a_head_and_data_that_do_not_fit_are_told() -> None:
     for pair, missing in ((["head=classifier", "data=kjv"], "labels, lengths"), (["data=testament"], "targets")):
-        with pytest.raises(ConfigError, match=f"the head needs {missing}, which the data does not give"):
+        with pytest.raises(ConfigError, match=f"needs {missing}, which .* does not give"):
             compose_config("train", pair)
     assert not check(compose_config("train", ["head=classifier", "data=testament"]))

@@ -117,7 +117,7 @@ def test_another_base_is_refused(stopped: Path, base: Path, capsys: pytest.Captu
         sentence = told([f"resume={stopped}"], capsys)
     finally:
         file.write_bytes(before)
-    assert sentence.startswith(f"resume={stopped}: its first weights, in {file}, have sha256 ")
+    assert sentence.startswith(f"{file} is no longer what the run of {stopped}")
     assert sentence.endswith("bring back what it was, or start a new run")
 
 
@@ -168,15 +168,18 @@ def test_a_base_that_is_gone_comes_back_beside_the_run(
         away.rename(base)
 
 
-def test_a_base_that_has_learned_on_is_noticed_without_hashing(straight: Path, base: Path) -> None:
-    noted = base / "checkpoints" / "best.ckpt.sha256"
-    before = noted.read_text(encoding="utf-8")
-    noted.write_text("0" * 64 + "  best.ckpt\n", encoding="utf-8")
+def test_a_base_that_has_changed_is_noticed_when_the_run_is_opened(straight: Path, base: Path) -> None:
+    file = base / "checkpoints" / "best.ckpt"
+    before = file.read_bytes()
     try:
+        flipped = bytearray(before)
+        flipped[len(before) // 2] ^= 1
+        file.write_bytes(flipped)
         with pytest.raises(ValueError, match=r"is no longer what the run of .* began with: bring back"):
             Run.open(straight)
     finally:
-        noted.write_text(before, encoding="utf-8")
+        file.write_bytes(before)
+    assert Run.open(straight)  # written anew, but the same
 
 
 @pytest.mark.parametrize("tuning", ["full", "lora"])

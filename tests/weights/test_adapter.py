@@ -132,4 +132,4 @@ def test_a_base_that_changed(tmp_path: Path) -> None:
     (tmp_path / "a.bin").write_bytes(b"abd")
     with pytest.raises(ValueError, match=r"its first weights, in .*, have sha256 a52d.*, and had ba78.* when it began"):
         check_base(named(tmp_path), before, run=tmp_path)
-    assert Scratch().named == {"path": None, "hub": None, "sha256": []}
+    assert Scratch().named == {"path": None, "hub": None, "sha256": [], "seen": []}

@@ -19,7 +19,7 @@ TARGETS = (
     "gptlab.data.text",
     "gptlab.data.readers",
     "gptlab.data.kjv",
-    "gptlab.data.tables",
+    "gptlab.data.pairs",
     "gptlab.data.examples",
     "gptlab.data.testament",
     "gptlab.data.labelled",

@@ -1,0 +1,82 @@
+"""Of which class is a text: on the command line, from files, and what is said of mistakes."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from gptlab.commands.cli import main as gptlab
+from gptlab.commands.train import main as train
+from tests.conftest import TINY, TrainedRun
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Knows rivers from kings."""
+    folder = tmp_path_factory.mktemp("classifier")
+    rows = [{"text": f"the {who} {i} sleeps", "label": who} for i in range(60) for who in ("river", "king")]
+    file = folder / "rows.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    words = [word for word in TINY if not word.startswith(("tokenizer", "sampling"))]
+    more = ["tokenizer=bytes", "optim=adamw", "optim.lr=1e-2", "trainer.max_steps=40", f"output_dir={folder / 'run'}"]
+    train([*words, "head=classifier", "data=jsonl", f"data.path={file}", *more])
+    return folder / "run"
+
+
+def verdicts(capsys: pytest.CaptureFixture[str], *words: str) -> list[dict]:
+    capsys.readouterr()
+    gptlab(["classify", *words, "output=json"])
+    return [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+
+
+def test_a_text_as_it_is_typed(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (verdict,) = verdicts(capsys, f"run={run}", "text=the king, [7] sleeps = {x}")
+    assert verdict["text"] == "the king, [7] sleeps = {x}"
+    assert verdict["called"] == "king"
+    assert sum(verdict["probabilities"].values()) == pytest.approx(1, abs=1e-5)
+
+
+@pytest.mark.parametrize("ending", [".txt", ".csv", ".jsonl"])
+def test_the_texts_of_a_file_one_by_one_and_together(
+    ending: str, run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    texts, file = ["the king 3 sleeps", "the river 4 sleeps on and on", "a river"], tmp_path / f"texts{ending}"
+    lines = {".txt": texts, ".csv": ["text", *texts], ".jsonl": [json.dumps({"text": text}) for text in texts]}
+    file.write_text("\n".join(lines[ending]) + "\n", encoding="utf-8")
+    together = verdicts(capsys, f"run={run}", f"file={file}")
+    alone = [verdicts(capsys, f"run={run}", f"text={text}")[0] for text in texts]
+    assert [verdict["text"] for verdict in together] == texts
+    for a, b in zip(together, alone, strict=True):
+        assert a["called"] == b["called"]
+        assert a["probabilities"] == pytest.approx(b["probabilities"], abs=1e-5)
+
+
+def test_evaluate_finds_what_the_summary_says(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    summary = json.loads((run / "summary.json").read_text(encoding="utf-8"))["test"]
+    capsys.readouterr()
+    gptlab(["evaluate", f"run={run}", "split=test", "output=json"])
+    found = json.loads(capsys.readouterr().out)
+    for name, entry in found["metrics"].items():
+        assert entry["value"] == pytest.approx(summary[f"test/{name}"], abs=1e-5), name
+    rows = (run / "evaluation" / "test.jsonl").read_text(encoding="utf-8").splitlines()
+    right = [json.loads(row)["label"] == json.loads(row)["called"] for row in rows]
+    assert sum(right) / len(right) == pytest.approx(summary["test/accuracy"])
+
+
+def test_mistakes_are_told(run: Path, tiny_run: TrainedRun, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "a.csv").write_text("words\nhello\n", encoding="utf-8")
+    (tmp_path / "b.txt").write_bytes("é".encode("latin-1"))
+    for words, said in (
+        (["classify", f"run={run}"], "there is nothing to classify"),
+        (["classify", f"run={run}", "text=a", "file=b.txt"], "text= and file= are both given"),
+        (["classify", f"run={run}", f"file={tmp_path / 'a.csv'}"], "a.csv, line 2: no field 'text'; there are words"),
+        (["classify", f"run={run}", f"file={tmp_path / 'b.txt'}"], "b.txt: not UTF-8"),
+        (["classify", f"run={run}", "file=/nowhere.txt"], "file: there is no /nowhere.txt"),
+        (["classify", f"run={tiny_run.folder}", "text=a"], "the run knows no classes"),
+        (["generate", f"run={run}", "prompt=a"], "ClassifierHead writes no text"),
+        (["chat", f"run={run}"], "ClassifierHead writes no text"),
+        (["evaluate", f"run={run}", "data=text", f"data.path={tiny_run.text}"], "ClassifierHead needs"),
+    ):
+        with pytest.raises(SystemExit):
+            gptlab(words)
+        assert said in capsys.readouterr().err

@@ -1,0 +1,63 @@
+"""An assistant's story: it learns answers, is held against those that are wanted, and is judged."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from gptlab.commands.cli import main as gptlab
+from gptlab.commands.train import main as train
+from tests.conftest import TINY
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Knows which colour things have."""
+    folder, colours = tmp_path_factory.mktemp("assistant"), {"grass": "green", "snow": "white", "coal": "black"}
+    things = [(f"{thing} {i}", colour) for i in range(30) for thing, colour in colours.items()]
+    rows = [{"prompt": f"colour of {thing}", "response": colour} for thing, colour in things]
+    file = folder / "colours.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    words = [word for word in TINY if not word.startswith(("tokenizer", "sampling"))]
+    data = ["head=instruction", "data=chat", f"data.path={file}", "data.reader.form=columns", "prompt=plain"]
+    more = ["tokenizer=bytes", "optim=adamw", "optim.lr=1e-2", "trainer.max_steps=120"]
+    train([*words, *data, *more, "sampling.max_new_tokens=8", f"output_dir={folder / 'run'}"])
+    return folder / "run"
+
+
+def evaluated(run: Path, capsys: pytest.CaptureFixture[str], *words: str) -> dict:
+    capsys.readouterr()
+    gptlab(["evaluate", f"run={run}", "split=test", "sampling.max_new_tokens=8", "output=json", *words])
+    return json.loads(capsys.readouterr().out)
+
+
+def test_its_answers_are_held_against_the_right_ones(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    summary = json.loads((run / "summary.json").read_text(encoding="utf-8"))["test"]
+    report = evaluated(run, capsys)
+    for name in ("loss", "perplexity", "accuracy"):
+        assert report["metrics"][name]["value"] == pytest.approx(summary[f"test/{name}"], rel=1e-5)
+    answers = [json.loads(line) for line in (run / "evaluation" / "test.jsonl").read_text("utf-8").splitlines()]
+    assert len(answers) == report["rows"] == 9
+    exact = [answer["answer"] == answer["reference"] for answer in answers]
+    assert report["answers"]["exact_match"]["value"] == pytest.approx(sum(exact) / len(exact))
+    assert sum(exact) > 6  # it has learned something
+
+
+def test_some_of_them_are_enough(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert evaluated(run, capsys, "n_answers=2")["answers"]["rouge_l"]["n"] == 2
+    assert "answers" not in evaluated(run, capsys, "n_answers=0")
+
+
+def test_a_judge_that_cannot_be_reached_loses_no_answer(
+    run: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("gptlab.evaluation.judge._WAIT", 0.0)
+    report = evaluated(run, capsys, "n_answers=2", "judge=openai", "judge.model=m", "judge.url=http://127.0.0.1:9/v1")
+    assert report["answers"]["exact_match"]["n"] == 2
+    assert "judge" not in report["answers"]
+    assert "cannot be reached" in caplog.text
+    assert "0 of 2 answers were judged" in caplog.text
+
+
+def test_all_of_the_data_is_a_part_too(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert evaluated(run, capsys, "split=all", "n_answers=0")["rows"] == 90

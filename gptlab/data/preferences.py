@@ -12,14 +12,14 @@ import numpy as np
 from rich.console import RenderableType
 from torch import Tensor
 
-from gptlab.batch import IGNORE_INDEX, Batch
+from gptlab.batch import Batch
 from gptlab.data.answers import PreparedAnswers, RowMaker
 from gptlab.data.conversations import has_empty_answer
 from gptlab.data.instructions import Said, divide
-from gptlab.data.packing import TokenRow
+from gptlab.data.packing import PaddedRows, TokenRow
 from gptlab.data.pairs import Pair, PairReader
 from gptlab.data.prepared import Opening
-from gptlab.data.ragged import alike, longest_first, padded
+from gptlab.data.ragged import alike, longest_first
 from gptlab.data.sources import collect
 from gptlab.data.split import TEST, TRAIN, VAL
 from gptlab.prompts.encoding import check_style
@@ -217,7 +217,7 @@ class PairRows:
     """
 
     def __init__(self, chosen: Sequence[TokenRow], rejected: Sequence[TokenRow], *, by_length: bool) -> None:
-        self.sides, self.by_length = (chosen, rejected), by_length
+        self.rows, self.by_length = PaddedRows([*chosen, *rejected], by_length=False), by_length
         self.lengths = np.array([max(len(a.ids), len(b.ids)) for a, b in zip(chosen, rejected, strict=True)])  # (N,)
 
     def __len__(self) -> int:
@@ -226,9 +226,7 @@ class PairRows:
 
     def __getitem__(self, index: np.ndarray) -> Batch:
         """(B,) numbers -> ids and targets, (2B, T) each."""
-        rows = [side[number] for side in self.sides for number in index]
-        ids = padded([row.ids for row in rows], fill=0)  # any id will do: nothing looks ahead at it
-        return Batch(ids=ids, targets=padded([row.targets for row in rows], fill=IGNORE_INDEX))
+        return self.rows[np.concatenate([index, index + len(self)])]
 
     def epoch(self, generator: np.random.Generator, batch_rows: int) -> np.ndarray:
         """Every pair once, in an order of chance."""

@@ -8,10 +8,9 @@ import numpy as np
 
 from gptlab.evaluation.answers import MEASURES
 from gptlab.evaluation.inference import ForwardContext, inference
-from gptlab.evaluation.intervals import Sums, bootstrap
+from gptlab.evaluation.intervals import Sums, bootstrap, entry
 from gptlab.evaluation.judge import Judge
 from gptlab.evaluation.progress import progress
-from gptlab.evaluation.rows import entry
 from gptlab.generation.writer import Writer
 
 log = logging.getLogger(__name__)

@@ -47,6 +47,12 @@ def finite(value: float | None) -> float | None:
     return value if value is not None and math.isfinite(value) else None
 
 
+def entry(value: float, interval: Interval | None) -> dict[str, float | None]:
+    """A number of a report with the ends of its interval; None where there is none, and for what is not finite."""
+    low, high = interval or (None, None)
+    return {"value": finite(value), "low": finite(low), "high": finite(high)}
+
+
 def bootstrap(sums: Sums, *, seed: int) -> Interval | None:
     """Of sum(totals) / sum(weights) over units drawn with replacement, the middle 95 % (Efron, 1979: percentiles).
 

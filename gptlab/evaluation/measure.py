@@ -6,6 +6,7 @@ from contextlib import AbstractContextManager
 import torch
 
 from gptlab.batch import Batch
+from gptlab.evaluation.inference import on_device
 from gptlab.heads.protocol import Head
 from gptlab.model.gpt import GPT
 
@@ -26,7 +27,7 @@ def measure(
     model.eval()
     with torch.inference_mode(), forward_context:
         for batch in batches:
-            batch = Batch(**{key: value.to(device) for key, value in batch.items()})  # type: ignore[typeddict-item, attr-defined]
+            batch = on_device(batch, device)
             loss = head.loss(model(batch["ids"], segments=batch.get("segments")), batch)
             for metric in metrics.values():
                 metric.update(loss, batch)

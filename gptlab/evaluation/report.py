@@ -12,7 +12,7 @@ from gptlab.batch import Batch
 from gptlab.data.windows import Windows
 from gptlab.evaluation.blocks import blocks_of, per_byte, per_token
 from gptlab.evaluation.inference import ForwardContext
-from gptlab.evaluation.intervals import Interval, bootstrap, finite
+from gptlab.evaluation.intervals import Interval, bootstrap, entry
 from gptlab.evaluation.measure import measure
 from gptlab.evaluation.progress import progress
 from gptlab.evaluation.score import Scores, exp, require_numbers, score
@@ -63,7 +63,7 @@ def evaluate(
         values = {name.removeprefix("/"): value for name, value in values.items()}
         for name, value in values.items():
             require_numbers(name, value)
-        metrics = {name: _entry(value, None) for name, value in values.items()}
+        metrics = {name: entry(value, None) for name, value in values.items()}
         return {"metrics": metrics, **_reading(windows), "seconds": perf_counter() - start}
     scores = score(model, head, tokenizer, windows, batch_size=batch_size, forward_context=forward_context)
     seconds = perf_counter() - start
@@ -83,12 +83,12 @@ def summarise(scores: Scores, *, seed: int) -> dict[str, Any]:
     blocks = blocks_of(scores)
     of_loss = bootstrap(per_token(scores, blocks.starts), seed=seed)
     metrics = {
-        "loss": _entry(scores.loss, of_loss),
-        "perplexity": _entry(scores.perplexity, of_loss and Interval(exp(of_loss.low), exp(of_loss.high))),
+        "loss": entry(scores.loss, of_loss),
+        "perplexity": entry(scores.perplexity, of_loss and Interval(exp(of_loss.low), exp(of_loss.high))),
     }
     if scores.bits_per_byte is not None:
         of_bits = bootstrap(per_byte(scores, blocks.starts), seed=seed)
-        metrics["bits_per_byte"] = _entry(scores.bits_per_byte, of_bits)
+        metrics["bits_per_byte"] = entry(scores.bits_per_byte, of_bits)
     return {
         "metrics": metrics,
         "interval_over": {"kind": blocks.kind, "n": len(blocks.starts)},
@@ -98,14 +98,8 @@ def summarise(scores: Scores, *, seed: int) -> dict[str, Any]:
     }
 
 
-def _entry(value: float, interval: Interval | None) -> dict[str, Any]:
-    """None where there is no interval, and for an infinite perplexity, which JSON has no word for."""
-    low, high = interval or (None, None)
-    return {"value": finite(value), "low": finite(low), "high": finite(high)}
-
-
 def number(value: float | None, form: str) -> str:
-    """For a person; see `_entry`."""
+    """For a person; see `entry`."""
     return "inf" if value is None else f"{value:{form}}"
 
 
@@ -145,9 +139,9 @@ def _metrics_table(metrics: dict[str, dict[str, Any]], title: str | None = None)
     table = Table(title=title, title_justify="left")
     for column in ("", "value", "95 % interval"):
         table.add_column(column, justify="right" if column else "left")
-    for name, entry in metrics.items():
-        value = number(entry["value"], "#.4g") if name == "perplexity" or entry["value"] is not None else "-"
-        table.add_row(name.replace("_", " "), value, span(entry, "#.4g"))
+    for name, found in metrics.items():
+        value = number(found["value"], "#.4g") if name == "perplexity" or found["value"] is not None else "-"
+        table.add_row(name.replace("_", " "), value, span(found, "#.4g"))
     return table
 
 

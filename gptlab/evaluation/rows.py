@@ -8,8 +8,8 @@ import torch
 
 from gptlab.batch import IGNORE_INDEX, Batch
 from gptlab.data.prepared import Rows
-from gptlab.evaluation.inference import ForwardContext, inference
-from gptlab.evaluation.intervals import Interval, Sums, bootstrap
+from gptlab.evaluation.inference import ForwardContext, inference, on_device
+from gptlab.evaluation.intervals import Interval, Sums, bootstrap, entry
 from gptlab.evaluation.progress import progress
 from gptlab.evaluation.score import exp, require_numbers
 from gptlab.heads.protocol import TokenHead
@@ -46,11 +46,10 @@ def score_rows(
     with inference(model, forward_context) as device, progress("Scoring", len(order), "rows") as advance:
         for start in range(0, len(order), batch_size):
             numbers = order[start : start + batch_size]
-            batch = rows[numbers]
-            batch = Batch(**{key: value.to(device) for key, value in batch.items()})  # type: ignore[typeddict-item, attr-defined]
+            batch = on_device(rows[numbers], device)
             hidden = model(batch["ids"], segments=batch.get("segments"))  # (B, T, D)
             scored = batch["targets"] != IGNORE_INDEX  # (B, T)
-            sums = (head.token_losses(hidden, batch).double(), scored, _hits(head, hidden, batch, scored))
+            sums = (head.token_losses(hidden, batch), scored, _hits(head, hidden, batch, scored))
             found[:, numbers] = torch.stack([each.double().sum(dim=1) for each in sums]).cpu().numpy()
             advance(len(numbers))
     require_numbers("loss", float(found[0].sum()))
@@ -66,12 +65,6 @@ def summarise(scores: RowScores, *, seed: int) -> dict[str, dict[str, Any]]:
         "perplexity": entry(exp(scores.loss), of_loss and Interval(exp(of_loss.low), exp(of_loss.high))),
         "accuracy": entry(Sums(scores.hits, scores.counts).ratio, of_hits),
     }
-
-
-def entry(value: float, interval: Interval | None) -> dict[str, Any]:
-    """A number of a report; None for the ends of an interval that there is not."""
-    low, high = interval or (None, None)
-    return {"value": value, "low": low, "high": high}
 
 
 def _hits(head: TokenHead, hidden: torch.Tensor, batch: Batch, scored: torch.Tensor) -> torch.Tensor:

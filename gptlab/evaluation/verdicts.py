@@ -8,10 +8,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from gptlab.batch import Batch
 from gptlab.data.prepared import Rows
-from gptlab.evaluation.inference import ForwardContext, inference
-from gptlab.evaluation.intervals import MIN_UNITS, PERCENTILES, Difference, Interval
+from gptlab.evaluation.inference import ForwardContext, inference, on_device
+from gptlab.evaluation.intervals import MIN_UNITS, PERCENTILES, Difference, Interval, entry
 from gptlab.evaluation.progress import progress
 from gptlab.evaluation.score import require_numbers
 from gptlab.heads.protocol import Head
@@ -52,7 +51,7 @@ def judge_rows(model: GPT, head: Head, rows: Rows, *, batch_size: int, forward_c
     with inference(model, forward_context) as device, progress("Reading", len(order), "rows") as advance:
         for start in range(0, len(order), batch_size):
             batch = rows[order[start : start + batch_size]]
-            there = Batch(**{key: value.to(device) for key, value in batch.items()})  # type: ignore[typeddict-item, attr-defined]
+            there = on_device(batch, device)
             logits = head(model(there["ids"]), there)  # (B, C)
             found.append(logits.double().log_softmax(dim=-1).cpu())
             labels.append(batch["labels"])
@@ -157,15 +156,11 @@ def in_words(log_probs: np.ndarray, names: Sequence[str]) -> dict[str, Any]:
 
 def summarise(verdicts: Verdicts, *, seed: int) -> dict[str, dict[str, Any]]:
     """Each measure with its 95 % interval over rows drawn anew (percentiles; none of fewer than MIN_UNITS rows)."""
-    values = {name: measure(verdicts) for name, measure in MEASURES.items()}
-    if len(verdicts.labels) < MIN_UNITS:
-        return {name: {"value": _finite(value), "low": None, "high": None} for name, value in values.items()}
-    draws = [verdicts.take(rows) for rows in _draws(len(verdicts.labels), seed)]
-    report = {}
-    for name, measure in MEASURES.items():
-        low, high = _middle([measure(draw) for draw in draws]) or (None, None)
-        report[name] = {"value": _finite(values[name]), "low": low, "high": high}
-    return report
+    n = len(verdicts.labels)
+    draws = [verdicts.take(rows) for rows in _draws(n, seed)] if n >= MIN_UNITS else []
+    return {
+        name: entry(measure(verdicts), _middle([measure(draw) for draw in draws])) for name, measure in MEASURES.items()
+    }
 
 
 def paired(a: Verdicts, b: Verdicts, measure: Callable[[Verdicts], float], *, seed: int) -> Difference:
@@ -183,12 +178,8 @@ def _draws(n_rows: int, seed: int) -> np.ndarray:
 
 def _middle(values: list[float]) -> Interval | None:
     """95 % of those that are numbers; None where none is."""
-    numbers = np.array(values)[np.isfinite(values)]
+    numbers = np.array([value for value in values if math.isfinite(value)])
     return Interval(*np.percentile(numbers, PERCENTILES).tolist()) if len(numbers) else None
-
-
-def _finite(value: float) -> float | None:
-    return value if math.isfinite(value) else None
 
 
 def _over_classes(right: np.ndarray, of: np.ndarray, confusion: np.ndarray) -> float:

@@ -21,10 +21,7 @@ def texts_of(path: str, *, field: str) -> list[str]:
         ValueError: a record has no such field, or no text in it; the file holds no text.
         OSError: the file cannot be read.
     """
-    try:
-        files = collect(path, endings=(".txt", *ENDINGS), sha256=None, cache_dir=Path())
-    except (ValueError, OSError) as error:  # which name the key that collects a run's data
-        raise type(error)(str(error).replace("data.path", "file")) from None
+    files = collect(path, endings=(".txt", *ENDINGS), sha256=None, cache_dir=Path(), key="file")
     if path.endswith(".txt"):
         try:
             content = Path(path).expanduser().read_text(encoding="utf-8-sig")

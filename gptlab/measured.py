@@ -1,11 +1,13 @@
 """What `gptlab evaluate` finds out: on a text, on a classifier's rows, on an assistant's conversations."""
 
+import logging
 from time import perf_counter
 from typing import Any, NamedTuple
 
 from omegaconf import DictConfig
 
 from gptlab.config.build import build
+from gptlab.config.check import unmet
 from gptlab.config.flat import keywords
 from gptlab.data.answers import RowMaker
 from gptlab.data.instructions import InstructionData
@@ -16,7 +18,10 @@ from gptlab.evaluation.report import evaluate
 from gptlab.heads.protocol import TokenHead
 from gptlab.opened import Precision, data_of, windows_of
 from gptlab.prompts.encoding import check_style, encode_pieces
+from gptlab.prompts.protocol import said
 from gptlab.run import Run
+
+log = logging.getLogger(__name__)
 
 
 class Found(NamedTuple):
@@ -36,11 +41,8 @@ def measured(run: Run, cfg: DictConfig, precision: Precision) -> Found:
         ValueError: there is no data, the head cannot read it, or it has no such part.
     """
     data = data_of(run, cfg.data)
-    if missing := set(run.head.needs) - set(data.gives):
-        raise ValueError(
-            f"{type(run.head).__name__} needs {', '.join(sorted(missing))}, which {type(data).__name__} does not give: "
-            "choose a data= for this head"
-        )
+    if problem := unmet(run.head, data):
+        raise ValueError(problem)
     if isinstance(data, TextData):
         return _on_text(run, data, cfg, precision)
     if isinstance(data, LabelledData):
@@ -76,8 +78,7 @@ def _on_labelled(run: Run, data: LabelledData, cfg: DictConfig, precision: Preci
         "metrics": verdicts.summarise(found, seed=cfg.seed),
         "rows": len(examples),
         "confusion": {
-            name: dict(zip(names, row, strict=True))
-            for name, row in zip(names, verdicts.confusion_matrix(found).tolist(), strict=True)
+            name: dict(zip(names, row, strict=True)) for name, row in zip(names, found.confusion.tolist(), strict=True)
         },
         "seconds": perf_counter() - start,
     }
@@ -90,6 +91,8 @@ def _on_labelled(run: Run, data: LabelledData, cfg: DictConfig, precision: Preci
 
 def _on_conversations(run: Run, data: InstructionData, cfg: DictConfig, precision: Precision) -> Found:
     assert isinstance(run.head, TokenHead)
+    if data.learn == "all":
+        log.warning("data.learn=all: training's own loss counts every token, this one the tokens of answers only")
     start, style, tokenizer = perf_counter(), build(run.cfg.prompt), run.tokenizer
     check_style(style, tokenizer)
     conversations = data.conversations(cfg.split)
@@ -107,9 +110,7 @@ def _on_conversations(run: Run, data: InstructionData, cfg: DictConfig, precisio
     }
     asked = [
         answering.Question(
-            text="\n".join(
-                text for message in conversation.messages[:-1] for text in (message.content, message.input) if text
-            ),
+            text=said(conversation.messages[:-1]),
             prompt=encode_pieces(style.pieces(conversation.messages[:-1], answer_next=True), tokenizer).ids,
             reference=conversation.messages[-1].content,
         )

@@ -14,6 +14,8 @@ from torch import nn
 
 from gptlab.config.build import build
 from gptlab.config.flat import flat
+from gptlab.data.instructions import InstructionData
+from gptlab.data.preferences import PreferenceData
 from gptlab.data.prepared import Data
 from gptlab.data.text import TextData
 from gptlab.data.windows import Windows
@@ -22,6 +24,7 @@ from gptlab.heads.protocol import TokenHead
 from gptlab.model.architecture import architecture_of
 from gptlab.model.lora import merge
 from gptlab.prompts.encoding import check_style, encode_pieces
+from gptlab.prompts.template import ChatTemplate
 from gptlab.run import Run, count_parameters
 from gptlab.training.precision import autocast, choose_precision
 from gptlab.training.text_files import replace_text
@@ -87,6 +90,16 @@ def conversation_of(run: Run, prompt: DictConfig | None, *, system: str | None) 
     style = build(run.cfg.prompt if prompt is None else prompt)
     check_style(style, run.tokenizer)
     return Conversation(run.writer, style, lambda pieces: encode_pieces(pieces, run.tokenizer).ids, system=system)
+
+
+def chat_template(run: Run) -> str | None:
+    """How conversations are written that the model was taught, for the transformers library; None where it was none."""
+    style, data = build(run.cfg.prompt), build(run.cfg.data) if "data" in run.cfg else None
+    if isinstance(style, ChatTemplate):
+        return style.template
+    if not isinstance(data, InstructionData | PreferenceData):
+        return None
+    return style.template if run.tokenizer.bos_id is None else "{{ bos_token }}" + style.template
 
 
 def data_of(run: Run, data: DictConfig | None) -> Data:

@@ -145,9 +145,9 @@ class Run:
             done = start_step(cfg.resume, data, n_steps=plan.n_steps, base=record.get("base"))
             context = _context(self, total_steps=plan.n_steps, start_step=done)
             meter = Meter(log_every_n_steps=cfg.trainer.log_every_n_steps)
-            watchers = (build_for(context, node) for node in cfg.callbacks.values())
+            watchers = (build_for(context, node) for node in cfg.callbacks.values() if node is not None)
             callbacks = [Reseed(seed=cfg.seed), meter, ValidateAtEnd(), hparams_row(cfg), *watchers, StopOnSignal()]
-            loggers = [build_for(context, node) for node in cfg.logger.values()]
+            loggers = [build_for(context, node) for node in cfg.logger.values() if node is not None]
             trainer = build(cfg.trainer)(TrainerParts(callbacks, loggers, CheckpointFiles(record), plan))
             if cfg.resume is not None and trainer.is_global_zero:
                 write_summary({"status": "training"}, folder)  # a finished run that is extended no longer is
@@ -216,6 +216,7 @@ def _open_folder(path: str, device: str) -> Run:
     with empty_weights():
         run = Run(cfg, weights.tokenizer(), labels={})
     give_memory(_modules(run).eval(), dtype=weights.dtype, device=device)
+    _modules(run).to(device)  # what has its numbers from elsewhere
     weights.fill(run.model, run.head, run.tokenizer)
     return run
 

@@ -13,6 +13,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from gptlab.commands.errors import told
+from gptlab.commands.shown import show
 from gptlab.config.compose import compose_config
 from gptlab.config.flat import keywords
 
@@ -55,8 +56,8 @@ class _Terminal:
         self.n_forgotten = 0  # turns of which the person was told
         self.commands: dict[str, Callable[[str], None]] = {
             "/regenerate": lambda _: self._say(self.conversation.ask_again()),
-            "/system": lambda text: self.conversation.begin(text or None),
-            "/reset": lambda _: self.conversation.begin(self.conversation.system),
+            "/system": lambda text: self._begin(text or None),
+            "/reset": lambda _: self._begin(self.conversation.system),
             "/set": self._set,
             "/save": self._save,
             "/help": lambda _: print(HELP),
@@ -102,11 +103,15 @@ class _Terminal:
         self.n_forgotten = self.conversation.n_forgotten
         try:
             for piece in pieces:
-                print(piece, end="", flush=True)
+                show(piece)
         except KeyboardInterrupt:
             print(" ...", end="")
             pieces.close()  # type: ignore[attr-defined]  # a generator: it remembers how far it came
         print()
+
+    def _begin(self, system: str | None) -> None:
+        self.conversation.begin(system)
+        print(f"(a new conversation, {'without' if system is None else 'with this'} system text)")
 
     def _set(self, text: str) -> None:
         try:
@@ -122,6 +127,7 @@ class _Terminal:
         except TypeError:
             raise ValueError(f"/set {text}: that is no value of this kind; see conf/sampling/creative.yaml") from None
         self.conversation.sampling = changed
+        print(f"({', '.join(f'{key}={value}' for key, value in changes.items())} from now on)")
 
     def _save(self, text: str) -> None:
         if not text:

@@ -33,15 +33,26 @@ def main(overrides: list[str]) -> None:
 
 def _write_model(run: "Run", folder: Path, cfg: DictConfig) -> list[str]:
     """The whole model; returns how to open it."""
-    from gptlab.opened import describe
+    from gptlab.opened import chat_template, describe
     from gptlab.weights.exported import export
 
     card = describe(run, cfg.run)
-    labels, shard_bytes = list(run.labels), int(cfg.shard_gb * 1e9)
-    export(run.model, run.head, run.tokenizer, folder, shard_bytes=shard_bytes, card=card, labels=labels)
+    labels, template = list(run.labels), chat_template(run)
+    export(
+        run.model,
+        run.head,
+        run.tokenizer,
+        folder,
+        shard_bytes=int(cfg.shard_gb * 1e9),
+        card=card,
+        labels=labels,
+        chat_template=template,
+    )
     if labels:
         return [f'AutoModelForSequenceClassification.from_pretrained("{folder}")']
     ours = f"gptlab generate run={shlex.quote(str(folder))} prompt={shlex.quote(card['prompt'])}"
+    if template is not None:
+        ours = f"gptlab chat run={shlex.quote(str(folder))}"
     theirs = f'AutoModelForCausalLM.from_pretrained("{folder}")'
     return [ours, theirs] if (folder / "tokenizer.json").exists() else [theirs]
 

@@ -5,6 +5,7 @@ from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 from gptlab.commands.errors import told
+from gptlab.commands.shown import show
 from gptlab.commands.typed import take_text
 from gptlab.config.compose import compose_config
 from gptlab.config.flat import keywords
@@ -41,8 +42,8 @@ def _write(run: "Run", prompt: str, n_samples: int, output: str, how: dict[str, 
     elif n_samples == 1:
         print(prompt, end="", flush=True)
         for piece in run.stream(prompt, **how):
-            print(piece, end="", flush=True)
+            show(piece)
         print()
     else:
         for number, text in enumerate(run.generate_many(prompt, n_samples, **how), 1):
-            print(f"--- {number} of {n_samples}\n{prompt}{text}\n")
+            show(f"--- {number} of {n_samples}\n{prompt}{text}\n\n")

@@ -54,15 +54,24 @@ def _check_node(node: dict[str, Any], path: str) -> Iterator[str]:
             yield f"{path}{name} is missing: {target} needs it"
 
 
+def unmet(head: Any, data: Any) -> str | None:
+    """A sentence where the data does not give what the head needs."""
+    return _unmet(type(head).__name__, head.needs, type(data).__name__, data.gives)
+
+
+def _unmet(head: str, needs: Iterable[str], data: str, gives: Iterable[str]) -> str | None:
+    missing = set(needs) - set(gives)
+    if not missing:
+        return None
+    return (
+        f"{head} needs {', '.join(sorted(missing))}, which {data} does not give: head=lm reads texts, "
+        "head=classifier texts with labels, head=instruction conversations, head=preference pairs of answers"
+    )
+
+
 def _unmet_needs(plain: dict[str, Any]) -> Iterator[str]:
     """The Batch keys that the head reads and the data does not give."""
-    head, data = (plain.get(group) or {} for group in ("head", "data"))
-    needs = constant(head.get("_target_", ""), "needs")
-    gives = constant(data.get("_target_", ""), "gives")
-    missing = set(needs or ()) - set(gives or ())
-    if needs and gives and missing:
-        names = [node["_target_"].rpartition(".")[2] for node in (head, data)]
-        yield (
-            f"{names[0]} needs {', '.join(sorted(missing))}, which {names[1]} does not give: head=lm reads texts, "
-            "head=classifier texts with labels, head=instruction conversations, head=preference pairs of answers"
-        )
+    head, data = ((plain.get(group) or {}).get("_target_", "") for group in ("head", "data"))
+    needs, gives = constant(head, "needs"), constant(data, "gives")
+    if needs and gives and (problem := _unmet(head.rpartition(".")[2], needs, data.rpartition(".")[2], gives)):
+        yield problem

@@ -32,6 +32,7 @@ def fraction(*keys: str) -> list[Rule]:
 
 RULES = [
     *at_least(0, "seed", "data.n_workers", "data.split_seed", "optim.weight_decay", "schedule.warmup_steps"),
+    *at_least(0, "head.lm_weight"),
     *at_least(
         1,
         "data.batch_size",

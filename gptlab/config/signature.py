@@ -121,7 +121,7 @@ def _type(annotation: ast.expr | None, module: Path | None) -> Any:
         case ast.Subscript(value=ast.Name(id="Literal"), slice=choices):
             return Literal[ast.literal_eval(choices)]
         case ast.Subscript(value=ast.Name(id="list"), slice=item):
-            return list[_type(item, module)]  # type: ignore[misc]
+            return list[(_type(item, module),)]  # type: ignore[misc]  # a union stays one argument
         case ast.Subscript(value=ast.Name(id="dict" | "Mapping")):
             return dict
     return Any

@@ -35,6 +35,10 @@ log = logging.getLogger(__name__)
 MULTIRUN = {"-m", "--multirun"}
 KEPT = {".hydra", "train.log", ".lock", RECORD}  # what a job that begins again has already written
 WORST = 1.0e9
+OUTPUT_DIR = (
+    "output_dir= is the folder of one run, and this is a sweep of several: say where theirs are to lie with "
+    "hydra.sweep.dir=FOLDER"
+)
 RESUME = (
     "resume= goes on with one run, and this is a sweep of several: to go on with a sweep, give its own command again, "
     "with hydra.sweep.dir=FOLDER"
@@ -85,6 +89,8 @@ def check_jobs(jobs: list[list[str]]) -> None:
     problems = []
     with _hydra():
         for words in jobs:
+            if any(word.startswith("output_dir=") for word in words):
+                raise ConfigError([OUTPUT_DIR])
             try:
                 cfg = compose("train", words)
             except (HydraException, OmegaConfBaseException, ValueError):

@@ -16,7 +16,7 @@ from gptlab.data.packing import PackedRows, PaddedRows, TokenRow, as_row
 from gptlab.data.prepared import Opening, Rows
 from gptlab.data.split import TEST, TRAIN, VAL
 from gptlab.prompts.encoding import Encoded, encode_pieces
-from gptlab.prompts.protocol import Message, PromptStyle
+from gptlab.prompts.protocol import Message, PromptStyle, said
 from gptlab.tokenizer.protocol import Tokenizer
 
 log = logging.getLogger(__name__)
@@ -182,8 +182,7 @@ class PreparedAnswers:
 
     def _opening(self, question: Sequence[Message], tokenizer: Tokenizer) -> Opening:
         ids = encode_pieces(self.style.pieces(question, answer_next=True), tokenizer).ids
-        said = "\n".join(text for message in question for text in (message.content, message.input) if text)
-        return Opening("> " + said.replace("\n", "\n> ") + "\n", ids, self.style.stop)
+        return Opening("> " + said(question).replace("\n", "\n> ") + "\n", ids, self.style.stop)
 
     def held_out(self) -> Iterator[str]:
         """Nothing: conversations are no running text."""

@@ -5,7 +5,7 @@ from itertools import groupby
 from typing import Any
 
 import numpy as np
-from rich.console import Group, RenderableType
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.table import Table
 from rich.text import Text
 
@@ -79,9 +79,8 @@ def _runs(decoded: Sequence[tuple[str, bool]], written: Sequence[tuple[str, bool
 
 
 def render(description: dict[str, Any]) -> RenderableType:
-    """The same, to read: what is learned in green, the style's own marks dim."""
-    rows = map(_row, description["examples"])
-    return Group(_splits_table(description), _padding(description), *rows)
+    """The same, to read."""
+    return Group(_splits_table(description), _padding(description), *map(_Row, description["examples"]))
 
 
 def _splits_table(description: dict[str, Any]) -> Table:
@@ -102,9 +101,17 @@ def _padding(description: dict[str, Any]) -> Text:
     return Text(f"Of what a model reads in an epoch is padding: {how} ({sizes}). This run: {chosen}.")
 
 
-def _row(example: dict[str, Any]) -> Text:
-    text = Text(f"\n{example['place']}\n", style="bold")
-    for run in example["runs"]:
-        colour = "green" if run["learned"] else "default"
-        text.append(run["text"], style=f"not bold {'dim ' if run['marks'] else ''}{colour}")
-    return text
+class _Row:
+    """What is learned in green, the style's marks dim; without colours, in a file say, what is learned in brackets."""
+
+    def __init__(self, example: dict[str, Any]) -> None:
+        self.example = example
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        before, after = ("", "") if console.color_system else ("⟦", "⟧")
+        text = Text(f"\n{self.example['place']}\n", style="bold")
+        for run in self.example["runs"]:
+            shown = f"{before}{run['text']}{after}" if run["learned"] else run["text"]
+            colour = "green" if run["learned"] else "default"
+            text.append(shown, style=f"not bold {'dim ' if run['marks'] else ''}{colour}")
+        yield text

@@ -58,10 +58,15 @@ class RecordsReader:
             yield Example(text, _named(record, self.label_field, "data.reader.label_field"), group, record.place)
 
 
+def named(label: str | int | bool) -> str:
+    """What a class is called; a number and a truth value as JSON writes them."""
+    return label if isinstance(label, str) else json.dumps(label)
+
+
 def _named(record: Record, field: str, key: str) -> str:
-    """The name under a field; a number and a truth value by what JSON calls them."""
+    """The name under a field."""
     if isinstance(value := record.values.get(field), bool | int):
-        return json.dumps(value)
+        return named(value)
     name = record.text(field, key).strip()  # blanks beside it would be another class
     if not name:
         raise ValueError(f"{record.place}: {field!r} is empty: give it a value, or take the row out")

@@ -13,7 +13,7 @@ from gptlab.data.conversations import Conversation, ConversationReader, has_empt
 from gptlab.data.sources import collect
 from gptlab.data.split import ALL, TEST, TRAIN, VAL, adding_up
 from gptlab.prompts.encoding import check_style
-from gptlab.prompts.protocol import Message, PromptStyle
+from gptlab.prompts.protocol import Message, PromptStyle, said
 from gptlab.tokenizer.protocol import Tokenizer, TrainingText
 
 log = logging.getLogger(__name__)
@@ -131,7 +131,7 @@ class InstructionData:
             sides = Sides(*divide(whole, self.val_fraction, self.test_fraction, self.split_seed))
         else:
             train, val, _ = divide(whole, self.val_fraction, 0.0, self.split_seed)
-            sides = Sides(train, val, self._read(self.test_path, None))
+            sides = Sides(train, val, self._read(self.test_path, None, "data.test_path"))
         if not (sides.train and sides.val):
             raise ValueError(
                 f"of {len(whole)} conversations, {len(sides.train)} would be learned from and {len(sides.val)} would "
@@ -139,8 +139,8 @@ class InstructionData:
             )
         return sides
 
-    def _read(self, path: str | list[str], sha256: str | None) -> list[Conversation]:
-        files = collect(path, endings=self.reader.endings, sha256=sha256, cache_dir=self.cache_dir)
+    def _read(self, path: str | list[str], sha256: str | None, key: str = "data.path") -> list[Conversation]:
+        files = collect(path, endings=self.reader.endings, sha256=sha256, cache_dir=self.cache_dir, key=key)
         whole = list(self.reader.read(files))
         kept = [conversation for conversation in whole if not has_empty_answer(conversation)]
         if empty := len(whole) - len(kept):
@@ -197,5 +197,4 @@ class Said:
     def __iter__(self) -> Iterator[str]:
         """A conversation a piece, all that is said on a line of its own."""
         for conversation in self.conversations:
-            said = (text for message in conversation.messages for text in (message.content, message.input) if text)
-            yield "".join(f"{text}\n" for text in said)
+            yield said(conversation.messages) + "\n"

@@ -2,20 +2,17 @@
 
 import hashlib
 import logging
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import numpy as np
-from rich.console import RenderableType
-from torch import Tensor
 
-from gptlab.data.examples import Example, ExampleReader
+from gptlab.data.examples import Example, ExampleReader, named
 from gptlab.data.holdout import HoldOut, Parts, divide, undersampled
+from gptlab.data.labelled_prepared import PreparedLabelled
 from gptlab.data.labelled_rows import LabelledRows
-from gptlab.data.prepared import Opening
 from gptlab.data.sources import collect
 from gptlab.data.split import ALL
 from gptlab.prompts.protocol import PromptStyle
@@ -24,8 +21,6 @@ from gptlab.tokenizer.protocol import Tokenizer, TrainingText
 
 log = logging.getLogger(__name__)
 
-_FEW = 6  # classes whose rows are counted one by one in a line
-
 
 class LabelledData:
     """What `data=` names: which texts, of which classes, how they are split and how batches are drawn from them.
@@ -33,7 +28,7 @@ class LabelledData:
     Args:
         path: a file, folder, glob, package://NAME/file, https:// address or ARCHIVE.zip#MEMBER, or a list of them.
         sha256: of a download or a package's file; None takes what comes.
-        labels: the classes in order; None is all there are, by name.
+        labels: the classes in order, numbers and truth values as JSON writes them; None is all there are, by name.
         test_path: files that are the test part, in place of test_fraction.
         val_fraction: share of the rows that is watched.
         test_fraction: share that is looked at once, at the end; 0 is none.
@@ -59,7 +54,7 @@ class LabelledData:
         path: str | list[str],
         sha256: str | None,
         reader: ExampleReader,
-        labels: list[str] | None,
+        labels: list[str | int | bool] | None,
         test_path: str | list[str] | None,
         val_fraction: float,
         test_fraction: float,
@@ -73,7 +68,8 @@ class LabelledData:
         n_workers: int,
         cache_dir: str,
     ) -> None:
-        self.path, self.sha256, self.reader, self.labels, self.test_path = path, sha256, reader, labels, test_path
+        self.path, self.sha256, self.reader, self.test_path = path, sha256, reader, test_path
+        self.labels = None if labels is None else [named(label) for label in labels]
         if test_path is not None:
             test_fraction, test_groups = 0.0, []
         self.hold_out = HoldOut(val_fraction, test_fraction, val_groups, test_groups, split_seed)
@@ -87,7 +83,7 @@ class LabelledData:
 
     def prepare(
         self, tokenizer: Tokenizer, *, context_length: int, style: PromptStyle | None = None
-    ) -> "PreparedLabelled":
+    ) -> PreparedLabelled:
         """The rows of a run; a text of a class is no conversation to be styled.
 
         Raises:
@@ -109,6 +105,7 @@ class LabelledData:
             parts=self.parts,
         )
         _tell_cut(prepared, "data.pad_to" if self.pad_to else "model.context_length")
+        _tell_shared(self.parts)
         return prepared
 
     def rows(
@@ -151,7 +148,7 @@ class LabelledData:
             ValueError: there is no such part.
         """
         if split == ALL:
-            tested = [] if self.test_path is None else self._read(self.test_path, None)
+            tested = [] if self.test_path is None else self._read(self.test_path, None, "data.test_path")
             return self._read(self.path, self.sha256) + tested
         if not getattr(self.parts, split):
             raise ValueError(f"the data has no {split} part: give data.{split}_fraction, or split=all")
@@ -168,15 +165,16 @@ class LabelledData:
         examples = self._read(self.path, self.sha256)
         labels = {example.label for example in examples}
         if len(labels) < 2:
+            found = f"{len(examples):,} rows, all of class {examples[0].label!r}" if examples else "no rows"
             raise ValueError(
-                f"data.path={self.path} has {len(examples):,} rows of {len(labels)} class ({', '.join(labels)}), "
-                "wanted two classes or more: does data.reader.label_field name the right column?"
+                f"data.path={self.path} has {found}; wanted two classes or more: does data.reader.label_field name the "
+                "right column?"
             )
         if self.balance == "undersample":
             examples = undersampled(examples, self.hold_out.seed)
         parts = divide(examples, self.hold_out)
         if self.test_path is not None:
-            parts = parts._replace(test=self._read(self.test_path, None))
+            parts = parts._replace(test=self._read(self.test_path, None, "data.test_path"))
         wanted = parts._fields if self.test_path or self.hold_out.test_fraction else ("train", "val")
         if empty := [name for name in wanted if not getattr(parts, name)]:
             raise ValueError(
@@ -192,15 +190,20 @@ class LabelledData:
         Raises:
             ValueError: there is one that nothing is learned of.
         """
-        learned = {example.label for example in self.parts.train}
-        classes = self.labels if self.labels is not None else sorted(learned)
+        parts, learned = self.parts, {example.label for example in self.parts.train}
+        split = [*parts.train, *parts.val, *(() if self.test_path else parts.test)]
+        classes = self.labels if self.labels is not None else sorted({example.label for example in split})
         if idle := [name for name in classes if name not in learned]:
-            raise ValueError(f"data.labels: no training row is of the class {idle[0]!r}; there are {sorted(learned)}.")
+            held_out = sum(example.label == idle[0] for example in split)
+            raise ValueError(
+                f"no training row is of the class {idle[0]!r}, of which {held_out:,} are held out; there are "
+                f"{', '.join(sorted(learned))}: give more rows of it, or change data.labels or data.split_seed"
+            )
         return classes
 
-    def _read(self, path: str | list[str], sha256: str | None) -> list[Example]:
+    def _read(self, path: str | list[str], sha256: str | None, key: str = "data.path") -> list[Example]:
         """The examples of these files, those without a text left out."""
-        files = collect(path, endings=self.reader.endings, sha256=sha256, cache_dir=self.cache_dir)
+        files = collect(path, endings=self.reader.endings, sha256=sha256, cache_dir=self.cache_dir, key=key)
         for file in files:
             file.verify()
         found = [example for file in files for example in self.reader.read(file)]
@@ -208,71 +211,6 @@ class LabelledData:
         if len(kept) < len(found):
             log.warning(f"left out {len(found) - len(kept):,} of {len(found):,} rows of {path}: they have no text")
         return kept
-
-
-@dataclass(frozen=True)
-class PreparedLabelled:
-    """What a run trains on and is measured by, see `Prepared`."""
-
-    train: LabelledRows
-    val: LabelledRows
-    test: LabelledRows | None
-    batch_size: int
-    n_workers: int
-    classes: list[str]
-    parts: Parts  # the examples behind the rows
-
-    @property
-    def splits(self) -> dict[str, LabelledRows]:
-        """train, val and, where there is one, test."""
-        parts = {"train": self.train, "val": self.val, "test": self.test}
-        return {name: rows for name, rows in parts.items() if rows is not None}
-
-    @property
-    def fingerprint(self) -> str:
-        """See `Prepared`."""
-        return hashlib.sha256("".join(rows.fingerprint for rows in self.splits.values()).encode()).hexdigest()
-
-    @property
-    def verb(self) -> str:
-        """See `Prepared`."""
-        return "classify"
-
-    @property
-    def labels(self) -> dict[str, int]:
-        """See `Prepared`."""
-        counts = np.bincount(self.train.labels, minlength=len(self.classes))
-        return dict(zip(self.classes, counts.tolist(), strict=True))
-
-    def told(self) -> str:
-        """How many rows of which classes."""
-        few = ", ".join(f"{n:,} {name}" for name, n in self.labels.items())
-        many = f"{len(self.labels)} classes, {min(self.labels.values()):,} to {max(self.labels.values()):,} rows each"
-        tested = "" if self.test is None else f", is tested on {len(self.test):,}"
-        return (
-            f"learns from {len(self.train):,} rows ({few if len(self.labels) <= _FEW else many}), "
-            f"is measured on {len(self.val):,}{tested}"
-        )
-
-    def openings(self, tokenizer: Tokenizer, prompt: str | None) -> list[Opening]:
-        """Nothing is to be written."""
-        return []
-
-    def held_out(self) -> Iterator[str]:
-        """Rows are no running text."""
-        return iter(())
-
-    def describe(self, tokenizer: Tokenizer, *, n_examples: int, vectors: Mapping[str, Tensor]) -> dict[str, Any]:
-        """Classes, lengths, padding, what is held out, some rows."""
-        from gptlab.data.labelled_report import describe
-
-        return describe(self, tokenizer, n_examples=n_examples)
-
-    def render(self, description: dict[str, Any]) -> RenderableType:
-        """As tables."""
-        from gptlab.data.labelled_report import render
-
-        return render(description)
 
 
 class _TrainingText:
@@ -289,6 +227,14 @@ class _TrainingText:
     def __iter__(self) -> Iterator[str]:
         """One by one."""
         return iter(self.texts)
+
+
+def _tell_shared(parts: Parts) -> None:
+    learned = {example.text for example in parts.train}
+    for name in ("val", "test"):
+        rows: list[Example] = getattr(parts, name)
+        if n := sum(example.text in learned for example in rows):
+            log.warning(f"{n:,} of {len(rows):,} texts of the {name} part stand in the training part too")
 
 
 def _tell_cut(prepared: PreparedLabelled, key: str) -> None:

@@ -8,7 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from gptlab.data.holdout import Parts
-from gptlab.data.labelled import PreparedLabelled
+from gptlab.data.labelled_prepared import PreparedLabelled
 from gptlab.data.labelled_rows import LabelledRows
 from gptlab.tokenizer.protocol import Tokenizer
 

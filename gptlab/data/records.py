@@ -98,9 +98,15 @@ def _record(entry: Any, place: str) -> Record:
 
 def _table(text: str, path: Path, *, delimiter: str, columns: list[str] | None) -> Iterator[Record]:
     """Rows quoted as spreadsheets do; a text may go over several lines, and is placed where it ends."""
+    csv.field_size_limit(len(text) + 1)  # by itself the module refuses texts above 131,072 characters
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
     try:
         names = columns if columns is not None else next(reader, [])
+        if len(names) == 1 and (sign := next((sign for sign in ";\t|" if sign in names[0]), None)):
+            raise ValueError(
+                f"{path}, line 1: one column, {names[0]!r:.60}; wanted several, apart by {delimiter!r} "
+                f"and not by {sign!r}: save it so"
+            )
         for row in reader:
             if not row:
                 continue

@@ -75,8 +75,13 @@ class TextFile:
             raise ValueError(f"{self.path} changed while it was being read; run again when nothing writes to it.")
 
 
-def collect(path: str | list[str], *, endings: tuple[str, ...], sha256: str | None, cache_dir: Path) -> list[TextFile]:
+def collect(
+    path: str | list[str], *, endings: tuple[str, ...], sha256: str | None, cache_dir: Path, key: str = "data.path"
+) -> list[TextFile]:
     """Every file that `path` names: in the order given, a folder's and a glob's sorted by name, each file once.
+
+    Args:
+        key: what the path is called where it was given, for messages.
 
     Raises:
         ValueError: there is nothing to read; or a file named by itself is empty or has another ending.
@@ -85,16 +90,16 @@ def collect(path: str | list[str], *, endings: tuple[str, ...], sha256: str | No
     """
     paths = [path] if isinstance(path, str) else path
     if sha256 is not None and sum(map(_is_remote, paths)) > 1:
-        raise ValueError("data.sha256 is the hash of one file, but data.path names several; set data.sha256=null.")
+        raise ValueError(f"data.sha256 is the hash of one file, but {key} names several; set data.sha256=null.")
     found: dict[str, TextFile] = {}
     for each in paths:
-        for file, name in _files(each, endings, sha256, cache_dir):
+        for file, name in _files(each, endings, sha256, cache_dir, key):
             stat = file.stat()
             wanted = sha256 if each.startswith("package://") else None  # a download was checked when it came
             entry = TextFile(file.absolute(), name, stat.st_size, stat.st_mtime_ns, wanted)
             found.setdefault(os.path.realpath(file), entry)
     if not found:
-        raise ValueError(f"data.path={path} names no file that ends in {' '.join(endings)}.")
+        raise ValueError(f"{key}={path} names no file that ends in {' '.join(endings)}.")
     return list(found.values())
 
 
@@ -102,36 +107,38 @@ def _is_remote(path: str) -> bool:
     return path.startswith(("https://", "http://", "package://"))
 
 
-def _files(path: str, endings: tuple[str, ...], sha256: str | None, cache_dir: Path) -> list[tuple[Path, str]]:
-    """(file, name) of each file that one entry of data.path names."""
+def _files(
+    path: str, endings: tuple[str, ...], sha256: str | None, cache_dir: Path, key: str
+) -> list[tuple[Path, str]]:
+    """(file, name) of each file that one entry names."""
     archive, is_member, member = path.partition(".zip#")
     if is_member:
-        _check_ending(path, member, endings)
+        _check_ending(f"{key}={path}", member, endings)
         downloads, wanted = cache_dir / "downloads", sha256 if _is_remote(path) else None
         remote = path.startswith(("https://", "http://"))
         whole = download(f"{archive}.zip", sha256=None, folder=downloads) if remote else Path(f"{archive}.zip")
         return [(take_out(whole.expanduser(), member, sha256=wanted, folder=downloads), member)]
     if path.startswith(("https://", "http://")):
         name = Path(urllib.parse.urlparse(path).path).name
-        _check_ending(path, name, endings)
+        _check_ending(f"{key}={path}", name, endings)
         return [(download(path, sha256=sha256, folder=cache_dir / "downloads"), name)]
-    local = _in_package(path) if path.startswith("package://") else Path(path).expanduser()
+    local = _in_package(path, key) if path.startswith("package://") else Path(path).expanduser()
     if local.is_dir():
         return _fitting(_walk(local), local, endings)
     if local.exists():
-        _check_ending(path, local.name, endings)
+        _check_ending(f"{key}={path}", local.name, endings)
         if local.stat().st_size == 0:
-            raise ValueError(f"{local} is empty; data.path wants text.")
+            raise ValueError(f"{local} is empty; {key} wants text.")
         return [(local, local.name)]
     if glob.has_magic(str(local)):
         matches = [Path(match) for match in glob.glob(str(local), recursive=True)]
         return _fitting([match for match in matches if match.is_file()], _plain_part(local), endings)
-    raise FileNotFoundError(f"data.path: there is no {path}.{_near(local)}")
+    raise FileNotFoundError(f"{key}: there is no {path}.{_near(local)}")
 
 
-def _check_ending(path: str, name: str, endings: tuple[str, ...]) -> None:
+def _check_ending(entry: str, name: str, endings: tuple[str, ...]) -> None:
     if not name.endswith(endings):
-        raise ValueError(f"data.path={path} cannot be read as text; wanted a name that ends in {' '.join(endings)}.")
+        raise ValueError(f"{entry} cannot be read as text; wanted a name that ends in {' '.join(endings)}.")
 
 
 def _fitting(files: list[Path], folder: Path, endings: tuple[str, ...]) -> list[tuple[Path, str]]:
@@ -152,12 +159,12 @@ def _walk(folder: Path) -> list[Path]:
     return found
 
 
-def _in_package(path: str) -> Path:
+def _in_package(path: str, key: str) -> Path:
     """package://NAME/inside -> the path, found without importing the package: its code is not wanted."""
     name, _, inside = path.removeprefix("package://").partition("/")
     spec = importlib.util.find_spec(name)
     if spec is None or not spec.submodule_search_locations:
-        raise FileNotFoundError(f'data.path={path}: {name} is not installed; pip install "gptlab[samples]" brings it.')
+        raise FileNotFoundError(f'{key}={path}: {name} is not installed; pip install "gptlab[samples]" brings it.')
     return Path(spec.submodule_search_locations[0], inside)
 
 

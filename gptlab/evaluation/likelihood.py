@@ -106,8 +106,7 @@ def _judge(head: TokenHead, hidden: Tensor, targets: Tensor) -> tuple[Tensor, Te
     """(N, D) and (N,) -> the log probability of each target, float64, and whether it is the best token"""
     log_probs, best = [], []
     for h, target in zip(hidden.split(_LOGIT_ROWS), targets.split(_LOGIT_ROWS), strict=True):
-        logits = head(h[None], Batch(targets=target[None]))[0]  # (n, V)
-        logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
-        log_probs.append(logits.gather(1, target[:, None])[:, 0] - logits.logsumexp(dim=-1))
-        best.append(logits.argmax(dim=-1) == target)
+        losses, right = head.token_scores(h[None], Batch(targets=target[None]))
+        log_probs.append(-losses[0])
+        best.append(right[0])
     return torch.cat(log_probs).cpu().double(), torch.cat(best).cpu()

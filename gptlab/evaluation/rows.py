@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from gptlab.batch import IGNORE_INDEX, Batch
+from gptlab.batch import IGNORE_INDEX
 from gptlab.data.prepared import Rows
 from gptlab.evaluation.inference import ForwardContext, inference, on_device
 from gptlab.evaluation.intervals import Interval, Sums, bootstrap, entry
@@ -49,8 +49,10 @@ def score_rows(
             batch = on_device(rows[numbers], device)
             hidden = model(batch["ids"], segments=batch.get("segments"))  # (B, T, D)
             scored = batch["targets"] != IGNORE_INDEX  # (B, T)
-            sums = (head.token_losses(hidden, batch), scored, _hits(head, hidden, batch, scored))
-            found[:, numbers] = torch.stack([each.double().sum(dim=1) for each in sums]).cpu().numpy()
+            losses, right = head.token_scores(hidden, batch)
+            found[:, numbers] = (
+                torch.stack([each.double().sum(dim=1) for each in (losses, scored, right)]).cpu().numpy()
+            )
             advance(len(numbers))
     require_numbers("loss", float(found[0].sum()))
     return RowScores(*found)
@@ -65,13 +67,3 @@ def summarise(scores: RowScores, *, seed: int) -> dict[str, dict[str, Any]]:
         "perplexity": entry(exp(scores.loss), of_loss and Interval(exp(of_loss.low), exp(of_loss.high))),
         "accuracy": entry(Sums(scores.hits, scores.counts).ratio, of_hits),
     }
-
-
-def _hits(head: TokenHead, hidden: torch.Tensor, batch: Batch, scored: torch.Tensor) -> torch.Tensor:
-    """(B, T), whether the best guess is the target; logits only of the scored places, a row at a time."""
-    hits = torch.zeros_like(scored)
-    for row in range(len(scored)):
-        here = scored[row]
-        logits = head(hidden[row, here][None], Batch(ids=batch["ids"][row, here][None]))[0]  # (N, V)
-        hits[row, here] = logits.argmax(dim=-1) == batch["targets"][row, here]
-    return hits

@@ -1,7 +1,7 @@
 """A classifier's verdicts on labelled rows, and what they are worth.   R rows, C classes."""
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,11 +13,11 @@ from gptlab.evaluation.inference import ForwardContext, inference, on_device
 from gptlab.evaluation.intervals import MIN_UNITS, PERCENTILES, Difference, Interval, entry
 from gptlab.evaluation.progress import progress
 from gptlab.evaluation.score import require_numbers
+from gptlab.heads.counts import confusion_matrix, reliability
 from gptlab.heads.protocol import Head
 from gptlab.model.gpt import GPT
 
 N_RESAMPLES = 1000
-N_BINS = 15  # of confidence, as Guo et al. have them
 
 
 @dataclass(frozen=True)
@@ -31,6 +31,11 @@ class Verdicts:
     def guesses(self) -> np.ndarray:
         """(R,), the most probable class."""
         return self.log_probs.argmax(axis=1)
+
+    @property
+    def confusion(self) -> np.ndarray:
+        """(C, C), rows of a class by what they are called."""
+        return confusion_matrix(self.log_probs, self.labels)
 
     def take(self, rows: np.ndarray) -> "Verdicts":
         """Some of the rows, perhaps several times."""
@@ -74,26 +79,26 @@ def accuracy(verdicts: Verdicts) -> float:
 
 def balanced_accuracy(verdicts: Verdicts) -> float:
     """Mean over the classes that there are of the share of their rows that is found: 1 / C by chance."""
-    confusion = confusion_matrix(verdicts)
+    confusion = verdicts.confusion
     rows = confusion.sum(axis=1)
     return float((np.diag(confusion)[rows > 0] / rows[rows > 0]).mean())
 
 
 def precision(verdicts: Verdicts) -> float:
     """Of the rows said to be of a class, the share that is; of two classes the second's, of more their mean."""
-    confusion = confusion_matrix(verdicts)
+    confusion = verdicts.confusion
     return _over_classes(np.diag(confusion), confusion.sum(axis=0), confusion)
 
 
 def recall(verdicts: Verdicts) -> float:
     """Of a class's rows, the share that is found; of two classes the second's, of more their mean."""
-    confusion = confusion_matrix(verdicts)
+    confusion = verdicts.confusion
     return _over_classes(np.diag(confusion), confusion.sum(axis=1), confusion)
 
 
 def f1(verdicts: Verdicts) -> float:
     """2 P R / (P + R); of two classes the second's, of more their mean."""
-    confusion = confusion_matrix(verdicts)
+    confusion = verdicts.confusion
     return _over_classes(2 * np.diag(confusion), confusion.sum(axis=0) + confusion.sum(axis=1), confusion)
 
 
@@ -112,8 +117,8 @@ def auroc(verdicts: Verdicts) -> float:
 
 
 def calibration_error(verdicts: Verdicts) -> float:
-    """How far confidence and accuracy lie apart, over bins of confidence (ECE: Guo et al., arXiv 1706.04599)."""
-    return float(sum(n * abs(sure - right) for n, sure, right in reliability(verdicts)) / len(verdicts.labels))
+    """How far confidence and accuracy lie apart, over bins of confidence."""
+    return reliability(verdicts.log_probs, verdicts.labels).error
 
 
 MEASURES: dict[str, Callable[[Verdicts], float]] = {
@@ -126,23 +131,6 @@ MEASURES: dict[str, Callable[[Verdicts], float]] = {
     "auroc": auroc,
     "calibration_error": calibration_error,
 }
-
-
-def confusion_matrix(verdicts: Verdicts) -> np.ndarray:
-    """(C, C): rows of a class, counted by what they were said to be."""
-    n_classes = verdicts.log_probs.shape[1]
-    pairs = verdicts.labels * n_classes + verdicts.guesses
-    return np.bincount(pairs, minlength=n_classes**2).reshape(n_classes, n_classes)
-
-
-def reliability(verdicts: Verdicts) -> Iterator[tuple[int, float, float]]:
-    """Rows, mean confidence and accuracy of each bin of confidence that has rows."""
-    sure = np.exp(verdicts.log_probs.max(axis=1))  # (R,)
-    right = verdicts.guesses == verdicts.labels
-    bins = np.minimum((np.ceil(sure * N_BINS) - 1).astype(int), N_BINS - 1)
-    for each in np.unique(bins):
-        here = bins == each
-        yield int(here.sum()), float(sure[here].mean()), float(right[here].mean())
 
 
 def in_words(log_probs: np.ndarray, names: Sequence[str]) -> dict[str, Any]:

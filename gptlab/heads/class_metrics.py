@@ -19,7 +19,7 @@ from torchmetrics.classification import (
 from torchmetrics.functional.classification import binary_auroc
 from torchmetrics.utilities.data import dim_zero_cat
 
-N_BINS = 15  # of confidence, as in "On Calibration of Modern Neural Networks" (arXiv 1706.04599)
+from gptlab.heads.counts import N_BINS
 
 
 def class_metrics(n_classes: int) -> dict[str, Metric]:

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gptlab.batch import Batch
+from gptlab.heads.projection import Projection
 from gptlab.heads.protocol import Given, Loss, Monitor
 from gptlab.model.gpt import GPT
 from gptlab.model.init import initialise
@@ -23,6 +24,8 @@ class ClassifierHead(nn.Module):
             training rows; `none` weighs every row with 1.
         bias: whether the projection has one; the transformers library's has none.
         drop_rate: dropout on the pooled vector.
+        lm_weight: while it learns, of the loss as a language model of the same texts beside that of their classes: it
+            keeps what pretraining taught (GPT-1, section 3.2, has 0.5). Its output matrix is the token embedding.
     """
 
     needs = ("ids", "lengths", "labels")
@@ -37,8 +40,10 @@ class ClassifierHead(nn.Module):
         class_weights: Literal["none", "balanced"],
         bias: bool,
         drop_rate: float,
+        lm_weight: float,
     ) -> None:
         super().__init__()
+        self.lm_weight, self.words = lm_weight, Projection(model, given.vocab_size, tied=True, chunk_rows=None)
         counts = torch.tensor([float(n) for n in given.labels.values()])  # (C,)
         self.n_classes, self.pooling = len(counts), pooling
         self.drop = nn.Dropout(drop_rate)
@@ -59,9 +64,23 @@ class ClassifierHead(nn.Module):
         So the mean is PyTorch's weighted one, and without weights that over rows.
         """
         logits, labels = self(hidden, batch).float(), batch["labels"]
-        total = F.cross_entropy(logits, labels, weight=self.class_weights, reduction="sum")
-        count = torch.ones_like(labels) if self.class_weights is None else self.class_weights[labels]
-        return Loss(total, count.sum(), logits.detach())
+        losses = F.cross_entropy(logits, labels, reduction="none")  # (B,)
+        if self.lm_weight and torch.is_grad_enabled():
+            losses = losses + self.lm_weight * self.lm_losses(hidden, batch)
+        weights = torch.ones_like(losses) if self.class_weights is None else self.class_weights[labels]
+        return Loss((weights * losses).sum(), weights.sum(), logits.detach())
+
+    def lm_losses(self, hidden: Tensor, batch: Batch) -> Tensor:
+        """What a token of each text costs a language model on average, in nats; 0 of a text of one token.
+
+        (B, T, D) -> (B,)
+        """
+        n_targets = batch["lengths"] - 1  # (B,)
+        there = torch.arange(hidden.size(1) - 1, device=hidden.device) < n_targets[:, None]  # (B, T - 1)
+        logits = self.words(hidden[:, :-1][there]).float()  # (N, V), of the N tokens that follow another
+        losses = F.cross_entropy(logits, batch["ids"][:, 1:][there], reduction="none")  # (N,)
+        sums = losses.new_zeros(len(hidden)).index_add(0, there.nonzero()[:, 0], losses)
+        return sums / n_targets.clamp_min(1)
 
     def metrics(self) -> dict[str, Any]:
         """loss in nats, accuracy, precision and its like, see `class_metrics.py`."""

@@ -1,14 +1,12 @@
 """The assistant's head: a language model's, judged by its answers.   B batch, T tokens, D embedding, V vocabulary."""
 
-from typing import Any, Literal
+from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gptlab.batch import IGNORE_INDEX, Batch
-from gptlab.heads.cross_entropy import token_scores
-from gptlab.heads.projection import output_matrix, projected_loss, projected_token_losses
+from gptlab.heads.projection import Projection, Tied
 from gptlab.heads.protocol import Given, Loss, Monitor
 from gptlab.model.gpt import GPT
 
@@ -17,28 +15,19 @@ class InstructionHead(nn.Module):
     """Projects each hidden vector onto the vocabulary. A language model's head goes on into it: the names are the same.
 
     Args:
-        tied: the projection is the token embedding itself; False is a matrix of its own, without bias. `auto` is tied,
-            but where pretrained weights are not.
-        chunk_rows: rows of logits that exist at once; None is all, see `cross_entropy`.
+        tied, chunk_rows: see `Projection`.
     """
 
     needs = ("ids", "targets")
     monitor = Monitor("val/loss", "min")
 
-    def __init__(self, model: GPT, given: Given, *, tied: bool | Literal["auto"], chunk_rows: int | None) -> None:
+    def __init__(self, model: GPT, given: Given, *, tied: Tied, chunk_rows: int | None) -> None:
         super().__init__()
-        self.chunk_rows = chunk_rows
-        self.backbone = (model,)  # in a tuple, so that the model's parameters do not become the head's too
-        self.out = output_matrix(model, given.vocab_size, tied=tied)
-
-    @property
-    def weight(self) -> Tensor:
-        """(V, D), read anew at each call: loading weights may have replaced the embedding."""
-        return self.backbone[0].tok_emb.weight if self.out is None else self.out.weight
+        self.out = Projection(model, given.vocab_size, tied=tied, chunk_rows=chunk_rows)
 
     def forward(self, hidden: Tensor, batch: Batch) -> Tensor:
         """(B, T, D) -> (B, T, V)"""
-        return F.linear(hidden, self.weight)
+        return self.out(hidden)
 
     def loss(self, hidden: Tensor, batch: Batch) -> Loss:
         """(B, T, D) -> cross entropy in nats, summed over the targets that are not IGNORE_INDEX.
@@ -46,14 +35,17 @@ class InstructionHead(nn.Module):
         Where no gradient is wanted, hits are counted besides.
         """
         if torch.is_grad_enabled():
-            return projected_loss(hidden, self.weight, batch, chunk_rows=self.chunk_rows)
-        targets = batch["targets"].flatten()
-        losses, right = token_scores(hidden.flatten(0, 1), self.weight, targets, chunk_rows=self.chunk_rows)
-        return Loss(losses.sum(), (targets != IGNORE_INDEX).sum(), None, right.sum())
+            return self.out.loss(hidden, batch)
+        losses, right = self.token_scores(hidden, batch)
+        return Loss(losses.sum(), (batch["targets"] != IGNORE_INDEX).sum(), None, right.sum())
 
     def token_losses(self, hidden: Tensor, batch: Batch) -> Tensor:
         """(B, T, D) -> (B, T), what each target adds to the loss, in nats; no gradient"""
-        return projected_token_losses(hidden, self.weight, batch, chunk_rows=self.chunk_rows)
+        return self.out.token_losses(hidden, batch)
+
+    def token_scores(self, hidden: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
+        """The same, and whether each target is the best guess."""
+        return self.out.token_scores(hidden, batch)
 
     def metrics(self) -> dict[str, Any]:
         """loss in nats, perplexity, and accuracy: the share of learned tokens that are the best guess."""

@@ -5,14 +5,14 @@ N pairs, T tokens, D embedding, V vocabulary, S scored tokens.
 
 import copy
 from contextlib import nullcontext
-from typing import Any, Literal
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gptlab.batch import IGNORE_INDEX, Batch
-from gptlab.heads.projection import output_matrix, projected_token_losses
+from gptlab.heads.projection import Projection, Tied
 from gptlab.heads.protocol import Given, Loss, Monitor
 from gptlab.model.gpt import GPT
 from gptlab.model.lora import adapter_off, adapters
@@ -26,25 +26,18 @@ class PreferenceHead(nn.Module):
 
     Args:
         beta: how dear it is to move away from the reference.
-        tied, chunk_rows: as the language model's head has them, whose parameters it shares.
+        tied, chunk_rows: see `Projection`; the parameters are a language model's.
     """
 
     needs = ("pairs",)  # see batch.py
     monitor = Monitor("val/loss", "min")
 
-    def __init__(
-        self, model: GPT, given: Given, *, beta: float, tied: bool | Literal["auto"], chunk_rows: int | None
-    ) -> None:
+    def __init__(self, model: GPT, given: Given, *, beta: float, tied: Tied, chunk_rows: int | None) -> None:
         super().__init__()
-        self.beta, self.chunk_rows = beta, chunk_rows
+        self.beta = beta
         self.backbone = (model,)  # in a tuple, so that the model's parameters do not become the head's too
         self.reference: tuple[GPT, Tensor] | None = None  # likewise; None where the model itself is it
-        self.out = output_matrix(model, given.vocab_size, tied=tied)
-
-    @property
-    def weight(self) -> Tensor:
-        """(V, D), read anew at each call: loading weights may have replaced the embedding."""
-        return self.backbone[0].tok_emb.weight if self.out is None else self.out.weight
+        self.out = Projection(model, given.vocab_size, tied=tied, chunk_rows=chunk_rows)
 
     @torch.no_grad()
     def begin(self) -> None:
@@ -52,24 +45,28 @@ class PreferenceHead(nn.Module):
         model = self.backbone[0]
         if not adapters(model):
             copied = copy.deepcopy(model).requires_grad_(False)
-            self.reference = (copied, copied.tok_emb.weight if self.out is None else self.out.weight.clone())
+            self.reference = (copied, copied.tok_emb.weight if self.out.weight is None else self.out.weight.clone())
 
     def forward(self, hidden: Tensor, batch: Batch) -> Tensor:
         """(B, T, D) -> (B, T, V)"""
-        return F.linear(hidden, self.weight)
+        return self.out(hidden)
 
     def loss(self, hidden: Tensor, batch: Batch) -> Loss:
         """(2N, T, D) -> the sum over pairs; `logits` are the rewards (N, 2) of chosen and rejected."""
         reference = self._reference_log_probs(batch)
-        rewards = self.beta * (answer_log_probs(hidden, self.weight, batch["targets"]) - reference)  # (2N,)
+        rewards = self.beta * (answer_log_probs(hidden, self.out.matrix, batch["targets"]) - reference)  # (2N,)
         chosen, rejected = rewards.chunk(2)  # (N,) each
         total = -F.logsigmoid(chosen - rejected).sum()
         hits = (chosen > rejected).sum()
         return Loss(total, hits.new_tensor(len(chosen)), torch.stack((chosen, rejected), dim=1).detach(), hits)
 
     def token_losses(self, hidden: Tensor, batch: Batch) -> Tensor:
-        """(B, T, D) -> (B, T), what each target costs as a language model's, in nats; no gradient"""
-        return projected_token_losses(hidden, self.weight, batch, chunk_rows=self.chunk_rows)
+        """(B, T, D) -> (B, T), what each target adds to the loss, in nats; no gradient"""
+        return self.out.token_losses(hidden, batch)
+
+    def token_scores(self, hidden: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
+        """The same, and whether each target is the best guess."""
+        return self.out.token_scores(hidden, batch)
 
     def metrics(self) -> dict[str, Any]:
         """loss in nats, the share of pairs with the higher reward for the chosen answer, and the mean rewards."""
@@ -87,7 +84,7 @@ class PreferenceHead(nn.Module):
     @torch.no_grad()
     def _reference_log_probs(self, batch: Batch) -> Tensor:
         """(2N,), without dropout."""
-        model, weight = self.reference or (self.backbone[0], self.weight)
+        model, weight = self.reference or (self.backbone[0], self.out.matrix)
         model.to(batch["ids"].device)  # a copy was made before the model went to its device
         was_training = model.training
         model.eval()

@@ -60,6 +60,9 @@ class TokenHead(Head, Protocol):
     def token_losses(self, hidden: Tensor, batch: Batch) -> Tensor:
         """(B, T, D) -> (B, T), what each target adds to the loss, in nats; 0 where it is IGNORE_INDEX; no gradient"""
 
+    def token_scores(self, hidden: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
+        """The same, and whether the target is the best guess.   (B, T, D) -> (B, T), (B, T) bool"""
+
 
 @runtime_checkable
 class ReferringHead(Head, Protocol):

@@ -6,14 +6,22 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.module import register_module_parameter_registration_hook
 from torch.overrides import TorchFunctionMode
 
 
 @contextmanager
 def empty_weights() -> Iterator[None]:
-    """What is built inside has shapes only, takes no memory, and draws no random numbers."""
-    with torch.device("meta"), _NoFirstValues():
-        yield
+    """Parameters that are built inside have shapes only, take no memory, and draw no random numbers.
+
+    Buffers have their values: those that are no part of a checkpoint come from nowhere else.
+    """
+    hook = register_module_parameter_registration_hook(_without_numbers)  # type: ignore[arg-type]  # it may return one
+    try:
+        with NoFirstValues():
+            yield
+    finally:
+        hook.remove()
 
 
 def give_memory(module: nn.Module, *, dtype: torch.dtype, device: str) -> None:
@@ -23,7 +31,11 @@ def give_memory(module: nn.Module, *, dtype: torch.dtype, device: str) -> None:
     module.load_state_dict(rooms, assign=True)
 
 
-class _NoFirstValues(TorchFunctionMode):
+def _without_numbers(module: nn.Module, name: str, parameter: nn.Parameter) -> nn.Parameter:
+    return nn.Parameter(parameter.to("meta"), requires_grad=parameter.requires_grad)
+
+
+class NoFirstValues(TorchFunctionMode):
     """Leaves out what gives weights their first values: torch takes a second to learn how to do that without memory."""
 
     def __torch_function__(

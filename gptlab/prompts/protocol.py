@@ -1,6 +1,6 @@
 """What a prompt style is."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Literal, NamedTuple, Protocol
 
 Role = Literal["system", "user", "assistant"]
@@ -12,6 +12,11 @@ class Message(NamedTuple):
     role: Role
     content: str
     input: str = ""  # what the instruction is about, where data keeps the two apart, as Alpaca's does
+
+
+def said(messages: Iterable[Message]) -> str:
+    """The words of all, without who said them; a line each, and what an instruction is about on one of its own."""
+    return "\n".join(text for message in messages for text in (message.content, message.input) if text)
 
 
 class Piece(NamedTuple):
@@ -35,6 +40,10 @@ class PromptStyle(Protocol):
     @property
     def stop(self) -> tuple[str, ...]:
         """Texts that end an answer; the tokenizer's end of text always does."""
+
+    @property
+    def template(self) -> str:
+        """The same in the language of Jinja, as the transformers library renders it."""
 
     def pieces(self, messages: Sequence[Message], *, answer_next: bool) -> list[Piece]:
         """The conversation in order, `END_OF_TEXT` where an answer ends without a mark of the style's own.

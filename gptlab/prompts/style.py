@@ -5,6 +5,22 @@ from itertools import groupby
 
 from gptlab.prompts.protocol import END_OF_TEXT, Message, Piece, check_turns
 
+# Line breaks and blanks of the program itself are in its tags, so that it writes nothing but the frames.
+_JINJA = """\
+{{%- if messages[0]['role'] != 'system' -%}}{opening}{{%- endif -%}}
+{{%- for message in messages -%}}
+{{%- if message['role'] == 'system' -%}}
+{before_system}{{{{ message['content'] }}}}{after_system}
+{{%- elif message['role'] == 'user' -%}}
+{{%- if loop.index0 > 0 and loop.previtem['role'] == 'assistant' -%}}{between}{{%- endif -%}}
+{before_user}{{{{ message['content'] }}}}{after_user}
+{{%- if add_generation_prompt or not loop.last -%}}{answer}{{%- endif -%}}
+{{%- else -%}}
+{{{{ message['content'] }}}}{end}
+{{%- endif -%}}
+{{%- endfor -%}}
+"""
+
 
 class TurnStyle:
     """A conversation turn by turn, each in its own frame.
@@ -40,6 +56,15 @@ class TurnStyle:
         """See `PromptStyle`."""
         check_turns(messages, answer_next=answer_next)
         return _joined(self._parts(messages))
+
+    @property
+    def template(self) -> str:
+        """See `PromptStyle`. A message there has one text: what an instruction is about follows it on a line."""
+        texts = {"opening": self.opening, "answer": self.answer, "between": self.between, "end": self.end}
+        for name, (before, after) in {"system": self.system, "user": self.user}.items():
+            texts |= {f"before_{name}": before, f"after_{name}": after}
+        values = {name: "eos_token" if text is None else ascii(text) for name, text in texts.items()}
+        return _JINJA.format(**{name: f"{{{{ {value} }}}}" for name, value in values.items()})
 
     def _parts(self, messages: Sequence[Message]) -> Iterator[Piece]:
         if messages[0].role != "system":

@@ -39,9 +39,10 @@ class ChatTemplate:
     def __init__(self, *, name: str, template: str | None, bos_token: str | None, eos_token: str | None) -> None:
         if template is None:
             raise ValueError("prompt.template is null: pretrained weights bring one; or choose another prompt=")
-        self.name, self.tokens = name, {"bos_token": bos_token or "", "eos_token": eos_token or ""}
+        self.name, self.template = name, template
+        self.tokens = {"bos_token": bos_token or "", "eos_token": eos_token or ""}
         try:
-            self._template = _environment().from_string(template)
+            self._program = _environment().from_string(template)
         except jinja2.TemplateSyntaxError as error:
             raise ValueError(f"prompt.template is not Jinja: line {error.lineno}: {error.message}") from error
 
@@ -74,7 +75,7 @@ class ChatTemplate:
     def _render(self, messages: Sequence[Message], answer_next: bool) -> str:
         turns = [{"role": message.role, "content": _said(message)} for message in messages]
         try:
-            return self._template.render(messages=turns, add_generation_prompt=answer_next, **self.tokens)
+            return self._program.render(messages=turns, add_generation_prompt=answer_next, **self.tokens)
         except Exception as error:  # whatever somebody's program may raise
             raise ValueError(f"the chat template refuses the conversation: {error}") from error
 

@@ -29,6 +29,11 @@ WRITING = """\
 ids = tokenizer({prompt!r}, return_tensors="pt").input_ids
 print(tokenizer.decode(model.generate(ids, max_new_tokens=50)[0]))"""
 
+ANSWERING = """\
+question = [{{"role": "user", "content": "Who are you?"}}]
+ids = tokenizer.apply_chat_template(question, add_generation_prompt=True, return_tensors="pt", return_dict=False)
+print(tokenizer.decode(model.generate(ids, max_new_tokens=50)[0, ids.shape[1] :]))"""
+
 JUDGING = """\
 batch = tokenizer(["The text to be judged"], truncation=True{padding}, return_tensors="pt")
 for verdict in model(**batch).logits.softmax(-1).tolist():
@@ -46,6 +51,7 @@ def write_card(
     config: str | None,
     summary: Mapping[str, Any],
     labels: Sequence[str] = (),
+    chats: bool = False,
     pads: bool = False,
 ) -> None:
     """`README.md` in the folder, where the user's home is written ~.
@@ -57,13 +63,14 @@ def write_card(
         config: the run's, as yaml.
         summary: what summary.json says of the run; what is missing there is left out.
         labels: of a classifier its classes in order.
+        chats: it has a chat template.
         pads: the tokenizer has an id to pad with.
     """
     writes = {
         "task": "text-generation",
         "what": "A language model",
         "model": "AutoModelForCausalLM",
-        "example": WRITING.format(prompt=prompt),
+        "example": (ANSWERING if chats else WRITING).format(prompt=prompt),
     }
     judges = {
         "task": "text-classification",

@@ -30,6 +30,7 @@ def export(
     shard_bytes: int,
     card: dict[str, Any],
     labels: Sequence[str] = (),
+    chat_template: str | None = None,
 ) -> None:
     """Writes what the transformers library opens: the same logits for the same ids, the same ids for the same text.
 
@@ -42,6 +43,7 @@ def export(
         shard_bytes: of larger weights, the most that each file holds.
         card: arguments of `write_card`.
         labels: of a classifier its classes in order.
+        chat_template: how an assistant's conversations are written, in the language of Jinja.
 
     Raises:
         ValueError: there is something in the folder, or no published family has such a model or such a head.
@@ -57,7 +59,10 @@ def export(
     ids = {"bos_id": tokenizer.bos_id, "eos_id": tokenizer.eot_id}
     with new_folder(folder, n_bytes):
         write_tokenizer(tokenizer, folder, context_length=model.context_length, pads=bool(labels))
-        write_card(folder, reader=reader, labels=labels, pads=tokenizer.eot_id is not None, **card)
+        if chat_template is not None:
+            (folder / "chat_template.jinja").write_text(chat_template, encoding="utf-8")
+        chats = chat_template is not None
+        write_card(folder, reader=reader, labels=labels, chats=chats, pads=tokenizer.eot_id is not None, **card)
         export_weights(model, head, folder, **ids, shard_bytes=shard_bytes, labels=labels)
 
 

@@ -99,7 +99,7 @@ class PretrainedFolder:
             told = f"{embedding.name} in {embedding.file.name} is {embedding.shape}"
             self._refuse([f"that says vocab_size {vocab_size:,}, and {told}"])
         try:
-            with empty_weights():
+            with torch.device("meta"), empty_weights():  # a size that nobody has memory for is told below
                 model = GPT(**asdict(self.architecture), drop_rate=0.0, attention="fused", init="gpt2")
         except (ValueError, RuntimeError) as error:  # torch's own, of a size that it cannot count
             raise ValueError(f"{config}: {error}") from error

@@ -119,5 +119,5 @@ def tensors_of(model: GPT, head: nn.Module) -> dict[str, Tensor]:
 
 
 def is_tied(head: nn.Module) -> bool:
-    """Whether a language model's head uses the embedding: it has an `out` then, and there is nothing in it."""
-    return getattr(head, "out", head) is None
+    """Whether a language model's head uses the embedding: it has an `out` then, without a weight of its own."""
+    return getattr(getattr(head, "out", None), "weight", head) is None

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
-from gptlab.model.empty import empty_weights, give_memory
+from gptlab.model.empty import NoFirstValues, give_memory
 from gptlab.tokenizer.protocol import Tokenizer
 from gptlab.weights.checkpoint import read_checkpoint
 from gptlab.weights.sources import Source
@@ -29,7 +29,7 @@ def restore(
     if base:
         give_memory(modules, dtype=next(iter(tensors.values())).dtype, device="cpu")
         fresh = base.fill(model, head, tokenizer)  # type: ignore[arg-type]  # a GPT
-    with empty_weights():  # an adapter's numbers are replaced at once
+    with NoFirstValues():  # an adapter's numbers are replaced at once
         tune(model, head, fresh)
     left_out = {name: p for name, p in modules.named_parameters() if not p.requires_grad} if base else {}
     modules.load_state_dict({**left_out, **tensors}, assign=True)

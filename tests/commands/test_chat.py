@@ -67,8 +67,9 @@ def test_what_cannot_be_done_is_told_and_the_conversation_goes_on(chat: Chat) ->
     assert said[1].startswith("/sing is no command; there are /regenerate, ")
     assert said[2].startswith("sampling.temperature is -1, wanted")
     assert said[3].startswith("warmth is no key of the sampling; there are max_new_tokens")
-    assert said[4].startswith("the question is ")
-    assert len(said) > 5
+    assert said[4] == "(max_new_tokens=1 from now on)"
+    assert said[5].startswith("the question is ")
+    assert len(said) > 6
 
 
 def test_old_turns_give_way_to_new_ones(tiny_run: TrainedRun) -> None:

@@ -43,6 +43,7 @@ TOLD = {
     ("nonsense", "seed=1,2"): "'nonsense' cannot be read: write key=value",
     ("model=tiny,tinny",): "model=tinny: there is no such configuration (did you mean tiny?)",
     ("resume=auto", "seed=1,2"): "resume= goes on with one run, and this is a sweep of several",
+    ("output_dir=x", "seed=1,2"): "output_dir= is the folder of one run, and this is a sweep of several",
     ("trainer.devices=2", "seed=1,2"): "trainer.devices is 2: a job of a sweep takes one device",
 }
 

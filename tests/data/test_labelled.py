@@ -10,7 +10,9 @@ import pytest
 from rich.console import Console
 
 from gptlab.data.examples import RecordsReader
-from gptlab.data.labelled import LabelledData, PreparedLabelled
+from gptlab.data.labelled import LabelledData
+from gptlab.data.labelled_prepared import PreparedLabelled
+from gptlab.data.sources import collect
 from gptlab.tokenizer import gpt2
 from tests.data.standins import ByteTokenizer
 
@@ -214,6 +216,8 @@ def test_classes_in_an_order_of_ones_own(path: Path, tmp_path: Path) -> None:
 def test_numbers_and_truth_values_are_names(tmp_path: Path) -> None:
     path = write(tmp_path / "a.jsonl", [{"text": "x", "label": [3, True, "no"][i % 3]} for i in range(60)])
     assert list(labelled(path, tmp_path).prepare(BYTES, context_length=64).labels) == ["3", "no", "true"]
+    ordered = labelled(path, tmp_path, labels=[True, "no", 3])
+    assert list(ordered.prepare(BYTES, context_length=64).labels) == ["true", "no", "3"]
 
 
 def test_the_tokenizer_learns_from_training_texts_alone(path: Path, tmp_path: Path) -> None:
@@ -296,7 +300,9 @@ def test_what_a_run_would_learn_from(tmp_path: Path) -> None:
         ),
         (["words,label", "one,a"], r"my\.csv, line 2: no field 'text'; .*data\.reader\.text_field"),
         (["text,label", "one,"], r"my\.csv, line 2: 'label' is empty"),
-        (["text,label", *["one,a"] * 20], r"my\.csv has 20 rows of 1 class \(a\), wanted two classes or more"),
+        (["text,label", *["one,a"] * 20], r"my\.csv has 20 rows, all of class 'a'; wanted two classes or more"),
+        (["text,label"], r"my\.csv has no rows; wanted two classes or more"),
+        (["text;label", "one;a"], r"my\.csv, line 1: one column, 'text;label'; wanted several, apart by ',' and not"),
         (["text,label", "one,a", "two,b"], r"2 rows are too few: none is left for val"),
     ],
 )
@@ -321,10 +327,43 @@ def test_an_unknown_label_in_the_test(path: Path, tmp_path: Path) -> None:
 
 
 def test_a_class_of_the_yaml_that_nothing_is_learned_of(path: Path, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"data\.labels: no training row is of the class 'e'"):
+    with pytest.raises(ValueError, match=r"no training row is of the class 'e', of which 0 are held out; there are a"):
         _ = labelled(path, tmp_path, labels=["a", "b", "c", "e"]).classes
     with pytest.raises(ValueError, match=r"my\.jsonl, line \d+: unknown label 'c'; what is learned are a, b:"):
         labelled(path, tmp_path, labels=["a", "b"]).prepare(BYTES, context_length=64)
+
+
+def test_a_long_text_is_a_text(tmp_path: Path) -> None:
+    file = tmp_path / "long.csv"
+    file.write_text(f"text,label\n{'x' * 200_000},a\n", encoding="utf-8")
+    (example,) = reader().read(collect(str(file), endings=(".csv",), sha256=None, cache_dir=tmp_path)[0])
+    assert len(example.text) == 200_000
+
+
+def test_texts_that_are_learned_and_measured_are_counted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    rows = [{"text": f"{i % 2} again", "label": "ab"[i % 2]} for i in range(40)]
+    labelled(write(tmp_path / "my.jsonl", rows), tmp_path).prepare(BYTES, context_length=64)
+    assert "4 of 4 texts of the val part stand in the training part too" in caplog.text
+    assert "8 of 8 texts of the test part stand in the training part too" in caplog.text
+
+
+def test_a_test_that_is_not_there_is_named_by_its_key(path: Path, tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"data\.test_path: there is no"):
+        _ = labelled(path, tmp_path, test_path=str(tmp_path / "none.csv")).parts
+
+
+def test_a_class_that_chance_held_out_is_told(tmp_path: Path) -> None:
+    rows = [{"text": f"text {i}", "label": f"{i % 2}" if i < 20 else "rare"} for i in range(21)]
+    path, told = write(tmp_path / "my.jsonl", rows), []
+    for seed in range(20):
+        data = labelled(path, tmp_path, split_seed=seed)
+        if any(example.label == "rare" for example in data.parts.train):
+            assert len(data.classes) == 3
+        else:
+            with pytest.raises(ValueError, match="no training row is of the class 'rare', of which 1 are held out"):
+                _ = data.classes
+            told.append(seed)
+    assert 0 < len(told) < 20
 
 
 def test_fractions_that_leave_nothing(path: Path, tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ class Server(HTTPServer):
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
-        self.replies: list[str | int] = []
+        self.replies: list[str | int | bytes] = []  # a text, a refusal's status, or a whole body
         self.asked: list[tuple[dict[str, Any], str | None]] = []
 
 
@@ -30,8 +30,9 @@ class Handler(BaseHTTPRequestHandler):
         content = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         self.server.asked.append((content, self.headers.get("Authorization")))
         reply = self.server.replies.pop(0) if self.path == "/v1/chat/completions" else 404
-        status, text = (reply, "no") if isinstance(reply, int) else (200, reply)
+        status, text = (reply, "no") if isinstance(reply, int) else (200, str(reply))
         body = json.dumps({"choices": [{"message": {"role": "assistant", "content": text}}]}).encode()
+        body = reply if isinstance(reply, bytes) else body
         self.send_response(status)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
@@ -102,6 +103,12 @@ def test_a_judge_that_cannot_be_had_is_told(server: Server) -> None:
     nobody = Judge(url="http://127.0.0.1:9", model="m", prompt=PROMPT, timeout=1.0)
     with pytest.raises(ConnectionError, match=r"cannot be reached \(.*refused"):
         nobody.score("a", "b", "c")
+
+
+def test_a_server_of_another_protocol_is_told_once(server: Server) -> None:
+    server.replies = [b'{"error": 1}']
+    with pytest.raises(ConnectionError, match=r"^judge\.url=\S+ gives b'\S.*no reply of OpenAI's chat protocol: check"):
+        judge(server).score("a", "b", "c")
 
 
 def test_a_prompt_without_the_answer_judges_nothing() -> None:

@@ -10,7 +10,6 @@ from gptlab.evaluation.verdicts import (
     MEASURES,
     Verdicts,
     accuracy,
-    confusion_matrix,
     paired,
     summarise,
 )
@@ -41,7 +40,7 @@ def test_every_measure_is_the_known_one(n_classes: int) -> None:
         ),
     }
     assert {name: measure(verdicts) for name, measure in MEASURES.items()} == pytest.approx(known, abs=1e-6)
-    assert confusion_matrix(verdicts).tolist() == metrics.confusion_matrix(labels, guesses).tolist()
+    assert verdicts.confusion.tolist() == metrics.confusion_matrix(labels, guesses).tolist()
 
 
 def test_equal_scores_count_half() -> None:

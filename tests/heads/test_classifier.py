@@ -28,7 +28,9 @@ def given(labels: dict[str, int] = LABELS) -> Given:
 def classifier(model: GPT, **changes: Any) -> ClassifierHead:
     torch.manual_seed(1)
     head = ClassifierHead(
-        model, given(), **({"pooling": "last", "class_weights": "none", "bias": True, "drop_rate": 0.0} | changes)
+        model,
+        given(),
+        **({"pooling": "last", "class_weights": "none", "bias": True, "drop_rate": 0.0, "lm_weight": 0.0} | changes),
     ).eval()
     torch.nn.init.normal_(head.out.weight)
     return head
@@ -91,9 +93,27 @@ def test_the_loss_is_the_cross_entropy_and_weights_are_pytorchs() -> None:
     assert torch.equal(head.state_dict()["class_weights"], weights)
 
 
+@pytest.mark.parametrize("class_weights", ["none", "balanced"])
+def test_a_language_model_s_loss_beside_the_classes(class_weights: str) -> None:
+    model, batch = tiny_gpt(vocab_size=50), rows([3, 1, 6], width=8)
+    plain, both = (classifier(model, class_weights=class_weights, lm_weight=weight) for weight in (0.0, 0.5))
+    hidden = model(batch["ids"])
+    means = [0.0] * 3
+    for row, n in ((0, 3), (2, 6)):  # one token follows nothing
+        logits = hidden[row, : n - 1] @ model.tok_emb.weight.T
+        means[row] = torch.nn.functional.cross_entropy(logits, batch["ids"][row, 1:n])
+    weights = torch.ones(3) if plain.class_weights is None else plain.class_weights[batch["labels"]]
+    more = both.loss(hidden, batch).total - plain.loss(hidden, batch).total
+    torch.testing.assert_close(more, 0.5 * (weights * torch.stack([torch.as_tensor(mean) for mean in means])).sum())
+    assert both.loss(hidden, batch).count == plain.loss(hidden, batch).count
+    assert not any("words" in name for name in both.state_dict())
+    with torch.no_grad():  # what is measured is the classifier
+        assert both.loss(hidden, batch).total == plain.loss(hidden, batch).total
+
+
 def test_a_head_begins_as_the_model_did() -> None:
     for init, bound in (("gpt2", 0.02), ("torch", 24**-0.5)):
-        settings: Any = {"pooling": "last", "class_weights": "none", "drop_rate": 0.0}
+        settings: Any = {"pooling": "last", "class_weights": "none", "drop_rate": 0.0, "lm_weight": 0.0}
         head = ClassifierHead(tiny_gpt(init=init), given(), **settings, bias=True)
         assert ClassifierHead(tiny_gpt(init=init), given(), **settings, bias=False).out.bias is None
         weight = head.out.weight.detach()

@@ -40,7 +40,7 @@ def test_a_tied_head_adds_no_parameter_and_follows_a_replaced_embedding() -> Non
 def test_an_untied_head_has_its_own_matrix() -> None:
     model, head = model_and_head(tied=False)
     assert [p.shape for p in head.parameters()] == [model.tok_emb.weight.shape]
-    assert head.weight is not model.tok_emb.weight
+    assert head.out.matrix is not model.tok_emb.weight
 
 
 @pytest.mark.parametrize("tied", [True, False])

@@ -9,10 +9,11 @@ import pytest
 from gptlab.prompts.encoding import encode_pieces
 from gptlab.prompts.protocol import END_OF_TEXT, Message
 from gptlab.prompts.template import ChatTemplate
+from gptlab.tokenizer.bytes import ByteTokenizer
 from gptlab.tokenizer.pretrained import read_tokenizer
 from gptlab.weights.chat_template import read_chat_template
 from tests.prompts.folder import CHATML, write_tokenizer
-from tests.prompts.test_style import AGAIN, ANSWERED, LAST, SYSTEM, learned, text
+from tests.prompts.test_style import AGAIN, ANSWERED, LAST, STYLES, SYSTEM, learned, style, text
 
 USER = Message("user", "Add 1 and 2.")
 LLAMA2 = """\
@@ -152,3 +153,14 @@ def test_where_a_folder_keeps_its_template(tmp_path: Path) -> None:
     (tmp_path / "tokenizer_config.json").write_text("{", encoding="utf-8")
     with pytest.raises(ValueError, match=r"tokenizer_config\.json is not JSON"):
         read_chat_template(tmp_path)
+
+
+@pytest.mark.parametrize("name", STYLES)
+@pytest.mark.parametrize("messages", [[USER, ANSWERED], [SYSTEM, USER, ANSWERED, AGAIN, LAST]], ids=["one", "two"])
+def test_each_style_can_be_written_as_a_template(name: str, messages: list[Message]) -> None:
+    ours, tokenizer = style(name), ByteTokenizer(end_of_text=True)
+    theirs = chat_template(ours.template, bos_token=None, eos_token="<|endoftext|>")
+    for turns, answer_next in ((messages, False), (messages[:-1], True)):
+        wanted = encode_pieces(ours.pieces(turns, answer_next=answer_next), tokenizer)
+        assert encode_pieces(theirs.pieces(turns, answer_next=answer_next), tokenizer) == wanted
+    assert theirs.stop in (ours.stop, ("<|endoftext|>",))

@@ -4,9 +4,15 @@ import json
 from pathlib import Path
 
 import pytest
+from transformers import AutoTokenizer
 
 from gptlab.commands.cli import main as gptlab
 from gptlab.commands.train import main as train
+from gptlab.config.build import build
+from gptlab.opened import conversation_of
+from gptlab.prompts.encoding import encode_pieces
+from gptlab.prompts.protocol import Message
+from gptlab.run import Run
 from tests.conftest import TINY
 
 
@@ -61,3 +67,22 @@ def test_a_judge_that_cannot_be_reached_loses_no_answer(
 
 def test_all_of_the_data_is_a_part_too(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert evaluated(run, capsys, "split=all", "n_answers=0")["rows"] == 90
+
+
+def test_other_programs_and_an_export_ask_it_as_it_was_taught(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    gptlab(["export", f"run={run}", f"to={tmp_path / 'model'}"])
+    assert f"gptlab chat run={tmp_path / 'model'}" in capsys.readouterr().out
+    opened, exported = Run.open(run), Run.open(tmp_path / "model")
+    question = [Message("user", "colour of snow 3")]
+    wanted = encode_pieces(build(opened.cfg.prompt).pieces(question, answer_next=True), opened.tokenizer).ids
+    theirs = AutoTokenizer.from_pretrained(tmp_path / "model")
+    asked = [{"role": message.role, "content": message.content} for message in question]
+    assert theirs.apply_chat_template(asked, add_generation_prompt=True, return_dict=False) == wanted
+    answers = []
+    for each in (opened, exported):
+        talk = conversation_of(each, None, system=None)
+        talk.sampling = {"temperature": 0.0, "max_new_tokens": 8}
+        answers.append("".join(talk.ask("colour of snow 3")))
+    assert answers[0] == answers[1] == "white"

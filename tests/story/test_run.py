@@ -136,12 +136,21 @@ def test_a_fourth_head_is_one_file_and_one_yaml(
 ) -> None:
     """The test of the design: nothing of gptlab is edited for it to train, be measured, saved and opened."""
     monkeypatch.setenv("GPTLAB_TRUST", "tests")
-    head = ["head._target_=tests.story.length_head.LengthHead", "~head.tied", "~head.chunk_rows", "callbacks=none"]
+    head = ["head._target_=tests.story.length_head.LengthHead", "~head.tied", "~head.chunk_rows"]
     more = ["trainer.max_steps=3", f"output_dir={tmp_path / 'run'}", "+head.scale=2.0"]
     best = main([*TINY, "data=text", f"data.path={tiny_run.text}", *head, *more])
     assert best is not None
     summary = json.loads((tmp_path / "run" / "summary.json").read_text(encoding="utf-8"))
     assert summary["val"]["val/error"] == pytest.approx(best)
+    opened = Run.open(tmp_path / "run").head.lengths  # of no checkpoint: it is made anew
+    assert opened.sum() == 2.0 * Run.open(tiny_run.folder).tokenizer.token_bytes().sum()
+
+
+def test_a_part_that_is_null_is_left_out(tiny_run: TrainedRun, tmp_path: Path) -> None:
+    off = ["callbacks.samples=null", "logger.tensorboard=null", "callbacks.understanding=null"]
+    more = ["trainer.max_steps=2", f"output_dir={tmp_path / 'run'}"]
+    main([*TINY, "data=text", f"data.path={tiny_run.text}", *off, *more])
+    assert not (tmp_path / "run" / "tensorboard").exists()
 
 
 def test_early_stopping_ends_a_run_that_no_longer_gets_better(toy_text: Path, tmp_path: Path) -> None:

@@ -41,7 +41,13 @@ ROWS = [[5, 7, 1], [0], [3] * 32, [PAD, 8, 2], [PAD], [9, 0, 0, 0]]  # some toke
 def classifier(*, pooling: str = "last", head_bias: bool = False, **changes: Any) -> tuple[GPT, ClassifierHead]:
     model = tiny_gpt(**changes)
     given = Given(vocab_size=model.vocab_size, token_bytes=None, labels=dict.fromkeys(LABELS, 4))
-    settings: dict[str, Any] = {"pooling": pooling, "class_weights": "balanced", "bias": head_bias, "drop_rate": 0.1}
+    settings: dict[str, Any] = {
+        "pooling": pooling,
+        "class_weights": "balanced",
+        "bias": head_bias,
+        "drop_rate": 0.1,
+        "lm_weight": 0.0,
+    }
     head = ClassifierHead(model, given, **settings).eval()
     nn.init.normal_(head.out.weight)
     return model, head

@@ -46,7 +46,7 @@ def test_an_untied_head_begins_as_the_embedding(run: Run, tiny_run: Trained) -> 
     model = model_like(run)
     head = LMHead(model, Given(run.tokenizer.vocab_size, None), tied=False, chunk_rows=None)
     assert not TrainedRun(run=str(tiny_run.folder)).fill(model, head, run.tokenizer)
-    assert torch.equal(head.weight, run.model.tok_emb.weight)
+    assert torch.equal(head.out.matrix, run.model.tok_emb.weight)
 
 
 def test_another_model_is_refused_by_field(run: Run, tiny_run: Trained) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from gptlab.batch import Batch
+from gptlab.heads.counts import N_BINS, confusion_matrix, reliability
 from gptlab.heads.protocol import Loss
 from gptlab.training.context import RunContext
 from gptlab.training.loggers import show_text, tensorboard_writers
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 WIDTH = 400  # characters of a text that are shown
-N_BINS = 15  # of confidence
 INK, PAPER = "#24557a", "#d9e2ea"
 
 
@@ -91,9 +91,7 @@ def confusion_picture(log_probs: np.ndarray, labels: np.ndarray, names: tuple[st
 
     log_probs (R, C), labels (R,)
     """
-    n_classes = len(names)
-    pairs = labels * n_classes + log_probs.argmax(axis=1)
-    counts = np.bincount(pairs, minlength=n_classes**2).reshape(n_classes, n_classes)
+    n_classes, counts = len(names), confusion_matrix(log_probs, labels)
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     side = 2.4 + 0.7 * min(n_classes, 20)
     figure = _sheet(side, side)
@@ -112,21 +110,16 @@ def reliability_picture(log_probs: np.ndarray, labels: np.ndarray) -> np.ndarray
 
     log_probs (R, C), labels (R,)
     """
-    sure, right = np.exp(log_probs.max(axis=1)), log_probs.argmax(axis=1) == labels  # (R,) each
-    edges = np.linspace(0, 1, N_BINS + 1)
-    bins = np.minimum((np.ceil(sure * N_BINS) - 1).astype(int), N_BINS - 1)
-    counts = np.bincount(bins, minlength=N_BINS)
-    there = counts > 0
-    accuracy = np.bincount(bins, right, minlength=N_BINS)[there] / counts[there]
-    confidence = np.bincount(bins, sure, minlength=N_BINS)[there] / counts[there]
+    found = reliability(log_probs, labels)
+    left, there = np.arange(N_BINS) / N_BINS, found.counts > 0
+    confidence, accuracy = found.confidence[there], found.accuracy[there]
     figure = _sheet(4, 4.6)
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1])
-    above.bar(edges[:-1][there], accuracy, width=1 / N_BINS, align="edge", color=PAPER, edgecolor="white")
+    above.bar(left[there], accuracy, width=1 / N_BINS, align="edge", color=PAPER, edgecolor="white")
     above.plot([0, 1], [0, 1], color="grey", linestyle=":", linewidth=1)
     above.plot(confidence, accuracy, color=INK, marker="o", markersize=4)
-    error = float((counts[there] * np.abs(accuracy - confidence)).sum() / len(labels))
-    above.set(xlim=(0, 1), ylim=(0, 1), ylabel="accuracy", title=f"calibration error {error:.3f}")
-    below.bar(edges[:-1], counts, width=1 / N_BINS, align="edge", color=INK, edgecolor="white")
+    above.set(xlim=(0, 1), ylim=(0, 1), ylabel="accuracy", title=f"calibration error {found.error:.3f}")
+    below.bar(left, found.counts, width=1 / N_BINS, align="edge", color=INK, edgecolor="white")
     below.set(xlabel="confidence", ylabel="rows")
     return _drawn(figure)
 

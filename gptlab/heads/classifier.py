@@ -43,7 +43,8 @@ class ClassifierHead(nn.Module):
         lm_weight: float,
     ) -> None:
         super().__init__()
-        self.lm_weight, self.words = lm_weight, Projection(model, given.vocab_size, tied=True, chunk_rows=None)
+        self.lm_weight = lm_weight
+        self.words = Projection(model, given.vocab_size, tied=True, chunk_rows=None) if lm_weight else None
         counts = torch.tensor([float(n) for n in given.labels.values()])  # (C,)
         self.n_classes, self.pooling = len(counts), pooling
         self.drop = nn.Dropout(drop_rate)
@@ -65,22 +66,10 @@ class ClassifierHead(nn.Module):
         """
         logits, labels = self(hidden, batch).float(), batch["labels"]
         losses = F.cross_entropy(logits, labels, reduction="none")  # (B,)
-        if self.lm_weight and torch.is_grad_enabled():
-            losses = losses + self.lm_weight * self.lm_losses(hidden, batch)
+        if self.words is not None and torch.is_grad_enabled():
+            losses = losses + self.lm_weight * text_losses(hidden, batch, self.words)
         weights = torch.ones_like(losses) if self.class_weights is None else self.class_weights[labels]
         return Loss((weights * losses).sum(), weights.sum(), logits.detach())
-
-    def lm_losses(self, hidden: Tensor, batch: Batch) -> Tensor:
-        """What a token of each text costs a language model on average, in nats; 0 of a text of one token.
-
-        (B, T, D) -> (B,)
-        """
-        n_targets = batch["lengths"] - 1  # (B,)
-        there = torch.arange(hidden.size(1) - 1, device=hidden.device) < n_targets[:, None]  # (B, T - 1)
-        logits = self.words(hidden[:, :-1][there]).float()  # (N, V), of the N tokens that follow another
-        losses = F.cross_entropy(logits, batch["ids"][:, 1:][there], reduction="none")  # (N,)
-        sums = losses.new_zeros(len(hidden)).index_add(0, there.nonzero()[:, 0], losses)
-        return sums / n_targets.clamp_min(1)
 
     def metrics(self) -> dict[str, Any]:
         """loss in nats, accuracy, precision and its like, see `class_metrics.py`."""
@@ -104,3 +93,16 @@ def pooled(hidden: Tensor, lengths: Tensor, pooling: Pooling) -> Tensor:
         return hidden[torch.arange(len(hidden), device=hidden.device), lengths - 1]
     real = torch.arange(hidden.size(1), device=hidden.device) < lengths[:, None]  # (B, T)
     return (hidden * real[..., None]).sum(1) / lengths[:, None]
+
+
+def text_losses(hidden: Tensor, batch: Batch, words: Projection) -> Tensor:
+    """What a token of each text costs a language model on average, in nats; 0 of a text of one token.
+
+    (B, T, D) -> (B,)
+    """
+    n_targets = batch["lengths"] - 1  # (B,)
+    there = torch.arange(hidden.size(1) - 1, device=hidden.device) < n_targets[:, None]  # (B, T - 1)
+    logits = words(hidden[:, :-1][there]).float()  # (N, V), of the N tokens that follow another
+    losses = F.cross_entropy(logits, batch["ids"][:, 1:][there], reduction="none")  # (N,)
+    sums = losses.new_zeros(len(hidden)).index_add(0, there.nonzero()[:, 0], losses)
+    return sums / n_targets.clamp_min(1)

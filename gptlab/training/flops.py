@@ -10,6 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
+from gptlab.heads.projection import Projection
 from gptlab.model.attention import CausalSelfAttention
 from gptlab.model.gpt import GPT
 
@@ -65,12 +66,12 @@ def flops_per_token(model: GPT, head: nn.Module, *, n_tokens: int) -> int:
         if isinstance(layer, CausalSelfAttention):
             learns = back or any(parameter.requires_grad for parameter in layer.qkv.parameters())
             flops += 4 * layer.n_heads * model.head_dim * n_seen * (1 + 2 * learns)
+        if isinstance(layer, Projection):
+            flops += 2 * layer.matrix.numel() * (1 + back + layer.matrix.requires_grad)
         for parameter in layer.parameters(recurse=False):
             if isinstance(layer, nn.Linear) and parameter.ndim == 2:
                 flops += 2 * parameter.numel() * (1 + back + parameter.requires_grad)
             back |= parameter.requires_grad
-    if getattr(head, "weight", None) is model.tok_emb.weight:  # tied
-        flops += 2 * model.tok_emb.weight.numel() * (1 + back + model.tok_emb.weight.requires_grad)
     return flops
 
 

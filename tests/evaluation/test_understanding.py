@@ -141,8 +141,10 @@ class SeenBefore(nn.Module):
     def forward(self, ids: Tensor) -> Tensor:
         return nn.functional.one_hot(ids, self.tok_emb.num_embeddings).cumsum(dim=1)
 
-    def head(self, hidden: Tensor, batch: Batch) -> Tensor:
-        return (1 + hidden).log()
+    def token_scores(self, hidden: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
+        logits, targets = (1 + hidden).log(), batch["targets"]
+        losses = nn.functional.cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction="none")
+        return losses.view_as(targets), logits.argmax(dim=-1) == targets
 
 
 def test_who_knows_what_a_passage_is_about_finds_what_follows_it() -> None:
@@ -151,7 +153,7 @@ def test_who_knows_what_a_passage_is_about_finds_what_follows_it() -> None:
     every_word = Pieces(*(text for question in questions.following for text in question))
     tokenizer = word.train(every_word, unknown=True, end_of_text=False)
     model: Any = SeenBefore(tokenizer.vocab_size)
-    results = answer(model, model.head, tokenizer, questions, batch_tokens=4000, forward_context=FP32)
+    results = answer(model, model, tokenizer, questions, batch_tokens=4000, forward_context=FP32)
     assert results["passage"].low > 0.8
     assert results["passage"].n == 40
 

@@ -98,7 +98,7 @@ def _compose(root: str, left: list[Override], problems: list[str]) -> DictConfig
             guilty = next((o for o in left if _refused(root, o, left)), None)
             if guilty is None:
                 raise ConfigError([*problems, _sentence(error)]) from error
-            problems.append(_sentence(error) if not is_choice(guilty) else _no_choice(guilty))
+            problems.append(_sentence(error) if not is_choice(guilty) else _no_choice(guilty, root))
             left.remove(guilty)
 
 
@@ -112,9 +112,11 @@ def _refused(root: str, override: Override, left: list[Override]) -> bool:
     return False
 
 
-def _no_choice(override: Override) -> str:
+def _no_choice(override: Override, root: str) -> str:
     group, name = override.key_or_group, str(override.value())
     there = sorted(path.stem for path in (conf_dir() / group).glob("*.yaml"))
+    if name in there:
+        return f"{group}={name}: `{root}` takes no {group}=, leave it out"
     return f"{group}={name}: there is no such configuration{nearest(name, there)}; there are {', '.join(there)}"
 
 

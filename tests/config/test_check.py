@@ -85,6 +85,11 @@ def test_a_wrong_choice_is_told_once_whatever_else_is_typed() -> None:
     assert len(str(told.value).splitlines()) == 1
 
 
+def test_a_choice_of_another_command_is_told() -> None:
+    with pytest.raises(ConfigError, match=r"^prompt=plain: `evaluate` takes no prompt=, leave it out$"):
+        compose_config("evaluate", ["run=x", "prompt=plain"])
+
+
 def test_a_hydra_that_somebody_else_has_set_up_stays() -> None:
     """`Run.open` may be called in the midst of a program that has configurations of its own."""
     from hydra import initialize_config_dir

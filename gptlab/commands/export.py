@@ -50,9 +50,8 @@ def _write_model(run: "Run", folder: Path, cfg: DictConfig) -> list[str]:
     )
     if labels:
         return [f'AutoModelForSequenceClassification.from_pretrained("{folder}")']
-    ours = f"gptlab generate run={shlex.quote(str(folder))} prompt={shlex.quote(card['prompt'])}"
-    if template is not None:
-        ours = f"gptlab chat run={shlex.quote(str(folder))}"
+    verb, prompt = ("generate", f" prompt={shlex.quote(card['prompt'])}") if template is None else ("chat", "")
+    ours = f"gptlab {verb} run={shlex.quote(str(folder))}{prompt}"
     theirs = f'AutoModelForCausalLM.from_pretrained("{folder}")'
     return [ours, theirs] if (folder / "tokenizer.json").exists() else [theirs]
 

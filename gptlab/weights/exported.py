@@ -59,9 +59,8 @@ def export(
     ids = {"bos_id": tokenizer.bos_id, "eos_id": tokenizer.eot_id}
     with new_folder(folder, n_bytes):
         write_tokenizer(tokenizer, folder, context_length=model.context_length, pads=bool(labels))
-        if chat_template is not None:
+        if chats := chat_template is not None:
             (folder / "chat_template.jinja").write_text(chat_template, encoding="utf-8")
-        chats = chat_template is not None
         write_card(folder, reader=reader, labels=labels, chats=chats, pads=tokenizer.eot_id is not None, **card)
         export_weights(model, head, folder, **ids, shard_bytes=shard_bytes, labels=labels)
 

@@ -63,8 +63,8 @@ def show_summary(summary: dict[str, Any], console: Console) -> None:
     columns = {
         "train": (summary["train"], "train"),
         "val, final": (summary["val"], "val"),
-        "val, best": (summary["best"], "val"),
-        **({"test, best": (summary["test"], "test")} if "test" in summary else {}),
+        **({"val, best": (summary["best"], "val")} if summary["best"] else {}),
+        **({f"test, {'best' if summary['best'] else 'final'}": (summary["test"], "test")} if "test" in summary else {}),
     }
     for column in ("", *columns):
         table.add_column(column, justify="right" if column else "left")

@@ -106,13 +106,14 @@ def _code(text: str | None, language: str) -> str | None:
 
 
 def _numbers(summary: Mapping[str, Any]) -> str | None:
-    """A table of the validation's numbers, final and best, and of the best weights the test's, where there is one."""
+    """A table of the validation's numbers, final and best, and of the best weights' on the test, where there is one."""
     final = summary.get("val") or {}
     if not final:
         return None
-    parts = {"final": final, "best": summary.get("best") or {}}
+    best = summary.get("best")  # nothing where no best weights were kept: the final ones are the run's
+    parts = {"final": final, **({"best": best} if best else {})}
     if "test" in summary:
-        parts["test, best"] = summary["test"]
+        parts[f"test, {'best' if best else 'final'}"] = summary["test"]
     found = [{key.split("/")[1]: value for key, value in part.items()} for part in parts.values()]
     names = [key.split("/")[1] for key in final]
     lines = [["held-out text", *parts], ["---"] * (1 + len(parts))]

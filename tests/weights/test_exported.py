@@ -76,3 +76,10 @@ def test_a_card_does_not_tell_where_home_is(tmp_path: Path, monkeypatch: pytest.
     card = (tmp_path / "README.md").read_text()
     assert "data.path=~/my.txt" in card
     assert "path: /home/adam/his.txt" in card
+
+
+def test_a_card_says_which_weights_were_tested(tmp_path: Path) -> None:
+    summary = {"val": {"val/loss": 2.0}, "best": {"val/loss": 1.0}, "test": {"test/loss": 1.5}}
+    for best, header in ((summary["best"], "| final | best | test, best |"), ({}, "| final | test, final |")):
+        write_card(tmp_path, reader="AutoTokenizer", **CARD | {"summary": summary | {"best": best}})
+        assert header in (tmp_path / "README.md").read_text()

@@ -1,0 +1,35 @@
+"""The table at a run's end."""
+
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from gptlab.training.summary import show_summary
+
+SUMMARY: dict[str, Any] = {
+    "status": "finished",
+    "steps": 3,
+    "folder": "outputs/a",
+    "parameters": 10,
+    "precision": "32-true",
+    "tokens": 30,
+    "seconds": 1.0,
+    "tokens_per_second": 30.0,
+    "total_seconds": 2.0,
+    "verb": "classify",
+    "opening": "",
+    "train": {"train/loss": 0.5},
+    "val": {"val/loss": 1.25},
+    "best": {},
+    "test": {"test/loss": 1.75},
+}
+
+
+@pytest.mark.parametrize(("best", "columns"), [({}, ["test, final"]), ({"val/loss": 1.0}, ["val, best", "test, best"])])
+def test_the_table_says_which_weights_were_tested(best: dict[str, float], columns: list[str]) -> None:
+    console = Console(record=True, width=120)
+    show_summary(SUMMARY | {"best": best}, console)
+    shown = console.export_text()
+    assert all(column in shown for column in columns)
+    assert ("val, best" in shown) == bool(best)

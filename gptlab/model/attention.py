@@ -43,10 +43,17 @@ def fused_attention(q: Tensor, k: Tensor, v: Tensor, *, mask: Tensor | None, dro
 
     q (B, H, T, K), k and v (B, G, S, K) -> (B, H, T, K). Without a mask either T = S, or T = 1 and all is visible.
     """
+    if q.requires_grad and q.dtype == torch.bfloat16 and q.device.type == "cpu" and k.size(-2) <= SHORT:
+        with torch.autocast("cpu", enabled=False):  # which would take them back to bfloat16
+            return fused_attention(q.float(), k.float(), v.float(), mask=mask, dropout=dropout).to(q.dtype)
     return F.scaled_dot_product_attention(
         q, k, v, mask, dropout, is_causal=mask is None and q.size(-2) > 1, enable_gqa=q.size(1) != k.size(1)
     )
 
+
+# On a CPU the gradient of short rows is slower in bfloat16 than in float32, several times at 64 tokens:
+# python -m tests.benchmarks.attention
+SHORT = 128
 
 ATTENTIONS = {"fused": fused_attention, "naive": naive_attention}
 

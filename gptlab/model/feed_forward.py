@@ -1,10 +1,12 @@
 """The feed-forward half of a block: every token by itself, through a wider layer.   D embedding, F hidden."""
 
 from collections.abc import Callable
-from typing import Literal
+from typing import Any, Literal
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 FeedForwardKind = Literal["gelu", "swiglu", "relu2"]
 
@@ -16,7 +18,23 @@ def gelu(x: Tensor) -> Tensor:
 
 def relu2(x: Tensor) -> Tensor:
     """max(x, 0)^2  (Primer, arXiv 2109.08668)."""
-    return F.relu(x).square()
+    return _ReLU2.apply(x)
+
+
+class _ReLU2(torch.autograd.Function):
+    """d/dx max(x, 0)^2 = 2 max(x, 0): one product where autograd chains a power and a threshold, to the same bits."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        r = F.relu(x)
+        ctx.save_for_backward(r)
+        return r * r
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        (r,) = ctx.saved_tensors
+        return (grad * r).mul_(2)
 
 
 class FeedForward(nn.Module):

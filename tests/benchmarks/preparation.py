@@ -78,9 +78,7 @@ def measure(folder: Path, megabytes: int) -> Table:
     start = time.perf_counter()
     text.prepare(tokenizer, context_length=CONTEXT_LENGTH)
     add("again", start, size)
-    order = TrainOrder(
-        len(data.train), batch_size=BATCH_SIZE, seed=0, n_batches=N_BATCHES, start=0, rank=0, world_size=1
-    )
+    order = TrainOrder(data.train, batch_size=BATCH_SIZE, seed=0, n_batches=N_BATCHES, start=0, rank=0, world_size=1)
     start = time.perf_counter()
     drawn = sum(data.train[index]["ids"].numel() for index in order)
     bytes_per_token = data.corpus.train.n_bytes / data.corpus.train.n_tokens

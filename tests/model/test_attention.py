@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from gptlab.model.attention import CausalSelfAttention, Sight
+from gptlab.model.attention import CausalSelfAttention, Sight, fused_attention, naive_attention
 from gptlab.model.rotary import rotation
 from tests.reference.tiny import FAMILIES, LLAMA
 
@@ -126,3 +126,20 @@ def test_dropout_falls_on_attention_weights_in_training_only(attention):
 def test_heads_that_do_not_share_evenly_are_refused(make_gpt):
     with pytest.raises(ValueError, match=r"n_heads is 4, no multiple of n_kv_heads, 3"):
         make_gpt(n_kv_heads=3)
+
+
+@pytest.mark.parametrize("autocast", [False, True])
+def test_bfloat16_attention_of_short_rows_is_exact_but_for_its_last_digits(autocast):
+    """Values and gradients against the formula in float64 on the same numbers: one rounding, of what comes out."""
+    torch.manual_seed(0)
+    short = [torch.randn(2, 3, 16, 8).bfloat16().requires_grad_() for _ in range(3)]
+    exact = [x.detach().double().requires_grad_() for x in short]
+    with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+        out = fused_attention(*short, mask=None, dropout=0.0)
+    assert out.dtype == torch.bfloat16
+    wanted = naive_attention(*exact, mask=None, dropout=0.0)
+    grad = torch.randn(out.shape).bfloat16()
+    out.backward(grad)
+    wanted.backward(grad.double())
+    for ours, theirs in [(out, wanted), *((a.grad, b.grad) for a, b in zip(short, exact, strict=True))]:
+        torch.testing.assert_close(ours.double(), theirs, rtol=2**-8, atol=1e-6)

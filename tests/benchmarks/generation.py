@@ -1,0 +1,128 @@
+"""Writing tokens here and in transformers, from the same GPT-2 weights: milliseconds a token.
+
+python -m tests.benchmarks.generation [model=gpt2_small batch=1 prompt_tokens=32 new_tokens=128] [rounds=5]
+    [output=json]
+
+Greedy, with a cache, no token ends a text. In float32 both write the same ids.
+"""
+
+import sys
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import torch
+import transformers
+from torch import Tensor, nn
+
+from gptlab.batch import Batch
+from gptlab.config.compose import compose_config
+from gptlab.generation.engine import generate_ids
+from gptlab.generation.sampling import Sampling
+from gptlab.model.cache import KVCache
+from gptlab.weights.names import GPT2
+from tests.benchmarks.measure import ceilings, given, lower_quartile, machine, ratio, report, take_turns
+from tests.benchmarks.training import our_parts
+
+CONTEXT = 1024
+
+
+def transformers_model(parts: nn.ModuleDict, node: Any) -> Any:
+    """Their GPT-2 with our weights; its matrices lie the other way round."""
+    config = transformers.GPT2Config(
+        vocab_size=parts["model"].vocab_size,
+        n_positions=CONTEXT,
+        n_embd=node.emb_dim,
+        n_layer=node.n_layers,
+        n_head=node.n_heads,
+        bos_token_id=None,
+        eos_token_id=None,
+    )
+    model, weights = transformers.GPT2LMHeadModel(config).eval(), parts.state_dict()
+    names = {t.format(i=i): o.format(i=i) for t, o in GPT2.items() for i in range(node.n_layers)}
+    lies = ("c_attn.weight", "c_proj.weight", "c_fc.weight")
+    state = {t: weights[o].T if t.endswith(lies) else weights[o] for t, o in names.items()}
+    missing, unknown = model.load_state_dict(state, strict=False)
+    assert set(missing) <= {"lm_head.weight"}, (missing, unknown)
+    return model
+
+
+def ours(parts: nn.ModuleDict, prompt: Tensor, n_new: int) -> Tensor:
+    """(B, T) -> (B, n_new)"""
+    sampling = Sampling(
+        max_new_tokens=n_new, temperature=0.0, top_k=None, top_p=1.0, min_p=0.0, repetition_penalty=1.0, stop=[]
+    )
+    model, head = parts["model"], parts["head"]
+
+    def step(ids: Tensor, cache: KVCache | None) -> Tensor:
+        hidden = model(ids, cache=cache)[:, -1:]
+        return head(hidden, Batch(ids=ids[:, -1:]))[:, -1]
+
+    steps = generate_ids(
+        step,
+        prompt,
+        context_length=model.context_length,
+        sampling=sampling,
+        generator=None,
+        eot_id=None,
+        new_cache=model.new_cache,
+    )
+    return torch.stack(list(steps), dim=1)
+
+
+def theirs(model: Any, prompt: Tensor, n_new: int) -> Tensor:
+    """(B, T) -> (B, n_new)"""
+    mask = torch.ones_like(prompt)
+    written = model.generate(
+        prompt, attention_mask=mask, max_new_tokens=n_new, min_new_tokens=n_new, do_sample=False, pad_token_id=0
+    )
+    return written[:, prompt.size(1) :]
+
+
+@torch.no_grad()
+def main(words: list[str]) -> None:
+    """Prints a row a way, and the ratios."""
+    options, words = given(words, batch=1, prompt_tokens=32, new_tokens=128, rounds=5, output="table")
+    fixed = ["tokenizer=gpt2", f"model.context_length={CONTEXT}", "model.drop_rate=0", "model.qkv_bias=true"]
+    cfg = compose_config("train", ["model=gpt2_small", *fixed, *words])
+    n_new = options["new_tokens"]
+    prompt = torch.randint(
+        50257, (options["batch"], options["prompt_tokens"]), generator=torch.Generator().manual_seed(0)
+    )
+    ways: dict[str, Callable[[], Tensor]] = {}
+    for name, dtype in (("float32", torch.float32), ("bfloat16", torch.bfloat16)):
+        parts = our_parts(cfg).eval()
+        peer = transformers_model(parts, cfg.model)
+        ways[f"ours, {name}"] = partial(ours, parts.to(dtype), prompt, n_new)
+        ways[f"transformers, {name}"] = partial(theirs, peer.to(dtype), prompt, n_new)
+    same = torch.equal(ways["ours, float32"](), ways["transformers, float32"]())
+    seconds = take_turns(ways, rounds=options["rounds"])
+    rows = [
+        {
+            "way": name,
+            "ms a token": 1000 * lower_quartile(times) / n_new,
+            "tokens/s": len(prompt) * n_new / lower_quartile(times),
+        }
+        for name, times in seconds.items()
+    ]
+    ratios = {}
+    for name in ways:
+        if name.startswith("ours"):
+            for peer_name in ("transformers, float32", f"transformers, {name.split(', ')[1]}"):
+                if peer_name in ways:
+                    times, noise = ratio(seconds, name, peer_name)
+                    ratios[f"{name} / {peer_name}"] = f"{times:.2f} +- {noise:.2f}"
+    report(
+        f"generation: {len(prompt)} prompts of {prompt.size(1)} tokens, {n_new} new ones each",
+        rows,
+        output=options["output"],
+        ratios=ratios,
+        same_ids_in_float32=same,
+        ceilings=ceilings(),
+        machine=machine("transformers"),
+        rounds=options["rounds"],
+    )
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

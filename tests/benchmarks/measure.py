@@ -1,0 +1,112 @@
+"""What the benchmarks share: ways that take turns, the machine's ceilings beside them, one table or one object."""
+
+import json
+import os
+import platform
+import statistics
+from collections.abc import Callable, Iterable, Mapping
+from importlib.metadata import version
+from time import perf_counter
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.table import Table
+
+
+def take_turns(ways: Mapping[str, Callable[[], object]], *, rounds: int, warm_up: int = 1) -> dict[str, list[float]]:
+    """Seconds of each call, way by way: every round calls each once, so that a slow minute slows all of them.
+
+    Args:
+        warm_up: rounds that are not counted.
+    """
+    seconds: dict[str, list[float]] = {name: [] for name in ways}
+    for i in range(warm_up + rounds):
+        for name, way in ways.items():
+            start = perf_counter()
+            way()
+            if torch.cuda.is_available():
+                torch.cuda.synchronize()
+            if i >= warm_up:
+                seconds[name].append(perf_counter() - start)
+    return seconds
+
+
+def lower_quartile(seconds: list[float]) -> float:
+    """A quarter of the rounds were this fast or faster: what the work costs when little else runs."""
+    return statistics.quantiles(seconds, n=4, method="inclusive")[0] if len(seconds) > 1 else seconds[0]
+
+
+def ratio(seconds: Mapping[str, list[float]], ours: str, theirs: str) -> tuple[float, float]:
+    """How many times as fast ours is, by the lower quartiles, and the noise of that.
+
+    The noise is half of what the middle half of the rounds' own ratios spans.
+    """
+    by_round = [t / o for o, t in zip(seconds[ours], seconds[theirs], strict=True)]
+    noise = 0.0
+    if len(by_round) > 1:
+        first, _, last = statistics.quantiles(by_round, n=4, method="inclusive")
+        noise = (last - first) / 2
+    return lower_quartile(seconds[theirs]) / lower_quartile(seconds[ours]), noise
+
+
+def ceilings(device: str = "cpu") -> dict[str, float]:
+    """What the machine can do at most, now: matrix products in GFLOP/s and copies in GB/s, the best of some."""
+    found = {}
+    n = 1024 if device == "cpu" else 8192
+    for name, dtype in (("float32", torch.float32), ("bfloat16", torch.bfloat16)):
+        a, b = (torch.randn(n, n, device=device, dtype=dtype) for _ in range(2))
+        best = min(take_turns({"product": lambda a=a, b=b: a @ b}, rounds=10)["product"])
+        found[f"{name} products, GFLOP/s"] = 2 * n**3 / best / 1e9
+    source = torch.ones(64 * 2**20, device=device)
+    target = torch.empty_like(source)
+    best = min(take_turns({"copy": lambda: target.copy_(source)}, rounds=5)["copy"])
+    found["copies, read and written, GB/s"] = 2 * source.nbytes / best / 1e9
+    return found
+
+
+def machine(*packages: str) -> dict[str, Any]:
+    """Where this was measured, and with which versions."""
+    return {
+        "python": platform.python_version(),
+        **{package: version(package) for package in ("torch", *packages)},
+        "threads": torch.get_num_threads(),
+        "cores": os.cpu_count(),
+    }
+
+
+def report(title: str, rows: Iterable[Mapping[str, Any]], *, output: str, **facts: Any) -> None:
+    """One table, and the facts under it; `json`: one object of `rows` and the facts."""
+    rows = list(rows)
+    if output == "json":
+        print(json.dumps({"benchmark": title, "rows": rows, **facts}))
+        return
+    table = Table(title=title)
+    for column in rows[0]:
+        table.add_column(column, justify="left" if isinstance(rows[0][column], str) else "right")
+    for row in rows:
+        table.add_row(*(shown(value) for value in row.values()))
+    console = Console()
+    console.print(table)
+    for name, fact in facts.items():
+        said = ", ".join(f"{k} {shown(v)}" for k, v in fact.items()) if isinstance(fact, dict) else shown(fact)
+        console.print(f"{name}: {said}", highlight=False)
+
+
+def shown(value: Any) -> str:
+    """A number as one reads it."""
+    if isinstance(value, float):
+        return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
+    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
+
+
+def given(words: list[str], **defaults: Any) -> tuple[dict[str, Any], list[str]]:
+    """The key=value words that the benchmark knows, typed as their defaults are, and the words that are left."""
+    known, left = dict(defaults), []
+    for word in words:
+        key, _, value = word.partition("=")
+        if key in defaults:
+            known[key] = value if defaults[key] is None else type(defaults[key])(value)
+        else:
+            left.append(word)
+    return known, left

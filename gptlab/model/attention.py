@@ -38,6 +38,11 @@ def naive_attention(q: Tensor, k: Tensor, v: Tensor, *, mask: Tensor | None, dro
     return F.dropout(weights, dropout) @ v
 
 
+# On a CPU the gradient of short rows is slower in bfloat16 than in float32, several times at 64 tokens:
+# python -m tests.benchmarks.attention
+SHORT = 128
+
+
 def fused_attention(q: Tensor, k: Tensor, v: Tensor, *, mask: Tensor | None, dropout: float) -> Tensor:
     """The same function through PyTorch's fused kernels, which never hold the (T, S) scores (arXiv 2205.14135).
 
@@ -50,10 +55,6 @@ def fused_attention(q: Tensor, k: Tensor, v: Tensor, *, mask: Tensor | None, dro
         q, k, v, mask, dropout, is_causal=mask is None and q.size(-2) > 1, enable_gqa=q.size(1) != k.size(1)
     )
 
-
-# On a CPU the gradient of short rows is slower in bfloat16 than in float32, several times at 64 tokens:
-# python -m tests.benchmarks.attention
-SHORT = 128
 
 ATTENTIONS = {"fused": fused_attention, "naive": naive_attention}
 

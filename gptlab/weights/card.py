@@ -106,7 +106,7 @@ def _code(text: str | None, language: str) -> str | None:
 
 
 def _numbers(summary: Mapping[str, Any]) -> str | None:
-    """A table of the validation's numbers, final and best, and of the best weights' on the test, where there is one."""
+    """A table of the validation's numbers, final and best, and the test's, where there are any."""
     final = summary.get("val") or {}
     if not final:
         return None

@@ -19,9 +19,10 @@ from gptlab.batch import Batch
 from gptlab.config.compose import compose_config
 from gptlab.generation.engine import generate_ids
 from gptlab.generation.sampling import Sampling
+from gptlab.model.architecture import architecture_of
 from gptlab.model.cache import KVCache
-from gptlab.weights.names import GPT2
-from tests.benchmarks.measure import ceilings, given, lower_quartile, machine, ratio, report, take_turns
+from gptlab.weights.names import entries
+from tests.benchmarks.measure import ceilings, given, lower_quartile, machine, ratios, report, take_turns
 from tests.benchmarks.training import our_parts
 
 CONTEXT = 1024
@@ -39,9 +40,9 @@ def transformers_model(parts: nn.ModuleDict, node: Any) -> Any:
         eos_token_id=None,
     )
     model, weights = transformers.GPT2LMHeadModel(config).eval(), parts.state_dict()
-    names = {t.format(i=i): o.format(i=i) for t, o in GPT2.items() for i in range(node.n_layers)}
-    lies = ("c_attn.weight", "c_proj.weight", "c_fc.weight")
-    state = {t: weights[o].T if t.endswith(lies) else weights[o] for t, o in names.items()}
+    state = {
+        entry.theirs: entry.view(weights[entry.ours]) for entry in entries(architecture_of(parts["model"]), tied=True)
+    }
     missing, unknown = model.load_state_dict(state, strict=False)
     assert set(missing) <= {"lm_head.weight"}, (missing, unknown)
     return model
@@ -105,18 +106,16 @@ def main(words: list[str]) -> None:
         }
         for name, times in seconds.items()
     ]
-    ratios = {}
-    for name in ways:
-        if name.startswith("ours"):
-            for peer_name in ("transformers, float32", f"transformers, {name.split(', ')[1]}"):
-                if peer_name in ways:
-                    times, noise = ratio(seconds, name, peer_name)
-                    ratios[f"{name} / {peer_name}"] = f"{times:.2f} +- {noise:.2f}"
+    pairs = [
+        ("ours, float32", "transformers, float32"),
+        ("ours, bfloat16", "transformers, float32"),
+        ("ours, bfloat16", "transformers, bfloat16"),
+    ]
     report(
         f"generation: {len(prompt)} prompts of {prompt.size(1)} tokens, {n_new} new ones each",
         rows,
         output=options["output"],
-        ratios=ratios,
+        ratios=ratios(seconds, pairs),
         same_ids_in_float32=same,
         ceilings=ceilings(),
         machine=machine("transformers"),

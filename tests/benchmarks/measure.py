@@ -6,6 +6,7 @@ import platform
 import statistics
 from collections.abc import Callable, Iterable, Mapping
 from importlib.metadata import version
+from pathlib import Path
 from time import perf_counter
 from typing import Any
 
@@ -50,6 +51,12 @@ def ratio(seconds: Mapping[str, list[float]], ours: str, theirs: str) -> tuple[f
     return lower_quartile(seconds[theirs]) / lower_quartile(seconds[ours]), noise
 
 
+def ratios(seconds: Mapping[str, list[float]], pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
+    """`ratio` of each pair, ours and theirs, as one reads it."""
+    found = {f"{ours} / {theirs}": ratio(seconds, ours, theirs) for ours, theirs in pairs}
+    return {pair: f"{times:.2f} +- {noise:.2f}" for pair, (times, noise) in found.items()}
+
+
 def ceilings(device: str = "cpu") -> dict[str, float]:
     """What the machine can do at most, now: matrix products in GFLOP/s and copies in GB/s, the best of some."""
     found = {}
@@ -63,6 +70,12 @@ def ceilings(device: str = "cpu") -> dict[str, float]:
     best = min(take_turns({"copy": lambda: target.copy_(source)}, rounds=5)["copy"])
     found["copies, read and written, GB/s"] = 2 * source.nbytes / best / 1e9
     return found
+
+
+def resident(key: str) -> float:
+    """MB: `VmRSS` now, `VmHWM` at most."""
+    lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
+    return int(next(line for line in lines if line.startswith(key)).split()[1]) / 1024
 
 
 def machine(*packages: str) -> dict[str, Any]:

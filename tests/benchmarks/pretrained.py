@@ -16,6 +16,7 @@ from gptlab.config.compose import compose_config
 from gptlab.evaluation.score import score
 from gptlab.opened import set_precision, text_of
 from gptlab.run import Run
+from tests.benchmarks.measure import resident
 
 CONTEXT = 512  # tokens of a window
 PROMPTS = [
@@ -30,12 +31,6 @@ PROMPTS = [
     "To be, or not to be,",
     "The quick brown fox",
 ]
-
-
-def resident(key: str) -> float:
-    """MB: `VmRSS` now, `VmHWM` at most."""
-    lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
-    return int(next(line for line in lines if line.startswith(key)).split()[1]) / 1024
 
 
 @torch.no_grad()

@@ -10,7 +10,6 @@ that takes five steps, above what it held before.
 
 import importlib.util
 import multiprocessing
-import resource
 import sys
 from collections.abc import Callable
 from contextlib import redirect_stdout
@@ -27,10 +26,11 @@ from gptlab.batch import Batch
 from gptlab.config.build import build
 from gptlab.config.compose import compose_config
 from gptlab.heads.protocol import Given
+from gptlab.model.architecture import architecture_of
 from gptlab.training.flops import flops_per_token
 from gptlab.training.precision import autocast, choose_precision
-from gptlab.weights.names import GPT2
-from tests.benchmarks.measure import ceilings, given, lower_quartile, machine, ratio, report, take_turns
+from gptlab.weights.names import entries
+from tests.benchmarks.measure import ceilings, given, lower_quartile, machine, ratios, report, resident, take_turns
 
 VOCAB_SIZE = 50304  # nanoGPT's for GPT-2: 50,257 rounded up to a multiple of 64
 DEFAULTS = [
@@ -104,9 +104,10 @@ def theirs(cfg: DictConfig, batch: Batch, precision: str, *, path: str) -> Step:
         "bias": False,
     }
     model = nanogpt_model(path, fields).train()
-    weights = our_parts(cfg).state_dict()
-    names = {t.format(i=i): o.format(i=i) for t, o in GPT2.items() for i in range(node.n_layers)}
-    model.load_state_dict({t: weights[o] for t, o in names.items() if o in weights}, strict=False)
+    parts = our_parts(cfg)
+    weights = parts.state_dict()
+    named = entries(architecture_of(parts["model"]), tied=True)  # its matrices lie as ours do
+    model.load_state_dict({e.theirs: weights[e.ours] for e in named if e.ours in weights}, strict=False)
     with redirect_stdout(sys.stderr):
         optimizer = model.configure_optimizers(cfg.optim.weight_decay, cfg.optim.lr, tuple(cfg.optim.betas), "cpu")
 
@@ -140,11 +141,11 @@ def peak_memory(name: str, words: list[str], path: str | None, answer: Any) -> N
     """In a process of its own: the most it holds in five steps above what it held before, in GB."""
     cfg = compose_config("train", DEFAULTS + words)
     make = makers(cfg, path)[name]
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = resident("VmRSS")
     step = make()
     for _ in range(5):
         step()
-    answer.put((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 2**20)
+    answer.put((resident("VmHWM") - before) / 1024)
 
 
 def memory_of(name: str, words: list[str], path: str | None) -> float:
@@ -181,18 +182,14 @@ def main(words: list[str]) -> None:
                 **({"GB": memory_of(name, words, path)} if options["memory"] == "true" else {}),
             }
         )
-    ratios = {}
-    if path is not None:
-        own = next(name for name in steps if "defaults" in name)
-        pairs = [(f"ours, {p}", f"nanoGPT, {p}") for p in ("32-true", "bf16-mixed")]
-        for a, b in [*pairs, (own, "nanoGPT, bf16-mixed"), (own, "nanoGPT, 32-true")]:
-            times, noise = ratio(seconds, a, b)
-            ratios[f"{a} / {b}"] = f"{times:.2f} +- {noise:.2f}"
+    own = next(name for name in steps if "defaults" in name)
+    pairs = [(f"ours, {p}", f"nanoGPT, {p}") for p in ("32-true", "bf16-mixed")]
+    pairs += [(own, "nanoGPT, bf16-mixed"), (own, "nanoGPT, 32-true")]
     report(
         f"training: batch {tuple(new_batch(cfg)['ids'].shape)}, {n_parameters:,} parameters",
         rows,
         output=options["output"],
-        ratios=ratios,
+        ratios=ratios(seconds, pairs if path is not None else []),
         ceilings=most,
         machine=machine(),
         rounds=options["rounds"],

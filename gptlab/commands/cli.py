@@ -3,6 +3,8 @@
 import sys
 from importlib import import_module
 
+from gptlab.commands.memory import keep_freed_memory
+
 VERBS = {
     "train": "trains a model: gptlab train data=text data.path=my.txt   (the same as python train.py)",
     "data": "shows what a run would learn from: gptlab data data=text data.path=my.txt",
@@ -33,5 +35,6 @@ def main(words: list[str] | None = None) -> int:
         print(f"gptlab {verb} {VERBS[verb]}\n\nIts keys, from conf/{verb}.yaml:\n")
         print((conf_dir() / f"{verb}.yaml").read_text(encoding="utf-8"))
         return 0
+    keep_freed_memory()
     import_module(f"gptlab.commands.{verb}").main(overrides)
     return 0

@@ -13,6 +13,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from gptlab.commands.errors import told
+from gptlab.commands.memory import keep_freed_memory
 from gptlab.config.conf import conf_dir
 from gptlab.config.resume import attempt, resumption
 from gptlab.config.schema import register_schemas
@@ -30,6 +31,7 @@ def main(overrides: list[str] | None = None) -> float | None:
     Raises:
         SystemExit: 1 after the user's mistake, 130 after Ctrl-C.
     """
+    keep_freed_memory()
     words = sys.argv[1:] if overrides is None else overrides
     best: list[float] = []
     argv = sys.argv

@@ -44,7 +44,7 @@ class ClassifierHead(nn.Module):
     ) -> None:
         super().__init__()
         self.lm_weight = lm_weight
-        self.words = Projection(model, given.vocab_size, tied=True, chunk_rows=None) if lm_weight else None
+        self.words = Projection(model, given.vocab_size, tied=True, chunk_rows="auto") if lm_weight else None
         counts = torch.tensor([float(n) for n in given.labels.values()])  # (C,)
         self.n_classes, self.pooling = len(counts), pooling
         self.drop = nn.Dropout(drop_rate)

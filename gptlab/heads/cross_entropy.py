@@ -1,9 +1,10 @@
 """Cross entropy of a linear projection, whole or without ever holding its logits.
 
-N rows (batch x tokens), D embedding, V vocabulary, R rows in a chunk.
+N rows (batch x tokens), D embedding, V vocabulary, R rows in a chunk, K rows in a block of one.
 """
 
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -11,44 +12,67 @@ from torch import Tensor
 
 from gptlab.batch import IGNORE_INDEX
 
+ChunkRows = int | Literal["auto"] | None
+BLOCK = 4 * 2**20  # bytes of float32 logits that are normalised at once on a CPU: they stay in its cache
 
-def cross_entropy(hidden: Tensor, weight: Tensor, targets: Tensor, *, chunk_rows: int | None) -> Tensor:
+
+def cross_entropy(hidden: Tensor, weight: Tensor, targets: Tensor, *, chunk_rows: ChunkRows) -> Tensor:
     """sum over scored rows of  logsumexp(W h) - (W h)[target],  in nats.
 
     hidden (N, D), weight (V, D), targets (N,) -> (). Rows whose target is IGNORE_INDEX are not scored.
 
     Args:
         chunk_rows: R: only (R, V) logits exist at a time, and the gradient is computed beside the loss, chunk by chunk;
-            None is the plain form with all (N, V) of them. Equal in value and gradient. No double backward.
+            `auto` takes as many as the device has room for, see `rows_at_once`; None is the plain form with all (N, V)
+            of them. Equal in value and gradient. No double backward.
     """
     if chunk_rows is None:
         return _plain(hidden, weight, targets, "sum")
     # inside forward() torch reports gradients as wanted under no_grad too, so it is told
-    return _ChunkedCrossEntropy.apply(hidden, weight, targets, chunk_rows, torch.is_grad_enabled())
+    learning = torch.is_grad_enabled()
+    rows = rows_at_once(chunk_rows, weight, learning=learning)
+    return _ChunkedCrossEntropy.apply(hidden, weight, targets, rows, learning)
 
 
-def token_cross_entropy(hidden: Tensor, weight: Tensor, targets: Tensor, *, chunk_rows: int | None) -> Tensor:
+def rows_at_once(chunk_rows: int | Literal["auto"], weight: Tensor, *, learning: bool) -> int:
+    """R; for `auto` as many as fit in 1 GB of logits on a GPU, on a CPU in 256 MB while learning and in 64 MB else.
+
+    weight (V, D). A chunk adds to the whole (V, D) gradient, so that fewer and larger ones are faster; without a
+    gradient small ones are, which stay near the cores.
+    """
+    if chunk_rows != "auto":
+        return chunk_rows
+    room = 2**30 if weight.device.type != "cpu" else 2**28 if learning else 2**26
+    return max(1, room // (len(weight) * _low(weight).itemsize))
+
+
+def token_cross_entropy(hidden: Tensor, weight: Tensor, targets: Tensor, *, chunk_rows: ChunkRows) -> Tensor:
     """The addends of `cross_entropy`, one a row, without gradient; 0 where the target is IGNORE_INDEX.
 
     hidden (N, D), weight (V, D), targets (N,) -> (N,)
     """
     with torch.no_grad():
-        rows = zip(hidden.split(chunk_rows or len(hidden)), targets.split(chunk_rows or len(hidden)), strict=True)
-        return torch.cat([_plain(h, weight, t, "none") for h, t in rows])
+        return torch.cat([_plain(h, weight, t, "none") for h, t in _chunks(hidden, weight, targets, chunk_rows)])
 
 
-def token_scores(hidden: Tensor, weight: Tensor, targets: Tensor, *, chunk_rows: int | None) -> tuple[Tensor, Tensor]:
+def token_scores(hidden: Tensor, weight: Tensor, targets: Tensor, *, chunk_rows: ChunkRows) -> tuple[Tensor, Tensor]:
     """The same, and beside each addend whether the target is the best guess: argmax of W h.
 
     hidden (N, D), weight (V, D), targets (N,) -> (N,), (N,) bool
     """
     losses, right = [], []
     with torch.no_grad():
-        for h, t in zip(hidden.split(chunk_rows or len(hidden)), targets.split(chunk_rows or len(hidden)), strict=True):
+        for h, t in _chunks(hidden, weight, targets, chunk_rows):
             logits = _logits(h, weight)  # (R, V)
             losses.append(_cross_entropy(logits, t, "none"))
             right.append(logits.argmax(dim=-1) == t)
     return torch.cat(losses), torch.cat(right)
+
+
+def _chunks(hidden: Tensor, weight: Tensor, targets: Tensor, chunk_rows: ChunkRows) -> Iterator[tuple[Tensor, Tensor]]:
+    """(R, D) and (R,) of each chunk."""
+    rows = len(hidden) if chunk_rows is None else rows_at_once(chunk_rows, weight, learning=False)
+    return zip(hidden.split(rows), targets.split(rows), strict=True)
 
 
 def _plain(hidden: Tensor, weight: Tensor, targets: Tensor, reduction: str) -> Tensor:
@@ -65,47 +89,72 @@ def _cross_entropy(logits: Tensor, targets: Tensor, reduction: str) -> Tensor:
     return F.cross_entropy(logits, targets, ignore_index=IGNORE_INDEX, reduction=reduction)
 
 
+def _low(weight: Tensor) -> torch.dtype:
+    """The number format of products here: autocast's, or the weight's own."""
+    device = weight.device.type
+    return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else weight.dtype
+
+
+def _kept(targets: Tensor) -> Any:
+    """Which rows are computed: on a CPU those that are scored; on a GPU, which counting would hold up, all."""
+    if targets.device.type != "cpu":
+        return slice(None)
+    scored = targets != IGNORE_INDEX
+    return slice(None) if scored.all() else scored.nonzero()[:, 0]
+
+
+def _slices(n: int, size: int) -> Iterator[slice]:
+    """At least one, also of nothing."""
+    return (slice(start, min(start + size, n)) for start in range(0, max(n, 1), size))
+
+
 class _ChunkedCrossEntropy(torch.autograd.Function):
     """d loss / d logits = softmax(logits) - onehot(target), which needs no more than the chunk at hand."""
 
     @staticmethod
     def forward(ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor, chunk_rows: int, learning: bool) -> Tensor:
-        device = hidden.device.type
-        mixed = torch.is_autocast_enabled(device)
-        low = torch.get_autocast_dtype(device) if mixed else hidden.dtype
-        h, w = hidden.to(low), weight.to(low)  # cast once, not once a chunk
-        total = torch.zeros((), dtype=torch.promote_types(hidden.dtype, torch.float32), device=hidden.device)
-        d_hidden = torch.empty_like(h) if learning and ctx.needs_input_grad[0] else None
-        d_weight = torch.zeros_like(weight) if learning and ctx.needs_input_grad[1] else None
-        for start in range(0, h.size(0), chunk_rows):
-            rows = slice(start, start + chunk_rows)
-            logits = (h[rows] @ w.T).to(total.dtype)  # (R, V)
-            scored = targets[rows] != IGNORE_INDEX
-            target = targets[rows].clamp_min(0)[:, None]
-            norm = logits.logsumexp(dim=-1, keepdim=True)  # (R, 1)
-            total += ((norm - logits.gather(1, target))[:, 0] * scored).sum()
-            if d_hidden is None and d_weight is None:
-                continue
-            d_logits = logits.sub_(norm).exp_()  # softmax, in the logits' own memory
-            d_logits.scatter_add_(1, target, torch.full_like(norm, -1.0))
-            d_logits = d_logits.mul_(scored[:, None]).to(low)
+        low, wide = _low(weight), torch.promote_types(hidden.dtype, torch.float32)
+        kept = _kept(targets)
+        h, w = hidden[kept].to(low), weight.to(low)  # cast once, not once a chunk
+        total = torch.zeros((), dtype=wide, device=hidden.device)
+        d_hidden = h.new_zeros(hidden.shape) if learning and ctx.needs_input_grad[0] else None
+        d_weight = None
+        buffer = h.new_empty(min(chunk_rows, len(h)), len(w))  # (R, V), the only one: logits, then their gradient
+        for rows in _slices(len(h), chunk_rows):
+            scores = torch.mm(h[rows], w.T, out=buffer[: rows.stop - rows.start])
+            total += _score(scores, targets[kept][rows], wide)
             if d_hidden is not None:
-                torch.mm(d_logits, w, out=d_hidden[rows])
-            if d_weight is not None:
-                d_weight += d_logits.T @ h[rows]
+                d_hidden[rows if isinstance(kept, slice) else kept[rows]] = scores @ w
+            if learning and ctx.needs_input_grad[1]:
+                part = scores.T @ h[rows]  # (V, D); only a sum of several is wider than a product
+                one = len(h) <= chunk_rows
+                d_weight = part if one else part.to(weight.dtype) if d_weight is None else d_weight.add_(part)
         ctx.dtypes = hidden.dtype, weight.dtype
         ctx.save_for_backward(d_hidden, d_weight)
         return total
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, Tensor | None, None, None, None]:
-        d_hidden, d_weight = ctx.saved_tensors
-        (grad,) = grads
-        hidden_dtype, weight_dtype = ctx.dtypes
-        return (
-            None if d_hidden is None else d_hidden.to(hidden_dtype) * grad.to(hidden_dtype),
-            None if d_weight is None else d_weight.to(weight_dtype) * grad.to(weight_dtype),
-            None,
-            None,
-            None,
+        d_hidden, d_weight = (
+            None if saved is None else saved.to(dtype, copy=True).mul_(grads[0])
+            for saved, dtype in zip(ctx.saved_tensors, ctx.dtypes, strict=True)
         )
+        return d_hidden, d_weight, None, None, None
+
+
+def _score(logits: Tensor, targets: Tensor, wide: torch.dtype) -> Tensor:
+    """The loss of a chunk's rows () in the format `wide`; (R, V) logits become the loss's gradient by them."""
+    total = torch.zeros((), dtype=wide, device=logits.device)
+    n_rows = BLOCK // (4 * logits.size(1)) if logits.device.type == "cpu" else len(logits)
+    for block in _slices(len(logits), max(1, n_rows)):
+        scored = targets[block, None] != IGNORE_INDEX  # (K, 1)
+        target = targets[block, None].clamp_min(0)
+        z = logits[block].to(wide)  # (K, V)
+        p = z.softmax(dim=-1)
+        norm = (
+            z.amax(dim=-1, keepdim=True) - p.amax(dim=-1, keepdim=True).log()
+        )  # logsumexp, as max p = exp(max z - it)
+        total += ((norm - z.gather(1, target)) * scored).sum()
+        p.scatter_add_(1, target, torch.full_like(norm, -1.0))
+        logits[block] = p.mul_(scored)
+    return total

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from gptlab.batch import Batch
+from gptlab.heads.cross_entropy import ChunkRows
 from gptlab.heads.projection import Projection, Tied
 from gptlab.heads.protocol import Given, Loss, Monitor
 from gptlab.model.gpt import GPT
@@ -21,7 +22,7 @@ class LMHead(nn.Module):
     needs = ("ids", "targets")
     monitor = Monitor("val/loss", "min")
 
-    def __init__(self, model: GPT, given: Given, *, tied: Tied, chunk_rows: int | None) -> None:
+    def __init__(self, model: GPT, given: Given, *, tied: Tied, chunk_rows: ChunkRows) -> None:
         super().__init__()
         self.token_bytes = given.token_bytes
         self.out = Projection(model, given.vocab_size, tied=tied, chunk_rows=chunk_rows)

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gptlab.batch import IGNORE_INDEX, Batch
+from gptlab.heads.cross_entropy import ChunkRows
 from gptlab.heads.projection import Projection, Tied
 from gptlab.heads.protocol import Given, Loss, Monitor
 from gptlab.model.gpt import GPT
@@ -32,7 +33,7 @@ class PreferenceHead(nn.Module):
     needs = ("pairs",)  # see batch.py
     monitor = Monitor("val/loss", "min")
 
-    def __init__(self, model: GPT, given: Given, *, beta: float, tied: Tied, chunk_rows: int | None) -> None:
+    def __init__(self, model: GPT, given: Given, *, beta: float, tied: Tied, chunk_rows: ChunkRows) -> None:
         super().__init__()
         self.beta = beta
         self.backbone = (model,)  # in a tuple, so that the model's parameters do not become the head's too

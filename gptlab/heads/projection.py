@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gptlab.batch import IGNORE_INDEX, Batch
-from gptlab.heads.cross_entropy import cross_entropy, token_cross_entropy, token_scores
+from gptlab.heads.cross_entropy import ChunkRows, cross_entropy, token_cross_entropy, token_scores
 from gptlab.heads.protocol import Loss
 from gptlab.model.gpt import GPT
 from gptlab.model.init import initialise
@@ -23,12 +23,12 @@ class Projection(nn.Module):
     Args:
         tied: it is the token embedding itself (arXiv 1608.05859), and no parameter of this module; False is a matrix of
             its own, without bias. `auto` is tied, but where pretrained weights are not.
-        chunk_rows: rows of logits that exist at once while learning; None is all, see `cross_entropy`.
+        chunk_rows: rows of logits that exist at once; None is all, see `cross_entropy`.
     """
 
     weight: Tensor | None
 
-    def __init__(self, model: GPT, vocab_size: int, *, tied: Tied, chunk_rows: int | None) -> None:
+    def __init__(self, model: GPT, vocab_size: int, *, tied: Tied, chunk_rows: ChunkRows) -> None:
         super().__init__()
         self.chunk_rows = chunk_rows
         self.backbone = (model,)  # in a tuple, so that the model's parameters do not become the head's too

@@ -1,11 +1,13 @@
 """What the benchmarks share: ways that take turns, the machine's ceilings beside them, one table or one object."""
 
 import json
+import multiprocessing
 import os
 import platform
 import statistics
 from collections.abc import Callable, Iterable, Mapping
 from importlib.metadata import version
+from multiprocessing.connection import Connection
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -76,6 +78,46 @@ def resident(key: str) -> float:
     """MB: `VmRSS` now, `VmHWM` at most."""
     lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
     return int(next(line for line in lines if line.startswith(key)).split()[1]) / 1024
+
+
+class Apart:
+    """A way in a process of its own: its memory and the process's settings are no other's.
+
+    Args:
+        make: called with `words` in that process, where nothing else runs; gives the call that is measured. It is
+            found again by its name there, so it is a function of a module.
+    """
+
+    def __init__(self, make: Callable[..., Callable[[], float]], *words: Any) -> None:
+        context = multiprocessing.get_context("spawn")
+        self.pipe, theirs = context.Pipe()
+        self.process = context.Process(target=_serve, args=(theirs, make, words), daemon=True)
+        self.process.start()
+        theirs.close()
+        self.pipe.recv()  # made
+
+    def __call__(self) -> float:
+        """One call there; what it gave."""
+        self.pipe.send("go")
+        return float(self.pipe.recv())
+
+    def peak(self) -> float:
+        """MB: the most it has held until now, above what it held before it was made."""
+        self.pipe.send("peak")
+        return float(self.pipe.recv())
+
+    def end(self) -> None:
+        """Gives its memory back."""
+        self.pipe.send("end")
+        self.process.join()
+
+
+def _serve(pipe: Connection, make: Callable[..., Callable[[], float]], words: tuple[Any, ...]) -> None:
+    before = resident("VmRSS")
+    way = make(*words)
+    pipe.send("made")
+    while (word := pipe.recv()) != "end":
+        pipe.send(way() if word == "go" else resident("VmHWM") - before)
 
 
 def machine(*packages: str) -> dict[str, Any]:

@@ -1,6 +1,8 @@
 """The benchmarks run, at sizes that measure nothing."""
 
+import itertools
 import json
+from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
@@ -8,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.benchmarks import attention, generation, preparation, training
+from tests.benchmarks import attention, generation, head, measure, preparation, training
 
 TINY = ["model.emb_dim=16", "model.n_layers=1", "model.n_heads=2", "output=json"]
 
@@ -25,12 +27,49 @@ def test_attention(capsys: pytest.CaptureFixture[str]) -> None:
     assert [row["tokens"] for row in found["rows"]] == [4, 8]
 
 
-def test_training(capsys: pytest.CaptureFixture[str]) -> None:
-    words = [*TINY, "model.context_length=8", "data.batch_size=2", "rounds=1", "memory=false"]
+class InProcess:
+    """What `Apart` does, here: a process more costs seconds."""
+
+    def __init__(self, make: Callable[..., Callable[[], float]], *words: Any) -> None:
+        self.way = make(*words)
+
+    def __call__(self) -> float:
+        return self.way()
+
+    def peak(self) -> float:
+        return 0.0
+
+    def end(self) -> None: ...
+
+
+def test_a_way_in_a_process_of_its_own() -> None:
+    way = measure.Apart(counting, 3)
+    assert [way(), way()] == [4.0, 5.0]
+    assert way.peak() > 50
+    way.end()
+    assert way.process.exitcode == 0
+
+
+def counting(start: int) -> Callable[[], float]:
+    numbers = itertools.count(start + 1)
+    assert sum(bytearray(b"1") * 60_000_000) > 0  # 60 MB, for a moment
+    return lambda: float(next(numbers))
+
+
+def test_training(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(training, "Apart", InProcess)
+    words = [*TINY, "model.context_length=8", "data.batch_size=2", "vocab=64", "rounds=1"]
     found = measured(training, words, capsys)
     assert [row["way"] for row in found["rows"]][:2] == ["ours, 32-true", "ours, bf16-mixed"]
     first = [row["first loss"] for row in found["rows"]]
     assert first == pytest.approx([first[0]] * len(first), abs=1e-2)
+
+
+def test_head(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(head, "Apart", InProcess)
+    found = measured(head, ["rows=20", "emb_dim=4", "vocab=30", "scored=0.5", "rounds=1", "output=json"], capsys)
+    losses = [row["loss"] for row in found["rows"]]
+    assert losses == pytest.approx([losses[0]] * len(losses), rel=1e-2)
 
 
 def test_generation(capsys: pytest.CaptureFixture[str]) -> None:

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from gptlab.batch import IGNORE_INDEX
-from gptlab.heads.cross_entropy import cross_entropy, token_cross_entropy
+from gptlab.heads.cross_entropy import ChunkRows, cross_entropy, rows_at_once, token_cross_entropy
 
 N, D, V = 50, 8, 33
 
@@ -19,7 +19,7 @@ def inputs(dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor, Tensor]:
     return hidden, weight, targets
 
 
-def value_and_gradients(chunk_rows: int | None, dtype: torch.dtype = torch.float64) -> list[Tensor]:
+def value_and_gradients(chunk_rows: ChunkRows, dtype: torch.dtype = torch.float64) -> list[Tensor]:
     hidden, weight, targets = inputs(dtype)
     total = cross_entropy(hidden, weight, targets, chunk_rows=chunk_rows)
     (3 * total).backward()
@@ -28,14 +28,14 @@ def value_and_gradients(chunk_rows: int | None, dtype: torch.dtype = torch.float
     return [total.detach(), hidden.grad, weight.grad]
 
 
-@pytest.mark.parametrize("chunk_rows", [1, 7, 10, 25, 50, 64])
-def test_chunks_of_any_size_equal_the_whole(chunk_rows: int) -> None:
+@pytest.mark.parametrize("chunk_rows", [1, 7, 10, 25, 50, 64, "auto"])
+def test_chunks_of_any_size_equal_the_whole(chunk_rows: ChunkRows) -> None:
     for ours, plain in zip(value_and_gradients(chunk_rows), value_and_gradients(None), strict=True):
         torch.testing.assert_close(ours, plain, rtol=1e-12, atol=1e-12)
 
 
-@pytest.mark.parametrize("chunk_rows", [None, 1, 9, 50, 64])
-def test_the_addends_of_the_loss_one_by_one(chunk_rows: int | None) -> None:
+@pytest.mark.parametrize("chunk_rows", [None, 1, 9, 50, 64, "auto"])
+def test_the_addends_of_the_loss_one_by_one(chunk_rows: ChunkRows) -> None:
     hidden, weight, targets = inputs()
     losses = token_cross_entropy(hidden, weight, targets, chunk_rows=chunk_rows)
     probabilities = (hidden @ weight.T).softmax(dim=-1)
@@ -91,16 +91,33 @@ def test_rows_that_are_all_ignored_cost_nothing() -> None:
     assert hidden.grad.abs().max() == 0
 
 
-def test_autocast_is_as_near_as_the_plain_form_under_autocast() -> None:
+@pytest.mark.parametrize("chunk_rows", [9, "auto"])
+def test_autocast_is_as_near_as_the_plain_form_under_autocast(chunk_rows: ChunkRows) -> None:
     exact = value_and_gradients(None, torch.float32)
     with torch.autocast("cpu", torch.bfloat16):
-        chunked, plain = value_and_gradients(9, torch.float32), value_and_gradients(None, torch.float32)
+        chunked, plain = value_and_gradients(chunk_rows, torch.float32), value_and_gradients(None, torch.float32)
     for ours, theirs, true in zip(chunked, plain, exact, strict=True):
         assert (ours - true).norm() <= 1.5 * (theirs - true).norm() + 1e-3 * true.norm()
 
 
-def test_the_logits_are_never_whole() -> None:
-    """The largest tensor a chunked pass allocates is a chunk's, forward and backward."""
+def test_improbable_targets_and_huge_logits() -> None:
+    hidden, weight, targets = inputs(torch.float32)
+    ours, plain = (cross_entropy(1000 * hidden, weight, targets, chunk_rows=rows) for rows in ("auto", None))
+    assert ours.item() == pytest.approx(plain.item(), rel=1e-6)
+
+
+def test_auto_chunks_fit_in_their_room() -> None:
+    weight = torch.empty(50257, 1)
+    assert rows_at_once("auto", weight, learning=True) * weight.numel() * 4 <= 2**28
+    with torch.autocast("cpu", torch.bfloat16):
+        assert rows_at_once("auto", weight, learning=True) == 2**28 // (2 * 50257)
+    assert rows_at_once("auto", weight, learning=False) == 2**26 // (4 * 50257)
+    assert rows_at_once(7, weight, learning=True) == 7
+
+
+@pytest.mark.parametrize("chunk_rows", [20, "auto"])
+def test_no_more_logits_than_a_chunks_or_than_are_scored(chunk_rows: ChunkRows) -> None:
+    """The largest tensor a chunked pass allocates, forward and backward."""
     largest = 0
 
     class Watch(torch.utils._python_dispatch.TorchDispatchMode):
@@ -113,6 +130,9 @@ def test_the_logits_are_never_whole() -> None:
 
     rows, vocab = 400, 300
     hidden, weight = torch.randn(rows, 4, requires_grad=True), torch.randn(vocab, 4, requires_grad=True)
+    targets = torch.randint(vocab, (rows,))
+    if chunk_rows == "auto":
+        targets[20:] = IGNORE_INDEX
     with Watch():
-        cross_entropy(hidden, weight, torch.randint(vocab, (rows,)), chunk_rows=20).backward()
+        cross_entropy(hidden, weight, targets, chunk_rows=chunk_rows).backward()
     assert largest <= 20 * vocab

@@ -1,0 +1,88 @@
+"""The language-model head, forward and backward: all logits at once against chunks; milliseconds and memory.
+
+python -m tests.benchmarks.head [rows=2048] [emb_dim=768] [vocab=50257] [scored=1.0] [precision=bf16-mixed] [rounds=7]
+    [output=json]
+
+Each way has a process of its own. `plain` is what nanoGPT and the book do: logits, then F.cross_entropy. The last way
+is what `train.py` takes, its process's settings too.
+"""
+
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+
+from gptlab.batch import IGNORE_INDEX
+from gptlab.commands.memory import keep_freed_memory
+from gptlab.heads.cross_entropy import ChunkRows, cross_entropy
+from gptlab.training.precision import autocast
+from tests.benchmarks.measure import Apart, ceilings, given, lower_quartile, machine, ratios, report, take_turns
+
+WAYS: dict[str, tuple[ChunkRows, bool]] = {  # chunk_rows, and whether freed memory is kept
+    "plain": (None, False),
+    "chunks of 256": (256, False),
+    "auto": ("auto", False),
+    "plain, memory kept": (None, True),
+    "auto, memory kept": ("auto", True),
+}
+
+
+def make(way: str, options: dict[str, Any]) -> Callable[[], float]:
+    """One of the ways, in its own process."""
+    chunk_rows, kept = WAYS[way]
+    if kept:
+        keep_freed_memory()
+    torch.manual_seed(0)
+    n_rows, width, n_vocab = (options[key] for key in ("rows", "emb_dim", "vocab"))
+    hidden = torch.randn(n_rows, width, requires_grad=True)
+    weight = (0.02 * torch.randn(n_vocab, width)).requires_grad_()
+    targets = torch.randint(n_vocab, (n_rows,))
+    targets[torch.randperm(n_rows)[round(options["scored"] * n_rows) :]] = IGNORE_INDEX
+
+    def step() -> float:
+        hidden.grad = weight.grad = None
+        with autocast(options["precision"], "cpu"):
+            total = cross_entropy(hidden, weight, targets, chunk_rows=chunk_rows)
+        total.backward()
+        return total.item()
+
+    return step
+
+
+def main(words: list[str]) -> None:
+    """Prints a row a way, and the ratios."""
+    options, words = given(
+        words, rows=2048, emb_dim=768, vocab=50257, scored=1.0, precision="bf16-mixed", rounds=7, output="table"
+    )
+    assert not words, f"unknown: {words}"
+    ways = {name: Apart(make, name, options) for name in WAYS}
+    loss = {name: way() for name, way in ways.items()}
+    seconds = take_turns(ways, rounds=options["rounds"])
+    rows = [
+        {
+            "way": name,
+            "loss": round(loss[name], 2),
+            "ms": 1000 * lower_quartile(times),
+            "median, ms": 1000 * float(np.median(times)),
+            "MB": ways[name].peak(),
+        }
+        for name, times in seconds.items()
+    ]
+    for way in ways.values():
+        way.end()
+    size = f"{options['rows']} rows, width {options['emb_dim']}, vocabulary {options['vocab']}"
+    report(
+        f"head: {size}, {options['precision']}",
+        rows,
+        output=options["output"],
+        ratios=ratios(seconds, [(name, "plain") for name in WAYS if name != "plain"]),
+        ceilings=ceilings(),
+        machine=machine(),
+        rounds=options["rounds"],
+    )
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

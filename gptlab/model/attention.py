@@ -4,6 +4,7 @@ B batch, T new tokens, S tokens to look at (cached and new), D embedding, H quer
 """
 
 import math
+from collections.abc import Callable
 from typing import Literal, NamedTuple
 
 import torch
@@ -21,6 +22,7 @@ class Sight(NamedTuple):
     """What every layer of one forward pass shares: where the tokens stand and what each may look at."""
 
     mask: Tensor | None  # (T, S) or (B, 1, T, S) bool, True where a query may look; None is plain causality
+    lengths: list[list[int]] | None  # of each row's documents, which do not see each other; None: the mask says it
     rotation: tuple[Tensor, Tensor] | None  # cos and sin, (..., T, K/2) each; None without rotary positions
 
 
@@ -57,6 +59,20 @@ def fused_attention(q: Tensor, k: Tensor, v: Tensor, *, mask: Tensor | None, dro
 
 
 ATTENTIONS = {"fused": fused_attention, "naive": naive_attention}
+
+
+def by_document(
+    attend: Callable[..., Tensor], q: Tensor, k: Tensor, v: Tensor, *, lengths: list[list[int]], dropout: float
+) -> Tensor:
+    """Each document of each row by itself: what a mask would hide is not computed.
+
+    q (B, H, T, K), k and v (B, G, T, K) -> (B, H, T, K); `lengths` add up to T in each row.
+    """
+    rows = []
+    for i, sizes in enumerate(lengths):
+        documents = zip(*(x[i : i + 1].split(sizes, dim=2) for x in (q, k, v)), strict=True)
+        rows.append(torch.cat([attend(*document, mask=None, dropout=dropout) for document in documents], dim=2))
+    return torch.cat(rows)
 
 
 class CausalSelfAttention(nn.Module):
@@ -106,5 +122,9 @@ class CausalSelfAttention(nn.Module):
         q, k = q.to(v.dtype), k.to(v.dtype)  # autocast normalises in float32
         if cache is not None:
             k, v = cache.append(k, v)  # (B, G, S, K)
-        heads = self.attend(q, k, v, mask=sight.mask, dropout=self.drop_rate if self.training else 0.0)
+        dropout = self.drop_rate if self.training else 0.0
+        if sight.lengths is not None:
+            heads = by_document(self.attend, q, k, v, lengths=sight.lengths, dropout=dropout)
+        else:
+            heads = self.attend(q, k, v, mask=sight.mask, dropout=dropout)
         return self.out(heads.transpose(1, 2).flatten(2))

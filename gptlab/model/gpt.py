@@ -12,7 +12,7 @@ from gptlab.model.block import Block
 from gptlab.model.cache import KVCache
 from gptlab.model.feed_forward import FeedForwardKind, make_feed_forward
 from gptlab.model.init import Init, initialise
-from gptlab.model.mask import token_positions, visible
+from gptlab.model.mask import document_lengths, token_positions, visible
 from gptlab.model.norm import NormKind, make_norm
 from gptlab.model.rotary import check_scaling, rotation
 
@@ -117,8 +117,10 @@ class GPT(nn.Module):
             raise ValueError(f"{past + T} tokens, but the model reads at most context_length={self.context_length}")
         where = token_positions(T, past, segments=segments, device=ids.device)  # (T,) or (B, T)
         x = self.tok_emb(ids)  # (B, T, D)
+        lengths = None if segments is None else document_lengths(segments, window=self.window)
         sight = Sight(
-            mask=visible(T, past, window=self.window, segments=segments, device=ids.device),
+            mask=None if lengths else visible(T, past, window=self.window, segments=segments, device=ids.device),
+            lengths=lengths,
             rotation=None
             if self.pos_emb is not None
             else rotation(where, self.head_dim, base=self.rope_base, scaling=self.rope_scaling, dtype=x.dtype),

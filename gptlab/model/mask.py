@@ -28,6 +28,18 @@ def visible(
     return mask
 
 
+def document_lengths(segments: Tensor, *, window: int | None) -> list[list[int]] | None:
+    """Tokens of each row's documents, one after the other; each may then be attended to by itself.   (B, T)
+
+    None where a mask does better: a document is longer than the window, or on a GPU, which reading them would hold up.
+    """
+    if segments.device.type != "cpu" or torch.compiler.is_compiling():
+        return None
+    lengths: list[list[int]] = [row.unique_consecutive(return_counts=True)[1].tolist() for row in segments]
+    longest = max((max(row) for row in lengths), default=0)
+    return lengths if window is None or longest <= window else None
+
+
 def token_positions(n_new: int, n_past: int, *, segments: Tensor | None, device: torch.device) -> Tensor:
     """Where each token stands in its document: (T,), or (B, T) counted from each segment's first token."""
     index = torch.arange(n_past, n_past + n_new, device=device)

@@ -1,26 +1,58 @@
-"""Conversations side by side, by length and packed: scored tokens a second of training, for equal work a token.
+"""Rows of unequal lengths in batches: what is scored in a second of training, by how the batches are made.
 
-python -m tests.benchmarks.packing data.path=instruction-data.json [overrides of train.py] [rounds=3]
+python -m tests.benchmarks.packing data.path=instruction-data.json [data.batch_size=8] [share=1.0] [rounds=3]
+python -m tests.benchmarks.packing experiment=spam_small data.path=SMSSpamCollection.tsv [...] [output=json]
 
-Each way goes through the whole training part once a round, forward and backward, the ways taking turns. A batch of
-packed rows holds about as many tokens as one of the others.
+Each way goes through the same rows of the training part once a round, forward and backward, the ways taking turns.
+Conversations: the book's batches (chapter 7: side by side, all logits at once), and ours side by side, by length and
+packed; a batch of packed rows holds about as many tokens as one of the others. Labelled rows: the book's batches
+(chapter 6: all rows padded to the longest of the training part), side by side and by length.
 """
 
 import sys
-from time import perf_counter
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
-import torch
 
 from gptlab.batch import IGNORE_INDEX, Batch
-from gptlab.config.build import build
+from gptlab.commands.memory import keep_freed_memory
 from gptlab.config.compose import compose_config
 from gptlab.data.answers import Part
+from gptlab.data.labelled_rows import LabelledRows
+from gptlab.data.packing import PackedRows
 from gptlab.data.prepared import Rows
+from gptlab.heads.cross_entropy import ChunkRows
+from gptlab.opened import set_precision
 from gptlab.run import Run
+from tests.benchmarks.measure import ceilings, given, lower_quartile, machine, ratios, report, take_turns
 
-DEFAULTS = ["head=instruction", "data=instructions", "tokenizer=gpt2", "data.learn=all", "model.context_length=512"]
+CONVERSATIONS = [
+    "head=instruction",
+    "data=instructions",
+    "tokenizer=gpt2",
+    "data.learn=all",
+    "model.context_length=512",
+]
+BOOK = "as the book"
+
+
+class Way(NamedTuple):
+    """An epoch's batches, and how the head takes them."""
+
+    batches: list[Batch]
+    chunk_rows: ChunkRows
+
+    @property
+    def scored(self) -> int:
+        """Tokens that are predicted, or rows that are judged."""
+        return sum(
+            len(b["labels"]) if "labels" in b else int((b["targets"] != IGNORE_INDEX).sum()) for b in self.batches
+        )
+
+    @property
+    def read(self) -> int:
+        """Tokens that the model computes."""
+        return sum(batch["ids"].numel() for batch in self.batches)
 
 
 def batches(rows: Rows, batch_rows: int) -> list[Batch]:
@@ -29,50 +61,95 @@ def batches(rows: Rows, batch_rows: int) -> list[Batch]:
     return [rows[part] for part in np.split(order, range(batch_rows, len(order), batch_rows))]
 
 
-def seconds(run: Run, epoch: list[Batch], context: Any) -> float:
-    """Of learning from each batch, without the optimizer's step."""
-    start = perf_counter()
-    for batch in epoch:
+def of_conversations(run: Run, size: int, share: float) -> tuple[dict[str, Way], int]:
+    """The ways, and how many tokens they hold."""
+    whole: Part = run.data.parts["train"]  # type: ignore[union-attr]
+    kept = np.random.default_rng(0).permutation(len(whole.rows))[: max(size, round(share * len(whole.rows)))]
+    part = whole._replace(rows=[whole.rows[i] for i in kept])
+    packed = PackedRows(part.rows, context_length=run.model.context_length)
+    packed_size = max(1, round(size * part.n_tokens / len(part.rows) / run.model.context_length))
+    ways = {
+        BOOK: Way(batches(part.padded(by_length=False), size), None),
+        "side by side": Way(batches(part.padded(by_length=False), size), "auto"),
+        "by length": Way(batches(part.padded(by_length=True), size), "auto"),
+        "packed": Way(batches(packed, packed_size), "auto"),
+    }
+    return ways, part.n_tokens
+
+
+def of_labelled(run: Run, size: int, share: float) -> tuple[dict[str, Way], int]:
+    """The same of rows with classes."""
+    whole: LabelledRows = run.data.train  # type: ignore[union-attr, assignment]
+    kept = np.random.default_rng(0).permutation(len(whole))[: max(size, round(share * len(whole)))]
+
+    def way(*, pad_to: int | None, by_length: bool) -> Way:
+        rows = LabelledRows(
+            [whole.row(i) for i in kept],
+            whole.labels[kept],
+            fill=whole.fill,
+            max_tokens=whole.max_tokens,
+            pad_to=pad_to,
+            by_length=by_length,
+            even=False,
+        )
+        return Way(batches(rows, size), None)
+
+    ways = {
+        BOOK: way(pad_to=int(whole.lengths.max()), by_length=False),
+        "side by side": way(pad_to=None, by_length=False),
+        "by length": way(pad_to=None, by_length=True),
+    }
+    return ways, int(whole.lengths[kept].sum())
+
+
+def learn(run: Run, way: Way, context: Any) -> None:
+    """From each batch, without the optimizer's step."""
+    for batch in way.batches:
         with context():
             loss = run.head.loss(run.model(batch["ids"], segments=batch.get("segments")), batch)
         loss.total.backward()
         run.model.zero_grad()
-    return perf_counter() - start
 
 
 def main(words: list[str]) -> None:
-    """Prints a line a way."""
-    from gptlab.opened import set_precision
-
-    n_rounds = next((int(word.partition("=")[2]) for word in words if word.startswith("rounds=")), 3)
-    cfg = compose_config("train", DEFAULTS + [word for word in words if not word.startswith("rounds=")])
+    """Prints a row a way."""
+    keep_freed_memory()
+    options, words = given(words, rounds=3, share=1.0, output="table")
+    recipe = [] if any(word.startswith("experiment=") for word in words) else CONVERSATIONS
+    cfg = compose_config("train", recipe + words)
     run = Run.compose(cfg)
     run.model.train()
     context = set_precision(run, "auto").context
-    part: Part = run.data.parts["train"]  # type: ignore[union-attr]
-    size, T = cfg.data.batch_size, cfg.model.context_length
-    tokens_a_batch = size * part.n_tokens / len(part.rows)
-    cfg.data.packing = True
-    packed = build(cfg.data).prepare(run.tokenizer, context_length=T, style=build(cfg.prompt)).train
-    ways = {
-        "side by side": batches(part.padded(by_length=False), size),
-        "by length": batches(part.padded(by_length=True), size),
-        "packed": batches(packed, max(1, round(tokens_a_batch / T))),
-    }
-    times: dict[str, list[float]] = {name: [] for name in ways}
-    for _ in range(n_rounds):
-        for name, epoch in ways.items():
-            times[name].append(seconds(run, epoch, context))
-    print(
-        f"torch {torch.__version__}, {torch.get_num_threads()} threads, batches of {size}, {n_rounds} rounds, the best"
+    of = of_labelled if run.data.labels else of_conversations  # type: ignore[union-attr]
+    ways, n_tokens = of(run, cfg.data.batch_size, options["share"])
+
+    def calls(way: Way) -> Any:
+        def call() -> None:
+            if hasattr(run.head, "out") and hasattr(run.head.out, "chunk_rows"):
+                run.head.out.chunk_rows = way.chunk_rows
+            learn(run, way, context)
+
+        return call
+
+    seconds = take_turns({name: calls(way) for name, way in ways.items()}, rounds=options["rounds"], warm_up=0)
+    rows = [
+        {
+            "way": name,
+            "scored/s": way.scored / lower_quartile(seconds[name]),
+            "padding": 1 - n_tokens / way.read,
+            "batches": len(way.batches),
+        }
+        for name, way in ways.items()
+    ]
+    report(
+        f"batches of {cfg.data.batch_size} rows, {ways[BOOK].scored:,} scored",
+        rows,
+        output=options["output"],
+        ratios=ratios(seconds, [(name, BOOK) for name in ways if name != BOOK]),
+        ceilings=ceilings(),
+        machine=machine(),
+        rounds=options["rounds"],
     )
-    for name, epoch in ways.items():
-        scored = sum(int((batch["targets"] != IGNORE_INDEX).sum()) for batch in epoch)
-        read = sum(batch["ids"].numel() for batch in epoch)
-        rate, base = scored / min(times[name]), scored / min(times["side by side"])
-        print(
-            f"{name:<13} {rate:9,.0f} scored tokens/s, {rate / base:.2f} times; {1 - part.n_tokens / read:.1%} padding"
-        )
 
 
 if __name__ == "__main__":

@@ -4,7 +4,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from gptlab.model import gpt
 from gptlab.model.attention import CausalSelfAttention, Sight, fused_attention, naive_attention
+from gptlab.model.mask import document_lengths
 from gptlab.model.rotary import rotation
 from tests.reference.tiny import FAMILIES, LLAMA
 
@@ -63,6 +65,25 @@ def test_packed_documents_are_as_if_alone_in_value_and_gradient(make_gpt, ids, f
     torch.testing.assert_close(gradients(packed), gradients(alone), rtol=1e-9, atol=1e-9)
 
 
+@families
+@kinds
+def test_documents_one_by_one_are_what_a_mask_shows(make_gpt, ids, family, attention, monkeypatch):
+    one_by_one, masked = (make_gpt(**FAMILIES[family], attention=attention).double() for _ in range(2))
+    hidden = one_by_one(ids, segments=SEGMENTS)
+    monkeypatch.setattr(gpt, "document_lengths", lambda segments, window: None)  # as on a GPU
+    through_a_mask = masked(ids, segments=SEGMENTS)
+    torch.testing.assert_close(hidden, through_a_mask, rtol=1e-10, atol=1e-10)
+    weighted_sum(hidden).backward()
+    weighted_sum(through_a_mask).backward()
+    torch.testing.assert_close(gradients(one_by_one), gradients(masked), rtol=1e-9, atol=1e-9)
+
+
+def test_a_document_longer_than_the_window_needs_a_mask():
+    assert document_lengths(SEGMENTS, window=None) == LENGTHS
+    assert document_lengths(SEGMENTS, window=20) == LENGTHS
+    assert document_lengths(SEGMENTS, window=19) is None
+
+
 @kinds
 @pytest.mark.parametrize("positions", ["learned", "rotary"])
 @pytest.mark.parametrize("window", [1, 4])
@@ -113,7 +134,7 @@ def test_dropout_falls_on_attention_weights_in_training_only(attention):
         norm_eps=1e-5,
         attention=attention,
     )
-    x, sight = torch.randn(1, 5, 8).expand(20_000, 5, 8), Sight(mask=None, rotation=None)
+    x, sight = torch.randn(1, 5, 8).expand(20_000, 5, 8), Sight(mask=None, lengths=None, rotation=None)
     with torch.no_grad():
         dropped = layer.train()(x, sight)
         whole = layer.eval()(x, sight)

@@ -20,8 +20,10 @@ from gptlab.data.prepared import Data
 from gptlab.data.text import TextData
 from gptlab.data.windows import Windows
 from gptlab.generation.conversation import Conversation
+from gptlab.heads.projection import Projection
 from gptlab.heads.protocol import TokenHead
 from gptlab.model.architecture import architecture_of
+from gptlab.model.int8 import quantise
 from gptlab.model.lora import merge
 from gptlab.prompts.encoding import check_style, encode_pieces
 from gptlab.prompts.template import ChatTemplate
@@ -57,12 +59,19 @@ class Precision(NamedTuple):
 
 
 def set_precision(run: Run, precision: str) -> Precision:
-    """Casts the weights for a `-true` one. `auto` is what the run was trained in; a pretrained model's, as stored."""
+    """Casts the weights for a `-true` one and for `int8`, whose matrices are rounded to eight bits.
+
+    `auto` is what the run was trained in; a pretrained model's, as stored.
+    """
     weight = run.model.tok_emb.weight
     stored = {torch.float32: "32-true", torch.bfloat16: "bf16-true", torch.float16: "16-true", torch.float64: "64-true"}
     if precision == "auto":
         trained = run.cfg.trainer.precision if "trainer" in run.cfg else stored[weight.dtype]
         precision = choose_precision(trained, weight.device.type)
+    if precision == "int8":
+        projections = [part for part in run.head.modules() if isinstance(part, Projection)]
+        run.head.to(torch.bfloat16)
+        quantise(run.model, *(projection.owner for projection in projections))
     if precision.endswith("-true"):
         dtype = next(dtype for dtype, name in stored.items() if name == precision)
         nn.ModuleList([run.model, run.head]).to(dtype)

@@ -29,7 +29,7 @@ def main(words: list[str] | None = None) -> int:
     if verb not in VERBS:
         print(f"gptlab {verb}: there is no such verb; there are {', '.join(VERBS)}", file=sys.stderr)
         return 2
-    if verb != "train" and any(word in HELP for word in overrides):  # train's own help is Hydra's
+    if verb != "train" and any(word in HELP for word in overrides):  # train prints its own
         from gptlab.config.conf import conf_dir
 
         print(f"gptlab {verb} {VERBS[verb]}\n\nIts keys, from conf/{verb}.yaml:\n")

@@ -15,6 +15,7 @@ from omegaconf import DictConfig
 from gptlab.commands.errors import told
 from gptlab.commands.memory import keep_freed_memory
 from gptlab.config.conf import conf_dir
+from gptlab.config.manual import manual
 from gptlab.config.resume import attempt, resumption
 from gptlab.config.schema import register_schemas
 from gptlab.config.sweep import Outcome, check_job, check_jobs, run_job, sweep_jobs
@@ -33,6 +34,9 @@ def main(overrides: list[str] | None = None) -> float | None:
     """
     keep_freed_memory()
     words = sys.argv[1:] if overrides is None else overrides
+    if any(word in ("--help", "-h") for word in words):
+        print(manual())
+        return None
     best: list[float] = []
     argv = sys.argv
 
@@ -54,7 +58,7 @@ def main(overrides: list[str] | None = None) -> float | None:
         if jobs := sweep_jobs(words):
             check_jobs(jobs)
             words = sorted(words, key=lambda word: not word.startswith("-"))  # Hydra wants -m before all or after all
-        elif not any(word.startswith("-") for word in words):  # --help, --cfg and -m are Hydra's
+        elif not any(word.startswith("-") for word in words):  # --cfg and -m are Hydra's
             root, words, notes = resumption(words)  # every mistake at once, before there is a folder
             print(*notes, sep="\n", end="\n" if notes else "")
             words = [f"--config-name={root}", *words]

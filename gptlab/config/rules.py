@@ -79,7 +79,7 @@ PRECISIONS = ("auto", "32-true", "bf16-mixed", "bf16-true", "16-mixed", "16-true
 RULES += [
     Rule("trainer.accelerator", "one of " + ", ".join(ACCELERATORS), lambda value: value in ACCELERATORS),
     Rule("trainer.precision", "one of " + ", ".join(PRECISIONS), lambda value: value in PRECISIONS),
-    Rule("precision", "one of " + ", ".join(PRECISIONS), lambda value: value in PRECISIONS),
+    Rule("precision", "one of " + ", ".join((*PRECISIONS, "int8")), lambda value: value in (*PRECISIONS, "int8")),
     Rule("device", "auto, cpu, cuda or mps, cuda:1 for the second one", lambda v: bool(re.fullmatch(DEVICES, v))),
     Rule("split", "train, val, test or all", lambda value: value in ("train", "val", "test", "all")),
 ]
@@ -108,7 +108,7 @@ def broken_pairs(cfg: DictConfig) -> Iterator[str]:
         yield "trainer.max_steps and trainer.max_epochs are both null: give one, or the run has no end"
     if get("trainer.precision") == "16-mixed" and get("optim.fused") and get("trainer.gradient_clip_val"):
         yield "trainer.precision=16-mixed cannot clip gradients with a fused optimizer: set optim.fused=false"
-    if "to" in cfg and str(get("precision")).endswith("-mixed"):
+    if "to" in cfg and str(get("precision")).endswith(("-mixed", "int8")):
         yield f"precision is {get('precision')}, which is a way to compute and not to store: export with a -true one"
     if "prompts" in cfg and get("run") is not None and (isinstance(get("run"), str) or len(get("run")) < 2):
         yield f"run is {get('run')}: give two or more to be compared, 'run=[a, b]'"

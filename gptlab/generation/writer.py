@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -96,7 +97,7 @@ class Writer:
         self.model.eval()
         try:
             yield from generate_ids(
-                self._step,
+                partial(last_logits, self.model, self.head),
                 prompt.to(device),
                 lengths=lengths,
                 context_length=self.model.context_length,
@@ -108,10 +109,12 @@ class Writer:
         finally:
             self.model.train(was_training)
 
-    def _step(self, ids: Tensor, cache: KVCache | None) -> Tensor:
-        """The scores after the last token, (B, V): the head projects no other position."""
-        hidden = self.model(ids, cache=cache)[:, -1:]  # (B, 1, D)
-        return self.head(hidden, Batch(ids=ids[:, -1:]))[:, -1]
+
+def last_logits(model: GPT, head: nn.Module, ids: Tensor, cache: KVCache | None) -> Tensor:
+    """The scores after the last token: the head projects no other position.   (B, T) -> (B, V)"""
+    hidden = model(ids, cache=cache)[:, -1:]  # (B, 1, D)
+    logits: Tensor = head(hidden, Batch(ids=ids[:, -1:]))  # (B, 1, V)
+    return logits[:, -1]
 
 
 def _whole(tokenizer: Tokenizer, ids: Iterator[Tensor], prompts: list[list[int]], sampling: Sampling) -> list[str]:

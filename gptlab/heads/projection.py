@@ -3,7 +3,7 @@
 B batch, T tokens, D embedding, V vocabulary.
 """
 
-from typing import Literal
+from typing import Literal, cast
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -42,7 +42,12 @@ class Projection(nn.Module):
     @property
     def matrix(self) -> Tensor:
         """(V, D), read anew at each call: loading weights may have replaced the embedding."""
-        return self.backbone[0].tok_emb.weight if self.weight is None else self.weight
+        return cast(Tensor, self.owner.weight)
+
+    @property
+    def owner(self) -> nn.Module:
+        """Whose `weight` the matrix is."""
+        return self.backbone[0].tok_emb if self.weight is None else self
 
     def forward(self, hidden: Tensor) -> Tensor:
         """(..., D) -> (..., V)"""

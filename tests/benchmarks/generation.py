@@ -9,18 +9,19 @@ Greedy, with a cache, no token ends a text. In float32 both write the same ids.
 import sys
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import torch
 import transformers
 from torch import Tensor, nn
 
-from gptlab.batch import Batch
 from gptlab.config.compose import compose_config
 from gptlab.generation.engine import generate_ids
 from gptlab.generation.sampling import Sampling
+from gptlab.generation.writer import last_logits
 from gptlab.model.architecture import architecture_of
-from gptlab.model.cache import KVCache
+from gptlab.model.gpt import GPT
+from gptlab.model.int8 import quantise
 from gptlab.weights.names import entries
 from tests.benchmarks.measure import ceilings, given, lower_quartile, machine, ratios, report, take_turns
 from tests.benchmarks.training import our_parts
@@ -53,14 +54,9 @@ def ours(parts: nn.ModuleDict, prompt: Tensor, n_new: int) -> Tensor:
     sampling = Sampling(
         max_new_tokens=n_new, temperature=0.0, top_k=None, top_p=1.0, min_p=0.0, repetition_penalty=1.0, stop=[]
     )
-    model, head = parts["model"], parts["head"]
-
-    def step(ids: Tensor, cache: KVCache | None) -> Tensor:
-        hidden = model(ids, cache=cache)[:, -1:]
-        return head(hidden, Batch(ids=ids[:, -1:]))[:, -1]
-
+    model = cast(GPT, parts["model"])
     steps = generate_ids(
-        step,
+        partial(last_logits, model, parts["head"]),
         prompt,
         context_length=model.context_length,
         sampling=sampling,
@@ -96,6 +92,9 @@ def main(words: list[str]) -> None:
         peer = transformers_model(parts, cfg.model)
         ways[f"ours, {name}"] = partial(ours, parts.to(dtype), prompt, n_new)
         ways[f"transformers, {name}"] = partial(theirs, peer.to(dtype), prompt, n_new)
+    parts = our_parts(cfg).eval()
+    quantise(parts["model"], parts["head"].out.owner)
+    ways["ours, int8"] = partial(ours, parts, prompt, n_new)
     same = torch.equal(ways["ours, float32"](), ways["transformers, float32"]())
     seconds = take_turns(ways, rounds=options["rounds"])
     rows = [
@@ -110,6 +109,7 @@ def main(words: list[str]) -> None:
         ("ours, float32", "transformers, float32"),
         ("ours, bfloat16", "transformers, float32"),
         ("ours, bfloat16", "transformers, bfloat16"),
+        ("ours, int8", "transformers, float32"),
     ]
     report(
         f"generation: {len(prompt)} prompts of {prompt.size(1)} tokens, {n_new} new ones each",

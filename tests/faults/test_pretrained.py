@@ -154,6 +154,7 @@ MISTAKES = {
     "evaluate run=RUN dta=kjv": "dta is no key (did you mean data?)",
     "evaluate run=RUN nothing=1": "`gptlab evaluate --help` prints every key",
     "export run=RUN to=TMP/new precision=bf16-mixed": "export with a -true one",
+    "export run=RUN to=TMP/new precision=int8": "export with a -true one",
     "generate run=~/nowhere/x prompt=a": "there is no such folder",
 }
 

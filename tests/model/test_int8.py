@@ -1,0 +1,72 @@
+"""Weights in eight bits: near the weights they were made from, the same by kernel and by product, and small."""
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from gptlab.heads.lm import LMHead
+from gptlab.heads.protocol import Given
+from gptlab.model.int8 import FEW, Int8Weight, quantise
+from tests.reference.tiny import FAMILIES, tiny_gpt
+
+V = 50
+
+
+def weight(n_out: int = 96, n_in: int = 64) -> torch.Tensor:
+    return torch.randn(n_out, n_in, generator=torch.Generator().manual_seed(0))
+
+
+def test_each_number_is_the_nearest_step_of_its_row() -> None:
+    w = weight()
+    w[3] = 0.0
+    eight = Int8Weight.of(w)
+    back = eight.numbers * eight.scales.float()[:, None]
+    assert ((back - w).abs() <= 0.51 * eight.scales.float()[:, None] + 1e-6).all()
+    assert (back[3] == 0).all()
+    assert eight.numbers.dtype == torch.int8
+    assert (eight.shape, eight.dtype, eight.device) == (w.shape, torch.bfloat16, w.device)
+
+
+@pytest.mark.parametrize("rows", [1, FEW, FEW + 1, 100])
+@pytest.mark.parametrize("biased", [False, True])
+def test_the_kernel_and_the_product_are_one_function(rows: int, biased: bool) -> None:
+    eight, bias = Int8Weight.of(weight()), torch.randn(96).bfloat16() if biased else None
+    x = torch.randn(2, rows, 64, generator=torch.Generator().manual_seed(1)).bfloat16()[:1]
+    y = F.linear(x, eight, bias)
+    exact = F.linear(
+        x.double(), eight.numbers * eight.scales.double()[:, None], None if bias is None else bias.double()
+    )
+    assert y.shape == (1, rows, 96)
+    assert y.dtype == torch.bfloat16
+    torch.testing.assert_close(y.double(), exact, rtol=2e-2, atol=2e-2)
+
+
+def test_an_embedding_is_looked_up() -> None:
+    eight, ids = Int8Weight.of(weight()), torch.tensor([[3, 0], [95, 3]])
+    torch.testing.assert_close(F.embedding(ids, eight).float(), F.embedding(ids, weight()), rtol=2e-2, atol=2e-2)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("tied", [True, False])
+@torch.no_grad()
+def test_a_model_says_nearly_the_same_from_a_quarter_of_the_memory(family: str, tied: bool) -> None:
+    torch.manual_seed(0)
+    model = tiny_gpt(vocab_size=V, **FAMILIES[family]).eval()
+    head = LMHead(model, Given(vocab_size=V, token_bytes=None), tied=tied, chunk_rows="auto")
+    parts = nn.ModuleDict({"model": model, "head": head})
+    before = copy.deepcopy(parts)
+    quantise(model, head.out.owner)
+    ids = torch.randint(V, (2, 15))
+    ours, theirs = (p["head"](p["model"](ids), {}).float().log_softmax(dim=-1) for p in (parts, before))
+    assert (ours - theirs).abs().mean() < 0.05 * theirs.std() + 0.02
+    layers = [layer for layer in model.modules() if isinstance(layer, nn.Linear)]
+    assert all(isinstance(layer.weight, Int8Weight) for layer in (*layers, head.out.owner))
+    assert isinstance(model.tok_emb.weight, Int8Weight) == tied
+
+
+def test_eight_bits_do_not_learn() -> None:
+    with pytest.raises(NotImplementedError, match="not for learning"):
+        Int8Weight.of(weight()).add(1.0)

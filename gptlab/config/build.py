@@ -55,11 +55,13 @@ def build(node: DictConfig) -> Any:
     for target in targets(OmegaConf.to_container(node)):
         _admit(target)
     try:
-        return hydra.utils.instantiate(node)
+        made = hydra.utils.instantiate(node)
     except hydra.errors.InstantiationException as error:
         if error.__cause__ is not None:  # what our own code had to say, not where Hydra stood
             raise error.__cause__ from None
         raise
+    # Hydra would look at its partial anew at each call, and a schedule is called at each step
+    return partial(made.func, *made.args, **made.keywords) if isinstance(made, partial) else made
 
 
 def build_for(what: Any, node: DictConfig) -> Any:

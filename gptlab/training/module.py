@@ -46,6 +46,10 @@ class GPTModule(L.LightningModule):
         self.step_loss = torch.tensor(math.nan)  # mean loss of the last step
         self.grad_norm = torch.tensor(math.nan)  # of all its gradients together, before clipping
 
+    def on_train_start(self) -> None:
+        """Notes what learns: to search the modules for it costs a part of each step."""
+        self.learning = [parameter for parameter in self.parameters() if parameter.requires_grad]
+
     def loss_of(self, batch: Batch) -> Loss:
         """What the batch costs."""
         return self.head.loss(self.model(batch["ids"], segments=batch.get("segments")), batch)
@@ -65,16 +69,16 @@ class GPTModule(L.LightningModule):
         count = count.clamp_min(1)  # a window in which nothing is scored teaches nothing
         self.window.clear()
         self.step_loss = total / count
-        gradients = [p.grad for p in self.parameters() if p.grad is not None]
+        gradients = [p.grad for p in self.learning if p.grad is not None]
         torch._foreach_mul_(gradients, self.unit * self.trainer.world_size / count)
 
     def configure_gradient_clipping(
         self, optimizer: Optimizer, gradient_clip_val: float | None = None, gradient_clip_algorithm: str | None = None
     ) -> None:
         """Scales the gradients down to this norm; Lightning's own refuses every fused optimizer."""
-        self.grad_norm = nn.utils.get_total_norm([p.grad for p in self.parameters() if p.grad is not None])
+        self.grad_norm = nn.utils.get_total_norm([p.grad for p in self.learning if p.grad is not None])
         if gradient_clip_val is not None:
-            nn.utils.clip_grads_with_norm_(self.parameters(), gradient_clip_val, self.grad_norm)
+            nn.utils.clip_grads_with_norm_(self.learning, gradient_clip_val, self.grad_norm)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> Any:
         """Adds a batch to the metrics; returns its Loss, for callbacks that look closer."""

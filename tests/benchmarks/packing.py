@@ -115,7 +115,7 @@ def main(words: list[str]) -> None:
     """Prints a row a way."""
     keep_freed_memory()
     options, words = given(words, rounds=3, share=1.0, output="table")
-    recipe = [] if any(word.startswith("experiment=") for word in words) else CONVERSATIONS
+    recipe = [] if any(word.startswith(("experiment=", "data=")) for word in words) else CONVERSATIONS
     cfg = compose_config("train", recipe + words)
     run = Run.compose(cfg)
     run.model.train()

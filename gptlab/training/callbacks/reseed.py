@@ -12,9 +12,13 @@ class Reseed(L.Callback):
 
     def __init__(self, *, seed: int) -> None:
         self.seed = seed
+        # where there is only the CPU, torch.manual_seed takes a millisecond to find that out
+        self.seed_devices = (
+            torch.manual_seed if torch.accelerator.is_available() else torch.default_generator.manual_seed
+        )
 
     def on_train_batch_start(self, trainer: L.Trainer, *_: Any) -> None:
         """Before each batch."""
         batch = trainer.fit_loop.epoch_loop.batch_progress.total.processed  # type: ignore[attr-defined]
         seeds = np.random.SeedSequence([self.seed, batch, trainer.global_rank])
-        torch.manual_seed(int(seeds.generate_state(1, np.uint64)[0]))
+        self.seed_devices(int(seeds.generate_state(1, np.uint64)[0]))

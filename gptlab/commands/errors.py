@@ -15,6 +15,9 @@ def told() -> Iterator[None]:
     """
     try:
         yield
+    except BrokenPipeError:  # whoever read the output, `head` say, has read enough; Python would complain at the exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise SystemExit(1) from None
     except (ValueError, OSError) as error:
         if os.environ.get("GPTLAB_TRACEBACK") or not (isinstance(error, OSError) or _ours(error.__traceback__)):
             raise

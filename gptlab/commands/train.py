@@ -2,6 +2,7 @@
 
 import logging
 import os
+import re
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,6 +15,7 @@ from omegaconf import DictConfig
 
 from gptlab.commands.errors import told
 from gptlab.commands.memory import keep_freed_memory
+from gptlab.config.compose import check_composes
 from gptlab.config.conf import conf_dir
 from gptlab.config.manual import manual
 from gptlab.config.resume import attempt, resumption
@@ -35,7 +37,8 @@ def main(overrides: list[str] | None = None) -> float | None:
     keep_freed_memory()
     words = sys.argv[1:] if overrides is None else overrides
     if any(word in ("--help", "-h") for word in words):
-        print(manual())
+        with told():
+            print(manual(), flush=True)
         return None
     best: list[float] = []
     argv = sys.argv
@@ -58,6 +61,8 @@ def main(overrides: list[str] | None = None) -> float | None:
         if jobs := sweep_jobs(words):
             check_jobs(jobs)
             words = sorted(words, key=lambda word: not word.startswith("-"))  # Hydra wants -m before all or after all
+        elif "--cfg" in words or "-c" in words:
+            check_composes("train", [word for word in words if re.match(r"[^-].*=|[~+]", word)])
         elif not any(word.startswith("-") for word in words):  # --cfg and -m are Hydra's
             root, words, notes = resumption(words)  # every mistake at once, before there is a folder
             print(*notes, sep="\n", end="\n" if notes else "")

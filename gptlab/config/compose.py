@@ -52,6 +52,15 @@ def compose_config(root: str, overrides: list[str], problems: Sequence[str] = ()
     return cfg
 
 
+def check_composes(root: str, overrides: list[str]) -> None:
+    """A ConfigError, with every problem at once, for overrides that Hydra cannot compose; what is missing may be."""
+    try:
+        with _hydra():
+            compose(root, [readable(word) for word in overrides])
+    except (HydraException, OmegaConfBaseException, ValueError):
+        compose_config(root, overrides)
+
+
 @contextmanager
 def _hydra() -> Iterator[None]:
     """Hydra with our configurations; one that the caller has set up is as it was afterwards."""

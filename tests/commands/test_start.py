@@ -5,6 +5,8 @@ import sys
 
 import pytest
 
+from gptlab.commands import train
+from gptlab.config.manual import manual
 from tests.conftest import ROOT, TrainedRun
 
 WATCH = """
@@ -50,3 +52,30 @@ def test_data_needs_no_lightning(tiny_run: TrainedRun) -> None:
     )
     assert "bytes per token" in out
     assert heavy == {"torch"}
+
+
+@pytest.mark.parametrize("mistake", ["model.n_layer=3", "model=tinny"])
+def test_a_mistake_beside_cfg_is_a_sentence(mistake: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        train.main([mistake, "--cfg", "job"])
+    assert "did you mean" in capsys.readouterr().err
+
+
+def test_help_into_a_pipe_that_closes() -> None:
+    page = subprocess.Popen(
+        [sys.executable, "-u", "train.py", "--help"], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    assert page.stdout is not None
+    assert page.stderr is not None
+    page.stdout.close()
+    assert page.stderr.read() == b""
+    page.stderr.close()
+    assert page.wait() == 1
+
+
+def test_help_names_every_group_and_choice() -> None:
+    page = manual()
+    assert "model: gpt2_large, gpt2_medium, gpt2_small, gpt2_xl, mini, modern, pretrained, tiny\n" in page
+    assert "data/reader: " in page
+    assert not any(line.startswith(("hydra", "local")) for line in page.splitlines())
+    assert "$" not in page

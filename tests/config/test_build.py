@@ -1,9 +1,12 @@
 """A config is code: only what is on the list is built."""
 
+import functools
+
 import pytest
 from omegaconf import OmegaConf
 
 from gptlab.config.build import build
+from gptlab.config.compose import compose_config
 
 
 @pytest.mark.parametrize(
@@ -47,3 +50,10 @@ def test_a_package_of_the_users_own_is_admitted_by_the_environment_only(monkeypa
 
 class Mine:
     """A part that gptlab does not know."""
+
+
+def test_what_waits_for_arguments_is_a_plain_partial() -> None:
+    """Hydra's own looks at its arguments anew at each call, and a schedule is called at each step."""
+    schedule = build(compose_config("train", []).schedule)
+    assert type(schedule) is functools.partial
+    assert schedule(0, total_steps=10) < schedule(5, total_steps=10)

@@ -5,6 +5,7 @@ import torch
 from torch import Tensor
 
 from gptlab.batch import IGNORE_INDEX
+from gptlab.heads import cross_entropy as module
 from gptlab.heads.cross_entropy import ChunkRows, cross_entropy, rows_at_once, token_cross_entropy
 
 N, D, V = 50, 8, 33
@@ -30,6 +31,13 @@ def value_and_gradients(chunk_rows: ChunkRows, dtype: torch.dtype = torch.float6
 
 @pytest.mark.parametrize("chunk_rows", [1, 7, 10, 25, 50, 64, "auto"])
 def test_chunks_of_any_size_equal_the_whole(chunk_rows: ChunkRows) -> None:
+    for ours, plain in zip(value_and_gradients(chunk_rows), value_and_gradients(None), strict=True):
+        torch.testing.assert_close(ours, plain, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("chunk_rows", [7, "auto"])
+def test_a_vocabulary_that_is_filled_up_changes_nothing(chunk_rows: ChunkRows, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_multiple", lambda device: 64)  # as on a GPU; V is 33
     for ours, plain in zip(value_and_gradients(chunk_rows), value_and_gradients(None), strict=True):
         torch.testing.assert_close(ours, plain, rtol=1e-12, atol=1e-12)
 

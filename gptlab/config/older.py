@@ -13,6 +13,7 @@ CLASSIFIER = "gptlab.heads.classifier.ClassifierHead"
 def of_today(config: dict[str, Any]) -> DictConfig:
     """A checkpoint's configuration, with every group that there is, and with every key of its head's."""
     missing = {group: choice for group, choice in SINCE.items() if group not in config}
-    head = {"bias": True} if config["head"]["_target_"] == CLASSIFIER else {}  # it always had one
+    before = {"bias": True, "lm_weight": 0.0}  # what classifiers did before they were asked
+    head = before if config["head"]["_target_"] == CLASSIFIER else {}
     added = {group: OmegaConf.load(conf_dir() / group / f"{choice}.yaml") for group, choice in missing.items()}
     return OmegaConf.create({**config, **added, "head": head | config["head"]})

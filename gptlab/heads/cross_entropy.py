@@ -96,8 +96,8 @@ def _low(weight: Tensor) -> torch.dtype:
 
 
 def _kept(targets: Tensor) -> Any:
-    """Which rows are computed: on a CPU those that are scored; on a GPU, which counting would hold up, all."""
-    if targets.device.type != "cpu":
+    """Which rows are computed: those that are scored; all on a GPU, which counting would hold up, and compiled."""
+    if targets.device.type != "cpu" or torch.compiler.is_compiling():
         return slice(None)
     scored = targets != IGNORE_INDEX
     return slice(None) if scored.all() else scored.nonzero()[:, 0]

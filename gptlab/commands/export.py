@@ -24,10 +24,6 @@ def main(overrides: list[str]) -> None:
         run, folder = Run.open(cfg.run), Path(cfg.to).expanduser()
         if not cfg.adapter:
             merge_adapter(run)
-        if cfg.precision == "int8":
-            raise ValueError(
-                "precision is int8, in which models run here but are not stored: give 32-true or bf16-true"
-            )
         if cfg.precision != "auto":
             set_precision(run, cfg.precision)
         how = _write_adapter(run, folder) if cfg.adapter else _write_model(run, folder, cfg)

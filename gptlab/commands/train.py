@@ -34,12 +34,12 @@ def main(overrides: list[str] | None = None) -> float | None:
     Raises:
         SystemExit: 1 after the user's mistake, 130 after Ctrl-C.
     """
-    keep_freed_memory()
     words = sys.argv[1:] if overrides is None else overrides
     if any(word in ("--help", "-h") for word in words):
         with told():
             print(manual(), flush=True)
         return None
+    keep_freed_memory()
     best: list[float] = []
     argv = sys.argv
 

@@ -28,7 +28,7 @@ from gptlab.model.lora import merge
 from gptlab.prompts.encoding import check_style, encode_pieces
 from gptlab.prompts.template import ChatTemplate
 from gptlab.run import Run, count_parameters
-from gptlab.training.precision import autocast, choose_precision
+from gptlab.training.precision import STORED, autocast, choose_precision
 from gptlab.training.text_files import replace_text
 from gptlab.weights.checkpoint import find_checkpoint
 from gptlab.weights.hub import is_model
@@ -63,18 +63,15 @@ def set_precision(run: Run, precision: str) -> Precision:
 
     `auto` is what the run was trained in; a pretrained model's, as stored.
     """
-    weight = run.model.tok_emb.weight
-    stored = {torch.float32: "32-true", torch.bfloat16: "bf16-true", torch.float16: "16-true", torch.float64: "64-true"}
+    weight, names = run.model.tok_emb.weight, {dtype: name for name, dtype in STORED.items()}
     if precision == "auto":
-        trained = run.cfg.trainer.precision if "trainer" in run.cfg else stored[weight.dtype]
+        trained = run.cfg.trainer.precision if "trainer" in run.cfg else names[weight.dtype]
         precision = choose_precision(trained, weight.device.type)
     if precision == "int8":
         projections = [part for part in run.head.modules() if isinstance(part, Projection)]
-        run.head.to(torch.bfloat16)
-        quantise(run.model, *(projection.owner for projection in projections))
+        quantise(run.model, run.head, *(projection.owner for projection in projections))
     if precision.endswith("-true"):
-        dtype = next(dtype for dtype, name in stored.items() if name == precision)
-        nn.ModuleList([run.model, run.head]).to(dtype)
+        nn.ModuleList([run.model, run.head]).to(STORED[precision])
     return Precision(precision, partial(autocast, precision, weight.device.type))
 
 

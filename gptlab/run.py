@@ -1,7 +1,6 @@
 """A run: the only place where its parts are put together.   B batch, T tokens, V vocabulary."""
 
 import logging
-import platform
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -121,16 +120,19 @@ class Run:
         from gptlab.training.callbacks.signals import StopOnSignal
         from gptlab.training.checkpoint import CheckpointFiles, start_step
         from gptlab.training.module import GPTModule
+        from gptlab.training.parts import divide
         from gptlab.training.trainer import TrainerParts, fit, make_plan
 
         assert self.data is not None
         cfg, folder, start = self.cfg, Path(self.cfg.output_dir), perf_counter()
-        world_size = count_devices(cfg.trainer.accelerator, cfg.trainer.devices)
-        per_epoch = batches_per_epoch(len(self.data.train), batch_size=self.data.batch_size, world_size=world_size)
-        limits = {key: cfg.trainer[key] for key in ("max_steps", "max_epochs", "accumulate_grad_batches")}
-        plan = make_plan(**limits, batches_per_epoch=per_epoch)
-        data = TextDataModule(self.data, seed=cfg.seed, n_batches=plan.n_batches, world_size=world_size)
+        world = count_devices(cfg.trainer.accelerator, cfg.trainer.devices)
         self.model.recompute = cfg.activation_checkpointing
+        where = {key: cfg.trainer[key] for key in ("accumulate_grad_batches", "accelerator", "precision")}
+        rows, times = divide(_modules(self), self.data, resume=cfg.resume, **where)
+        per_epoch = batches_per_epoch(len(self.data.train), batch_size=rows, world_size=world)
+        limits = {key: cfg.trainer[key] for key in ("max_steps", "max_epochs")}
+        plan = make_plan(**limits, batches_per_epoch=per_epoch, accumulate_grad_batches=times)
+        data = TextDataModule(self.data, batch_size=rows, seed=cfg.seed, n_batches=plan.n_batches, world_size=world)
         module = GPTModule(
             model=self.model,
             head=self.head,
@@ -148,7 +150,8 @@ class Run:
             watchers = (build_for(context, node) for node in cfg.callbacks.values() if node is not None)
             callbacks = [Reseed(seed=cfg.seed), meter, ValidateAtEnd(), hparams_row(cfg), *watchers, StopOnSignal()]
             loggers = [build_for(context, node) for node in cfg.logger.values() if node is not None]
-            trainer = build(cfg.trainer)(TrainerParts(callbacks, loggers, CheckpointFiles(record), plan))
+            parts = TrainerParts(callbacks, loggers, CheckpointFiles(record), plan)
+            trainer = build(cfg.trainer)(parts, accumulate_grad_batches=times)
             if cfg.resume is not None and trainer.is_global_zero:
                 write_summary({"status": "training"}, folder)  # a finished run that is extended no longer is
             try:
@@ -242,7 +245,6 @@ def _record(run: Run) -> dict[str, Any]:
         "tokenizer": None if theirs else run.tokenizer.state(),
         "labels": run.labels,
         "command": typed(),
-        "versions": {"torch": str(torch.__version__), "python": platform.python_version()},
     }
 
 
@@ -272,28 +274,27 @@ def _summarise(run: Run, trainer: Any, meter: Any, *, started: float) -> dict[st
     from gptlab.training.summary import how_it_went
 
     assert run.data is not None
-    data, context = run.data, trainer.precision_plugin.forward_context
+    data, context, together = run.data, trainer.precision_plugin.forward_context, trainer.datamodule.what["batch_size"]
 
     def measured(stage: str, rows: Rows, which: np.ndarray) -> dict[str, float]:
-        batches = (rows[part] for part in np.array_split(which, -(-len(which) // data.batch_size)))
+        batches = (rows[part] for part in np.array_split(which, -(-len(which) // together)))
         return measure(run.model, run.head, batches, stage=stage, forward_context=context())
 
     order = data.train.reading_order()
     sample = order[np.unique(np.linspace(0, len(order) - 1, N_TRAIN_SAMPLE).astype(int))]  # from all over
     went = how_it_went(trainer, meter, Path(run.cfg.output_dir))
-    openings = data.openings(run.tokenizer, None)
     summary = {
         **went,
         "name": run.cfg.name,
         "parameters": count_parameters(run),
         "verb": data.verb,
-        "opening": " ".join(openings[0].shown.split()[:4]) if openings else "",
+        "opening": next((" ".join(text.split()[:4]) for text, *_ in data.openings(run.tokenizer, None)), ""),
         "train": measured("train", data.train, sample),
         # the last step was validated, see ValidateAtEnd; but perhaps before the program was killed
         "val": went["val"] or measured("val", data.val, data.val.reading_order()),
     }
     if data.test is not None:
-        take_best(_modules(run), Path(run.cfg.output_dir))  # what whoever opens the run has
+        summary["test_of"] = take_best(_modules(run), Path(run.cfg.output_dir))  # what whoever opens the run has
         summary["test"] = measured("test", data.test, data.test.reading_order())
     summary["total_seconds"] = round(perf_counter() - started, 3)  # with validations, samples and checkpoints
     return summary

@@ -106,6 +106,11 @@ def broken_pairs(cfg: DictConfig) -> Iterator[str]:
         yield f"model.n_heads is {n_heads}, no multiple of model.n_kv_heads, {n_kv_heads}: choose one that divides it"
     if "trainer" in cfg and get("trainer.max_steps") is None and get("trainer.max_epochs") is None:
         yield "trainer.max_steps and trainer.max_epochs are both null: give one, or the run has no end"
+    if get("trainer.accumulate_grad_batches") == "auto" and get("trainer.devices") != 1:
+        yield (
+            f"trainer.accumulate_grad_batches=auto tries what one device takes, and trainer.devices is "
+            f"{get('trainer.devices')}: start it once on one device, and give its numbers to the others"
+        )
     if get("trainer.precision") == "16-mixed" and get("optim.fused") and get("trainer.gradient_clip_val"):
         yield "trainer.precision=16-mixed cannot clip gradients with a fused optimizer: set optim.fused=false"
     if "to" in cfg and str(get("precision")).endswith(("-mixed", "int8")):

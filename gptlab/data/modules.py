@@ -25,15 +25,16 @@ class TextDataModule(L.LightningDataModule):
     neither to a step that gathers several batches nor to a run that goes on from there.
 
     Args:
+        batch_size: rows at a time; a step may take several batches.
         n_batches: what each device goes through in the whole run.
     """
 
-    def __init__(self, data: Prepared, *, seed: int, n_batches: int, world_size: int) -> None:
+    def __init__(self, data: Prepared, *, batch_size: int, seed: int, n_batches: int, world_size: int) -> None:
         super().__init__()
         self.data, self.n_batches, self.start = data, n_batches, 0
         self.what: dict[str, Any] = {
             "seed": seed,
-            "batch_size": data.batch_size,
+            "batch_size": batch_size,
             "world_size": world_size,
             "fingerprint": data.fingerprint,
         }

@@ -68,12 +68,12 @@ def _linear(x: Tensor, weight: Int8Weight, bias: Tensor | None = None) -> Tensor
 
 
 @torch.no_grad()
-def quantise(module: nn.Module, *more: nn.Module) -> None:
-    """The weights of the linear layers of `module` and of the layers `more`, in eight bits; all else in bfloat16."""
-    layers = [*(layer for layer in module.modules() if isinstance(layer, nn.Linear)), *more]
-    weights = [Int8Weight.of(layer.weight) for layer in layers]  # type: ignore[arg-type]
-    for part in (module, *more):
-        part.to(torch.bfloat16)
+def quantise(model: nn.Module, head: nn.Module, *outputs: nn.Module) -> None:
+    """The weights of the model's linear layers and of the `outputs` in eight bits; all else of both in bfloat16."""
+    layers = [*(layer for layer in model.modules() if isinstance(layer, nn.Linear)), *outputs]
+    weights = [Int8Weight.of(layer.weight) for layer in layers]  # type: ignore[arg-type]  # each number rounded once
+    model.to(torch.bfloat16)
+    head.to(torch.bfloat16)
     for layer, weight in zip(layers, weights, strict=True):
         del layer.weight
         layer.register_buffer("weight", weight)

@@ -1,10 +1,12 @@
 """Checkpoints as Lightning writes and reads them: through our own files."""
 
 import logging
+import platform
 from pathlib import Path
 from typing import Any
 
 import lightning as L
+import torch
 from lightning.pytorch.plugins.io import CheckpointIO
 
 from gptlab.training.files import write_checkpoint
@@ -46,11 +48,12 @@ class CheckpointFiles(CheckpointIO):
     """Puts the run's record into every file, so that each is enough, alone, to open the run.
 
     Args:
-        record: config, tokenizer, versions; plain values only.
+        record: config, tokenizer, labels; plain values only.
     """
 
     def __init__(self, record: dict[str, Any]) -> None:
-        self.record = {"format": FORMAT, **record}
+        versions = {"torch": str(torch.__version__), "python": platform.python_version()}
+        self.record = {"format": FORMAT, **record, "versions": versions}
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
         """Writes the file whole or not at all."""

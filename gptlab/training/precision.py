@@ -6,6 +6,8 @@ from typing import Any
 
 import torch
 
+STORED = {"32-true": torch.float32, "bf16-true": torch.bfloat16, "16-true": torch.float16, "64-true": torch.float64}
+
 
 def check_accelerator(accelerator: str) -> None:
     """A ValueError for a device that is not there."""
@@ -47,11 +49,19 @@ def choose_precision(precision: str, accelerator: str) -> str:
     """
     if precision != "auto":
         return precision
-    if accelerator == "auto":
-        accelerator = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
-    if accelerator in ("cuda", "gpu"):
+    device = device_type(accelerator)
+    if device == "cuda":
         return "bf16-mixed" if torch.cuda.is_available() and torch.cuda.is_bf16_supported() else "32-true"
-    return "bf16-mixed" if accelerator == "cpu" and cpu_multiplies_bf16() else "32-true"
+    return "bf16-mixed" if device == "cpu" and cpu_multiplies_bf16() else "32-true"
+
+
+def device_type(accelerator: str) -> str:
+    """What torch calls the device that Lightning would take: cuda, mps or cpu."""
+    if accelerator not in ("auto", "gpu"):
+        return accelerator
+    if torch.cuda.is_available():
+        return "cuda"
+    return "mps" if accelerator == "gpu" or torch.backends.mps.is_available() else "cpu"
 
 
 def autocast(precision: str, device: str) -> AbstractContextManager[Any]:

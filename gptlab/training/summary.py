@@ -64,7 +64,7 @@ def show_summary(summary: dict[str, Any], console: Console) -> None:
         "train": (summary["train"], "train"),
         "val, final": (summary["val"], "val"),
         **({"val, best": (summary["best"], "val")} if summary["best"] else {}),
-        **({f"test, {'best' if summary['best'] else 'final'}": (summary["test"], "test")} if "test" in summary else {}),
+        **({f"test, {summary['test_of']}": (summary["test"], "test")} if "test" in summary else {}),
     }
     for column in ("", *columns):
         table.add_column(column, justify="right" if column else "left")

@@ -5,7 +5,7 @@ import logging
 import math
 import signal
 import warnings
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import lightning as L
 from lightning.pytorch.strategies import DDPStrategy
@@ -74,7 +74,7 @@ def make_trainer(
     max_steps: int | None,
     max_epochs: int | None,
     val_check_interval: int | None,
-    accumulate_grad_batches: int,
+    accumulate_grad_batches: int | Literal["auto"],
     gradient_clip_val: float | None,
     log_every_n_steps: int,
     deterministic: bool | str,
@@ -84,7 +84,9 @@ def make_trainer(
     Args:
         precision: `auto` is bfloat16 where the device multiplies in it, else float32.
         val_check_interval: optimizer steps between two validations; None is once an epoch. The last step has one too.
+        accumulate_grad_batches: batches of a step; a run has found out what `auto` is, see training/parts.py.
     """
+    assert accumulate_grad_batches != "auto"
     check_accelerator(accelerator)
     several = count_devices(accelerator, devices) > 1 and strategy in ("auto", "ddp")
     return L.Trainer(

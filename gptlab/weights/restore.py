@@ -35,8 +35,10 @@ def restore(
     modules.load_state_dict({**left_out, **tensors}, assign=True)
 
 
-def take_best(modules: nn.ModuleDict, run: Path) -> None:
-    """The best weights of a run in place of the final ones; where no best were kept, those stay."""
+def take_best(modules: nn.ModuleDict, run: Path) -> str:
+    """The best weights of a run in place of the final ones; where no best were kept, those stay.   -> best or final"""
     best = run / "checkpoints" / "best.ckpt"
-    if best.exists():
-        modules.load_state_dict(read_checkpoint(best, mmap=True)["state_dict"], strict=False)  # an adapter is not all
+    if not best.exists():
+        return "final"
+    modules.load_state_dict(read_checkpoint(best, mmap=True)["state_dict"], strict=False)  # an adapter is not all
+    return "best"

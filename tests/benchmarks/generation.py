@@ -93,7 +93,7 @@ def main(words: list[str]) -> None:
         ways[f"ours, {name}"] = partial(ours, parts.to(dtype), prompt, n_new)
         ways[f"transformers, {name}"] = partial(theirs, peer.to(dtype), prompt, n_new)
     parts = our_parts(cfg).eval()
-    quantise(parts["model"], parts["head"].out.owner)
+    quantise(parts["model"], parts["head"], parts["head"].out.owner)
     ways["ours, int8"] = partial(ours, parts, prompt, n_new)
     same = torch.equal(ways["ours, float32"](), ways["transformers, float32"]())
     seconds = take_turns(ways, rounds=options["rounds"])

@@ -18,7 +18,7 @@ def prepared(tmp_path: Path, **changes: object) -> PreparedText:
 
 
 def module(data: PreparedText, *, n_batches: int = 22, world_size: int = 1) -> TextDataModule:
-    return TextDataModule(data, seed=1, n_batches=n_batches, world_size=world_size)
+    return TextDataModule(data, batch_size=data.batch_size, seed=1, n_batches=n_batches, world_size=world_size)
 
 
 @pytest.mark.parametrize("n_workers", [0, 2])

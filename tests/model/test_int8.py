@@ -58,13 +58,22 @@ def test_a_model_says_nearly_the_same_from_a_quarter_of_the_memory(family: str, 
     head = LMHead(model, Given(vocab_size=V, token_bytes=None), tied=tied, chunk_rows="auto")
     parts = nn.ModuleDict({"model": model, "head": head})
     before = copy.deepcopy(parts)
-    quantise(model, head.out.owner)
+    quantise(model, head, head.out.owner)
     ids = torch.randint(V, (2, 15))
     ours, theirs = (p["head"](p["model"](ids), {}).float().log_softmax(dim=-1) for p in (parts, before))
     assert (ours - theirs).abs().mean() < 0.05 * theirs.std() + 0.02
     layers = [layer for layer in model.modules() if isinstance(layer, nn.Linear)]
     assert all(isinstance(layer.weight, Int8Weight) for layer in (*layers, head.out.owner))
     assert isinstance(model.tok_emb.weight, Int8Weight) == tied
+
+
+@torch.no_grad()
+def test_a_matrix_of_its_own_is_rounded_once() -> None:
+    model = tiny_gpt(vocab_size=V).eval()
+    head = LMHead(model, Given(vocab_size=V, token_bytes=None), tied=False, chunk_rows="auto")
+    exact = Int8Weight.of(head.out.matrix)
+    quantise(model, head, head.out.owner)
+    assert torch.equal(head.out.matrix.numbers, exact.numbers)  # type: ignore[attr-defined]
 
 
 def test_eight_bits_do_not_learn() -> None:

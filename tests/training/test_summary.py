@@ -29,7 +29,7 @@ SUMMARY: dict[str, Any] = {
 @pytest.mark.parametrize(("best", "columns"), [({}, ["test, final"]), ({"val/loss": 1.0}, ["val, best", "test, best"])])
 def test_the_table_says_which_weights_were_tested(best: dict[str, float], columns: list[str]) -> None:
     console = Console(record=True, width=120)
-    show_summary(SUMMARY | {"best": best}, console)
+    show_summary(SUMMARY | {"best": best, "test_of": "best" if best else "final"}, console)
     shown = console.export_text()
     assert all(column in shown for column in columns)
     assert ("val, best" in shown) == bool(best)

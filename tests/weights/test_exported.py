@@ -80,6 +80,9 @@ def test_a_card_does_not_tell_where_home_is(tmp_path: Path, monkeypatch: pytest.
 
 def test_a_card_says_which_weights_were_tested(tmp_path: Path) -> None:
     summary = {"val": {"val/loss": 2.0}, "best": {"val/loss": 1.0}, "test": {"test/loss": 1.5}}
-    for best, header in ((summary["best"], "| final | best | test, best |"), ({}, "| final | test, final |")):
-        write_card(tmp_path, reader="AutoTokenizer", **CARD | {"summary": summary | {"best": best}})
+    cases = [(summary["best"], "best", "| final | best | test, best |"), ({}, "final", "| final | test, final |")]
+    cases.append(({}, "best", "| final | test, best |"))  # it went on without looking for the best, and had one
+    for best, tested, header in cases:
+        told = {"summary": summary | {"best": best, "test_of": tested}}
+        write_card(tmp_path, reader="AutoTokenizer", **CARD | told)
         assert header in (tmp_path / "README.md").read_text()

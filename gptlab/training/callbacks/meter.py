@@ -1,8 +1,6 @@
 """What a run costs and how it goes: tokens, seconds, loss, and how hard the device works."""
 
 import math
-import sys
-from pathlib import Path
 from time import perf_counter
 from typing import Any
 
@@ -12,6 +10,7 @@ from torch.optim import Optimizer
 
 from gptlab.training.callbacks.validation import validation_metrics
 from gptlab.training.flops import flops_per_token, peak_flops
+from gptlab.training.memory import memory_in_use
 
 
 class Meter(L.Callback):
@@ -101,20 +100,3 @@ class Meter(L.Callback):
         """The inverse; the rate is measured anew from here."""
         self.tokens, self.seconds = self._logged = state_dict["tokens"], state_dict["seconds"]
         self.loss, self.rate = state_dict["loss"], state_dict["rate"]
-
-
-def memory_in_use(device: torch.device) -> int:
-    """Bytes: the most that tensors have taken of a GPU; else what the process holds of main memory.
-
-    On a system that tells no more, the most that it held; 0 where not even that is told.
-    """
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device)
-    if sys.platform == "win32":
-        return 0
-    import resource  # not on Windows
-
-    pages = Path("/proc/self/statm")
-    if pages.exists():
-        return int(pages.read_text().split()[1]) * resource.getpagesize()
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

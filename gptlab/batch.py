@@ -2,6 +2,7 @@
 
 from typing import TypedDict
 
+import torch
 from torch import Tensor
 
 IGNORE_INDEX = -100  # a target with this id is not scored
@@ -17,3 +18,8 @@ class Batch(TypedDict, total=False):
     labels: Tensor  # (B,) int64, the class of each row
     # pairs: N chosen rows stacked over the N rejected ones, ids and targets (2N, T); no key of their own, but what data
     # gives and heads need has this name, for to read such a batch as text would be to learn what was rejected
+
+
+def on_device(batch: Batch, device: torch.device) -> Batch:
+    """The batch where the model is."""
+    return Batch(**{key: value.to(device) for key, value in batch.items()})  # type: ignore[typeddict-item, attr-defined]

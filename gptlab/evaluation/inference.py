@@ -6,15 +6,9 @@ from typing import Any
 
 import torch
 
-from gptlab.batch import Batch
 from gptlab.model.gpt import GPT
 
 ForwardContext = Callable[[], AbstractContextManager[Any]]  # the precision to compute in, anew at each call
-
-
-def on_device(batch: Batch, device: torch.device) -> Batch:
-    """The batch where the model is."""
-    return Batch(**{key: value.to(device) for key, value in batch.items()})  # type: ignore[typeddict-item, attr-defined]
 
 
 @contextmanager

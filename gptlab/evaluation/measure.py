@@ -5,8 +5,7 @@ from contextlib import AbstractContextManager
 
 import torch
 
-from gptlab.batch import Batch
-from gptlab.evaluation.inference import on_device
+from gptlab.batch import Batch, on_device
 from gptlab.heads.protocol import Head
 from gptlab.model.gpt import GPT
 

@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from gptlab.batch import IGNORE_INDEX
+from gptlab.batch import IGNORE_INDEX, on_device
 from gptlab.data.prepared import Rows
-from gptlab.evaluation.inference import ForwardContext, inference, on_device
+from gptlab.evaluation.inference import ForwardContext, inference
 from gptlab.evaluation.intervals import Interval, Sums, bootstrap, entry
 from gptlab.evaluation.progress import progress
 from gptlab.evaluation.score import exp, require_numbers

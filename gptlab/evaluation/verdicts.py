@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 import torch
 
+from gptlab.batch import on_device
 from gptlab.data.prepared import Rows
-from gptlab.evaluation.inference import ForwardContext, inference, on_device
+from gptlab.evaluation.inference import ForwardContext, inference
 from gptlab.evaluation.intervals import MIN_UNITS, PERCENTILES, Difference, Interval, entry
 from gptlab.evaluation.progress import progress
 from gptlab.evaluation.score import require_numbers

@@ -10,8 +10,8 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from gptlab.batch import on_device
 from gptlab.data.prepared import Prepared, Rows
-from gptlab.evaluation.inference import on_device
 from gptlab.heads.protocol import Loss
 from gptlab.training.memory import free_memory
 from gptlab.training.precision import STORED, autocast, choose_precision, device_type

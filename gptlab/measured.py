@@ -16,7 +16,7 @@ from gptlab.data.text import TextData
 from gptlab.evaluation import answering, rows, verdicts
 from gptlab.evaluation.report import evaluate
 from gptlab.heads.protocol import TokenHead
-from gptlab.opened import Precision, data_of, windows_of
+from gptlab.opened import Precision, data_of, pack_weights, windows_of
 from gptlab.prompts.encoding import check_style, encode_pieces
 from gptlab.prompts.protocol import said
 from gptlab.run import Run
@@ -116,6 +116,7 @@ def _on_conversations(run: Run, data: InstructionData, cfg: DictConfig, precisio
         )
         for conversation in part.conversations[: cfg.n_answers]
     ]
+    pack_weights(run, precision.name)
     answers = answering.answer_questions(
         run.writer,
         asked,

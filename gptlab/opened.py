@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -25,6 +25,7 @@ from gptlab.heads.protocol import TokenHead
 from gptlab.model.architecture import architecture_of
 from gptlab.model.int8 import quantise
 from gptlab.model.lora import merge
+from gptlab.model.packed import pack
 from gptlab.prompts.encoding import check_style, encode_pieces
 from gptlab.prompts.template import ChatTemplate
 from gptlab.run import Run, count_parameters
@@ -68,11 +69,42 @@ def set_precision(run: Run, precision: str) -> Precision:
         trained = run.cfg.trainer.precision if "trainer" in run.cfg else names[weight.dtype]
         precision = choose_precision(trained, weight.device.type)
     if precision == "int8":
-        projections = [part for part in run.head.modules() if isinstance(part, Projection)]
-        quantise(run.model, run.head, *(projection.owner for projection in projections))
+        quantise(run.model, run.head, *_outputs(run))
     if precision.endswith("-true"):
         nn.ModuleList([run.model, run.head]).to(STORED[precision])
     return Precision(precision, partial(autocast, precision, weight.device.type))
+
+
+def get_ready_to_write(run: Run, precision: str) -> AbstractContextManager[Any]:
+    """Sets the precision and lays the weights out for it, after which they are only good to write with.
+
+    Args:
+        precision: `auto` is the weights' own.
+
+    Returns:
+        in what to write.
+    """
+    if precision == "auto":
+        pack_weights(run, "auto")
+        return nullcontext()
+    chosen = set_precision(run, precision)
+    pack_weights(run, chosen.name)
+    return chosen.context()
+
+
+def pack_weights(run: Run, precision: str) -> None:
+    """Lays the weights out as a CPU reads them fastest, see `gptlab.model.packed`.
+
+    Args:
+        precision: which products are in; `auto` and what is no mixed one is the weights' own.
+    """
+    dtype = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}.get(precision, run.model.tok_emb.weight.dtype)
+    pack(run.model, *_outputs(run), dtype=dtype)
+
+
+def _outputs(run: Run) -> list[nn.Module]:
+    """The layers whose weights project onto the vocabulary."""
+    return [part.owner for part in run.head.modules() if isinstance(part, Projection)]
 
 
 def merge_adapter(run: Run) -> None:

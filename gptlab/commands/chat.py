@@ -5,7 +5,6 @@ import dataclasses
 import json
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -36,15 +35,14 @@ def main(overrides: list[str]) -> None:
         cfg = compose_config("chat", overrides)
 
         # torch takes seconds to import: mistakes are told before
-        from gptlab.opened import choose_device, conversation_of, set_precision
+        from gptlab.opened import choose_device, conversation_of, get_ready_to_write
         from gptlab.run import Run
 
         run = Run.open(cfg.run, device=choose_device(cfg.device))
         run.writer.seed = cfg.seed
         conversation = conversation_of(run, cfg.prompt, system=cfg.system)
         conversation.sampling = keywords(cfg.sampling)
-        context = nullcontext() if cfg.precision == "auto" else set_precision(run, cfg.precision).context()
-        with context:
+        with get_ready_to_write(run, cfg.precision):
             _Terminal(conversation).talk()
 
 

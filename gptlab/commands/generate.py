@@ -1,7 +1,6 @@
 """gptlab generate run=... prompt="...": what a trained model writes."""
 
 import json
-from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 from gptlab.commands.errors import told
@@ -24,14 +23,13 @@ def main(overrides: list[str]) -> None:
         assert prompt is not None
 
         # torch takes seconds to import: mistakes are told before
-        from gptlab.opened import check_writes, choose_device, set_precision
+        from gptlab.opened import check_writes, choose_device, get_ready_to_write
         from gptlab.run import Run
 
         run = Run.open(cfg.run, device=choose_device(cfg.device))
         check_writes(run)
-        context = nullcontext() if cfg.precision == "auto" else set_precision(run, cfg.precision).context()
         how = {"seed": cfg.seed, "cache": cfg.cache, **keywords(cfg.sampling)}
-        with context:
+        with get_ready_to_write(run, cfg.precision):
             _write(run, prompt, cfg.n_samples, cfg.output, how)
 
 

@@ -4,17 +4,17 @@ A token is written as fast as its weights can be read, and these are a quarter o
 what they are multiplied with.   M rows, I inputs, O outputs.
 """
 
-from typing import Any
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from gptlab.model.stand_in import StandIn, stand_in
+
 FEW = 16  # rows up to which PyTorch's kernel is faster than a product in bfloat16
 
 
-class Int8Weight(Tensor):
-    """(O, I), which `F.linear` and `F.embedding` take in the place of the matrix it was made from; nothing else does.
+class Int8Weight(StandIn):
+    """(O, I), rounded.
 
     Args:
         numbers: (O, I) int8.
@@ -27,7 +27,7 @@ class Int8Weight(Tensor):
     @staticmethod
     def __new__(cls, numbers: Tensor, scales: Tensor) -> "Int8Weight":
         """A tensor by its shape, dtype and device."""
-        made: Int8Weight = Tensor._make_wrapper_subclass(cls, numbers.shape, dtype=scales.dtype, device=numbers.device)
+        made: Int8Weight = cls.like(numbers, dtype=scales.dtype)
         made.numbers, made.scales = numbers, scales
         return made
 
@@ -38,42 +38,25 @@ class Int8Weight(Tensor):
         scales = (weight.abs().amax(dim=1) / 127).clamp_min(1e-30).to(torch.bfloat16)  # rounded before it is divided by
         return cls((weight / scales.float()[:, None]).round_().clamp_(-127, 127).to(torch.int8), scales)
 
-    @classmethod
-    def __torch_function__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """The two products; what only asks for the shape, the dtype or the device."""
-        if func is F.linear:
-            return _linear(*args, **(kwargs or {}))
-        if func is F.embedding:
-            ids, weight = args[:2]
-            return weight.numbers[ids] * weight.scales[ids, None]
-        with torch._C.DisableTorchFunctionSubclass():
-            return func(*args, **(kwargs or {}))
+    def product(self, x: Tensor, bias: Tensor | None) -> Tensor:
+        """(..., I) -> (..., O); the kernel and the product come to the same sums, rounded at the end."""
+        rows = x.flatten(0, -2)  # (M, I)
+        if x.device.type == "cpu" and len(rows) <= FEW:
+            y = torch._weight_int8pack_mm(rows.contiguous(), self.numbers, self.scales)
+        else:
+            y = F.linear(rows, self.numbers.to(x.dtype)) * self.scales
+        return (y if bias is None else y + bias).view(*x.shape[:-1], -1)
 
-    @classmethod
-    def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:  # type: ignore[override]
-        """Says what cannot be done."""
-        raise NotImplementedError(
-            f"{func} of a weight in eight bits: they are for reading and writing, not for learning"
-        )
-
-
-def _linear(x: Tensor, weight: Int8Weight, bias: Tensor | None = None) -> Tensor:
-    """(..., I) -> (..., O); the kernel and the product come to the same sums, rounded at the end."""
-    rows = x.flatten(0, -2)  # (M, I)
-    if x.device.type == "cpu" and len(rows) <= FEW:
-        y = torch._weight_int8pack_mm(rows.contiguous(), weight.numbers, weight.scales)
-    else:
-        y = F.linear(rows, weight.numbers.to(x.dtype)) * weight.scales
-    return (y if bias is None else y + bias).view(*x.shape[:-1], -1)
+    def rows(self, ids: Tensor) -> Tensor:
+        """(...) -> (..., I)"""
+        return self.numbers[ids] * self.scales[ids, None]
 
 
 @torch.no_grad()
 def quantise(model: nn.Module, head: nn.Module, *outputs: nn.Module) -> None:
     """The weights of the model's linear layers and of the `outputs` in eight bits; all else of both in bfloat16."""
     layers = [*(layer for layer in model.modules() if isinstance(layer, nn.Linear)), *outputs]
-    weights = [Int8Weight.of(layer.weight) for layer in layers]  # type: ignore[arg-type]  # each number rounded once
+    weights = {layer: Int8Weight.of(layer.weight) for layer in layers}  # type: ignore[arg-type]  # each number rounded once
     model.to(torch.bfloat16)
     head.to(torch.bfloat16)
-    for layer, weight in zip(layers, weights, strict=True):
-        del layer.weight
-        layer.register_buffer("weight", weight)
+    stand_in(layers, weights.__getitem__)

@@ -22,6 +22,7 @@ from gptlab.generation.writer import last_logits
 from gptlab.model.architecture import architecture_of
 from gptlab.model.gpt import GPT
 from gptlab.model.int8 import quantise
+from gptlab.model.packed import pack
 from gptlab.weights.names import entries
 from tests.benchmarks.measure import ceilings, given, lower_quartile, machine, ratios, report, take_turns
 from tests.benchmarks.training import our_parts
@@ -90,7 +91,8 @@ def main(words: list[str]) -> None:
     for name, dtype in (("float32", torch.float32), ("bfloat16", torch.bfloat16)):
         parts = our_parts(cfg).eval()
         peer = transformers_model(parts, cfg.model)
-        ways[f"ours, {name}"] = partial(ours, parts.to(dtype), prompt, n_new)
+        pack(parts.to(dtype)["model"], parts["head"].out.owner, dtype=dtype)
+        ways[f"ours, {name}"] = partial(ours, parts, prompt, n_new)
         ways[f"transformers, {name}"] = partial(theirs, peer.to(dtype), prompt, n_new)
     parts = our_parts(cfg).eval()
     quantise(parts["model"], parts["head"], parts["head"].out.owner)

@@ -21,6 +21,14 @@ def test_each_function(name: str, before: str, after: str) -> None:
     assert FUNCTIONS[name](after) == after
 
 
+def test_every_control_character_is_found_alone_and_nothing_else_is() -> None:
+    clean = FUNCTIONS["control_characters"]
+    controls = {chr(n) for n in (*range(32), *range(0x7F, 0xA0), 0xFEFF)} - set("\t\n\r")
+    for code in (*range(0x300), *range(0xFE00, 0x10000)):
+        sign = chr(code)
+        assert clean(f"a{sign}\r\n\tb") == f"a{'' if sign in controls else sign}\r\n\tb", hex(code)
+
+
 def test_steps_run_in_the_order_given() -> None:
     text = "a\n \n \nb"
     assert parse_cleaning(["trailing_spaces", "blank_lines"])(text) == "a\n\nb"

@@ -29,8 +29,8 @@ def control_characters(text: str) -> str:
 
 def trailing_spaces(text: str) -> str:
     """Without spaces and tabs at the end of a line."""
-    if " \n" in text or "\t\n" in text or text.endswith((" ", "\t")):
-        return "\n".join(line.rstrip(" \t") for line in text.split("\n"))
+    for end in (" \n", "\t\n"):  # most lines end in neither, so the parts are few
+        text = "\n".join(part.rstrip(" \t") for part in text.split(end))
     return text
 
 

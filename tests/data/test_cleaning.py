@@ -12,6 +12,7 @@ from gptlab.data.cleaning import FUNCTIONS, parse_cleaning
         ("nfc", "e\u0301", "é"),
         ("control_characters", "\ufeffa\x00b\x0c\tc\n\x7f\x9f", "ab\tc\n"),
         ("trailing_spaces", "a  \n b\t \nc ", "a\n b\nc"),
+        ("trailing_spaces", " \n\t\n \t\na\t\n \n\n\tb c\t \t", "\n\n\na\n\n\n\tb c"),
         ("blank_lines", "a\n\n\n\nb\n\nc\nd", "a\n\nb\n\nc\nd"),
         ("quotes", "\u201cI\u2019m \u2018so\u2019\u201d", "\"I'm 'so'\""),
     ],

@@ -12,42 +12,20 @@ from functools import partial
 from typing import Any, cast
 
 import torch
-import transformers
 from torch import Tensor, nn
 
 from gptlab.config.compose import compose_config
 from gptlab.generation.engine import generate_ids
 from gptlab.generation.sampling import Sampling
 from gptlab.generation.writer import last_logits
-from gptlab.model.architecture import architecture_of
 from gptlab.model.gpt import GPT
 from gptlab.model.int8 import quantise
 from gptlab.model.packed import pack
-from gptlab.weights.names import entries
 from tests.benchmarks.measure import ceilings, given, lower_quartile, machine, ratios, report, take_turns
+from tests.benchmarks.peers import transformers_model
 from tests.benchmarks.training import our_parts
 
 CONTEXT = 1024
-
-
-def transformers_model(parts: nn.ModuleDict, node: Any) -> Any:
-    """Their GPT-2 with our weights; its matrices lie the other way round."""
-    config = transformers.GPT2Config(
-        vocab_size=parts["model"].vocab_size,
-        n_positions=CONTEXT,
-        n_embd=node.emb_dim,
-        n_layer=node.n_layers,
-        n_head=node.n_heads,
-        bos_token_id=None,
-        eos_token_id=None,
-    )
-    model, weights = transformers.GPT2LMHeadModel(config).eval(), parts.state_dict()
-    state = {
-        entry.theirs: entry.view(weights[entry.ours]) for entry in entries(architecture_of(parts["model"]), tied=True)
-    }
-    missing, unknown = model.load_state_dict(state, strict=False)
-    assert set(missing) <= {"lm_head.weight"}, (missing, unknown)
-    return model
 
 
 def ours(parts: nn.ModuleDict, prompt: Tensor, n_new: int) -> Tensor:
@@ -90,7 +68,7 @@ def main(words: list[str]) -> None:
     ways: dict[str, Callable[[], Tensor]] = {}
     for name, dtype in (("float32", torch.float32), ("bfloat16", torch.bfloat16)):
         parts = our_parts(cfg).eval()
-        peer = transformers_model(parts, cfg.model)
+        peer = transformers_model(parts, cfg.model).eval()
         pack(parts.to(dtype)["model"], parts["head"].out.owner, dtype=dtype)
         ways[f"ours, {name}"] = partial(ours, parts, prompt, n_new)
         ways[f"transformers, {name}"] = partial(theirs, peer.to(dtype), prompt, n_new)

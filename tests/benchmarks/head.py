@@ -18,7 +18,7 @@ from gptlab.batch import IGNORE_INDEX
 from gptlab.commands.memory import keep_freed_memory
 from gptlab.heads.cross_entropy import ChunkRows, cross_entropy
 from gptlab.training.precision import autocast
-from tests.benchmarks.measure import Apart, ceilings, given, lower_quartile, machine, ratios, report, take_turns
+from tests.benchmarks.measure import Apart, ceilings, given, in_turns, lower_quartile, machine, ratios, report
 
 WAYS: dict[str, tuple[ChunkRows, bool]] = {  # chunk_rows, and whether freed memory is kept
     "plain": (None, False),
@@ -57,21 +57,18 @@ def main(words: list[str]) -> None:
         words, rows=2048, emb_dim=768, vocab=50257, scored=1.0, precision="bf16-mixed", rounds=7, output="table"
     )
     assert not words, f"unknown: {words}"
-    ways = {name: Apart(make, name, options) for name in WAYS}
-    loss = {name: way() for name, way in ways.items()}
-    seconds = take_turns(ways, rounds=options["rounds"])
+    found = in_turns({name: Apart(make, name, options) for name in WAYS}, rounds=options["rounds"])
     rows = [
         {
             "way": name,
-            "loss": round(loss[name], 2),
-            "ms": 1000 * lower_quartile(times),
-            "median, ms": 1000 * float(np.median(times)),
-            "MB": ways[name].peak(),
+            "loss": round(each.first, 2),
+            "ms": 1000 * lower_quartile(each.seconds),
+            "median, ms": 1000 * float(np.median(each.seconds)),
+            "MB": each.peak,
         }
-        for name, times in seconds.items()
+        for name, each in found.items()
     ]
-    for way in ways.values():
-        way.end()
+    seconds = {name: each.seconds for name, each in found.items()}
     size = f"{options['rows']} rows, width {options['emb_dim']}, vocabulary {options['vocab']}"
     report(
         f"head: {size}, {options['precision']}",

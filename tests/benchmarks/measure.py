@@ -10,7 +10,7 @@ from importlib.metadata import version
 from multiprocessing.connection import Connection
 from pathlib import Path
 from time import perf_counter
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from rich.console import Console
@@ -110,6 +110,24 @@ class Apart:
         """Gives its memory back."""
         self.pipe.send("end")
         self.process.join()
+
+
+class Found(NamedTuple):
+    """What a way came to in a process of its own."""
+
+    first: float  # what its first call gave
+    seconds: list[float]
+    peak: float  # MB
+
+
+def in_turns(ways: Mapping[str, Apart], *, rounds: int) -> dict[str, Found]:
+    """Ways that have a process each, called in turns after a first call; then they end."""
+    first = {name: way() for name, way in ways.items()}
+    seconds = take_turns(ways, rounds=rounds)
+    found = {name: Found(first[name], seconds[name], way.peak()) for name, way in ways.items()}
+    for way in ways.values():
+        way.end()
+    return found
 
 
 def _serve(pipe: Connection, make: Callable[..., Callable[[], float]], words: tuple[Any, ...]) -> None:

@@ -33,18 +33,18 @@ class FirstStep(L.Callback):
 
 def until(read: int | None, *words: str) -> None:
     """The process of these words, to its end or until it has written so many bytes."""
-    process = subprocess.Popen(
+    with subprocess.Popen(
         [sys.executable, *words],
         cwd=ROOT,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         env={**os.environ, "GPTLAB_TRUST": "tests"},
-    )
-    assert process.stdout is not None
-    assert process.stdout.read(-1 if read is None else read) or read is None, f"{words} wrote nothing"
-    if read is not None:
-        process.kill()
-    assert process.wait() in (0, -9), f"{words} failed"
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.read(-1 if read is None else read) or read is None, f"{words} wrote nothing"
+        if read is not None:
+            process.kill()
+    assert process.returncode in (0, -9), f"{words} failed"
 
 
 def main(words: list[str]) -> None:

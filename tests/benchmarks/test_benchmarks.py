@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import math
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
@@ -10,7 +11,21 @@ from typing import Any
 
 import pytest
 
-from tests.benchmarks import attention, generation, head, loop, measure, packing, preparation, sampling, training
+from tests.benchmarks import (
+    attention,
+    generation,
+    head,
+    loop,
+    measure,
+    packing,
+    preparation,
+    sampling,
+    startup,
+    time_to_loss,
+    training,
+)
+from tests.conftest import TINY as TINY_RUN
+from tests.conftest import TrainedRun
 
 TINY = ["model.emb_dim=16", "model.n_layers=1", "model.n_heads=2", "output=json"]
 
@@ -56,13 +71,22 @@ def counting(start: int) -> Callable[[], float]:
     return lambda: float(next(numbers))
 
 
-def test_training(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("peer", "package"),
+    [("", "torch"), ("transformers", "transformers"), ("litgpt", "litgpt"), ("book", "llms_from_scratch")],
+)
+def test_training(peer: str, package: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    if find_spec(package) is None:
+        pytest.skip(f"the peer {peer} is not installed")
     monkeypatch.setattr(training, "Apart", InProcess)
-    words = [*TINY, "model.context_length=8", "data.batch_size=2", "vocab=64", "rounds=1"]
+    words = [*TINY, "model.context_length=8", "data.batch_size=2", "vocab=64", "rounds=1", f"peer={peer}"]
     found = measured(training, words, capsys)
-    assert [row["way"] for row in found["rows"]][:2] == ["ours, 32-true", "ours, bf16-mixed"]
-    first = [row["first loss"] for row in found["rows"]]
+    names = [row["way"] for row in found["rows"]]
+    assert names[:2] == (["ours, 32-true", f"{peer}, 32-true"] if peer else ["ours, 32-true", "ours, bf16-mixed"])
+    first = [row["first loss"] for row in found["rows"]]  # all have the same weights
     assert first == pytest.approx([first[0]] * len(first), abs=1e-2)
+    if peer:
+        assert first[0] == pytest.approx(first[1], abs=1e-4)
 
 
 def test_head(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -93,6 +117,72 @@ def test_loop(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatc
     monkeypatch.setenv("GPTLAB_TRUST", "tests")
     found = measured(loop, ["steps=20", "rounds=1", "logger=none", "output=json"], capsys)
     assert [row["loop"] for row in found["rows"]] == ["plain loop", "train.py"]
+
+
+@pytest.mark.slow
+def test_startup(capsys: pytest.CaptureFixture[str], toy_text: Path, tiny_run: TrainedRun) -> None:
+    words = [f"run={tiny_run.folder}", "rounds=1", "output=json", *TINY_RUN, "data=text", f"data.path={toy_text}"]
+    found = measured(startup, words, capsys)
+    assert len(found["rows"]) == 4
+    assert all(0 < row["s"] < 60 for row in found["rows"])
+
+
+CHECKOUT = {  # what the benchmark asks of nanoGPT's: the same files, command line, lines and checkpoint
+    "train.py": """
+import sys, torch, model
+settings = dict(word.lstrip("-").split("=") for word in sys.argv[2:])
+torch.manual_seed(1337 + 0)
+fields = dict(block_size=int(settings["block_size"]), n_embd=8, vocab_size=65)
+made = model.GPT(model.GPTConfig(**fields))
+n = int(settings["max_iters"])
+for i in range(n + 1):
+    print(f"iter {i}: loss 4.0, time 2000.00ms, mfu 0.1%")
+torch.save(dict(model=made.state_dict(), model_args=fields, iter_num=n), "out-shakespeare-char/ckpt.pt")
+""",
+    "model.py": """
+from dataclasses import dataclass
+import torch, torch.nn.functional as F
+@dataclass
+class GPTConfig:
+    block_size: int
+    n_embd: int
+    vocab_size: int
+class GPT(torch.nn.Module):
+    def __init__(self, config):
+        super().__init__()
+        self.table = torch.nn.Embedding(config.vocab_size, config.vocab_size)
+        torch.nn.init.zeros_(self.table.weight)
+    def forward(self, ids, targets):
+        logits = self.table(ids)
+        return logits, F.cross_entropy(logits.flatten(0, 1), targets.flatten())
+""",
+    "configurator.py": "",
+    "config/train_shakespeare_char.py": "",
+    "data/shakespeare_char/prepare.py": """
+import numpy, os, requests
+here = os.path.dirname(__file__)
+text = open(os.path.join(here, "input.txt")).read()
+numpy.array([ord(c) % 65 for c in text[-300:]], numpy.uint16).tofile(os.path.join(here, "val.bin"))
+os.makedirs("out-shakespeare-char", exist_ok=True)
+""",
+}
+
+
+@pytest.mark.slow
+def test_time_to_loss(
+    tmp_path: Path, toy_text: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, content in CHECKOUT.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(content, encoding="utf-8")
+    small = ["model.emb_dim=32", "model.n_heads=2", "model.n_layers=1", "trainer.max_steps=20"]
+    words = [f"nanogpt={tmp_path}", f"text={toy_text}", "seeds=1", "output=json", *small]
+    found = measured(time_to_loss, words, capsys)
+    (row,) = found["rows"]
+    assert row["nanoGPT, s"] == pytest.approx(2 * time_to_loss.N_STEPS)  # an iteration for the first, not two
+    assert row["nanoGPT, val/loss"] == pytest.approx(math.log(65), abs=1e-3)
+    assert 0 < row["ours, val/loss"] < row["nanoGPT, val/loss"]
+    assert found["ratio"] == pytest.approx(row["ours, s"] / row["nanoGPT, s"], abs=1e-3)
 
 
 def test_packing(toy_text: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -23,7 +23,7 @@ import numpy as np
 import torch
 
 from tests.benchmarks.measure import given, machine, report
-from tests.benchmarks.training import nanogpt_model
+from tests.benchmarks.peers import nanogpt_model
 
 ROOT = Path(__file__).parents[2]
 CONTEXT, N_STEPS = 64, 2000

@@ -1,19 +1,18 @@
-"""A training step here and in nanoGPT: tokens a second, how hard the machine works, and memory, for equal work.
+"""A training step here and elsewhere: tokens a second, how hard the machine works, and memory, for equal work.
 
 python -m tests.benchmarks.training nanogpt=PATH [model=gpt2_small data.batch_size=8 model.context_length=256 ...]
     [vocab=50304] [rounds=5] [output=json]
+python -m tests.benchmarks.training peer=transformers ...
+pip install --no-deps litgpt llms-from-scratch; python -m tests.benchmarks.training peer=litgpt ... (or peer=book)
 
-Both begin with the same weights and read the same ids; a step is forward, backward, clipping and AdamW, with what each
-has for its device. Beside the two precisions stands what `train.py` chooses by itself, its process's settings too. Each
-way has a process of its own and they take turns; memory is the most that its process came to hold.
+Ours is made to be the peer's function: a GPT-2 with biases or without, a Llama for litgpt. All begin with the same
+weights and read the same ids; a step is forward, backward, clipping and AdamW, with what each has for its device.
+Beside the two precisions stands what `train.py` chooses by itself, its process's settings too. Each way has a process
+of its own and they take turns; memory is the most that its process came to hold.
 """
 
-import importlib.util
 import sys
 from collections.abc import Callable
-from contextlib import redirect_stdout
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -25,11 +24,10 @@ from gptlab.commands.memory import keep_freed_memory
 from gptlab.config.build import build
 from gptlab.config.compose import compose_config
 from gptlab.heads.protocol import Given
-from gptlab.model.architecture import architecture_of
 from gptlab.training.flops import flops_per_token
 from gptlab.training.precision import autocast, choose_precision
-from gptlab.weights.names import entries
-from tests.benchmarks.measure import Apart, ceilings, given, lower_quartile, machine, ratios, report, take_turns
+from tests.benchmarks.measure import Apart, ceilings, given, in_turns, lower_quartile, machine, ratios, report
+from tests.benchmarks.peers import PEERS
 
 VOCAB_SIZE = 50304  # nanoGPT's for GPT-2: 50,257 rounded up to a multiple of 64
 PRECISIONS = ("32-true", "bf16-mixed")
@@ -44,18 +42,6 @@ DEFAULTS = [
     "tokenizer=gpt2",
 ]
 Step = Callable[[], float]  # one step on the same batch; its loss
-
-
-def nanogpt_model(path: str, fields: dict[str, Any]) -> Any:
-    """The model of a checkout's model.py; what it prints goes to stderr."""
-    spec = importlib.util.spec_from_file_location("nanogpt_model", Path(path) / "model.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["nanogpt_model"] = module
-    spec.loader.exec_module(module)
-    with redirect_stdout(sys.stderr):
-        return module.GPT(module.GPTConfig(**fields))
 
 
 def new_batch(cfg: DictConfig, vocab_size: int = VOCAB_SIZE) -> Batch:
@@ -91,30 +77,15 @@ def ours(cfg: DictConfig, precision: str, vocab_size: int) -> Step:
     return step
 
 
-def theirs(cfg: DictConfig, precision: str, vocab_size: int, path: str) -> Step:
-    """nanoGPT's step, as its train.py takes it, from our first weights."""
-    node = cfg.model
-    fields = {
-        "block_size": node.context_length,
-        "vocab_size": vocab_size,
-        "n_layer": node.n_layers,
-        "n_head": node.n_heads,
-        "n_embd": node.emb_dim,
-        "dropout": 0.0,
-        "bias": False,
-    }
-    model = nanogpt_model(path, fields).train()
+def theirs(cfg: DictConfig, precision: str, vocab_size: int, peer: str, path: str) -> Step:
+    """A peer's step, from our first weights."""
     parts, batch = our_parts(cfg, vocab_size), new_batch(cfg, vocab_size)
-    weights = parts.state_dict()
-    named = entries(architecture_of(parts["model"]), tied=True)  # its matrices lie as ours do
-    model.load_state_dict({e.theirs: weights[e.ours] for e in named if e.ours in weights}, strict=False)
-    del parts, weights
-    with redirect_stdout(sys.stderr):
-        optimizer = model.configure_optimizers(cfg.optim.weight_decay, cfg.optim.lr, tuple(cfg.optim.betas), "cpu")
+    model, loss_of, optimizer = PEERS[peer].make(cfg, parts, path)
+    del parts
 
     def step() -> float:
         with autocast(precision, "cpu"):
-            _, loss = model(batch["ids"], batch["targets"])
+            loss = loss_of(batch["ids"], batch["targets"])
         loss.backward()
         nn.utils.clip_grad_norm_(model.parameters(), cfg.trainer.gradient_clip_val)
         optimizer.step()
@@ -124,56 +95,57 @@ def theirs(cfg: DictConfig, precision: str, vocab_size: int, path: str) -> Step:
     return step
 
 
-def make(whose: str, precision: str, words: list[str], vocab_size: int, path: str | None) -> Step:
+def make(whose: str, precision: str, words: list[str], vocab_size: int, path: str) -> Step:
     """One of the ways, in its own process."""
     cfg = compose_config("train", DEFAULTS + words)
     if whose == "defaults":
         keep_freed_memory()
         return ours(cfg, precision, vocab_size)
-    cfg.head.chunk_rows = None  # equal settings: all logits at once, as nanoGPT
-    return ours(cfg, precision, vocab_size) if path is None else theirs(cfg, precision, vocab_size, path)
+    cfg.head.chunk_rows = None  # equal settings: all logits at once, as the peers
+    if whose == "ours":
+        return ours(cfg, precision, vocab_size)
+    return theirs(cfg, precision, vocab_size, whose, path)
 
 
 def main(words: list[str]) -> None:
     """Prints a row a way, and the ratios."""
-    options, words = given(words, nanogpt=None, vocab=VOCAB_SIZE, rounds=5, output="table")
-    cfg = compose_config("train", DEFAULTS + words)
-    most, path, n_vocab = ceilings(), options["nanogpt"], options["vocab"]
+    options, words = given(words, nanogpt="", peer="", vocab=VOCAB_SIZE, rounds=5, output="table")
+    path, n_vocab = options["nanogpt"], options["vocab"]
+    peer = options["peer"] or ("nanogpt" if path else "")
+    words = [*(PEERS[peer].overrides if peer else ()), *words]
+    cfg, most = compose_config("train", DEFAULTS + words), ceilings()
     own = f"ours, defaults ({choose_precision('auto', 'cpu')})"
     ways: dict[str, Apart] = {}
     for precision in PRECISIONS:
-        ways[f"ours, {precision}"] = Apart(make, "equal", precision, words, n_vocab, None)
-        if path is not None:
-            ways[f"nanoGPT, {precision}"] = Apart(make, "equal", precision, words, n_vocab, path)
-    ways[own] = Apart(make, "defaults", choose_precision("auto", "cpu"), words, n_vocab, None)
-    first = {name: way() for name, way in ways.items()}
-    seconds = take_turns(ways, rounds=options["rounds"])
+        for whose in ("ours", *([peer] if peer else [])):
+            ways[f"{whose}, {precision}"] = Apart(make, whose, precision, words, n_vocab, path)
+    ways[own] = Apart(make, "defaults", choose_precision("auto", "cpu"), words, n_vocab, path)
+    found = in_turns(ways, rounds=options["rounds"])
+    seconds = {name: each.seconds for name, each in found.items()}
     parts, n_tokens = our_parts(cfg, n_vocab), new_batch(cfg)["ids"].numel()
     flops = flops_per_token(parts["model"], parts["head"], n_tokens=cfg.model.context_length) * n_tokens
     n_parameters = sum(p.numel() for p in parts.parameters())
     rows = [
         {
             "way": name,
-            "first loss": round(first[name], 4),
-            "tokens/s": n_tokens / lower_quartile(times),
-            "median, ms": 1000 * float(np.median(times)),
+            "first loss": round(each.first, 4),
+            "tokens/s": n_tokens / lower_quartile(each.seconds),
+            "median, ms": 1000 * float(np.median(each.seconds)),
             "of the ceiling": flops
-            / lower_quartile(times)
+            / lower_quartile(each.seconds)
             / most["float32 products, GFLOP/s" if "32-true" in name else "bfloat16 products, GFLOP/s"]
             / 1e9,
-            "GB": ways[name].peak() / 1024,
+            "GB": each.peak / 1024,
         }
-        for name, times in seconds.items()
+        for name, each in found.items()
     ]
-    for way in ways.values():
-        way.end()
-    pairs = [(f"ours, {p}", f"nanoGPT, {p}") for p in PRECISIONS]
-    pairs += [(own, f"nanoGPT, {p}") for p in reversed(PRECISIONS)]
+    pairs = [(f"ours, {p}", f"{peer}, {p}") for p in PRECISIONS]
+    pairs += [(own, f"{peer}, {p}") for p in reversed(PRECISIONS)]
     report(
         f"training: batch {cfg.data.batch_size} x {cfg.model.context_length}, {n_parameters:,} parameters",
         rows,
         output=options["output"],
-        ratios=ratios(seconds, pairs if path is not None else []),
+        ratios=ratios(seconds, pairs if peer else []),
         ceilings=most,
         machine=machine(),
         rounds=options["rounds"],

@@ -10,18 +10,20 @@ from typing import Literal, NamedTuple
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.attention.flex_attention import BlockMask
 
 from gptlab.model.cache import LayerCache
+from gptlab.model.flex import attend_in_blocks
 from gptlab.model.norm import RMSNorm
 from gptlab.model.rotary import rotate
 
-Attention = Literal["fused", "naive"]
+Attention = Literal["fused", "naive", "flex"]
 
 
 class Sight(NamedTuple):
     """What every layer of one forward pass shares: where the tokens stand and what each may look at."""
 
-    mask: Tensor | None  # (T, S) or (B, 1, T, S) bool, True where a query may look; None is plain causality
+    mask: Tensor | BlockMask | None  # (T, S) or (B, 1, T, S) bool, True where a query may look; None: plain causality
     lengths: list[list[int]] | None  # of each row's documents, which do not see each other; None: the mask says it
     rotation: tuple[Tensor, Tensor] | None  # cos and sin, (..., T, K/2) each; None without rotary positions
 
@@ -58,7 +60,21 @@ def fused_attention(q: Tensor, k: Tensor, v: Tensor, *, mask: Tensor | None, dro
     )
 
 
-ATTENTIONS = {"fused": fused_attention, "naive": naive_attention}
+def flexible_attention(q: Tensor, k: Tensor, v: Tensor, *, mask: Tensor | BlockMask | None, dropout: float) -> Tensor:
+    """The same function, which skips a mask's empty blocks; where it has none, the fused kernels.
+
+    q (B, H, T, K), k and v (B, G, S, K) -> (B, H, T, K)
+    """
+    if isinstance(mask, Tensor) or mask is None:
+        return fused_attention(q, k, v, mask=mask, dropout=dropout)
+    return attend_in_blocks(q, k, v, mask)
+
+
+ATTENTIONS: dict[str, Callable[..., Tensor]] = {
+    "fused": fused_attention,
+    "naive": naive_attention,
+    "flex": flexible_attention,
+}
 
 
 def by_document(

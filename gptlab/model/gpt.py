@@ -5,12 +5,14 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn.attention.flex_attention import BlockMask
 from torch.utils.checkpoint import checkpoint
 
 from gptlab.model.attention import Attention, CausalSelfAttention, Sight
 from gptlab.model.block import Block
 from gptlab.model.cache import KVCache
 from gptlab.model.feed_forward import FeedForwardKind, make_feed_forward
+from gptlab.model.flex import in_blocks
 from gptlab.model.init import Init, initialise
 from gptlab.model.mask import document_lengths, token_positions, visible
 from gptlab.model.norm import NormKind, make_norm
@@ -30,6 +32,8 @@ class GPT(nn.Module):
         qkv_bias: a bias on queries, keys and values; `bias` is on every other linear layer and LayerNorm.
         positions: `learned` vectors added to the tokens' (GPT-2), or `rotary` turns of queries and keys.
         window: how many tokens a token sees, itself included; None is all.
+        attention: PyTorch's `fused` kernels; `naive`, the formula written out; `flex`, which on a GPU skips what packed
+            documents do not see of each other.
         init: how the weights start, see `initialise`.
 
     Raises:
@@ -72,7 +76,7 @@ class GPT(nn.Module):
             raise ValueError(f"window is {window}, but a token sees at least itself: give 1 or more, or null for all")
         check_scaling(rope_scaling)
         self.vocab_size, self.context_length, self.emb_dim = vocab_size, context_length, emb_dim
-        self.n_layers, self.window, self.init = n_layers, window, init
+        self.n_layers, self.window, self.init, self.attention = n_layers, window, init, attention
         self.rope_base, self.rope_scaling = rope_base, rope_scaling
 
         def new_norm() -> nn.Module:
@@ -118,8 +122,14 @@ class GPT(nn.Module):
         where = token_positions(T, past, segments=segments, device=ids.device)  # (T,) or (B, T)
         x = self.tok_emb(ids)  # (B, T, D)
         lengths = None if segments is None else document_lengths(segments, window=self.window)
+        mask: Tensor | BlockMask | None = None
+        if not lengths:
+            mask = visible(T, past, window=self.window, segments=segments, device=ids.device)
+        drops = self.training and self.drop_emb.p > 0
+        if self.attention == "flex" and isinstance(mask, Tensor) and segments is not None and ids.is_cuda and not drops:
+            mask = in_blocks(mask)  # its kernels have gradients on a GPU only, and no dropout
         sight = Sight(
-            mask=None if lengths else visible(T, past, window=self.window, segments=segments, device=ids.device),
+            mask=mask,
             lengths=lengths,
             rotation=None
             if self.pos_emb is not None

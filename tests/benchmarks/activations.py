@@ -8,13 +8,12 @@ Nothing is computed: the tensors have shapes and no numbers, so it takes a secon
 import sys
 
 import torch
-from rich.console import Console
-from rich.table import Table
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from gptlab.config.build import build
 from gptlab.config.compose import compose_config
 from gptlab.model.gpt import GPT
+from tests.benchmarks.measure import given, machine, report
 
 VOCAB_SIZE = 50257
 
@@ -39,17 +38,21 @@ def bytes_kept(model: GPT, ids: torch.Tensor, *, recompute: bool) -> int:
 
 def main() -> None:
     """Overrides of train.py on the command line."""
-    cfg = compose_config("train", sys.argv[1:])
+    options, words = given(sys.argv[1:], output="table")
+    cfg = compose_config("train", words)
     with FakeTensorMode():  # as on a CPU, where attention is fused too
         model = build(cfg.model)(vocab_size=VOCAB_SIZE).train()
         ids = torch.zeros(cfg.data.batch_size, model.context_length, dtype=torch.long)
         kept = {recompute: bytes_kept(model, ids, recompute=recompute) for recompute in (False, True)}
-    table = Table(title=f"{sum(p.numel() for p in model.parameters()):,} parameters, batch {tuple(ids.shape)}, float32")
-    table.add_column("activation_checkpointing")
-    table.add_column("GB kept for the gradient", justify="right")
-    for recompute, size in kept.items():
-        table.add_row(str(recompute).lower(), f"{size / 1e9:.2f}")
-    Console().print(table)
+    report(
+        f"{sum(p.numel() for p in model.parameters()):,} parameters, batch {tuple(ids.shape)}, float32",
+        [
+            {"activation_checkpointing": str(recompute).lower(), "GB kept for the gradient": round(size / 1e9, 2)}
+            for recompute, size in kept.items()
+        ],
+        output=options["output"],
+        machine=machine(),
+    )
 
 
 if __name__ == "__main__":

@@ -11,7 +11,6 @@ from itertools import product
 from typing import Any
 
 import numpy as np
-import sklearn
 from sklearn.feature_extraction.text import CountVectorizer, TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
@@ -20,6 +19,7 @@ from gptlab.config.build import build
 from gptlab.evaluation.verdicts import Verdicts, accuracy, balanced_accuracy, judge_rows, paired
 from gptlab.opened import set_precision
 from gptlab.run import Run
+from tests.benchmarks.measure import given, machine, report
 
 MEASURES = {"accuracy": accuracy, "balanced accuracy": balanced_accuracy}
 STRENGTHS = (0.1, 0.3, 1.0, 3.0, 10.0)
@@ -44,8 +44,9 @@ def baseline(parts: Any, classes: list[str]) -> Verdicts:
 
 
 def main(words: list[str]) -> None:
-    """Prints a line a run and measure."""
-    print(f"scikit-learn {sklearn.__version__}")
+    """Prints a row a run and measure."""
+    options, words = given(words, output="table")
+    found = []
     for path in [word.partition("=")[2] for word in words if word.startswith("run=")]:
         run = Run.open(path)
         data = build(run.cfg.data)
@@ -53,14 +54,22 @@ def main(words: list[str]) -> None:
         context = set_precision(run, "auto").context
         ours = judge_rows(run.model, run.head, rows, batch_size=64, forward_context=context)
         theirs = baseline(data.parts, list(run.labels))
-        print(f"{path}: {len(ours.labels):,} rows")
         for name, measure in MEASURES.items():
             by = paired(ours, theirs, measure, seed=0)
             low, high = by.interval or (float("nan"), float("nan"))
-            print(
-                f"  {name}: {measure(ours):.4f}, bag of words {measure(theirs):.4f}, "
-                f"difference {by.value:+.4f} ({low:+.4f} to {high:+.4f})"
+            found.append(
+                {
+                    "run": path,
+                    "of": name,
+                    "ours": round(measure(ours), 4),
+                    "bag of words": round(measure(theirs), 4),
+                    "difference": round(by.value, 4),
+                    "95 % from": round(low, 4),
+                    "to": round(high, 4),
+                    "rows": len(ours.labels),
+                }
             )
+    report("a bag of words", found, output=options["output"], machine=machine("scikit-learn"))
 
 
 if __name__ == "__main__":

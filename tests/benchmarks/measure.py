@@ -20,12 +20,15 @@ from rich.table import Table
 def take_turns(ways: Mapping[str, Callable[[], object]], *, rounds: int, warm_up: int = 1) -> dict[str, list[float]]:
     """Seconds of each call, way by way: every round calls each once, so that a slow minute slows all of them.
 
+    Every other round goes backwards: what a way leaves behind, in caches and in the kernel's free memory, is not always
+    left to the same one.
+
     Args:
         warm_up: rounds that are not counted.
     """
     seconds: dict[str, list[float]] = {name: [] for name in ways}
     for i in range(warm_up + rounds):
-        for name, way in ways.items():
+        for name, way in list(ways.items())[:: -1 if i % 2 else 1]:
             start = perf_counter()
             way()
             if torch.cuda.is_available():

@@ -3,6 +3,7 @@
 python -m tests.benchmarks.pretrained folder=FOLDER text=tiny-shakespeare.txt
 """
 
+import math
 import sys
 from pathlib import Path
 from time import perf_counter
@@ -16,7 +17,7 @@ from gptlab.config.compose import compose_config
 from gptlab.evaluation.score import score
 from gptlab.opened import set_precision, text_of
 from gptlab.run import Run
-from tests.benchmarks.measure import resident
+from tests.benchmarks.measure import given, machine, report, resident
 
 CONTEXT = 512  # tokens of a window
 PROMPTS = [
@@ -36,17 +37,15 @@ PROMPTS = [
 @torch.no_grad()
 def main(words: list[str]) -> None:
     """Prints what was found."""
-    given = dict(word.split("=", 1) for word in words)
+    options, words = given(words, folder="", text="", output="table")
+    assert not words, f"unknown: {words}"
     before, start = resident("VmRSS"), perf_counter()
-    run = Run.open(given["folder"])
+    run = Run.open(options["folder"])
     text = run.generate(PROMPTS[0], temperature=0.0, max_new_tokens=8)
     megabytes = sum(parameter.nbytes for parameter in run.model.parameters()) / 2**20
-    grown = resident("VmHWM") - before
-    print(f"opened and {PROMPTS[0]!r} continued with {text!r} in {perf_counter() - start:.1f} s")
-    print(f"memory grew by {grown:,.0f} MB, {grown / megabytes:.3f} times the weights' {megabytes:,.0f}")
-    theirs: Any = transformers.AutoModelForCausalLM.from_pretrained(given["folder"]).eval()
-    tokenizer = transformers.AutoTokenizer.from_pretrained(given["folder"])
-    print(f"transformers {transformers.__version__}, torch {torch.__version__}, {run.model.tok_emb.weight.dtype}")
+    grown, seconds = resident("VmHWM") - before, perf_counter() - start
+    theirs: Any = transformers.AutoModelForCausalLM.from_pretrained(options["folder"]).eval()
+    tokenizer = transformers.AutoTokenizer.from_pretrained(options["folder"])
 
     apart, same = 0.0, 0
     for prompt in PROMPTS:
@@ -56,24 +55,30 @@ def main(words: list[str]) -> None:
         if written[-1] == tokenizer.eos_token_id:
             del written[-1]
         same += tokenizer.decode(written) == prompt + run.generate(prompt, temperature=0.0, max_new_tokens=50)
-    print(f"logits of {len(PROMPTS)} prompts at most {apart:.1e} apart; {same} of {len(PROMPTS)} greedy texts the same")
 
-    cfg = compose_config("evaluate", ["run=a", "data=text", f"data.path={given['text']}", "data.clean=[]"])
+    cfg = compose_config("evaluate", ["run=a", "data=text", f"data.path={options['text']}", "data.clean=[]"])
     windows = text_of(run, cfg.data).windows(run.tokenizer, "val", context_length=CONTEXT, stride=CONTEXT)
     ours = score(
         run.model, run.head, run.tokenizer, windows, batch_size=4, forward_context=set_precision(run, "auto").context
     )
-    characters = Path(given["text"]).read_text(encoding="utf-8")
+    characters = Path(options["text"]).read_text(encoding="utf-8")
     ids = tokenizer(characters[len(characters) * 9 // 10 :], return_tensors="pt").input_ids[0]
     total = 0.0
     for first in range(0, len(ids) - 1, CONTEXT):
         part = ids[first : first + CONTEXT + 1]
         total += float(F.cross_entropy(theirs(part[None, :-1]).logits[0].float(), part[1:], reduction="sum"))
     loss = total / (len(ids) - 1)
-    print(f"loss on the last tenth of {Path(given['text']).name}: {ours.loss:.6f} over {ours.n_tokens:,} tokens here, ")
-    print(
-        f"  {loss:.6f} over {len(ids) - 1:,} there; perplexity {ours.perplexity:.4f} and {torch.tensor(loss).exp():.4f}"
-    )
+    rows = [
+        {"what": "seconds until the first text, from after the imports", "found": f"{seconds:.1f}"},
+        {"what": "memory until then, times the weights'", "found": f"{grown / megabytes:.3f}"},
+        {"what": f"logits of {len(PROMPTS)} prompts, furthest apart", "found": f"{apart:.1e}"},
+        {"what": "greedy texts of 50 tokens, the same", "found": f"{same} of {len(PROMPTS)}"},
+        {"what": f"tokens of the last tenth of {Path(options['text']).name}", "found": f"{ours.n_tokens:,}"},
+        {"what": "their loss, here and there", "found": f"{ours.loss:.6f}, {loss:.6f}"},
+        {"what": "perplexity", "found": f"{ours.perplexity:.4f}, {math.exp(loss):.4f}"},
+    ]
+    facts = {"first text": repr(PROMPTS[0] + text), "weights": str(run.model.tok_emb.weight.dtype)}
+    report("a pretrained model", rows, output=options["output"], **facts, machine=machine("transformers"))
 
 
 if __name__ == "__main__":

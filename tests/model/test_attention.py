@@ -5,13 +5,14 @@ import torch
 from torch import Tensor
 
 from gptlab.model import gpt
-from gptlab.model.attention import CausalSelfAttention, Sight, fused_attention, naive_attention
-from gptlab.model.mask import document_lengths
+from gptlab.model.attention import CausalSelfAttention, Sight, flexible_attention, fused_attention, naive_attention
+from gptlab.model.flex import in_blocks
+from gptlab.model.mask import document_lengths, visible
 from gptlab.model.rotary import rotation
 from tests.reference.tiny import FAMILIES, LLAMA
 
 families = pytest.mark.parametrize("family", FAMILIES)
-kinds = pytest.mark.parametrize("attention", ["fused", "naive"])
+kinds = pytest.mark.parametrize("attention", ["fused", "naive", "flex"])
 
 LENGTHS = [[7, 1, 12], [3, 17], [20]]  # documents packed into each of three rows of 20 tokens
 SEGMENTS = torch.tensor([[d for d, n in enumerate(row) for _ in range(n)] for row in LENGTHS])  # (3, 20)
@@ -76,6 +77,31 @@ def test_documents_one_by_one_are_what_a_mask_shows(make_gpt, ids, family, atten
     weighted_sum(hidden).backward()
     weighted_sum(through_a_mask).backward()
     torch.testing.assert_close(gradients(one_by_one), gradients(masked), rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.filterwarnings(r"ignore:\s*flex_attention called without")  # compiled on a GPU
+@pytest.mark.parametrize("window", [None, 5])
+@pytest.mark.parametrize("n_kv_heads", [4, 2])
+@torch.no_grad()
+def test_a_mask_in_blocks_shows_what_the_mask_shows(window, n_kv_heads):
+    lengths = [[100, 200, 1, 19], [320]]  # over blocks of 128, and within them
+    segments = torch.tensor([[d for d, n in enumerate(row) for _ in range(n)] for row in lengths])  # (2, 320)
+    torch.manual_seed(0)
+    q, k, v = (torch.randn(2, heads, 320, 16) for heads in (4, n_kv_heads, n_kv_heads))
+    mask = visible(320, 0, window=window, segments=segments, device=torch.device("cpu"))
+    ours = flexible_attention(q, k, v, mask=in_blocks(mask), dropout=0.0)
+    torch.testing.assert_close(ours, naive_attention(q, k, v, mask=mask, dropout=0.0), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.gpu
+@families
+def test_flex_is_fused_on_a_gpu_in_value_and_gradient(make_gpt, ids, family):
+    flex, fused = (make_gpt(**FAMILIES[family], attention=kind, head_dim=16).cuda() for kind in ("flex", "fused"))
+    hidden = {model: model(ids.cuda(), segments=SEGMENTS.cuda()) for model in (flex, fused)}
+    torch.testing.assert_close(hidden[flex], hidden[fused], rtol=1e-3, atol=1e-3)
+    for each in hidden.values():
+        (each * torch.arange(each.size(-1)).cuda()).sum().backward()
+    torch.testing.assert_close(gradients(flex), gradients(fused), rtol=1e-2, atol=1e-2)
 
 
 def test_a_document_longer_than_the_window_needs_a_mask():

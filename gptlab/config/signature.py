@@ -71,7 +71,8 @@ def words(wanted: Any) -> str:
     if isinstance(wanted, tuple):
         return " or ".join(words(one) for one in wanted)
     if get_origin(wanted) is Literal:
-        return "one of " + ", ".join(map(str, get_args(wanted)))
+        choices = ", ".join(map(str, get_args(wanted)))
+        return f"one of {choices}" if "," in choices else choices
     if get_origin(wanted) is list:
         return f"a list, each item {words(get_args(wanted)[0])}"
     names = {int: "a whole number", float: "a number", str: "text", bool: "true or false", NoneType: "null"}

@@ -41,6 +41,10 @@ def test_types_are_followed_to_where_they_are_named() -> None:
     assert gpt["n_layers"].type is int
     assert gpt["init"].type == Literal["gpt2", "torch", "zero_out"]
     assert words(gpt["n_kv_heads"].type) == "a whole number or null"
+    assert words(gpt["attention"].type) == "one of fused, naive, flex"
+    trainer = arguments("gptlab.training.trainer.make_trainer")
+    assert trainer is not None
+    assert words(trainer["accumulate_grad_batches"].type) == "a whole number or auto"
 
 
 def test_what_fits() -> None:

@@ -29,7 +29,7 @@ from gptlab.model.packed import pack
 from gptlab.prompts.encoding import check_style, encode_pieces
 from gptlab.prompts.template import ChatTemplate
 from gptlab.run import Run, count_parameters
-from gptlab.training.precision import STORED, autocast, choose_precision
+from gptlab.training.precision import MIXED, STORED, autocast, choose_precision
 from gptlab.training.text_files import replace_text
 from gptlab.weights.checkpoint import find_checkpoint
 from gptlab.weights.hub import is_model
@@ -84,10 +84,7 @@ def get_ready_to_write(run: Run, precision: str) -> AbstractContextManager[Any]:
     Returns:
         in what to write.
     """
-    if precision == "auto":
-        pack_weights(run, "auto")
-        return nullcontext()
-    chosen = set_precision(run, precision)
+    chosen = Precision("auto", nullcontext) if precision == "auto" else set_precision(run, precision)
     pack_weights(run, chosen.name)
     return chosen.context()
 
@@ -98,8 +95,7 @@ def pack_weights(run: Run, precision: str) -> None:
     Args:
         precision: which products are in; `auto` and what is no mixed one is the weights' own.
     """
-    dtype = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}.get(precision, run.model.tok_emb.weight.dtype)
-    pack(run.model, *_outputs(run), dtype=dtype)
+    pack(run.model, *_outputs(run), dtype=MIXED.get(precision, run.model.tok_emb.weight.dtype))
 
 
 def _outputs(run: Run) -> list[nn.Module]:

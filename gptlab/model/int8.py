@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from gptlab.model.stand_in import StandIn, stand_in
+from gptlab.model.stand_in import StandIn, replaceable, stand_in
 
 FEW = 16  # rows up to which PyTorch's kernel is faster than a product in bfloat16
 
@@ -38,7 +38,7 @@ class Int8Weight(StandIn):
         scales = (weight.abs().amax(dim=1) / 127).clamp_min(1e-30).to(torch.bfloat16)  # rounded before it is divided by
         return cls((weight / scales.float()[:, None]).round_().clamp_(-127, 127).to(torch.int8), scales)
 
-    def product(self, x: Tensor, bias: Tensor | None) -> Tensor:
+    def product(self, x: Tensor, bias: Tensor | None = None) -> Tensor:
         """(..., I) -> (..., O); the kernel and the product come to the same sums, rounded at the end."""
         rows = x.flatten(0, -2)  # (M, I)
         if x.device.type == "cpu" and len(rows) <= FEW:
@@ -55,7 +55,7 @@ class Int8Weight(StandIn):
 @torch.no_grad()
 def quantise(model: nn.Module, head: nn.Module, *outputs: nn.Module) -> None:
     """The weights of the model's linear layers and of the `outputs` in eight bits; all else of both in bfloat16."""
-    layers = [*(layer for layer in model.modules() if isinstance(layer, nn.Linear)), *outputs]
+    layers = replaceable(model, outputs)
     weights = {layer: Int8Weight.of(layer.weight) for layer in layers}  # type: ignore[arg-type]  # each number rounded once
     model.to(torch.bfloat16)
     head.to(torch.bfloat16)

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from gptlab.model.stand_in import StandIn, stand_in
+from gptlab.model.stand_in import StandIn, replaceable, stand_in
 
 FEW = 8  # rows that the order is chosen for; it is no slower for more or fewer
 
@@ -35,7 +35,7 @@ class PackedWeight(StandIn):
         made.table = weight.detach() if looked_up else None
         return made
 
-    def product(self, x: Tensor, bias: Tensor | None) -> Tensor:
+    def product(self, x: Tensor, bias: Tensor | None = None) -> Tensor:
         """(..., I) -> (..., O)"""
         dtype = self.packed.dtype
         bias = None if bias is None else bias.to(dtype)
@@ -62,7 +62,6 @@ def pack(model: nn.Module, *outputs: nn.Module, dtype: torch.dtype) -> None:
     Args:
         dtype: which products are in, of autocast or the weights' own.
     """
-    layers = [*(layer for layer in model.modules() if isinstance(layer, nn.Linear)), *outputs]
     if not has_kernels(dtype):
         return
 
@@ -70,5 +69,6 @@ def pack(model: nn.Module, *outputs: nn.Module, dtype: torch.dtype) -> None:
         weight: Any = layer.weight
         return PackedWeight(weight, dtype=dtype, looked_up=isinstance(layer, nn.Embedding))
 
+    layers = replaceable(model, outputs)
     plain = (layer for layer in layers if type(layer.weight) is nn.Parameter and layer.weight.device.type == "cpu")
     stand_in(plain, packed)

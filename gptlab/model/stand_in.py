@@ -16,7 +16,7 @@ class StandIn(Tensor):
         """A tensor by its shape, dtype and device; the numbers are its own attributes."""
         return cls._make_wrapper_subclass(cls, weight.shape, dtype=dtype, device=weight.device)
 
-    def product(self, x: Tensor, bias: Tensor | None) -> Tensor:
+    def product(self, x: Tensor, bias: Tensor | None = None) -> Tensor:
         """(..., I) -> (..., O)"""
         raise NotImplementedError
 
@@ -28,8 +28,8 @@ class StandIn(Tensor):
     def __torch_function__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """The two products; what only asks for the shape, the dtype or the device."""
         if func is F.linear:
-            x, weight, bias = (*args, None)[:3]
-            return weight.product(x, bias, **(kwargs or {}))
+            x, weight, *bias = args
+            return weight.product(x, *bias, **(kwargs or {}))
         if func is F.embedding:
             ids, weight = args[:2]
             return weight.rows(ids)
@@ -40,6 +40,11 @@ class StandIn(Tensor):
     def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:  # type: ignore[override]
         """Says what cannot be done."""
         raise NotImplementedError(f"{func} of a {cls.__name__}, which is for reading and writing, not for learning")
+
+
+def replaceable(model: nn.Module, outputs: Iterable[nn.Module]) -> list[nn.Module]:
+    """The layers to stand in for: the model's linear ones, and those that project onto the vocabulary."""
+    return [*(layer for layer in model.modules() if isinstance(layer, nn.Linear)), *outputs]
 
 
 def stand_in(layers: Iterable[nn.Module], make: Callable[[nn.Module], Tensor]) -> None:

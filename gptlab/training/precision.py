@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 STORED = {"32-true": torch.float32, "bf16-true": torch.bfloat16, "16-true": torch.float16, "64-true": torch.float64}
+MIXED = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}  # what products are in
 
 
 def check_accelerator(accelerator: str) -> None:
@@ -66,7 +67,7 @@ def device_type(accelerator: str) -> str:
 
 def autocast(precision: str, device: str) -> AbstractContextManager[Any]:
     """What a mixed precision computes in, as Lightning has it; the others need no context."""
-    dtype = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}.get(precision)
+    dtype = MIXED.get(precision)
     return nullcontext() if dtype is None else torch.autocast(device, dtype, cache_enabled=False)
 
 

@@ -113,7 +113,8 @@ def _numbers(summary: Mapping[str, Any]) -> str | None:
     best = summary.get("best")  # nothing where no best weights were kept: the final ones are the run's
     parts = {"final": final, **({"best": best} if best else {})}
     if "test" in summary:
-        parts[f"test, {summary.get('test_of', 'best')}"] = summary["test"]
+        tested = summary.get("test_of", "best" if best else "final")  # runs of before do not say it
+        parts[f"test, {tested}"] = summary["test"]
     found = [{key.split("/")[1]: value for key, value in part.items()} for part in parts.values()]
     names = [key.split("/")[1] for key in final]
     lines = [["held-out text", *parts], ["---"] * (1 + len(parts))]

@@ -101,6 +101,8 @@ BOOK = {
     "out_head": "head.out",
 }
 
+NORM = {"scale": "weight", "shift": "bias"}
+
 
 def book(cfg: DictConfig, ours: nn.ModuleDict, _: str) -> Learning:
     """Raschka's GPTModel of chapter 4, from the package of his code, with the optimizer of chapter 5."""
@@ -117,8 +119,8 @@ def book(cfg: DictConfig, ours: nn.ModuleDict, _: str) -> Learning:
             part = ("W_query", "W_key", "W_value").index(place.rpartition(".")[2])
             state[name] = weights[f"model.blocks.{i}.attention.qkv.weight"].chunk(3)[part]
         elif kind != "mask":
-            own = BOOK[place.replace(f".{i}.", ".{i}.", 1) if i else place].format(i=i)
-            state[name] = weights[f"{own}.{ {'scale': 'weight', 'shift': 'bias'}.get(kind, kind) }"]
+            own = BOOK[place.replace(f".{i}.", ".{i}.", 1)].format(i=i)
+            state[name] = weights[f"{own}.{NORM.get(kind, kind)}"]
     model.load_state_dict(state, strict=False)
     return _with_logits(cfg, model.train(), model, fused=False)
 

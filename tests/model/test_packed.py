@@ -37,6 +37,7 @@ def test_a_product_of_any_number_of_rows(dtype: torch.dtype, bias: bool) -> None
         rounding = 1e-5 if dtype == torch.float32 else 2e-2
         torch.testing.assert_close(F.linear(x, packed, b), F.linear(x, weight, b), rtol=rounding, atol=10 * rounding)
         assert F.linear(x, packed, b).dtype == dtype
+        assert torch.equal(F.linear(x, packed, bias=b), F.linear(x, packed, b))
 
 
 @pytest.mark.parametrize("family", FAMILIES)

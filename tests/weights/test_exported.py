@@ -86,3 +86,10 @@ def test_a_card_says_which_weights_were_tested(tmp_path: Path) -> None:
         told = {"summary": summary | {"best": best, "test_of": tested}}
         write_card(tmp_path, reader="AutoTokenizer", **CARD | told)
         assert header in (tmp_path / "README.md").read_text()
+
+
+@pytest.mark.parametrize(("best", "header"), [({"val/loss": 1.0}, "test, best |"), ({}, "test, final |")])
+def test_a_run_of_before_did_not_say_which(tmp_path: Path, best: dict[str, float], header: str) -> None:
+    summary = {"val": {"val/loss": 2.0}, "best": best, "test": {"test/loss": 1.5}}
+    write_card(tmp_path, reader="AutoTokenizer", **CARD | {"summary": summary})
+    assert header in (tmp_path / "README.md").read_text()

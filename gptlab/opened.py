@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -29,7 +29,7 @@ from gptlab.model.packed import pack
 from gptlab.prompts.encoding import check_style, encode_pieces
 from gptlab.prompts.template import ChatTemplate
 from gptlab.run import Run, count_parameters
-from gptlab.training.precision import MIXED, STORED, autocast, choose_precision
+from gptlab.training.precision import MIXED, STORED, autocast, choose_precision, emulated, warn_if_emulated
 from gptlab.training.text_files import replace_text
 from gptlab.weights.checkpoint import find_checkpoint
 from gptlab.weights.hub import is_model
@@ -62,31 +62,42 @@ class Precision(NamedTuple):
 def set_precision(run: Run, precision: str) -> Precision:
     """Casts the weights for a `-true` one and for `int8`, whose matrices are rounded to eight bits.
 
-    `auto` is what the run was trained in; a pretrained model's, as stored.
+    `auto` is what the run was trained in; a pretrained model's, as stored; float32 where the device emulates that.
     """
-    weight, names = run.model.tok_emb.weight, {dtype: name for name, dtype in STORED.items()}
+    device = run.model.tok_emb.weight.device.type
     if precision == "auto":
-        trained = run.cfg.trainer.precision if "trainer" in run.cfg else names[weight.dtype]
-        precision = choose_precision(trained, weight.device.type)
+        trained = choose_precision(run.cfg.trainer.precision, device) if "trainer" in run.cfg else _stored(run)
+        precision = "32-true" if emulated(trained, device) else trained
+    else:
+        warn_if_emulated(precision, device)
     if precision == "int8":
-        quantise(run.model, run.head, *_outputs(run))
+        rest = torch.float32 if emulated("bf16-true", device) else torch.bfloat16
+        quantise(run.model, run.head, *_outputs(run), rest=rest)
     if precision.endswith("-true"):
         nn.ModuleList([run.model, run.head]).to(STORED[precision])
-    return Precision(precision, partial(autocast, precision, weight.device.type))
+    return Precision(precision, partial(autocast, precision, device))
 
 
 def get_ready_to_write(run: Run, precision: str) -> AbstractContextManager[Any]:
     """Sets the precision and lays the weights out for it, after which they are only good to write with.
 
     Args:
-        precision: `auto` is the weights' own.
+        precision: `auto` is the weights' own; float32 where the device emulates that.
 
     Returns:
         in what to write.
     """
-    chosen = Precision("auto", nullcontext) if precision == "auto" else set_precision(run, precision)
+    if precision == "auto":
+        own = _stored(run)
+        precision = "32-true" if emulated(own, run.model.tok_emb.weight.device.type) else own
+    chosen = set_precision(run, precision)
     pack_weights(run, chosen.name)
     return chosen.context()
+
+
+def _stored(run: Run) -> str:
+    """What its weights are in."""
+    return {dtype: name for name, dtype in STORED.items()}[run.model.tok_emb.weight.dtype]
 
 
 def pack_weights(run: Run, precision: str) -> None:

@@ -18,45 +18,49 @@ class Int8Weight(StandIn):
 
     Args:
         numbers: (O, I) int8.
-        scales: (O,), of the dtype the product is in.
+        scales: (O,) bfloat16, as the kernel wants them.
+        dtype: of what is looked up.
     """
 
     numbers: Tensor
     scales: Tensor
 
     @staticmethod
-    def __new__(cls, numbers: Tensor, scales: Tensor) -> "Int8Weight":
+    def __new__(cls, numbers: Tensor, scales: Tensor, *, dtype: torch.dtype) -> "Int8Weight":
         """A tensor by its shape, dtype and device."""
-        made: Int8Weight = cls.like(numbers, dtype=scales.dtype)
+        made: Int8Weight = cls.like(numbers, dtype=dtype)
         made.numbers, made.scales = numbers, scales
         return made
 
     @classmethod
-    def of(cls, weight: Tensor) -> "Int8Weight":
+    def of(cls, weight: Tensor, *, dtype: torch.dtype) -> "Int8Weight":
         """The nearest: each row's largest number becomes 127.   (O, I) -> (O, I)"""
         weight = weight.detach().float()
         scales = (weight.abs().amax(dim=1) / 127).clamp_min(1e-30).to(torch.bfloat16)  # rounded before it is divided by
-        return cls((weight / scales.float()[:, None]).round_().clamp_(-127, 127).to(torch.int8), scales)
+        numbers = (weight / scales.float()[:, None]).round_().clamp_(-127, 127).to(torch.int8)
+        return cls(numbers, scales, dtype=dtype)
 
     def product(self, x: Tensor, bias: Tensor | None = None) -> Tensor:
-        """(..., I) -> (..., O); the kernel and the product come to the same sums, rounded at the end."""
+        """(..., I) -> (..., O) in x's dtype; the kernel, which takes x in bfloat16, and the product come to the same
+        sums, rounded at the end."""
         rows = x.flatten(0, -2)  # (M, I)
         if x.device.type == "cpu" and len(rows) <= FEW:
-            y = torch._weight_int8pack_mm(rows.contiguous(), self.numbers, self.scales)
+            kernel = torch._weight_int8pack_mm(rows.to(torch.bfloat16).contiguous(), self.numbers, self.scales)
+            y = kernel.to(x.dtype)
         else:
-            y = F.linear(rows, self.numbers.to(x.dtype)) * self.scales
+            y = F.linear(rows, self.numbers.to(x.dtype)) * self.scales.to(x.dtype)
         return (y if bias is None else y + bias).view(*x.shape[:-1], -1)
 
     def rows(self, ids: Tensor) -> Tensor:
         """(...) -> (..., I)"""
-        return self.numbers[ids] * self.scales[ids, None]
+        return self.numbers[ids] * self.scales[ids, None].to(self.dtype)
 
 
 @torch.no_grad()
-def quantise(model: nn.Module, head: nn.Module, *outputs: nn.Module) -> None:
-    """The weights of the model's linear layers and of the `outputs` in eight bits; all else of both in bfloat16."""
+def quantise(model: nn.Module, head: nn.Module, *outputs: nn.Module, rest: torch.dtype) -> None:
+    """The weights of the model's linear layers and of the `outputs` in eight bits; all else of both in `rest`."""
     layers = replaceable(model, outputs)
-    weights = {layer: Int8Weight.of(layer.weight) for layer in layers}  # type: ignore[arg-type]  # each number rounded once
-    model.to(torch.bfloat16)
-    head.to(torch.bfloat16)
+    weights = {layer: Int8Weight.of(layer.weight, dtype=rest) for layer in layers}  # type: ignore[arg-type]  # rounded once
+    model.to(rest)
+    head.to(rest)
     stand_in(layers, weights.__getitem__)

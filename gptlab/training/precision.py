@@ -1,10 +1,13 @@
 """The devices of a run and their number format, by name."""
 
+import logging
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
+
+log = logging.getLogger(__name__)
 
 STORED = {"32-true": torch.float32, "bf16-true": torch.bfloat16, "16-true": torch.float16, "64-true": torch.float64}
 MIXED = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}  # what products are in
@@ -71,7 +74,27 @@ def autocast(precision: str, device: str) -> AbstractContextManager[Any]:
     return nullcontext() if dtype is None else torch.autocast(device, dtype, cache_enabled=False)
 
 
+def emulated(precision: str, device: str) -> bool:
+    """Whether the device has no instructions for the format: products in it take a hundred times float32's time."""
+    has = {"bf16": cpu_multiplies_bf16, "16": cpu_multiplies_fp16}.get(precision.split("-")[0])
+    return device == "cpu" and has is not None and not has()
+
+
+def warn_if_emulated(precision: str, device: str) -> None:
+    """Says it, of a precision that somebody asked for by name."""
+    if emulated(precision, device):
+        log.warning(
+            f"precision {precision}: this CPU has no instructions for that format and emulates it, many times slower "
+            "than float32: 32-true is fast here"
+        )
+
+
 def cpu_multiplies_bf16() -> bool:
     """Whether the CPU has instructions for bfloat16 products: elsewhere they are emulated, and slower than float32."""
     names = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")  # absent from some builds of torch
     return any(getattr(torch.cpu, name, bool)() for name in names)
+
+
+def cpu_multiplies_fp16() -> bool:
+    """The same for float16, which few CPUs multiply in."""
+    return bool(getattr(torch.ops.mkldnn, "_is_mkldnn_fp16_supported", bool)())

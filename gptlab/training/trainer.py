@@ -5,6 +5,7 @@ import logging
 import math
 import signal
 import warnings
+from collections.abc import Iterable
 from contextlib import nullcontext
 from typing import Any, Literal, NamedTuple
 
@@ -15,7 +16,7 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 from torch.nn.parallel import DistributedDataParallel
 
 from gptlab.training.checkpoint import CheckpointFiles
-from gptlab.training.precision import check_accelerator, choose_precision, count_devices
+from gptlab.training.precision import check_accelerator, choose_precision, count_devices, device_type, warn_if_emulated
 
 for _name in ("lightning.pytorch", "lightning.fabric"):  # they advertise, and repeat what our own lines say
     logging.getLogger(_name).setLevel(logging.WARNING)
@@ -37,6 +38,27 @@ class _Unprofiled(PassThroughProfiler):
     def profile(self, action_name: str) -> Any:
         """Measures nothing, without a generator made for it; callbacks/profile.py is what measures."""
         return self.nothing
+
+
+EACH_STEP = (
+    "on_train_batch_start",
+    "on_before_zero_grad",
+    "on_before_backward",
+    "on_after_backward",
+    "on_before_optimizer_step",
+    "on_train_batch_end",
+)
+
+
+def _leave_out_empty_hooks(callbacks: Iterable[L.Callback]) -> None:
+    """Takes away what does nothing: Lightning calls every hook of every callback, seventy times a step for nothing.
+
+    It passes over what cannot be called; python -m tests.benchmarks.loop shows what is left.
+    """
+    for callback in callbacks:
+        for hook in EACH_STEP:
+            if getattr(type(callback), hook) is getattr(L.Callback, hook):
+                setattr(callback, hook, None)
 
 
 class Plan(NamedTuple):
@@ -100,6 +122,8 @@ def make_trainer(
     """
     assert accumulate_grad_batches != "auto"
     check_accelerator(accelerator)
+    warn_if_emulated(precision, device_type(accelerator))
+    _leave_out_empty_hooks(parts.callbacks)
     several = count_devices(accelerator, devices) > 1 and strategy in ("auto", "ddp")
     return L.Trainer(
         accelerator=accelerator,

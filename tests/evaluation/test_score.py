@@ -120,8 +120,9 @@ def test_the_precision_is_the_one_asked_for(tmp_path: Path) -> None:
     mixed = score(model, head, TOKENIZER, windows, batch_size=3, forward_context=bf16)
     with bf16():
         theirs = measure(model, head, [windows[np.arange(4)]], stage="val", forward_context=FP32())
-    assert mixed.loss == pytest.approx(theirs["val/loss"], rel=1e-6)
-    assert mixed.loss != pytest.approx(scored(windows).loss, rel=1e-6)
+    # where bfloat16 is emulated, sums of other numbers of rows are rounded elsewhere
+    assert mixed.loss == pytest.approx(theirs["val/loss"], rel=2e-5)
+    assert mixed.loss != pytest.approx(scored(windows).loss, rel=2e-5)
 
 
 def test_a_short_text_costs_no_whole_context(tmp_path: Path) -> None:

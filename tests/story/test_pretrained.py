@@ -9,6 +9,7 @@ import torch
 
 from gptlab.commands import compare, evaluate, export, generate
 from gptlab.commands.train import main as train
+from gptlab.opened import get_ready_to_write, set_precision
 from gptlab.run import Run
 from tests.conftest import TINY, TrainedRun
 
@@ -42,6 +43,19 @@ def test_others_open_what_was_exported(exported: Path, tiny_run: TrainedRun) -> 
         torch.testing.assert_close(run.logits(ids), theirs(ids).logits, rtol=1e-4, atol=1e-4)
     written = theirs.generate(ids, max_new_tokens=16, do_sample=False)
     assert tokenizer.decode(written[0]) == prompt + run.generate(prompt, temperature=0.0, max_new_tokens=16)
+
+
+@pytest.mark.parametrize(("there", "wanted"), [(True, torch.bfloat16), (False, torch.float32)])
+def test_a_format_that_the_cpu_lacks_is_kept_and_not_computed_in(
+    there: bool, wanted: torch.dtype, tiny_run: TrainedRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gptlab.training.precision.cpu_multiplies_bf16", lambda: there)
+    export.main([f"run={tiny_run.folder}", f"to={tmp_path / 'half'}", "precision=bf16-true"])
+    for ready in (set_precision, get_ready_to_write):
+        run = Run.open(tmp_path / "half")
+        assert run.model.final_norm.weight.dtype == torch.bfloat16
+        ready(run, "auto")
+        assert run.model.final_norm.weight.dtype == wanted
 
 
 def test_the_card_says_where_the_model_comes_from(exported: Path, tiny_run: TrainedRun) -> None:

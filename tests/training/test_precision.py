@@ -4,7 +4,7 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
-from gptlab.training.precision import choose_precision, count_devices
+from gptlab.training.precision import choose_precision, count_devices, emulated, warn_if_emulated
 
 
 @pytest.mark.parametrize(
@@ -28,6 +28,20 @@ def test_auto_is_bfloat16_where_the_device_multiplies_in_it(
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
     assert choose_precision("auto", accelerator) == wanted
     assert choose_precision("16-mixed", accelerator) == "16-mixed"
+
+
+@pytest.mark.parametrize(("there", "slow"), [(True, []), (False, ["bf16-mixed", "bf16-true", "16-true", "16-mixed"])])
+def test_a_format_that_the_cpu_lacks_is_told(
+    there: bool, slow: list[str], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("gptlab.training.precision.cpu_multiplies_bf16", lambda: there)
+    monkeypatch.setattr("gptlab.training.precision.cpu_multiplies_fp16", lambda: there)
+    names = ("32-true", "bf16-mixed", "bf16-true", "16-true", "16-mixed", "64-true", "int8")
+    assert [name for name in names if emulated(name, "cpu")] == slow
+    assert not any(emulated(name, "cuda") for name in names)
+    for name in names:
+        warn_if_emulated(name, "cpu")
+    assert [message.split(":")[0] for message in caplog.messages] == [f"precision {name}" for name in slow]
 
 
 def test_devices_are_counted_however_they_are_given(monkeypatch: pytest.MonkeyPatch) -> None:

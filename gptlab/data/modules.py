@@ -82,7 +82,12 @@ class TextDataModule(L.LightningDataModule):
             rows,  # type: ignore[arg-type]  # all that it asks of a Dataset
             sampler=order,
             batch_size=None,  # an index is a batch already
+            collate_fn=_as_it_is,  # of tensors: to look for what else it may be costs a part of each step
             num_workers=self.data.n_workers,
             persistent_workers=self.data.n_workers > 0,
             pin_memory=torch.cuda.is_available(),
         )
+
+
+def _as_it_is(batch: Any) -> Any:
+    return batch

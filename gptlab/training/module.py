@@ -19,8 +19,8 @@ from gptlab.training.optimizers import NamedParameters
 class GPTModule(L.LightningModule):
     """One step for every head, its loss a true mean over scored items.
 
-    Lightning averages micro-batches and ranks, whatever each of them scored. So the step backpropagates a sum, and
-    before clipping the gradients are divided by what the whole window scored, over all its micro-batches and ranks.
+    Lightning averages micro-batches and ranks, whatever each of them scored. So a step of several backpropagates sums,
+    and before clipping the gradients are divided by what the whole window scored, over all its micro-batches and ranks.
 
     Args:
         optimizer: takes the named parameters.
@@ -42,21 +42,34 @@ class GPTModule(L.LightningModule):
         self.head = head
         self.make_optimizer, self.schedule, self.left_out = optimizer, schedule, left_out
         self.metrics = nn.ModuleDict(self.head.metrics())
-        self.window: list[Loss] = []  # the micro-batches since the last step
+        self.window: list[Loss] = []  # the micro-batches since the last step, where it has several
         self.step_loss = torch.tensor(math.nan)  # mean loss of the last step
         self.grad_norm = torch.tensor(math.nan)  # of all its gradients together, before clipping
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Lightning notes in which hook it is, forty times a step, each of which nn.Module would look at closely."""
+        if name == "_current_fx_name":
+            self.__dict__[name] = value
+        else:
+            super().__setattr__(name, value)
 
     def on_train_start(self) -> None:
         """Notes what learns: to search the modules for it costs a part of each step."""
         self.learning = [parameter for parameter in self.parameters() if parameter.requires_grad]
+        self.alone = self.trainer.accumulate_grad_batches * self.trainer.world_size == 1  # a batch is a step
 
     def loss_of(self, batch: Batch) -> Loss:
         """What the batch costs."""
         return self.head.loss(self.model(batch["ids"], segments=batch.get("segments")), batch)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """The sum of the losses, in units of the first micro-batch's size so that fp16 gradients stay in range."""
+        """What is backpropagated: the mean of a batch that is a whole step; else the sum of its losses, in units of the
+        first micro-batch's size so that fp16 gradients stay in range."""
         loss = self.loss_of(batch)
+        if self.alone:
+            mean = loss.total / loss.count.clamp_min(1)  # a step in which nothing is scored teaches nothing
+            self.step_loss = mean.detach()
+            return mean
         if not self.window:
             self.unit = batch["ids"].numel()
         self.window.append(Loss(loss.total.detach(), loss.count, None))
@@ -64,9 +77,11 @@ class GPTModule(L.LightningModule):
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
         """Makes the gradients those of the mean over everything the window scored."""
+        if self.alone:
+            return
         sums = torch.stack([sum(loss.total for loss in self.window), sum(loss.count for loss in self.window)])  # type: ignore[list-item]
         total, count = self.trainer.strategy.reduce(sums, reduce_op="sum")
-        count = count.clamp_min(1)  # a window in which nothing is scored teaches nothing
+        count = count.clamp_min(1)
         self.window.clear()
         self.step_loss = total / count
         gradients = [p.grad for p in self.learning if p.grad is not None]

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from gptlab.model.attention import fused_attention
-from tests.benchmarks.measure import given, lower_quartile, machine, report, take_turns
+from tests.benchmarks.measure import formats, given, lower_quartile, machine, report, take_turns
 
 
 def learn(attend: Callable[..., Tensor], inputs: list[Tensor], grad: Tensor) -> None:
@@ -29,7 +29,7 @@ def main(words: list[str]) -> None:
     for n_tokens in map(int, options["tokens"].split(",")):
         shape = (options["batch"], n_tokens, options["heads"], options["head_dim"])
         ways = {}
-        for name, dtype in (("float32", torch.float32), ("bfloat16", torch.bfloat16)):
+        for name, dtype in formats().items():
             q, k, v, grad = (torch.randn(shape, dtype=dtype).transpose(1, 2) for _ in range(4))
             inputs = [x.requires_grad_() for x in (q, k, v)]
             kernel = partial(F.scaled_dot_product_attention, is_causal=True)

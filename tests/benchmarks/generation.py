@@ -21,7 +21,7 @@ from gptlab.generation.writer import last_logits
 from gptlab.model.gpt import GPT
 from gptlab.model.int8 import quantise
 from gptlab.model.packed import pack
-from tests.benchmarks.measure import ceilings, given, lower_quartile, machine, ratios, report, take_turns
+from tests.benchmarks.measure import ceilings, formats, given, lower_quartile, machine, ratios, report, take_turns
 from tests.benchmarks.peers import transformers_model
 from tests.benchmarks.training import our_parts
 
@@ -66,14 +66,14 @@ def main(words: list[str]) -> None:
         50257, (options["batch"], options["prompt_tokens"]), generator=torch.Generator().manual_seed(0)
     )
     ways: dict[str, Callable[[], Tensor]] = {}
-    for name, dtype in (("float32", torch.float32), ("bfloat16", torch.bfloat16)):
+    for name, dtype in formats().items():
         parts = our_parts(cfg).eval()
         peer = transformers_model(parts, cfg.model).eval()
         pack(parts.to(dtype)["model"], parts["head"].out.owner, dtype=dtype)
         ways[f"ours, {name}"] = partial(ours, parts, prompt, n_new)
         ways[f"transformers, {name}"] = partial(theirs, peer.to(dtype), prompt, n_new)
     parts = our_parts(cfg).eval()
-    quantise(parts["model"], parts["head"], parts["head"].out.owner)
+    quantise(parts["model"], parts["head"], parts["head"].out.owner, rest=list(formats().values())[-1])
     ways["ours, int8"] = partial(ours, parts, prompt, n_new)
     same = torch.equal(ways["ours, float32"](), ways["transformers, float32"]())
     seconds = take_turns(ways, rounds=options["rounds"])
@@ -95,7 +95,7 @@ def main(words: list[str]) -> None:
         f"generation: {len(prompt)} prompts of {prompt.size(1)} tokens, {n_new} new ones each",
         rows,
         output=options["output"],
-        ratios=ratios(seconds, pairs),
+        ratios=ratios(seconds, [pair for pair in pairs if all(way in seconds for way in pair)]),
         same_ids_in_float32=same,
         ceilings=ceilings(),
         machine=machine("transformers"),

@@ -1,6 +1,6 @@
 """The language-model head, forward and backward: all logits at once against chunks; milliseconds and memory.
 
-python -m tests.benchmarks.head [rows=2048] [emb_dim=768] [vocab=50257] [scored=1.0] [precision=bf16-mixed] [rounds=7]
+python -m tests.benchmarks.head [rows=2048] [emb_dim=768] [vocab=50257] [scored=1.0] [precision=auto] [rounds=7]
     [output=json]
 
 Each way has a process of its own. `plain` is what nanoGPT and the book do: logits, then F.cross_entropy. The last way
@@ -17,7 +17,7 @@ import torch
 from gptlab.batch import IGNORE_INDEX
 from gptlab.commands.memory import keep_freed_memory
 from gptlab.heads.cross_entropy import ChunkRows, cross_entropy
-from gptlab.training.precision import autocast
+from gptlab.training.precision import autocast, choose_precision
 from tests.benchmarks.measure import Apart, ceilings, given, in_turns, lower_quartile, machine, ratios, report
 
 WAYS: dict[str, tuple[ChunkRows, bool]] = {  # chunk_rows, and whether freed memory is kept
@@ -54,9 +54,10 @@ def make(way: str, options: dict[str, Any]) -> Callable[[], float]:
 def main(words: list[str]) -> None:
     """Prints a row a way, and the ratios."""
     options, words = given(
-        words, rows=2048, emb_dim=768, vocab=50257, scored=1.0, precision="bf16-mixed", rounds=7, output="table"
+        words, rows=2048, emb_dim=768, vocab=50257, scored=1.0, precision="auto", rounds=7, output="table"
     )
     assert not words, f"unknown: {words}"
+    options["precision"] = choose_precision(options["precision"], "cpu")
     found = in_turns({name: Apart(make, name, options) for name in WAYS}, rounds=options["rounds"])
     rows = [
         {

@@ -1,14 +1,17 @@
 """What Lightning and our callbacks cost a step: `train.py`'s loop against a plain one around the same model.
 
-python -m tests.benchmarks.loop [text=my.txt] [steps=400] [rounds=7] [output=json] [overrides of train.py]
+python -m tests.benchmarks.loop [text=my.txt] [steps=3000] [output=json] [overrides of train.py]
 
-A model so small that the loop's own time is seen. Both read the same batches and take the same steps, in turns; the
-first tenth of the steps is not counted. No checkpoint falls within them.
+A model so small that the loop's own time is seen. In one process, the two take turns within one run of `train.py`:
+so many steps of its own, then as many of the plain loop with a model, batches and optimizer like its own. No
+checkpoint falls within them.
 """
 
 import os
+import statistics
 import sys
 import tempfile
+from collections.abc import Iterator
 from contextlib import redirect_stdout
 from io import StringIO
 from pathlib import Path
@@ -18,7 +21,6 @@ from typing import Any, ClassVar
 import lightning as L
 import torch
 from torch import nn
-from torch.utils.data import DataLoader
 
 from gptlab.commands import train
 from gptlab.config.build import build
@@ -29,31 +31,33 @@ from gptlab.training.precision import autocast, choose_precision
 from tests.benchmarks.measure import given, lower_quartile, machine, ratio, report
 
 SMALL = ["data=text", "tokenizer=char", "model=tiny", "model.emb_dim=32", "model.n_layers=1", "data.batch_size=4"]
+COLD, COUNTED = 5, 20  # steps of a turn: the first find the caches full of the other loop; `log_every_n_steps` is 10
 
 
-class Clock(L.Callback):
-    """Reads the clock at the beginning of each step."""
+class Turns(L.Callback):
+    """After each turn of Lightning's steps a turn of the plain loop's, all of them timed."""
 
-    times: ClassVar[list[float]] = []
+    plain: ClassVar[Iterator[None]]
+    seconds: ClassVar[dict[str, list[float]]]  # a step, the mean of each turn
+
+    def __init__(self) -> None:
+        self.times: list[float] = []
 
     def on_train_batch_start(self, *_: Any) -> None:
-        """Lightning calls it."""
+        """Lightning calls it; from here to here is a step."""
         self.times.append(perf_counter())
+        if len(self.times) > COLD + COUNTED:
+            ours, theirs = self.times, [perf_counter()]
+            for _step in range(COLD + COUNTED):
+                next(self.plain)
+                theirs.append(perf_counter())
+            for way, times in (("train.py", ours), ("plain loop", theirs)):
+                self.seconds[way].append((times[-1] - times[COLD]) / COUNTED)
+            self.times = [perf_counter()]
 
 
-def lightnings(words: list[str], folder: str) -> list[float]:
-    """When each step of `train.py` began."""
-    from tests.benchmarks.loop import Clock  # the one that the configuration names, not that of __main__
-
-    Clock.times.clear()
-    clock = "+callbacks.clock._target_=tests.benchmarks.loop.Clock"
-    with redirect_stdout(StringIO()):
-        train.main([*words, clock, f"output_dir={folder}"])
-    return list(Clock.times)
-
-
-def plain(words: list[str], n_steps: int) -> list[float]:
-    """When each step of a plain loop began: the same model, batches, precision, clipping, optimizer and schedule."""
+def plain(words: list[str], n_steps: int) -> Iterator[None]:
+    """Steps of a plain loop: the same model, batches, precision, clipping, optimizer and schedule."""
     run = Run.compose(compose_config("train", words))
     cfg, data = run.cfg, run.data
     assert data is not None
@@ -64,9 +68,8 @@ def plain(words: list[str], n_steps: int) -> list[float]:
     precision = choose_precision(cfg.trainer.precision, "cpu")
     what: dict[str, Any] = {"n_batches": n_steps, "start": 0, "rank": 0, "world_size": 1, "seed": cfg.seed}
     order = TrainOrder(data.train, batch_size=data.batch_size, **what)
-    times = []
-    for batch in DataLoader(data.train, sampler=order, batch_size=None):  # type: ignore[arg-type]
-        times.append(perf_counter())
+    for index in order:
+        batch = data.train[index]
         with autocast(precision, "cpu"):
             loss = run.head.loss(run.model(batch["ids"]), batch)
         (loss.total / loss.count).backward()
@@ -74,39 +77,39 @@ def plain(words: list[str], n_steps: int) -> list[float]:
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         schedule.step()
-    return times
+        yield
 
 
 def main(words: list[str]) -> None:
     """Prints a row a loop, and what is between them."""
+    from tests.benchmarks.loop import Turns  # the one that the configuration names, not that of __main__
+
     os.environ["GPTLAB_TRUST"] = "tests"
-    options, words = given(words, text=None, steps=400, rounds=7, output="table")
+    options, words = given(words, text=None, steps=3000, output="table")
     n_steps = options["steps"]
-    seconds: dict[str, list[float]] = {"plain loop": [], "train.py": []}
-    with tempfile.TemporaryDirectory() as name:
-        text = Path(options["text"] or Path(name) / "text.txt")
+    with tempfile.TemporaryDirectory() as folder:
+        text = Path(options["text"] or Path(folder) / "text.txt")
         if options["text"] is None:
             text.write_text("It was the best of times, it was the worst of times.\n" * 2000, encoding="utf-8")
         more = ["trainer.max_steps=" + str(n_steps), "trainer.val_check_interval=null"]
         more += [f"callbacks.checkpoint.every_n_train_steps={n_steps + 1}"]
         words = [*SMALL, f"data.path={text}", *more, *words]
-        for i in range(1 + options["rounds"]):
-            times = {"plain loop": plain(words, n_steps), "train.py": lightnings(words, f"{name}/{i}")}
-            for way, read in times.items():
-                counted = read[n_steps // 10 :]
-                if i:
-                    seconds[way].append((counted[-1] - counted[0]) / (len(counted) - 1))
+        Turns.plain, Turns.seconds = plain(words, n_steps), {"plain loop": [], "train.py": []}
+        with redirect_stdout(StringIO()):
+            train.main([*words, "+callbacks.turns._target_=tests.benchmarks.loop.Turns", f"output_dir={folder}/run"])
+    seconds = {way: each[2:] for way, each in Turns.seconds.items()}
     rows = [{"loop": way, "ms a step": 1000 * lower_quartile(each)} for way, each in seconds.items()]
     between = [1000 * (ours - theirs) for ours, theirs in zip(seconds["train.py"], seconds["plain loop"], strict=True)]
+    first, middle, last = statistics.quantiles(between, n=4, method="inclusive")
     report(
         "the loop",
         rows,
         output=options["output"],
-        difference=f"{sorted(between)[len(between) // 2]:.2f} ms a step, {min(between):.2f} to {max(between):.2f}",
+        difference=f"{middle:.2f} ms a step, of half the turns {first:.2f} to {last:.2f}",
         ratio="{:.2f} +- {:.2f}".format(*ratio(seconds, "plain loop", "train.py")),
-        steps=n_steps,
         machine=machine("lightning"),
-        rounds=options["rounds"],
+        turns=len(between),
+        steps_of_a_turn=COUNTED,
     )
 
 

@@ -1,6 +1,5 @@
 """The benchmarks run, at sizes that measure nothing."""
 
-import itertools
 import json
 import math
 from collections.abc import Callable
@@ -16,7 +15,6 @@ from tests.benchmarks import (
     generation,
     head,
     loop,
-    measure,
     packing,
     preparation,
     sampling,
@@ -57,20 +55,6 @@ class InProcess:
     def end(self) -> None: ...
 
 
-def test_a_way_in_a_process_of_its_own() -> None:
-    way = measure.Apart(counting, 3)
-    assert [way(), way()] == [4.0, 5.0]
-    assert way.peak() > 50
-    way.end()
-    assert way.process.exitcode == 0
-
-
-def counting(start: int) -> Callable[[], float]:
-    numbers = itertools.count(start + 1)
-    assert sum(bytearray(b"1") * 60_000_000) > 0  # 60 MB, for a moment
-    return lambda: float(next(numbers))
-
-
 @pytest.mark.parametrize(
     ("peer", "package"),
     [("", "torch"), ("transformers", "transformers"), ("litgpt", "litgpt"), ("book", "llms_from_scratch")],
@@ -82,7 +66,8 @@ def test_training(peer: str, package: str, capsys: pytest.CaptureFixture[str], m
     words = [*TINY, "model.context_length=8", "data.batch_size=2", "vocab=64", "rounds=1", f"peer={peer}"]
     found = measured(training, words, capsys)
     names = [row["way"] for row in found["rows"]]
-    assert names[:2] == (["ours, 32-true", f"{peer}, 32-true"] if peer else ["ours, 32-true", "ours, bf16-mixed"])
+    assert names[0] == "ours, 32-true"
+    assert (f"{peer}, 32-true" in names) == bool(peer)
     first = [row["first loss"] for row in found["rows"]]  # all have the same weights
     assert first == pytest.approx([first[0]] * len(first), abs=1e-2)
     if peer:
@@ -115,7 +100,7 @@ def test_sampling(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_loop(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GPTLAB_TRUST", "tests")
-    found = measured(loop, ["steps=20", "rounds=1", "logger=none", "output=json"], capsys)
+    found = measured(loop, ["steps=150", "logger=none", "output=json"], capsys)
     assert [row["loop"] for row in found["rows"]] == ["plain loop", "train.py"]
 
 

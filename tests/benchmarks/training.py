@@ -26,11 +26,11 @@ from gptlab.config.compose import compose_config
 from gptlab.heads.protocol import Given
 from gptlab.training.flops import flops_per_token
 from gptlab.training.precision import autocast, choose_precision
-from tests.benchmarks.measure import Apart, ceilings, given, in_turns, lower_quartile, machine, ratios, report
+from tests.benchmarks.measure import Apart, ceilings, formats, given, in_turns, lower_quartile, machine, ratios, report
 from tests.benchmarks.peers import PEERS
 
 VOCAB_SIZE = 50304  # nanoGPT's for GPT-2: 50,257 rounded up to a multiple of 64
-PRECISIONS = ("32-true", "bf16-mixed")
+PRECISIONS = {"float32": "32-true", "bfloat16": "bf16-mixed"}
 DEFAULTS = [
     "model=gpt2_small",
     "model.context_length=256",
@@ -116,7 +116,8 @@ def main(words: list[str]) -> None:
     cfg, most = compose_config("train", DEFAULTS + words), ceilings()
     own = f"ours, defaults ({choose_precision('auto', 'cpu')})"
     ways: dict[str, Apart] = {}
-    for precision in PRECISIONS:
+    precisions = [PRECISIONS[name] for name in formats()]
+    for precision in precisions:
         for whose in ("ours", *([peer] if peer else [])):
             ways[f"{whose}, {precision}"] = Apart(make, whose, precision, words, n_vocab, path)
     ways[own] = Apart(make, "defaults", choose_precision("auto", "cpu"), words, n_vocab, path)
@@ -139,8 +140,8 @@ def main(words: list[str]) -> None:
         }
         for name, each in found.items()
     ]
-    pairs = [(f"ours, {p}", f"{peer}, {p}") for p in PRECISIONS]
-    pairs += [(own, f"{peer}, {p}") for p in reversed(PRECISIONS)]
+    pairs = [(f"ours, {p}", f"{peer}, {p}") for p in precisions]
+    pairs += [(own, f"{peer}, {p}") for p in reversed(precisions)]
     report(
         f"training: batch {cfg.data.batch_size} x {cfg.model.context_length}, {n_parameters:,} parameters",
         rows,

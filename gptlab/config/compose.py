@@ -36,20 +36,36 @@ def compose_config(root: str, overrides: list[str], problems: Sequence[str] = ()
     problems = list(problems)
     with _hydra():
         parsed = parse_overrides(overrides, problems)
-        choices = [o for o in parsed if is_choice(o)]
-        base = _compose(root, choices, problems)  # leaves in `choices` those that exist
-        parsed = [o for o in parsed if o in choices or not is_choice(o)]
-        unknown = [o for o in parsed if o not in choices and not _exists(base, o)]
-        all_keys = "--cfg job" if root in ("train", "resume", "data") else f"gptlab {root} --help"
-        for key in (o.key_or_group for o in unknown):
-            problems.append(
-                f"{key} is no key{nearest(key, _keys(base)) or f': `{all_keys}` prints every key there is'}"
-            )
-        cfg = _compose(root, [o for o in parsed if o not in unknown], problems)
+        cfg = _at_once(root, parsed) or _one_by_one(root, parsed, problems)
     problems += check(cfg)
     if problems:
         raise ConfigError(list(dict.fromkeys(problems)))
     return cfg
+
+
+def _at_once(root: str, parsed: list[Override]) -> DictConfig | None:
+    """The configuration, unless there may be something to say about an override: composing once is half the work.
+
+    Hydra refuses each key that is not there, but for those with a `+`.
+    """
+    if any(o.is_add() or o.is_force_add() for o in parsed):
+        return None
+    try:
+        return compose(root, [o.input_line or "" for o in parsed])
+    except (HydraException, OmegaConfBaseException, ValueError):
+        return None
+
+
+def _one_by_one(root: str, parsed: list[Override], problems: list[str]) -> DictConfig:
+    """The configuration with those overrides that can be; each other one adds a problem to the list."""
+    choices = [o for o in parsed if is_choice(o)]
+    base = _compose(root, choices, problems)  # leaves in `choices` those that exist
+    parsed = [o for o in parsed if o in choices or not is_choice(o)]
+    unknown = [o for o in parsed if o not in choices and not _exists(base, o)]
+    all_keys = "--cfg job" if root in ("train", "resume", "data") else f"gptlab {root} --help"
+    for key in (o.key_or_group for o in unknown):
+        problems.append(f"{key} is no key{nearest(key, _keys(base)) or f': `{all_keys}` prints every key there is'}")
+    return _compose(root, [o for o in parsed if o not in unknown], problems)
 
 
 def check_composes(root: str, overrides: list[str]) -> None:

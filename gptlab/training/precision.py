@@ -75,7 +75,7 @@ def autocast(precision: str, device: str) -> AbstractContextManager[Any]:
 
 
 def emulated(precision: str, device: str) -> bool:
-    """Whether the device has no instructions for the format: products in it take a hundred times float32's time."""
+    """Whether the device has no instructions for the format: products in it take many times as long as in float32."""
     has = {"bf16": cpu_multiplies_bf16, "16": cpu_multiplies_fp16}.get(precision.split("-")[0])
     return device == "cpu" and has is not None and not has()
 

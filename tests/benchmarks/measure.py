@@ -66,7 +66,7 @@ def ratios(seconds: Mapping[str, list[float]], pairs: Iterable[tuple[str, str]])
 
 
 def formats() -> dict[str, torch.dtype]:
-    """The number formats to compare in: bfloat16 only where it is not emulated, at a hundredth of float32's speed."""
+    """The number formats to compare in: bfloat16 only where it is not emulated, many times slower."""
     both = {"float32": torch.float32, "bfloat16": torch.bfloat16}
     return both if choose_precision("auto", "cpu") == "bf16-mixed" else {"float32": torch.float32}
 

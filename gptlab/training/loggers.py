@@ -1,6 +1,7 @@
 """Where the curves of a run are kept: TensorBoard's files, and a table that any program reads."""
 
 import textwrap
+from collections.abc import Mapping
 from csv import DictReader, DictWriter
 from io import StringIO
 from typing import Any
@@ -9,9 +10,20 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.loggers.logger import Logger
 from lightning.pytorch.utilities import rank_zero_only
+from tensorboard.compat.proto.summary_pb2 import Summary  # type: ignore[import-untyped]
 
 from gptlab.training.context import RunContext
 from gptlab.training.text_files import replace_text
+
+
+class OneEvent(TensorBoardLogger):
+    """Lightning's, which would write an event, with its checksums, for each of a step's numbers."""
+
+    @rank_zero_only
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        """All of them in one event."""
+        values = [Summary.Value(tag=name, simple_value=float(value)) for name, value in metrics.items()]
+        self.experiment._get_file_writer().add_summary(Summary(value=values), step)
 
 
 def tensorboard(context: RunContext, *, folder: str) -> TensorBoardLogger:
@@ -19,7 +31,7 @@ def tensorboard(context: RunContext, *, folder: str) -> TensorBoardLogger:
 
     Of the steps that a resumed run takes again, only the second time is shown.
     """
-    return TensorBoardLogger(
+    return OneEvent(
         context.folder,
         name="",
         version=folder,

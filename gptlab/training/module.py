@@ -56,7 +56,6 @@ class GPTModule(L.LightningModule):
     def on_train_start(self) -> None:
         """Notes what learns: to search the modules for it costs a part of each step."""
         self.learning = [parameter for parameter in self.parameters() if parameter.requires_grad]
-        self.alone = self.trainer.accumulate_grad_batches * self.trainer.world_size == 1  # a batch is a step
 
     def loss_of(self, batch: Batch) -> Loss:
         """What the batch costs."""
@@ -66,7 +65,7 @@ class GPTModule(L.LightningModule):
         """What is backpropagated: the mean of a batch that is a whole step; else the sum of its losses, in units of the
         first micro-batch's size so that fp16 gradients stay in range."""
         loss = self.loss_of(batch)
-        if self.alone:
+        if self.trainer.accumulate_grad_batches * self.trainer.world_size == 1:
             mean = loss.total / loss.count.clamp_min(1)  # a step in which nothing is scored teaches nothing
             self.step_loss = mean.detach()
             return mean
@@ -77,7 +76,7 @@ class GPTModule(L.LightningModule):
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
         """Makes the gradients those of the mean over everything the window scored."""
-        if self.alone:
+        if not self.window:  # the batch was a whole step
             return
         sums = torch.stack([sum(loss.total for loss in self.window), sum(loss.count for loss in self.window)])  # type: ignore[list-item]
         total, count = self.trainer.strategy.reduce(sums, reduce_op="sum")

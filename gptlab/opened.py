@@ -29,7 +29,15 @@ from gptlab.model.packed import pack
 from gptlab.prompts.encoding import check_style, encode_pieces
 from gptlab.prompts.template import ChatTemplate
 from gptlab.run import Run, count_parameters
-from gptlab.training.precision import MIXED, STORED, autocast, choose_precision, emulated, warn_if_emulated
+from gptlab.training.precision import (
+    MIXED,
+    STORED,
+    autocast,
+    choose_precision,
+    emulated,
+    unless_emulated,
+    warn_if_emulated,
+)
 from gptlab.training.text_files import replace_text
 from gptlab.weights.checkpoint import find_checkpoint
 from gptlab.weights.hub import is_model
@@ -67,14 +75,14 @@ def set_precision(run: Run, precision: str) -> Precision:
     device = run.model.tok_emb.weight.device.type
     if precision == "auto":
         trained = choose_precision(run.cfg.trainer.precision, device) if "trainer" in run.cfg else _stored(run)
-        precision = "32-true" if emulated(trained, device) else trained
+        precision = unless_emulated(trained, device)
     else:
         warn_if_emulated(precision, device)
     if precision == "int8":
         rest = torch.float32 if emulated("bf16-true", device) else torch.bfloat16
         quantise(run.model, run.head, *_outputs(run), rest=rest)
     if precision.endswith("-true"):
-        nn.ModuleList([run.model, run.head]).to(STORED[precision])
+        cast_weights(run, precision)
     return Precision(precision, partial(autocast, precision, device))
 
 
@@ -88,11 +96,15 @@ def get_ready_to_write(run: Run, precision: str) -> AbstractContextManager[Any]:
         in what to write.
     """
     if precision == "auto":
-        own = _stored(run)
-        precision = "32-true" if emulated(own, run.model.tok_emb.weight.device.type) else own
+        precision = unless_emulated(_stored(run), run.model.tok_emb.weight.device.type)
     chosen = set_precision(run, precision)
     pack_weights(run, chosen.name)
     return chosen.context()
+
+
+def cast_weights(run: Run, precision: str) -> None:
+    """To a `-true` precision, to be stored or computed in."""
+    nn.ModuleList([run.model, run.head]).to(STORED[precision])
 
 
 def _stored(run: Run) -> str:

@@ -18,14 +18,14 @@ def main(overrides: list[str]) -> None:
     with told():
         cfg = compose_config("export", overrides)
 
-        from gptlab.opened import merge_adapter, set_precision
+        from gptlab.opened import cast_weights, merge_adapter
         from gptlab.run import Run
 
         run, folder = Run.open(cfg.run), Path(cfg.to).expanduser()
         if not cfg.adapter:
             merge_adapter(run)
         if cfg.precision != "auto":
-            set_precision(run, cfg.precision)
+            cast_weights(run, cfg.precision)
         how = _write_adapter(run, folder) if cfg.adapter else _write_model(run, folder, cfg)
         print(f"{folder}: {', '.join(sorted(path.name for path in folder.iterdir()))}")
         print("".join(f"  {line}\n" for line in how), end="")

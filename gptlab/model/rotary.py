@@ -58,7 +58,7 @@ def rotation(
 
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """(a cos - b sin, b cos + a sin), a and b the two halves of a head.   (B, H, T, K) -> (B, H, T, K)"""
+    """(a, b) -> (a cos - b sin, b cos + a sin), a and b the two halves of a head.   (B, H, T, K) -> (B, H, T, K)"""
     cos, sin = cos.to(x.dtype), sin.to(x.dtype)
     if torch.compiler.is_compiling():  # it makes one loop of the formula
         a, b = x.chunk(2, dim=-1)

@@ -80,6 +80,11 @@ def emulated(precision: str, device: str) -> bool:
     return device == "cpu" and has is not None and not has()
 
 
+def unless_emulated(precision: str, device: str) -> str:
+    """The precision; float32 in place of one that the device emulates."""
+    return "32-true" if emulated(precision, device) else precision
+
+
 def warn_if_emulated(precision: str, device: str) -> None:
     """Says it, of a precision that somebody asked for by name."""
     if emulated(precision, device):

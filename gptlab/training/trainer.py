@@ -51,7 +51,7 @@ EACH_STEP = (
 
 
 def _leave_out_empty_hooks(callbacks: Iterable[L.Callback]) -> None:
-    """Takes away what does nothing: Lightning calls every hook of every callback, seventy times a step for nothing.
+    """Takes away what does nothing: Lightning calls every hook of every callback at each step, most for nothing.
 
     It passes over what cannot be called; python -m tests.benchmarks.loop shows what is left.
     """

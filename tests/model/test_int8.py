@@ -38,12 +38,13 @@ def test_the_kernel_and_the_product_are_one_function(rows: int, biased: bool, re
     eight, bias = Int8Weight.of(weight(), dtype=rest), torch.randn(96).to(rest) if biased else None
     x = torch.randn(2, rows, 64, generator=torch.Generator().manual_seed(1)).to(rest)[:1]
     y = F.linear(x, eight, bias)
+    read = x.bfloat16() if rows <= FEW else x  # by the kernel
     exact = F.linear(
-        x.double(), eight.numbers * eight.scales.double()[:, None], None if bias is None else bias.double()
+        read.double(), eight.numbers * eight.scales.double()[:, None], None if bias is None else bias.double()
     )
     assert y.shape == (1, rows, 96)
     assert y.dtype == rest
-    torch.testing.assert_close(y.double(), exact, rtol=2e-2, atol=5e-2)  # 64 products with x in 8 bits of mantissa
+    torch.testing.assert_close(y.double(), exact, rtol=2e-2, atol=2e-2)
 
 
 @pytest.mark.parametrize("rest", RESTS)

@@ -47,7 +47,12 @@ def test_others_open_what_was_exported(exported: Path, tiny_run: TrainedRun) -> 
 
 @pytest.mark.parametrize(("there", "wanted"), [(True, torch.bfloat16), (False, torch.float32)])
 def test_a_format_that_the_cpu_lacks_is_kept_and_not_computed_in(
-    there: bool, wanted: torch.dtype, tiny_run: TrainedRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    there: bool,
+    wanted: torch.dtype,
+    tiny_run: TrainedRun,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     monkeypatch.setattr("gptlab.training.precision.cpu_multiplies_bf16", lambda: there)
     export.main([f"run={tiny_run.folder}", f"to={tmp_path / 'half'}", "precision=bf16-true"])
@@ -56,6 +61,7 @@ def test_a_format_that_the_cpu_lacks_is_kept_and_not_computed_in(
         assert run.model.final_norm.weight.dtype == torch.bfloat16
         ready(run, "auto")
         assert run.model.final_norm.weight.dtype == wanted
+    assert not caplog.messages  # what is only stored is slow for nobody
 
 
 def test_the_card_says_where_the_model_comes_from(exported: Path, tiny_run: TrainedRun) -> None:

@@ -58,7 +58,12 @@ def _cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def _silence() -> None:
-    """What a run before set up to be told goes to nobody's test: Hydra's handlers stay when its program ends."""
+    """What a run before set up to be told goes to nobody's test."""
+    silence()
+
+
+def silence() -> None:
+    """Ends what a run set up to be told: Hydra's handlers stay when its program ends."""
     root = logging.getLogger()
     for handler in [handler for handler in root.handlers if not type(handler).__module__.startswith("_pytest")]:
         root.removeHandler(handler)

@@ -11,7 +11,7 @@ from gptlab.commands import compare, evaluate, export, generate
 from gptlab.commands.train import main as train
 from gptlab.opened import get_ready_to_write, set_precision
 from gptlab.run import Run
-from tests.conftest import TINY, TrainedRun
+from tests.conftest import TINY, TrainedRun, silence
 
 ON = ("trainer.max_steps=2", "trainer.val_check_interval=1", "schedule.warmup_steps=0", "callbacks=none", "logger=none")
 OWN = ("model=pretrained", "tokenizer=pretrained")
@@ -28,6 +28,7 @@ def go_on(run: TrainedRun, folder: Path, *overrides: str) -> dict:
     """Two steps more on the same text, the first of them without a learning rate."""
     rest = [word for word in TINY if not word.startswith(("model.", "tokenizer."))]
     train([*rest, *ON, "data=text", f"data.path={run.text}", f"output_dir={folder}", *overrides])
+    silence()  # reports that follow are read whole
     return json.loads((folder / "summary.json").read_text(encoding="utf-8"))
 
 

@@ -16,6 +16,8 @@ from gptlab.config.check import HYDRA_KEYS, check, nearest
 from gptlab.config.conf import conf_dir
 from gptlab.config.schema import register_schemas
 
+REFUSALS = (HydraException, OmegaConfBaseException, ValueError)  # what Hydra has against an override
+
 
 class ConfigError(ValueError):
     """Everything that is wrong with a configuration, one sentence a line."""
@@ -51,8 +53,8 @@ def _at_once(root: str, parsed: list[Override]) -> DictConfig | None:
     if any(o.is_add() or o.is_force_add() for o in parsed):
         return None
     try:
-        return compose(root, [o.input_line or "" for o in parsed])
-    except (HydraException, OmegaConfBaseException, ValueError):
+        return _composed(root, parsed)
+    except REFUSALS:
         return None
 
 
@@ -73,7 +75,7 @@ def check_composes(root: str, overrides: list[str]) -> None:
     try:
         with _hydra():
             compose(root, [readable(word) for word in overrides])
-    except (HydraException, OmegaConfBaseException, ValueError):
+    except REFUSALS:
         compose_config(root, overrides)
 
 
@@ -118,8 +120,8 @@ def _compose(root: str, left: list[Override], problems: list[str]) -> DictConfig
     """The configuration; each override that Hydra refuses is taken from the list and adds a problem to the other."""
     while True:
         try:
-            return compose(root, [o.input_line or "" for o in left])
-        except (HydraException, OmegaConfBaseException, ValueError) as error:
+            return _composed(root, left)
+        except REFUSALS as error:
             guilty = next((o for o in left if _refused(root, o, left)), None)
             if guilty is None:
                 raise ConfigError([*problems, _sentence(error)]) from error
@@ -127,12 +129,16 @@ def _compose(root: str, left: list[Override], problems: list[str]) -> DictConfig
             left.remove(guilty)
 
 
+def _composed(root: str, overrides: list[Override]) -> DictConfig:
+    return compose(root, [o.input_line or "" for o in overrides])
+
+
 def _refused(root: str, override: Override, left: list[Override]) -> bool:
     """Whether it is this override, among the choices that came with it, that Hydra refuses."""
     alone = [o for o in left if is_choice(o) and not is_choice(override)] + [override]
     try:
-        compose(root, [o.input_line or "" for o in alone])
-    except (HydraException, OmegaConfBaseException, ValueError):
+        _composed(root, alone)
+    except REFUSALS:
         return True
     return False
 

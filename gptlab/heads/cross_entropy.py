@@ -35,15 +35,18 @@ def cross_entropy(hidden: Tensor, weight: Tensor, targets: Tensor, *, chunk_rows
 
 
 def rows_at_once(chunk_rows: int | Literal["auto"], weight: Tensor, *, learning: bool) -> int:
-    """R; for `auto` as many as fit in 1 GB of logits on a GPU, on a CPU in 256 MB while learning and in 64 MB else.
+    """R at most; for `auto` as many as fit in 1 GB of logits on a GPU, on a CPU in 64 MB, while learning in 128 or 256.
 
-    weight (V, D). A chunk adds to the whole (V, D) gradient, so that fewer and larger ones are faster; without a
-    gradient small ones are, which stay near the cores.
+    weight (V, D). A chunk adds to the whole (V, D) gradient: within its product where both are of one format; where the
+    weight is wider, in a pass of its own, so that fewer and larger chunks are faster. Without a gradient small ones
+    are, which stay near the cores.
     """
     if chunk_rows != "auto":
         return chunk_rows
-    room = 2**30 if weight.device.type != "cpu" else 2**28 if learning else 2**26
-    return max(1, room // (len(weight) * _low(weight).itemsize))
+    low = _low(weight)
+    on_cpu = 2**26 if not learning else 2**27 if low == weight.dtype else 2**28
+    room = on_cpu if weight.device.type == "cpu" else 2**30
+    return max(1, room // (len(weight) * low.itemsize))
 
 
 def token_cross_entropy(hidden: Tensor, weight: Tensor, targets: Tensor, *, chunk_rows: ChunkRows) -> Tensor:
@@ -130,18 +133,24 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
         total = torch.zeros((), dtype=wide, device=hidden.device)
         d_hidden = h.new_zeros(hidden.shape) if learning and ctx.needs_input_grad[0] else None
         d_weight = None
-        buffer = h.new_empty(min(chunk_rows, len(h)), len(w))  # (R, V), the only one: logits, then their gradient
-        for rows in _slices(len(h), chunk_rows):
+        n_chunks = -(-len(h) // chunk_rows) or 1
+        R = -(-len(h) // n_chunks)  # chunks of one size, not some full ones and a rest
+        buffer = h.new_empty(R, len(w))  # (R, V), the only one: logits, then their gradient
+        for rows in _slices(len(h), R or 1):
             scores = torch.mm(h[rows], w.T, out=buffer[: rows.stop - rows.start])
             total += _score(scores[:, :V], targets[kept][rows], wide)  # what lies behind V is 0 and stays it
             if d_hidden is not None:
                 d_hidden[rows if isinstance(kept, slice) else kept[rows]] = scores @ w
             if learning and ctx.needs_input_grad[1]:
-                part = (scores.T @ h[rows])[:V]  # (V, D); only a sum of several is wider than a product
-                one = len(h) <= chunk_rows
-                d_weight = part if one else part.to(weight.dtype) if d_weight is None else d_weight.add_(part)
+                if d_weight is None:
+                    d_weight = scores.T @ h[rows]  # (V, D); only a sum of several is wider than a product
+                    d_weight = d_weight if n_chunks == 1 else d_weight.to(weight.dtype)
+                elif d_weight.dtype == low:
+                    d_weight.addmm_(scores.T, h[rows])
+                else:
+                    d_weight.add_(scores.T @ h[rows])
         ctx.dtypes = hidden.dtype, weight.dtype
-        ctx.save_for_backward(d_hidden, d_weight)
+        ctx.save_for_backward(d_hidden, None if d_weight is None else d_weight[:V])
         return total
 
     @staticmethod

@@ -120,7 +120,7 @@ class CausalSelfAttention(nn.Module):
         super().__init__()
         if n_heads % n_kv_heads:
             raise ValueError(f"n_heads is {n_heads}, no multiple of n_kv_heads, {n_kv_heads}: choose a divisor")
-        self.n_heads, self.n_kv_heads, self.drop_rate = n_heads, n_kv_heads, drop_rate
+        self.n_heads, self.n_kv_heads, self.head_dim, self.drop_rate = n_heads, n_kv_heads, head_dim, drop_rate
         self.qkv = nn.Linear(emb_dim, (n_heads + 2 * n_kv_heads) * head_dim, bias=qkv_bias)
         self.out = nn.Linear(n_heads * head_dim, emb_dim, bias=bias)
         self.q_norm = RMSNorm(head_dim, norm_eps) if qk_norm else nn.Identity()
@@ -129,9 +129,8 @@ class CausalSelfAttention(nn.Module):
 
     def forward(self, x: Tensor, sight: Sight, cache: LayerCache | None = None) -> Tensor:
         """(B, T, D) -> (B, T, D); a cache gives the past's keys and values and takes the new ones."""
-        n_heads = self.n_heads + 2 * self.n_kv_heads
-        qkv = self.qkv(x).unflatten(-1, (n_heads, -1)).transpose(1, 2)  # (B, H + 2 G, T, K)
-        q, k, v = qkv.split((self.n_heads, self.n_kv_heads, self.n_kv_heads), dim=1)
+        sizes = [n_heads * self.head_dim for n_heads in (self.n_heads, self.n_kv_heads, self.n_kv_heads)]
+        q, k, v = (part.unflatten(-1, (-1, self.head_dim)).transpose(1, 2) for part in self.qkv(x).split(sizes, dim=-1))
         q, k = self.q_norm(q), self.k_norm(k)
         if sight.rotation is not None:
             q, k = rotate(q, *sight.rotation), rotate(k, *sight.rotation)

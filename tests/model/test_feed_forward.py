@@ -1,10 +1,12 @@
-"""ReLU^2 and its gradient."""
+"""ReLU^2 and its gradient, and large hidden layers, which are not kept."""
 
 import pytest
 import torch
+from torch import Tensor
 from torch.nn import functional as F
 
-from gptlab.model.feed_forward import relu2
+from gptlab.model import feed_forward
+from gptlab.model.feed_forward import FeedForwardKind, make_feed_forward, relu2
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
@@ -17,3 +19,39 @@ def test_relu2_is_the_square_of_relu_bit_for_bit(dtype: torch.dtype) -> None:
     F.relu(theirs).square().backward(grad)
     assert torch.equal(relu2(x), F.relu(x).square())
     assert torch.equal(ours.grad, theirs.grad)
+
+
+def learned(kind: FeedForwardKind, *, autocast: bool) -> tuple[list[Tensor], int]:
+    """The layer's answer and gradients, and the numbers of its hidden layer's size that it keeps for them."""
+    torch.manual_seed(0)
+    layer = make_feed_forward(kind, emb_dim=8, hidden_dim=24, bias=True)
+    x, kept = torch.randn(2, 3, 8, requires_grad=True), []
+
+    def keep(tensor: Tensor) -> Tensor:
+        kept.extend([tensor] if tensor.numel() == 2 * 3 * 24 else [])
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor), torch.autocast("cpu", enabled=autocast):
+        y = layer(x)
+    y.float().square().sum().backward()
+    return [y, x.grad, *(p.grad for p in layer.parameters())], len({tensor.data_ptr() for tensor in kept})
+
+
+@pytest.mark.parametrize("autocast", [False, True])
+@pytest.mark.parametrize(("kind", "n_inner"), [("gelu", 1), ("relu2", 1), ("swiglu", 2)])
+def test_a_large_hidden_layer_is_made_again_to_the_same_bits(
+    kind: FeedForwardKind, n_inner: int, autocast: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept, n_kept = learned(kind, autocast=autocast)
+    monkeypatch.setattr(feed_forward, "LARGE", 0)
+    again, n_again = learned(kind, autocast=autocast)
+    assert all(torch.equal(*pair) for pair in zip(kept, again, strict=True))
+    assert n_again == n_inner  # what goes into the activation
+    assert n_kept == 2 * n_inner
+
+
+def test_what_is_frozen_keeps_no_hidden_layer_and_makes_none_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    layer = make_feed_forward("gelu", emb_dim=8, hidden_dim=24, bias=False).requires_grad_(False)
+    monkeypatch.setattr(feed_forward, "LARGE", 0)
+    monkeypatch.setattr(feed_forward, "checkpoint", lambda *args, **kwargs: 1 / 0)
+    layer(torch.randn(2, 3, 8, requires_grad=True)).sum().backward()

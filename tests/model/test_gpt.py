@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from gptlab.model import feed_forward
 from tests.reference.tiny import FAMILIES, LLAMA
 
 families = pytest.mark.parametrize("family", FAMILIES)
@@ -103,8 +104,10 @@ def test_bfloat16_is_close(make_gpt, ids, family):
     assert (pure - exact).norm() < 0.05 * exact.norm()
 
 
-def test_recomputed_blocks_give_the_same_gradients_and_keep_less(make_gpt, ids) -> None:
-    """With dropout on: what is drawn the first time is drawn again."""
+@pytest.mark.parametrize("large", [feed_forward.LARGE, 0])
+def test_recomputed_blocks_give_the_same_gradients_and_keep_less(make_gpt, ids, large: int, monkeypatch) -> None:
+    """With dropout on: what is drawn the first time is drawn again; also around layers that compute again themselves."""
+    monkeypatch.setattr(feed_forward, "LARGE", large)
 
     def gradients(*, recompute: bool) -> tuple[list[torch.Tensor], int]:
         kept = 0

@@ -49,7 +49,7 @@ LARGE = 2**22
 
 
 def project(out: nn.Linear, activate: Callable[..., Tensor], *x: Tensor) -> Tensor:
-    """out(activate(*x)), where a large hidden layer, activate(*x), is not kept for the gradient of `out` but made again.
+    """out(activate(*x)); where activate(*x) is large, the gradient of `out` has it made again instead of kept.
 
     x (B, T, F) each -> (B, T, D). The compiler decides by itself what to keep.
     """

@@ -106,7 +106,7 @@ def test_bfloat16_is_close(make_gpt, ids, family):
 
 @pytest.mark.parametrize("large", [feed_forward.LARGE, 0])
 def test_recomputed_blocks_give_the_same_gradients_and_keep_less(make_gpt, ids, large: int, monkeypatch) -> None:
-    """With dropout on: what is drawn the first time is drawn again; also around layers that compute again themselves."""
+    """With dropout on: what is drawn the first time is drawn again; also around layers that do so themselves."""
     monkeypatch.setattr(feed_forward, "LARGE", large)
 
     def gradients(*, recompute: bool) -> tuple[list[torch.Tensor], int]:

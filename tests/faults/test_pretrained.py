@@ -173,10 +173,11 @@ def test_an_untied_head_can_be_wanted_of_tied_weights(
 ) -> None:
     rest = [word for word in TINY if not word.startswith(("model.", "tokenizer."))]
     weights = ["weights=hf", f"weights.path={folder}", "model=pretrained", "tokenizer=pretrained"]
-    data = ["data=text", f"data.path={tiny_run.text}", "debug=smoke", f"output_dir={tmp_path / 'run'}"]
-    train([*rest, *weights, *data, "head.tied=false"])
+    data = ["data=text", f"data.path={tiny_run.text}", "debug=smoke"]
+    train([*rest, *weights, *data, f"output_dir={tmp_path / 'run'}", "head.tied=false"])
     untied = tmp_path / "untied"
     gptlab(["export", f"run={tmp_path / 'run'}", f"to={untied}"])
     assert "lm_head.weight" in load_file(untied / "model.safetensors")
     weights[1] = f"weights.path={untied}"
-    assert "set head.tied=false" in told(capsys, train, [*rest, *weights, *data[:3], "head.tied=true"])
+    again = [*rest, *weights, *data, f"output_dir={tmp_path / 'tied'}", "head.tied=true"]
+    assert "set head.tied=false" in told(capsys, train, again)

@@ -146,7 +146,7 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
                     d_weight = scores.T @ h[rows]  # (V, D); only a sum of several is wider than a product
                     d_weight = d_weight if n_chunks == 1 else d_weight.to(weight.dtype)
                 elif d_weight.dtype == low:
-                    d_weight.addmm_(scores.T, h[rows])
+                    torch.addmm(d_weight, scores.T, h[rows], out=d_weight)
                 else:
                     d_weight.add_(scores.T @ h[rows])
         ctx.dtypes = hidden.dtype, weight.dtype

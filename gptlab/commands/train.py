@@ -4,10 +4,12 @@ import logging
 import os
 import re
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 import hydra
+from hydra import initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
@@ -18,7 +20,7 @@ from gptlab.commands.memory import keep_freed_memory
 from gptlab.config.compose import check_composes
 from gptlab.config.conf import conf_dir
 from gptlab.config.manual import manual
-from gptlab.config.resume import attempt, resumption
+from gptlab.config.resume import Resumption, attempt, resumption
 from gptlab.config.schema import register_schemas
 from gptlab.config.sweep import Outcome, check_job, check_jobs, run_job, sweep_jobs
 
@@ -57,6 +59,7 @@ def main(overrides: list[str] | None = None) -> float | None:
         best.append(outcome.value)
         return outcome.value
 
+    once = False
     with told():
         if jobs := sweep_jobs(words):
             check_jobs(jobs)
@@ -64,17 +67,32 @@ def main(overrides: list[str] | None = None) -> float | None:
         elif "--cfg" in words or "-c" in words:
             check_composes("train", [word for word in words if re.match(r"[^-].*=|[~+]", word)])
         elif not any(word.startswith("-") for word in words):  # --cfg and -m are Hydra's
-            root, words, notes = resumption(words)  # every mistake at once, before there is a folder
-            print(*notes, sep="\n", end="\n" if notes else "")
-            words = [f"--config-name={root}", *words]
+            found = resumption(words)  # every mistake at once, before there is a folder
+            print(*found.notes, sep="\n", end="\n" if found.notes else "")
+            words = [f"--config-name={found.root}", *found.overrides]
+            once = found.once
     register_schemas()
     GlobalHydra.instance().clear()
     sys.argv = [sys.argv[0], *words]  # from where Hydra reads
     try:
-        hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="train")(job)()
+        if once:
+            with told():
+                _run_once(found, job)
+        else:
+            hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="train")(job)()
     finally:
         sys.argv = argv
     return best[-1] if best else None
+
+
+def _run_once(what: Resumption, job: Callable[[DictConfig], float]) -> None:
+    """As hydra.main does it, which composes everything once more to see that it is no sweep."""
+    with initialize_config_dir(str(conf_dir()), job_name="train", version_base="1.3"):
+        hydra_itself = cast(Any, GlobalHydra.instance().hydra)
+        try:
+            hydra_itself.run(what.root, job, [*what.overrides, "hydra.mode=RUN"])
+        except OSError as error:  # the job tells its own
+            raise OSError(f"the run's folder cannot be made ({error}): choose another output_dir") from error
 
 
 def _again(argv: list[str], words: list[str]) -> list[str]:

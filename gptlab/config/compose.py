@@ -9,7 +9,8 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
-from omegaconf import DictConfig, OmegaConf
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from gptlab.config.check import HYDRA_KEYS, check, nearest
@@ -35,14 +36,23 @@ def compose_config(root: str, overrides: list[str], problems: Sequence[str] = ()
     Raises:
         ConfigError: with all problems at once.
     """
+    return compose_with_mode(root, overrides, problems)[0]
+
+
+def compose_with_mode(
+    root: str, overrides: list[str], problems: Sequence[str] = ()
+) -> tuple[DictConfig, RunMode | None]:
+    """The same, and whether Hydra is to run it once or several times, where the configuration says."""
     problems = list(problems)
     with _hydra():
         parsed = parse_overrides(overrides, problems)
         cfg = _at_once(root, parsed) or _one_by_one(root, parsed, problems)
+    with open_dict(cfg):
+        mode = cfg.pop("hydra").mode
     problems += check(cfg)
     if problems:
         raise ConfigError(list(dict.fromkeys(problems)))
-    return cfg
+    return cfg, mode
 
 
 def _at_once(root: str, parsed: list[Override]) -> DictConfig | None:
@@ -130,7 +140,7 @@ def _compose(root: str, left: list[Override], problems: list[str]) -> DictConfig
 
 
 def _composed(root: str, overrides: list[Override]) -> DictConfig:
-    return compose(root, [o.input_line or "" for o in overrides])
+    return compose(root, [o.input_line or "" for o in overrides], return_hydra_config=True)
 
 
 def _refused(root: str, override: Override, left: list[Override]) -> bool:
@@ -174,7 +184,7 @@ def _exists(cfg: DictConfig, override: Override) -> bool:
 def _keys(cfg: DictConfig, path: str = "") -> Iterator[str]:
     """Every key there is, dotted."""
     for name in map(str, cfg):
-        if name in HYDRA_KEYS:
+        if name in HYDRA_KEYS or name == "hydra":
             continue
         yield f"{path}{name}"
         node = cfg._get_node(name)

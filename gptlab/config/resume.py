@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from hydra.core.override_parser.types import Override
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from gptlab.config.compose import ConfigError, compose_config, is_choice, parse_overrides, readable
+from gptlab.config.compose import ConfigError, compose_config, compose_with_mode, is_choice, parse_overrides, readable
 from gptlab.config.flat import flat
 from gptlab.training.folder import FINISHED, find_last, is_locked, status
 
@@ -32,6 +33,7 @@ class Resumption(NamedTuple):
     root: str
     overrides: list[str]
     notes: list[str]  # for the person who typed it
+    once: bool = True  # Hydra is to run it once: no configuration of it says hydra.mode=MULTIRUN
 
 
 def resumption(words: list[str]) -> Resumption:
@@ -48,12 +50,13 @@ def resumption(words: list[str]) -> Resumption:
     wanted = asked[-1] if asked else "null"
     if wanted not in ("null", "", "auto"):
         return _go_on(find_last(Path(wanted)), others, [])
-    cfg = compose_config("train", others)
+    cfg, mode = compose_with_mode("train", others)
+    once = mode != RunMode.MULTIRUN
     if wanted != "auto":
-        return Resumption("train", others, [])
+        return Resumption("train", others, [], once)
     checkpoint, notes = _newest(cfg, others)
     if checkpoint is None:
-        return Resumption("train", others, [*notes, "resume=auto: nothing to go on with, so a new run begins"])
+        return Resumption("train", others, [*notes, "resume=auto: nothing to go on with, so a new run begins"], once)
     return _go_on(checkpoint, others, [*notes, f"resume=auto: goes on with {checkpoint.parents[1]}"])
 
 

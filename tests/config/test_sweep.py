@@ -13,6 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from gptlab.config.compose import ConfigError
 from gptlab.config.leaderboard import Job, ranked, read_record, write_leaderboard, write_record
+from gptlab.config.resume import resumption
 from gptlab.config.sweep import WORST, Outcome, check_jobs, run_job, sweep_jobs
 
 JOBS = {
@@ -32,6 +33,13 @@ JOBS = {
 @pytest.mark.parametrize("words", JOBS, ids=" ".join)
 def test_the_jobs_of_a_command(words: tuple[str, ...]) -> None:
     assert sweep_jobs(list(words)) == JOBS[words]
+
+
+def test_a_configuration_of_ones_own_may_say_that_it_is_a_sweep(tmp_path: Path) -> None:
+    assert resumption(["model=tiny"]).once
+    (tmp_path / "experiment").mkdir()
+    (tmp_path / "experiment" / "mine.yaml").write_text("# @package _global_\nhydra:\n  mode: MULTIRUN\n")
+    assert not resumption([f"hydra.searchpath=[file://{tmp_path}]", "experiment=mine"]).once
 
 
 TOLD = {

@@ -32,6 +32,14 @@ def test_a_mistaken_key_leaves_no_folder(capsys: pytest.CaptureFixture[str], fol
     assert not folder.exists()
 
 
+def test_a_folder_that_cannot_be_made(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    sentence = told(capsys, tmp_path / "file" / "run", "data=text", f"data.path={tmp_path / 'file'}")
+    assert sentence.startswith("the run's folder cannot be made (")
+    assert str(tmp_path / "file") in sentence
+    assert sentence.endswith("choose another output_dir")
+
+
 def test_a_missing_file(capsys: pytest.CaptureFixture[str], folder: Path, tmp_path: Path) -> None:
     (tmp_path / "texts.txt").write_text("a")
     sentence = told(capsys, folder, "data=text", f"data.path={tmp_path / 'text.txt'}")

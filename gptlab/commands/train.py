@@ -20,7 +20,7 @@ from gptlab.commands.memory import keep_freed_memory
 from gptlab.config.compose import check_composes
 from gptlab.config.conf import conf_dir
 from gptlab.config.manual import manual
-from gptlab.config.resume import Resumption, attempt, resumption
+from gptlab.config.resume import attempt, resumption
 from gptlab.config.schema import register_schemas
 from gptlab.config.sweep import Outcome, check_job, check_jobs, run_job, sweep_jobs
 
@@ -59,7 +59,7 @@ def main(overrides: list[str] | None = None) -> float | None:
         best.append(outcome.value)
         return outcome.value
 
-    once = False
+    whole: DictConfig | None = None  # of a run that has been composed and checked
     with told():
         if jobs := sweep_jobs(words):
             check_jobs(jobs)
@@ -70,14 +70,14 @@ def main(overrides: list[str] | None = None) -> float | None:
             found = resumption(words)  # every mistake at once, before there is a folder
             print(*found.notes, sep="\n", end="\n" if found.notes else "")
             words = [f"--config-name={found.root}", *found.overrides]
-            once = found.once
+            whole = found.whole if found.whole.hydra.mode != RunMode.MULTIRUN else None
     register_schemas()
     GlobalHydra.instance().clear()
     sys.argv = [sys.argv[0], *words]  # from where Hydra reads
     try:
-        if once:
+        if whole is not None:
             with told():
-                _run_once(found, job)
+                _run(whole, job)
         else:
             hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="train")(job)()
     finally:
@@ -85,12 +85,13 @@ def main(overrides: list[str] | None = None) -> float | None:
     return best[-1] if best else None
 
 
-def _run_once(what: Resumption, job: Callable[[DictConfig], float]) -> None:
-    """As hydra.main does it, which composes everything once more to see that it is no sweep."""
+def _run(whole: DictConfig, job: Callable[[DictConfig], float]) -> None:
+    """As hydra.main does it, which composes everything twice more: what was checked is what runs."""
     with initialize_config_dir(str(conf_dir()), job_name="train", version_base="1.3"):
         hydra_itself = cast(Any, GlobalHydra.instance().hydra)
+        hydra_itself.compose_config = lambda **_: whole
         try:
-            hydra_itself.run(what.root, job, [*what.overrides, "hydra.mode=RUN"])
+            hydra_itself.run(None, job, [])
         except OSError as error:  # the job tells its own
             raise OSError(f"the run's folder cannot be made ({error}): choose another output_dir") from error
 

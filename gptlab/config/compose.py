@@ -1,15 +1,16 @@
 """What a person typed -> one checked configuration, or every problem with it in sentences."""
 
+import copy
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import NamedTuple
 
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
-from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
@@ -27,6 +28,13 @@ class ConfigError(ValueError):
         super().__init__("\n".join(problems))
 
 
+class Composed(NamedTuple):
+    """A configuration that was checked."""
+
+    cfg: DictConfig
+    whole: DictConfig  # with Hydra's own settings
+
+
 def compose_config(root: str, overrides: list[str], problems: Sequence[str] = ()) -> DictConfig:
     """`conf/<root>.yaml` with the overrides, checked.
 
@@ -36,23 +44,22 @@ def compose_config(root: str, overrides: list[str], problems: Sequence[str] = ()
     Raises:
         ConfigError: with all problems at once.
     """
-    return compose_with_mode(root, overrides, problems)[0]
+    return compose_whole(root, overrides, problems).cfg
 
 
-def compose_with_mode(
-    root: str, overrides: list[str], problems: Sequence[str] = ()
-) -> tuple[DictConfig, RunMode | None]:
-    """The same, and whether Hydra is to run it once or several times, where the configuration says."""
+def compose_whole(root: str, overrides: list[str], problems: Sequence[str] = ()) -> Composed:
+    """The same, and what Hydra needs to run it."""
     problems = list(problems)
     with _hydra():
         parsed = parse_overrides(overrides, problems)
-        cfg = _at_once(root, parsed) or _one_by_one(root, parsed, problems)
+        whole = _at_once(root, parsed) or _one_by_one(root, parsed, problems)
+    cfg = copy.deepcopy(whole)
     with open_dict(cfg):
-        mode = cfg.pop("hydra").mode
+        del cfg["hydra"]
     problems += check(cfg)
     if problems:
         raise ConfigError(list(dict.fromkeys(problems)))
-    return cfg, mode
+    return Composed(cfg, whole)
 
 
 def _at_once(root: str, parsed: list[Override]) -> DictConfig | None:
@@ -96,7 +103,7 @@ def _hydra() -> Iterator[None]:
     theirs = GlobalHydra.instance().hydra
     GlobalHydra.instance().clear()
     try:
-        with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        with initialize_config_dir(str(conf_dir()), job_name="train", version_base="1.3"):
             yield
     finally:
         GlobalHydra.instance().hydra = theirs

@@ -8,10 +8,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from hydra.core.override_parser.types import Override
-from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from gptlab.config.compose import ConfigError, compose_config, compose_with_mode, is_choice, parse_overrides, readable
+from gptlab.config.compose import ConfigError, compose_config, compose_whole, is_choice, parse_overrides, readable
 from gptlab.config.flat import flat
 from gptlab.training.folder import FINISHED, find_last, is_locked, status
 
@@ -33,7 +32,7 @@ class Resumption(NamedTuple):
     root: str
     overrides: list[str]
     notes: list[str]  # for the person who typed it
-    once: bool = True  # Hydra is to run it once: no configuration of it says hydra.mode=MULTIRUN
+    whole: DictConfig  # what they compose, with Hydra's own settings
 
 
 def resumption(words: list[str]) -> Resumption:
@@ -50,13 +49,12 @@ def resumption(words: list[str]) -> Resumption:
     wanted = asked[-1] if asked else "null"
     if wanted not in ("null", "", "auto"):
         return _go_on(find_last(Path(wanted)), others, [])
-    cfg, mode = compose_with_mode("train", others)
-    once = mode != RunMode.MULTIRUN
+    cfg, whole = compose_whole("train", others)
     if wanted != "auto":
-        return Resumption("train", others, [], once)
+        return Resumption("train", others, [], whole)
     checkpoint, notes = _newest(cfg, others)
     if checkpoint is None:
-        return Resumption("train", others, [*notes, "resume=auto: nothing to go on with, so a new run begins"], once)
+        return Resumption("train", others, [*notes, "resume=auto: nothing to go on with, so a new run begins"], whole)
     return _go_on(checkpoint, others, [*notes, f"resume=auto: goes on with {checkpoint.parents[1]}"])
 
 
@@ -113,11 +111,11 @@ def _go_on(checkpoint: Path, words: list[str], notes: list[str]) -> Resumption:
     before = compose_config("resume", given)
     problems: list[str] = []
     changes = list(_changes(words, before, _choices(run), problems))
-    after = compose_config("resume", [*changes, *given])
+    after, whole = compose_whole("resume", [*changes, *given])
     problems += _refusals(run, before, after)
     if problems:
         raise ConfigError(problems)
-    return Resumption("resume", [*changes, *given], notes)
+    return Resumption("resume", [*changes, *given], notes, whole)
 
 
 def _changes(words: list[str], before: DictConfig, choices: dict[str, Any], problems: list[str]) -> Iterator[str]:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from gptlab.config.compose import ConfigError
@@ -36,10 +37,10 @@ def test_the_jobs_of_a_command(words: tuple[str, ...]) -> None:
 
 
 def test_a_configuration_of_ones_own_may_say_that_it_is_a_sweep(tmp_path: Path) -> None:
-    assert resumption(["model=tiny"]).once
+    assert resumption(["model=tiny"]).whole.hydra.mode is None
     (tmp_path / "experiment").mkdir()
     (tmp_path / "experiment" / "mine.yaml").write_text("# @package _global_\nhydra:\n  mode: MULTIRUN\n")
-    assert not resumption([f"hydra.searchpath=[file://{tmp_path}]", "experiment=mine"]).once
+    assert resumption([f"hydra.searchpath=[file://{tmp_path}]", "experiment=mine"]).whole.hydra.mode == RunMode.MULTIRUN
 
 
 TOLD = {

@@ -140,6 +140,18 @@ def in_turns(ways: Mapping[str, Apart], *, rounds: int) -> dict[str, Found]:
     return found
 
 
+def pooled(runs: list[dict[str, Found]]) -> dict[str, Found]:
+    """Several runs of the same ways as one: a process keeps the memory it was lucky to get, or not, to its end."""
+    return {
+        name: Found(
+            found.first,
+            [second for run in runs for second in run[name].seconds],
+            max(run[name].peak for run in runs),
+        )
+        for name, found in runs[0].items()
+    }
+
+
 def _serve(pipe: Connection, make: Callable[..., Callable[[], float]], words: tuple[Any, ...]) -> None:
     before = resident("VmRSS")
     way = make(*words)

@@ -64,7 +64,15 @@ def test_training(peer: str, package: str, capsys: pytest.CaptureFixture[str], m
     if find_spec(package) is None:
         pytest.skip(f"the peer {peer} is not installed")
     monkeypatch.setattr(training, "Apart", InProcess)
-    words = [*TINY, "model.context_length=8", "data.batch_size=2", "vocab=64", "rounds=1", f"peer={peer}"]
+    words = [
+        *TINY,
+        "model.context_length=8",
+        "data.batch_size=2",
+        "vocab=64",
+        "rounds=1",
+        "processes=2",
+        f"peer={peer}",
+    ]
     found = measured(training, words, capsys)
     names = [row["way"] for row in found["rows"]]
     second = [f"{peer}, 32-true"] if peer else ["ours, bf16-mixed"] if "bfloat16" in measure.formats() else []

@@ -1,14 +1,15 @@
 """A training step here and elsewhere: tokens a second, how hard the machine works, and memory, for equal work.
 
 python -m tests.benchmarks.training nanogpt=PATH [model=gpt2_small data.batch_size=8 model.context_length=256 ...]
-    [vocab=50304] [rounds=5] [output=json]
+    [vocab=50304] [rounds=5] [processes=1] [output=json]
 python -m tests.benchmarks.training peer=transformers ...
 pip install --no-deps litgpt llms-from-scratch; python -m tests.benchmarks.training peer=litgpt ... (or peer=book)
 
 Ours is made to be the peer's function: a GPT-2 with biases or without, a Llama for litgpt. All begin with the same
 weights and read the same ids; a step is forward, backward, clipping and AdamW, with what each has for its device.
 Beside the two precisions stands what `train.py` chooses by itself, its process's settings too. Each way has a process
-of its own and they take turns; memory is the most that its process came to hold.
+of its own and they take turns, and with `processes=3` begins anew twice more: one process of the same program can be a
+tenth slower than another, whatever its rounds agree on. Memory is the most that its process came to hold.
 """
 
 import sys
@@ -26,7 +27,18 @@ from gptlab.config.compose import compose_config
 from gptlab.heads.protocol import Given
 from gptlab.training.flops import flops_per_token
 from gptlab.training.precision import autocast, choose_precision
-from tests.benchmarks.measure import Apart, ceilings, formats, given, in_turns, lower_quartile, machine, ratios, report
+from tests.benchmarks.measure import (
+    Apart,
+    ceilings,
+    formats,
+    given,
+    in_turns,
+    lower_quartile,
+    machine,
+    pooled,
+    ratios,
+    report,
+)
 from tests.benchmarks.peers import PEERS
 
 VOCAB_SIZE = 50304  # nanoGPT's for GPT-2: 50,257 rounded up to a multiple of 64
@@ -109,19 +121,23 @@ def make(whose: str, precision: str, words: list[str], vocab_size: int, path: st
 
 def main(words: list[str]) -> None:
     """Prints a row a way, and the ratios."""
-    options, words = given(words, nanogpt="", peer="", vocab=VOCAB_SIZE, rounds=5, output="table")
+    options, words = given(words, nanogpt="", peer="", vocab=VOCAB_SIZE, rounds=5, processes=1, output="table")
     path, n_vocab = options["nanogpt"], options["vocab"]
     peer = options["peer"] or ("nanogpt" if path else "")
     words = [*(PEERS[peer].overrides if peer else ()), *words]
     cfg, most = compose_config("train", DEFAULTS + words), ceilings()
     own = f"ours, defaults ({choose_precision('auto', 'cpu')})"
-    ways: dict[str, Apart] = {}
+    ways: dict[str, tuple[str, str]] = {}
     precisions = [PRECISIONS[name] for name in formats()]
     for precision in precisions:
         for whose in ("ours", *([peer] if peer else [])):
-            ways[f"{whose}, {precision}"] = Apart(make, whose, precision, words, n_vocab, path)
-    ways[own] = Apart(make, "defaults", choose_precision("auto", "cpu"), words, n_vocab, path)
-    found = in_turns(ways, rounds=options["rounds"])
+            ways[f"{whose}, {precision}"] = (whose, precision)
+    ways[own] = ("defaults", choose_precision("auto", "cpu"))
+    runs = []
+    for _ in range(options["processes"]):
+        apart = {name: Apart(make, *way, words, n_vocab, path) for name, way in ways.items()}
+        runs.append(in_turns(apart, rounds=options["rounds"]))
+    found = pooled(runs)
     seconds = {name: each.seconds for name, each in found.items()}
     parts, n_tokens = our_parts(cfg, n_vocab), new_batch(cfg)["ids"].numel()
     flops = flops_per_token(parts["model"], parts["head"], n_tokens=cfg.model.context_length) * n_tokens
@@ -150,6 +166,7 @@ def main(words: list[str]) -> None:
         ceilings=most,
         machine=machine(),
         rounds=options["rounds"],
+        processes=options["processes"],
     )
 
 

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import hydra
-from hydra import initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
@@ -17,7 +16,7 @@ from omegaconf import DictConfig
 
 from gptlab.commands.errors import told
 from gptlab.commands.memory import keep_freed_memory
-from gptlab.config.compose import check_composes
+from gptlab.config.compose import check_composes, our_hydra
 from gptlab.config.conf import conf_dir
 from gptlab.config.manual import manual
 from gptlab.config.resume import attempt, resumption
@@ -71,14 +70,14 @@ def main(overrides: list[str] | None = None) -> float | None:
             print(*found.notes, sep="\n", end="\n" if found.notes else "")
             words = [f"--config-name={found.root}", *found.overrides]
             whole = found.whole if found.whole.hydra.mode != RunMode.MULTIRUN else None
-    register_schemas()
-    GlobalHydra.instance().clear()
-    sys.argv = [sys.argv[0], *words]  # from where Hydra reads
     try:
         if whole is not None:
             with told():
                 _run(whole, job)
         else:
+            register_schemas()
+            GlobalHydra.instance().clear()
+            sys.argv = [sys.argv[0], *words]  # from where Hydra reads
             hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="train")(job)()
     finally:
         sys.argv = argv
@@ -87,7 +86,7 @@ def main(overrides: list[str] | None = None) -> float | None:
 
 def _run(whole: DictConfig, job: Callable[[DictConfig], float]) -> None:
     """As hydra.main does it, which composes everything twice more: what was checked is what runs."""
-    with initialize_config_dir(str(conf_dir()), job_name="train", version_base="1.3"):
+    with our_hydra():
         hydra_itself = cast(Any, GlobalHydra.instance().hydra)
         hydra_itself.compose_config = lambda **_: whole
         try:

@@ -50,7 +50,7 @@ def compose_config(root: str, overrides: list[str], problems: Sequence[str] = ()
 def compose_whole(root: str, overrides: list[str], problems: Sequence[str] = ()) -> Composed:
     """The same, and what Hydra needs to run it."""
     problems = list(problems)
-    with _hydra():
+    with our_hydra():
         parsed = parse_overrides(overrides, problems)
         whole = _at_once(root, parsed) or _one_by_one(root, parsed, problems)
     cfg = copy.deepcopy(whole)
@@ -90,14 +90,14 @@ def _one_by_one(root: str, parsed: list[Override], problems: list[str]) -> DictC
 def check_composes(root: str, overrides: list[str]) -> None:
     """A ConfigError, with every problem at once, for overrides that Hydra cannot compose; what is missing may be."""
     try:
-        with _hydra():
+        with our_hydra():
             compose(root, [readable(word) for word in overrides])
     except REFUSALS:
         compose_config(root, overrides)
 
 
 @contextmanager
-def _hydra() -> Iterator[None]:
+def our_hydra() -> Iterator[None]:
     """Hydra with our configurations; one that the caller has set up is as it was afterwards."""
     register_schemas()
     theirs = GlobalHydra.instance().hydra

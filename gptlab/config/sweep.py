@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from hydra import compose, initialize_config_dir
+from hydra import compose
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -25,10 +25,8 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from gptlab.config.check import check
-from gptlab.config.compose import ConfigError, compose_config
-from gptlab.config.conf import conf_dir
+from gptlab.config.compose import ConfigError, compose_config, our_hydra
 from gptlab.config.leaderboard import RECORD, read_record, write_record
-from gptlab.config.schema import register_schemas
 
 log = logging.getLogger(__name__)
 
@@ -69,7 +67,7 @@ def sweep_jobs(words: list[str]) -> list[list[str]]:
     named = [word for word in overrides if word.startswith(("sweep=", "hydra.mode=", "hydra.sweeper."))]
     if flags - MULTIRUN or not (flags or named):
         return []
-    with _hydra():
+    with our_hydra():
         params = _params(named, multirun=bool(flags))
         if params is None:
             return []
@@ -87,7 +85,7 @@ def check_jobs(jobs: list[list[str]]) -> None:
         ConfigError: with all of it at once.
     """
     problems = []
-    with _hydra():
+    with our_hydra():
         for words in jobs:
             if any(word.startswith("output_dir=") for word in words):
                 raise ConfigError([OUTPUT_DIR])
@@ -146,12 +144,6 @@ def run_job(cfg: DictConfig, train: Callable[[DictConfig], Outcome]) -> float:
         return _worst(job)
     log.info(f"job {record['job']}: {record['monitor']} {record['value']:.4g} at its best\n")
     return record["value"]
-
-
-def _hydra() -> initialize_config_dir:
-    register_schemas()
-    GlobalHydra.instance().clear()
-    return initialize_config_dir(str(conf_dir()), version_base="1.3")
 
 
 def _params(named: list[str], *, multirun: bool) -> list[str] | None:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.optim.adamw import adamw
 
-from gptlab.training.precision import cpu_multiplies_bf16
+from gptlab.training.precision import multiplies_bf16
 
 
 def newton_schulz(x: Tensor, steps: int) -> Tensor:
@@ -50,8 +50,7 @@ def _working_dtype(x: Tensor) -> torch.dtype:
     """bfloat16 where the device multiplies in it: singular values of about 1 need no more digits."""
     if x.dtype == torch.float64:
         return torch.float64
-    fast = x.is_cuda or (x.device.type == "cpu" and cpu_multiplies_bf16())
-    return torch.bfloat16 if fast else torch.float32
+    return torch.bfloat16 if multiplies_bf16(x.device.type) else torch.float32
 
 
 class Muon(torch.optim.Optimizer):

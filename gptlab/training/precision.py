@@ -53,10 +53,7 @@ def choose_precision(precision: str, accelerator: str) -> str:
     """
     if precision != "auto":
         return precision
-    device = device_type(accelerator)
-    if device == "cuda":
-        return "bf16-mixed" if torch.cuda.is_available() and torch.cuda.is_bf16_supported() else "32-true"
-    return "bf16-mixed" if device == "cpu" and cpu_multiplies_bf16() else "32-true"
+    return "bf16-mixed" if multiplies_bf16(device_type(accelerator)) else "32-true"
 
 
 def device_type(accelerator: str) -> str:
@@ -76,8 +73,9 @@ def autocast(precision: str, device: str) -> AbstractContextManager[Any]:
 
 def emulated(precision: str, device: str) -> bool:
     """Whether the device has no instructions for the format: products in it take many times as long as in float32."""
-    has = {"bf16": cpu_multiplies_bf16, "16": cpu_multiplies_fp16}.get(precision.split("-")[0])
-    return device == "cpu" and has is not None and not has()
+    if precision.startswith("bf16"):
+        return device in ("cpu", "cuda") and not multiplies_bf16(device)
+    return precision.startswith("16") and device == "cpu" and not cpu_multiplies_fp16()
 
 
 def unless_emulated(precision: str, device: str) -> str:
@@ -88,10 +86,18 @@ def unless_emulated(precision: str, device: str) -> str:
 def warn_if_emulated(precision: str, device: str) -> None:
     """Says it, of a precision that somebody asked for by name."""
     if emulated(precision, device):
+        here = "CPU" if device == "cpu" else "GPU"
         log.warning(
-            f"precision {precision}: this CPU has no instructions for that format and emulates it, many times slower "
-            "than float32: 32-true is fast here"
+            f"precision {precision}: this {here} has no instructions for that format and emulates it, many times "
+            "slower than float32: 32-true is fast here"
         )
+
+
+def multiplies_bf16(device: str) -> bool:
+    """Whether a cpu or cuda has instructions for bfloat16 products; a GPU of before Ampere emulates them, slowly."""
+    if device == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return device == "cpu" and cpu_multiplies_bf16()
 
 
 def cpu_multiplies_bf16() -> bool:

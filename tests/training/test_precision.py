@@ -23,7 +23,7 @@ def test_auto_is_bfloat16_where_the_device_multiplies_in_it(
     accelerator: str, cuda: bool, bf16: bool, wanted: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
-    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: bf16)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: including_emulation or bf16)
     monkeypatch.setattr("gptlab.training.precision.cpu_multiplies_bf16", lambda: bf16)
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
     assert choose_precision("auto", accelerator) == wanted
@@ -38,10 +38,23 @@ def test_a_format_that_the_cpu_lacks_is_told(
     monkeypatch.setattr("gptlab.training.precision.cpu_multiplies_fp16", lambda: there)
     names = ("32-true", "bf16-mixed", "bf16-true", "16-true", "16-mixed", "64-true", "int8")
     assert [name for name in names if emulated(name, "cpu")] == slow
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: True)
     assert not any(emulated(name, "cuda") for name in names)
     for name in names:
         warn_if_emulated(name, "cpu")
     assert [message.split(":")[0] for message in caplog.messages] == [f"precision {name}" for name in slow]
+
+
+def test_so_is_one_that_a_gpu_of_before_ampere_lacks(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: including_emulation)
+    for name in ("32-true", "bf16-mixed", "bf16-true", "16-mixed"):
+        warn_if_emulated(name, "cuda")
+    assert [message.split(" has")[0] for message in caplog.messages] == [
+        "precision bf16-mixed: this GPU",
+        "precision bf16-true: this GPU",
+    ]
 
 
 def test_devices_are_counted_however_they_are_given(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -30,7 +30,7 @@ from gptlab.tokenizer.protocol import Tokenizer
 from gptlab.training.compile import choose_compile
 from gptlab.training.context import RunContext
 from gptlab.training.folder import training_folder
-from gptlab.training.precision import count_devices
+from gptlab.training.precision import count_devices, float32_products
 from gptlab.training.summary import record_stop, write_summary
 from gptlab.training.tuning import frozen
 from gptlab.weights.checkpoint import RECORD, find_checkpoint, read_checkpoint
@@ -142,7 +142,8 @@ class Run:
         )
         if choose_compile(cfg.compile, n_steps=plan.n_steps):
             module.loss_of = torch.compile(module.loss_of)  # type: ignore[method-assign]  # not the writing of samples
-        with training_folder(folder, resumes=cfg.resume is not None):  # nothing is written before
+        products = float32_products(cfg.trainer.precision, cfg.trainer.accelerator)
+        with products, training_folder(folder, resumes=cfg.resume is not None):  # nothing is written before
             record = _record(self)
             done = start_step(cfg.resume, data, n_steps=plan.n_steps, base=record.get("base"))
             context = _context(self, total_steps=plan.n_steps, start_step=done)
@@ -214,8 +215,7 @@ class Run:
 def _open_folder(path: str, device: str) -> Run:
     """A pretrained model, with what `conf/pretrained.yaml` says about what no folder can."""
     weights = Folder(path=path, revision=None)
-    style = [] if weights.prompt else ["prompt=plain"]
-    cfg = adopt(compose_config("pretrained", style), weights)
+    cfg = adopt(compose_config("pretrained", [] if weights.prompt else ["prompt=plain"]), weights)
     with empty_weights():
         run = Run(cfg, weights.tokenizer(), labels={})
     give_memory(_modules(run).eval(), dtype=weights.dtype, device=device)

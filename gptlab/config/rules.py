@@ -76,9 +76,10 @@ RULES = [
 ACCELERATORS = ("auto", "cpu", "gpu", "cuda", "mps")
 DEVICES = r"auto|cpu|mps|cuda(:\d+)?"
 PRECISIONS = ("auto", "32-true", "bf16-mixed", "bf16-true", "16-mixed", "16-true", "64-true")
+TRAINED_IN = (*PRECISIONS, "tf32")
 RULES += [
     Rule("trainer.accelerator", "one of " + ", ".join(ACCELERATORS), lambda value: value in ACCELERATORS),
-    Rule("trainer.precision", "one of " + ", ".join(PRECISIONS), lambda value: value in PRECISIONS),
+    Rule("trainer.precision", "one of " + ", ".join(TRAINED_IN), lambda value: value in TRAINED_IN),
     Rule("precision", "one of " + ", ".join((*PRECISIONS, "int8")), lambda value: value in (*PRECISIONS, "int8")),
     Rule("device", "auto, cpu, cuda or mps, cuda:1 for the second one", lambda v: bool(re.fullmatch(DEVICES, v))),
     Rule("split", "train, val, test or all", lambda value: value in ("train", "val", "test", "all")),

@@ -47,7 +47,7 @@ KNOWN = {
     "NVIDIA H100 PCIe": Peak(756e12, 756e12, 378e12, 51e12),
     "NVIDIA H200": H100,
 }
-FORMATS = {"bf16": torch.bfloat16, "16": torch.float16, "32": torch.float32, "64": torch.float64}
+FORMATS = {"bf16": torch.bfloat16, "16": torch.float16, "tf32": torch.float32, "32": torch.float32, "64": torch.float64}
 SECONDS, ROUNDS, MAX_SIZE = 0.25, 5, 8192  # of a measurement: about how long, how often each size, how large
 
 
@@ -80,12 +80,11 @@ def peak_flops(device: torch.device, precision: str) -> float:
     """FLOP/s of one device at best, known or measured; asked again it says the same.
 
     Args:
-        precision: as Lightning names it, `bf16-mixed` or `32-true`: products are in what stands before the dash.
+        precision: `bf16-mixed`, `32-true`, `tf32` ...: products are in what stands before the dash.
     """
     dtype = FORMATS[precision.split("-")[0]]
     known = KNOWN.get(torch.cuda.get_device_name(device)) if device.type == "cuda" else None
-    tf32 = dtype == torch.float32 and torch.get_float32_matmul_precision() != "highest"
-    name = "tf32" if tf32 else str(dtype).removeprefix("torch.")
+    name = precision if precision == "tf32" else str(dtype).removeprefix("torch.")
     return getattr(known, name, 0.0) or measure_peak(device, dtype)
 
 

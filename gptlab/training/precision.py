@@ -1,8 +1,8 @@
 """The devices of a run and their number format, by name."""
 
 import logging
-from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -47,10 +47,12 @@ def count_devices(accelerator: str, devices: int | str | Sequence[int]) -> int:
 
 
 def choose_precision(precision: str, accelerator: str) -> str:
-    """What `auto` means on this device: bfloat16 where the hardware multiplies in it, else float32.
+    """What Lightning calls it: `tf32` is float32; `auto` is bfloat16 where the hardware multiplies in it, else float32.
 
     A GPU without bfloat16 gets float32, not float16, whose range needs loss scaling: ask for `16-mixed` by name.
     """
+    if precision == "tf32":
+        return "32-true"
     if precision != "auto":
         return precision
     return "bf16-mixed" if multiplies_bf16(device_type(accelerator)) else "32-true"
@@ -69,6 +71,29 @@ def autocast(precision: str, device: str) -> AbstractContextManager[Any]:
     """What a mixed precision computes in, as Lightning has it; the others need no context."""
     dtype = MIXED.get(precision)
     return nullcontext() if dtype is None else torch.autocast(device, dtype, cache_enabled=False)
+
+
+@contextmanager
+def float32_products(precision: str, accelerator: str) -> Iterator[None]:
+    """For `tf32`: a GPU rounds what it multiplies in float32 to 10 bits of fraction from 23, until this ends.
+
+    NVIDIA's have units for that from Ampere on; others multiply as ever.
+    """
+    before = torch.get_float32_matmul_precision()
+    if precision == "tf32" and device_type(accelerator) == "cuda":
+        torch.set_float32_matmul_precision("high")
+    elif precision == "tf32":
+        log.warning("precision tf32: only NVIDIA GPUs multiply in that format, so this is 32-true")
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
+
+
+def products_in(precision: str) -> str:
+    """What Lightning's `32-true` does not say: that float32 products are now in `tf32`."""
+    exact = torch.get_float32_matmul_precision() == "highest"
+    return precision if exact or precision != "32-true" else "tf32"
 
 
 def emulated(precision: str, device: str) -> bool:

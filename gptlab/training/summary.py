@@ -24,6 +24,7 @@ def how_it_went(trainer: Any, meter: Any, folder: Path) -> dict[str, Any]:
     """What the trainer and its callbacks know at the end of a run."""
     from gptlab.training.callbacks.checkpoints import BestCheckpoint
     from gptlab.training.callbacks.validation import validation_metrics
+    from gptlab.training.precision import products_in
 
     best = next((callback for callback in trainer.callbacks if isinstance(callback, BestCheckpoint)), None)
     return {
@@ -33,7 +34,7 @@ def how_it_went(trainer: Any, meter: Any, folder: Path) -> dict[str, Any]:
         "tokens": meter.tokens,
         "seconds": round(meter.seconds, 3),  # in training steps
         "tokens_per_second": round(meter.tokens / max(meter.seconds, 1e-9), 1),
-        "precision": trainer.precision,
+        "precision": products_in(trainer.precision),
         "val": validation_metrics(trainer),
         "best": best.metrics if best else {},
         "best_step": best.step if best else None,

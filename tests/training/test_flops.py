@@ -71,7 +71,7 @@ def test_a_known_gpu_is_looked_up_by_its_whole_name(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "NVIDIA A100-SXM4-80GB")
     peak_flops.cache_clear()
     try:
-        found = {precision: peak_flops(torch.device("cuda"), precision) for precision in ("bf16-mixed", "32-true")}
+        found = {name: peak_flops(torch.device("cuda"), name) for name in ("bf16-mixed", "32-true", "tf32")}
     finally:
         peak_flops.cache_clear()
-    assert found == {"bf16-mixed": 312e12, "32-true": 19.5e12}
+    assert found == {"bf16-mixed": 312e12, "32-true": 19.5e12, "tf32": 156e12}

@@ -1,10 +1,22 @@
 """The number format that fits the device."""
 
+import json
+from pathlib import Path
+
 import pytest
 import torch
 from omegaconf import OmegaConf
 
-from gptlab.training.precision import choose_precision, count_devices, emulated, warn_if_emulated
+from gptlab.commands.train import main
+from gptlab.training.precision import (
+    choose_precision,
+    count_devices,
+    emulated,
+    float32_products,
+    products_in,
+    warn_if_emulated,
+)
+from tests.conftest import TINY
 
 
 @pytest.mark.parametrize(
@@ -55,6 +67,45 @@ def test_so_is_one_that_a_gpu_of_before_ampere_lacks(
         "precision bf16-mixed: this GPU",
         "precision bf16-true: this GPU",
     ]
+
+
+def test_tf32_is_float32_whose_products_a_gpu_rounds(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert choose_precision("tf32", "auto") == "32-true"
+    with float32_products("tf32", "auto"):
+        assert torch.get_float32_matmul_precision() == "high"
+        assert [products_in(name) for name in ("32-true", "bf16-mixed")] == ["tf32", "bf16-mixed"]
+    assert torch.get_float32_matmul_precision() == "highest"
+    for precision, accelerator in (("32-true", "auto"), ("bf16-mixed", "auto"), ("tf32", "cpu")):
+        with float32_products(precision, accelerator):
+            assert torch.get_float32_matmul_precision() == "highest"
+            assert products_in("32-true") == "32-true"
+
+
+def test_a_run_in_tf32_is_one_in_float32_where_there_is_no_gpu(
+    toy_text: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = []
+    for precision in ("32-true", "tf32"):
+        more = ["trainer.max_steps=2", f"trainer.precision={precision}", f"output_dir={tmp_path / precision}"]
+        main([*TINY, "data=text", f"data.path={toy_text}", *more])
+        found.append(json.loads((tmp_path / precision / "summary.json").read_text(encoding="utf-8")))
+    assert found[0]["val"] == found[1]["val"]
+    assert [run["precision"] for run in found] == ["32-true", "32-true"]
+    assert capsys.readouterr().out.count("precision tf32: only NVIDIA GPUs multiply in that format") == 1
+
+
+@pytest.mark.gpu
+def test_on_a_gpu_its_products_are_rounded_and_told(toy_text: Path, tmp_path: Path) -> None:
+    more = ["trainer.max_steps=2", "trainer.accelerator=gpu", "trainer.precision=tf32", f"output_dir={tmp_path}"]
+    main([*TINY, "data=text", f"data.path={toy_text}", *more])
+    assert json.loads((tmp_path / "summary.json").read_text(encoding="utf-8"))["precision"] == "tf32"
+    a = torch.randn(512, 512, device="cuda", generator=torch.Generator("cuda").manual_seed(0))
+    with float32_products("tf32", "gpu"):
+        rounded = a @ a
+    exact = a.double() @ a.double()
+    assert 1e-5 < (rounded - exact).norm() / exact.norm() < 1e-2
+    assert (a @ a - exact).norm() / exact.norm() < 1e-5
 
 
 def test_devices_are_counted_however_they_are_given(monkeypatch: pytest.MonkeyPatch) -> None:

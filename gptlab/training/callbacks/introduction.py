@@ -15,6 +15,7 @@ from gptlab.training.callbacks.understanding import KINDS, Understanding
 from gptlab.training.context import RunContext
 from gptlab.training.flops import flops_per_token, peak_flops
 from gptlab.training.loggers import show_text, tensorboard_writers
+from gptlab.training.precision import products_in
 
 WIDTH = 100  # characters of a line on TensorBoard's page
 BLOCKS = 4  # lines of tokens that are shown of a row
@@ -51,7 +52,7 @@ class Introduction(L.Callback):
 
 def _about(context: RunContext, trainer: L.Trainer, module: Any) -> str:
     """How it was started, as a shell takes it, what it is and where it runs."""
-    model, device, precision = module.model, trainer.strategy.root_device, str(trainer.precision)
+    model, device, precision = module.model, trainer.strategy.root_device, products_in(trainer.precision)
     flops = flops_per_token(model, module.head, n_tokens=model.context_length)
     facts = {
         "folder": context.folder,

@@ -11,6 +11,7 @@ from torch.optim import Optimizer
 from gptlab.training.callbacks.validation import validation_metrics
 from gptlab.training.flops import flops_per_token, peak_flops
 from gptlab.training.memory import memory_in_use
+from gptlab.training.precision import products_in
 
 
 class Meter(L.Callback):
@@ -32,7 +33,7 @@ class Meter(L.Callback):
     def on_train_start(self, trainer: L.Trainer, *_: Any) -> None:
         """Finds the device's peak before the clock starts."""
         device = trainer.strategy.root_device
-        self._peak = peak_flops(device, str(trainer.precision)) * trainer.world_size
+        self._peak = peak_flops(device, products_in(trainer.precision)) * trainer.world_size
         if device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(device)
 

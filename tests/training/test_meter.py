@@ -10,9 +10,11 @@ import lightning as L
 import pytest
 import torch
 from lightning.pytorch.loggers.logger import DummyLogger
+from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.data import DataLoader
 
 from gptlab.batch import Batch
+from gptlab.commands.train import main
 from gptlab.heads.lm import LMHead
 from gptlab.heads.protocol import Given, Monitor
 from gptlab.training.callbacks.meter import Meter
@@ -21,6 +23,8 @@ from gptlab.training.flops import flops_per_token, peak_flops
 from gptlab.training.module import GPTModule
 from gptlab.training.optimizers import decay_groups
 from gptlab.training.schedules import cosine
+from gptlab.training.trainer import fit
+from tests.conftest import TINY
 from tests.reference.tiny import tiny_gpt
 
 B, T, STEPS = 3, 12, 5
@@ -138,3 +142,34 @@ def test_a_resumed_meter_goes_on_counting_and_its_rate_does_not_jump() -> None:
     assert [row["train/tokens"] for row in logger.rows] == [10**15 + B * T * step for step in range(1, STEPS + 1)]
     now = [row["train/tokens_per_second"] for row in logger.rows]
     assert all(10 < rate < 1e9 for rate in now), "the tokens or the seconds of the past are in it"
+
+
+class Reads(TorchDispatchMode):
+    """Counts how often a number of a tensor is asked for, for which a GPU would have to finish what it has begun."""
+
+    n = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.n += func is torch.ops.aten._local_scalar_dense.default
+        return func(*args, **(kwargs or {}))
+
+
+def test_no_step_waits_for_the_device_unless_it_logs(
+    toy_text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def reads(n_steps: int, *, log_every: int) -> int:
+        counter = Reads()
+
+        def counted(*args: Any, **kwargs: Any) -> None:
+            with counter:
+                fit(*args, **kwargs)
+
+        monkeypatch.setattr("gptlab.training.trainer.fit", counted)
+        more = ["data=text", f"data.path={toy_text}", "head.chunk_rows=null"]  # in chunks a CPU, and only it, looks
+        more += [f"trainer.max_steps={n_steps}", f"trainer.log_every_n_steps={log_every}"]
+        more += ["trainer.val_check_interval=100", "sampling.max_new_tokens=1"]
+        main([*TINY, *more, f"output_dir={tmp_path / str(n_steps) / str(log_every)}"])
+        return counter.n
+
+    peak_flops(torch.device("cpu"), "32-true")  # measured once, which reads too
+    assert reads(4, log_every=100) == reads(12, log_every=100) < reads(12, log_every=1)

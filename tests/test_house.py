@@ -10,7 +10,7 @@ import yaml
 ROOT = Path(__file__).parents[1]
 SOURCES = sorted((ROOT / "gptlab").rglob("*.py"))
 YAMLS = sorted((ROOT / "conf").rglob("*.yaml"))
-EVERYWHERE = {"batch"}
+EVERYWHERE = {"batch", "storage"}
 LIGHT = {"batch", "tokenizer", "prompts", "model", "generation.sampling", "training.schedules"}
 HEAVY = ("lightning", "torchmetrics")
 CONFIG = ("hydra", "omegaconf")
@@ -19,6 +19,7 @@ CONFIG = ("hydra", "omegaconf")
 ROOMS: dict[str, tuple[set[str], tuple[str, ...]]] = {
     "batch": (set(), (*HEAVY, *CONFIG)),
     "console": (set(), (*HEAVY, *CONFIG, "torch")),
+    "storage": (set(), (*HEAVY, *CONFIG)),
     "tokenizer": ({"batch"}, (*HEAVY, *CONFIG, "torch")),
     "prompts": ({"batch", "tokenizer"}, (*HEAVY, *CONFIG, "torch")),  # which marks are tokens, a tokenizer knows
     "model": ({"batch"}, (*HEAVY, *CONFIG)),

@@ -1,0 +1,38 @@
+"""Files from anybody: regular ones only, bounded, and a sentence for all else."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from gptlab.storage.files import open_regular, parse_json, read_bytes, read_json, read_text
+
+
+def test_a_regular_file_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    path.write_text('{"a": [1, "é"]}', encoding="utf-8")
+    assert read_json(path) == {"a": [1, "é"]}
+    assert read_bytes(path) == path.read_bytes()
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="the system has no named pipes")
+def test_a_pipe_a_device_and_a_folder_are_refused_at_once(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path / "pipe", Path("/dev/zero"), tmp_path):
+        with pytest.raises((ValueError, IsADirectoryError), match="no regular file"):
+            open_regular(path)
+
+
+def test_a_file_beyond_the_limit_and_other_bytes_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a"
+    path.write_bytes(b"\xff" * 11)
+    with pytest.raises(ValueError, match="has 11 bytes, more than the 10"):
+        read_bytes(path, limit=10)
+    with pytest.raises(ValueError, match="not UTF-8 at byte 0"):
+        read_text(path)
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, "9" * 5_000, "{", b"\xff"])
+def test_what_is_no_json_is_one_sentence(text: str | bytes) -> None:
+    with pytest.raises(ValueError, match=r"^x\.json, line 3: not JSON \("):
+        parse_json(text, "x.json, line 3")

@@ -46,7 +46,7 @@ def classify(
     Raises:
         ValueError: the run knows no classes.
     """
-    data = build(run.cfg.data) if run.labels else None
+    data = build(run.cfg.data, "data") if run.labels else None
     if not isinstance(data, LabelledData):
         raise ValueError("the run knows no classes: give one that was trained with head=classifier")
     names = list(run.labels)

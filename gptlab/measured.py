@@ -4,11 +4,9 @@ import logging
 from time import perf_counter
 from typing import Any, NamedTuple
 
-from omegaconf import DictConfig
-
 from gptlab.config.build import build
 from gptlab.config.check import unmet
-from gptlab.config.flat import keywords
+from gptlab.config.plain import Config, keywords
 from gptlab.data.answers import RowMaker
 from gptlab.data.instructions import InstructionData
 from gptlab.data.labelled import LabelledData
@@ -31,7 +29,7 @@ class Found(NamedTuple):
     items: list[dict[str, Any]]  # verdicts or answers one by one; none of a text
 
 
-def measured(run: Run, cfg: DictConfig, precision: Precision) -> Found:
+def measured(run: Run, cfg: Config, precision: Precision) -> Found:
     """A run on the data that the configuration names, else on its own.
 
     Args:
@@ -52,7 +50,7 @@ def measured(run: Run, cfg: DictConfig, precision: Precision) -> Found:
     raise ValueError(f"{type(data).__name__} is not measured apart from training, whose summary.json has its numbers")
 
 
-def _on_text(run: Run, data: TextData, cfg: DictConfig, precision: Precision) -> Found:
+def _on_text(run: Run, data: TextData, cfg: Config, precision: Precision) -> Found:
     found = evaluate(
         run.model,
         run.head,
@@ -67,7 +65,7 @@ def _on_text(run: Run, data: TextData, cfg: DictConfig, precision: Precision) ->
     return Found({"data": data.path, **found}, [])
 
 
-def _on_labelled(run: Run, data: LabelledData, cfg: DictConfig, precision: Precision) -> Found:
+def _on_labelled(run: Run, data: LabelledData, cfg: Config, precision: Precision) -> Found:
     start, names = perf_counter(), list(run.labels)
     examples = data.examples(cfg.split)
     those = data.rows(examples, classes=names, tokenizer=run.tokenizer, context_length=run.model.context_length)
@@ -89,11 +87,11 @@ def _on_labelled(run: Run, data: LabelledData, cfg: DictConfig, precision: Preci
     return Found(report, items)
 
 
-def _on_conversations(run: Run, data: InstructionData, cfg: DictConfig, precision: Precision) -> Found:
+def _on_conversations(run: Run, data: InstructionData, cfg: Config, precision: Precision) -> Found:
     assert isinstance(run.head, TokenHead)
     if data.learn == "all":
         log.warning("data.learn=all: training's own loss counts every token, this one the tokens of answers only")
-    start, style, tokenizer = perf_counter(), build(run.cfg.prompt), run.tokenizer
+    start, style, tokenizer = perf_counter(), build(run.cfg.prompt, "prompt"), run.tokenizer
     check_style(style, tokenizer)
     conversations = data.conversations(cfg.split)
     maker = RowMaker(tokenizer, style, run.model.context_length, learn_all=False, drop_long=False)
@@ -124,7 +122,7 @@ def _on_conversations(run: Run, data: InstructionData, cfg: DictConfig, precisio
         batch_tokens=cfg.batch_tokens,
         sampling=keywords(cfg.sampling),
         forward_context=precision.context,
-        judge=build(cfg.judge) if cfg.judge is not None else None,
+        judge=build(cfg.judge, "judge") if cfg.judge is not None else None,
     )
     if answers:
         report["answers"] = answering.summarise(answers, seed=cfg.seed)

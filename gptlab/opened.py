@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
 from gptlab.config.build import build
-from gptlab.config.flat import flat
+from gptlab.config.plain import Config, flat, to_yaml
+from gptlab.config.record import foreign_entries
 from gptlab.data.instructions import InstructionData
 from gptlab.data.preferences import PreferenceData
 from gptlab.data.prepared import Data
@@ -29,6 +29,9 @@ from gptlab.model.packed import pack
 from gptlab.prompts.encoding import check_style, encode_pieces
 from gptlab.prompts.template import ChatTemplate
 from gptlab.run import Run, count_parameters
+from gptlab.storage.atomic import replace_text
+from gptlab.storage.checkpoint import find_checkpoint
+from gptlab.storage.run_folder import read_summary
 from gptlab.training.precision import (
     MIXED,
     STORED,
@@ -38,8 +41,6 @@ from gptlab.training.precision import (
     unless_emulated,
     warn_if_emulated,
 )
-from gptlab.training.text_files import replace_text
-from gptlab.weights.checkpoint import find_checkpoint
 from gptlab.weights.hub import is_model
 
 
@@ -137,21 +138,21 @@ def check_writes(run: Run) -> None:
         raise ValueError(f"{type(run.head).__name__} writes no text: give a run of head=lm or head=instruction")
 
 
-def conversation_of(run: Run, prompt: DictConfig | None, *, system: str | None) -> Conversation:
+def conversation_of(run: Run, prompt: Config | None, *, system: str | None) -> Conversation:
     """A conversation with a run, in a style; None is its own.
 
     Raises:
         ValueError: the head writes nothing, or the tokenizer cannot express the style.
     """
     check_writes(run)
-    style = build(run.cfg.prompt if prompt is None else prompt)
+    style = build(run.cfg.prompt if prompt is None else prompt, "prompt")
     check_style(style, run.tokenizer)
     return Conversation(run.writer, style, lambda pieces: encode_pieces(pieces, run.tokenizer).ids, system=system)
 
 
 def chat_template(run: Run) -> str | None:
     """How conversations are written that the model was taught, for the transformers library; None where it was none."""
-    style, data = build(run.cfg.prompt), build(run.cfg.data) if "data" in run.cfg else None
+    style, data = build(run.cfg.prompt, "prompt"), build(run.cfg.data, "data") if "data" in run.cfg else None
     if isinstance(style, ChatTemplate):
         return style.template
     if not isinstance(data, InstructionData | PreferenceData):
@@ -159,20 +160,37 @@ def chat_template(run: Run) -> str | None:
     return style.template if run.tokenizer.bos_id is None else "{{ bos_token }}" + style.template
 
 
-def data_of(run: Run, data: DictConfig | None) -> Data:
+def data_of(run: Run, data: Config | None) -> Data:
     """The data that a configuration names; None is the run's own.
 
     Raises:
-        ValueError: the run has none: it is a pretrained model.
+        ValueError: see `config_of`.
     """
-    if data is None and "data" not in run.cfg:
+    return build(config_of(run, data), "data")
+
+
+def config_of(run: Run, data: Config | None) -> Config:
+    """Return the data configuration that is given, else the run's own.
+
+    Raises:
+        ValueError: the run has none: it is a pretrained model; or it is not the user's, who has to name what is read.
+    """
+    if data is not None:
+        return data
+    if "data" not in run.cfg:
         raise ValueError(
             "a pretrained model comes without a text to be measured on: choose one, data=text data.path=my.txt"
         )
-    return build(run.cfg.data if data is None else data)
+    if not run.own:
+        named = foreign_entries(run.cfg).get("data.path")
+        raise ValueError(
+            f"the run was not trained by you, and names {named!r:.200} as its data: nothing is read on its word, so "
+            "say what to read, data=text data.path=my.txt"
+        )
+    return run.cfg.data
 
 
-def text_of(run: Run, data: DictConfig | None) -> TextData:
+def text_of(run: Run, data: Config | None) -> TextData:
     """Likewise, but a text.
 
     Raises:
@@ -230,18 +248,27 @@ def run_folder(path: str) -> Path:
 
 def describe(run: Run, path: str) -> dict[str, Any]:
     """What an exported model's card says of it: plain values; a pretrained model's own past is not known."""
-    try:
-        summary = json.loads((run_folder(path) / "summary.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        summary = {}
+    summary = _numbers_of(read_summary(run_folder(path)))
     return {
         "name": run.cfg.name,
         "parameters": count_parameters(run),
-        "prompt": summary.get("opening") or "The",
+        "prompt": str(summary.get("opening") or "The"),
         "command": run.command,
-        "config": OmegaConf.to_yaml(run.cfg, resolve=True) if "data" in run.cfg else None,
+        "config": to_yaml(run.cfg) if "data" in run.cfg else None,
         "summary": summary,
     }
+
+
+def _numbers_of(summary: dict[str, Any]) -> dict[str, Any]:
+    """Return of a summary, which may say anything, what a card shows: numbers, and texts by name."""
+
+    def numbers(value: Any) -> dict[str, float]:
+        pairs = value.items() if isinstance(value, dict) else ()
+        return {key: number for key, number in pairs if "/" in key and isinstance(number, int | float)}
+
+    parts = {name: numbers(summary[name]) for name in ("val", "best", "test") if name in summary}
+    counts = {name: summary[name] for name in ("steps", "tokens") if isinstance(summary.get(name), int)}
+    return parts | counts | {name: str(summary[name]) for name in ("opening", "test_of") if name in summary}
 
 
 def keep_report(report: dict[str, Any], path: str, *, name: str) -> list[str]:
@@ -259,6 +286,8 @@ def _keep(text: str, path: str, name: str, *, what: str) -> list[str]:
     file = run_folder(path) / "evaluation" / name
     if not run_folder(path).is_dir():
         return [f"{path} is no folder here, so the {what} is not kept"]
+    if file.parent.is_symlink():
+        return [f"{file.parent} leads elsewhere, so the {what} is not kept"]
     try:
         file.parent.mkdir(exist_ok=True)
         replace_text(file, text)

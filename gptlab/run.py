@@ -9,33 +9,37 @@ from typing import Any
 
 import numpy as np
 import torch
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from torch import Tensor, nn
 
 from gptlab.batch import Batch
 from gptlab.config.build import build, build_for
-from gptlab.config.command import typed
-from gptlab.config.compose import compose_config
+from gptlab.config.check import check
+from gptlab.config.command import choices, typed_command
+from gptlab.config.compose import ConfigError, compose_config
 from gptlab.config.leaderboard import hparams_row
-from gptlab.config.older import of_today
+from gptlab.config.plain import Config, escaped, plain, references, resolved, to_yaml
 from gptlab.config.pretrained import adopt
+from gptlab.config.record import opened_config
 from gptlab.data.order import batches_per_epoch
 from gptlab.data.prepared import Prepared, Rows
 from gptlab.generation.writer import Writer
 from gptlab.heads.protocol import Given, ReferringHead, TokenHead
 from gptlab.model.cache import KVCache
 from gptlab.model.empty import empty_weights, give_memory
+from gptlab.storage.checkpoint import RECORD, find_checkpoint, read_checkpoint
+from gptlab.storage.run_folder import training_folder
+from gptlab.storage.signature import is_own
 from gptlab.tokenizer import pretrained
 from gptlab.tokenizer.protocol import Tokenizer
 from gptlab.training.compile import choose_compile
 from gptlab.training.context import RunContext
-from gptlab.training.folder import training_folder
 from gptlab.training.precision import count_devices, float32_products
 from gptlab.training.summary import record_stop, write_summary
 from gptlab.training.tuning import frozen
-from gptlab.weights.checkpoint import RECORD, find_checkpoint, read_checkpoint
+from gptlab.weights.base import check_layers
 from gptlab.weights.hub import is_model
-from gptlab.weights.restore import restore, take_best
+from gptlab.weights.restore import check_formats, damage_told, restore, take_best
 from gptlab.weights.sources import Folder, Source, base_of, first_weights, tokenizer_of
 
 log = logging.getLogger(__name__)
@@ -47,39 +51,47 @@ class Run:
     """A configuration, a tokenizer, a model and a head; composed to be trained, or opened to be used."""
 
     def __init__(
-        self, cfg: DictConfig, tokenizer: Tokenizer, *, data: Prepared | None = None, labels: dict[str, int]
+        self, cfg: Config, tokenizer: Tokenizer, *, data: Prepared | None = None, labels: dict[str, int]
     ) -> None:
         self.cfg, self.tokenizer, self.data, self.labels = cfg, tokenizer, data, labels
-        self.command: str | None = None  # that trained it, where a checkpoint says so
-        self.weights: Source | None = None  # that it began with, where it needs them
-        self.tuning = build(cfg.tuning)
-        self.model = build(cfg.model)(vocab_size=tokenizer.vocab_size)
+        self.record: dict[str, Any] | None = None  # of the checkpoint that the run was opened from
+        self.weights: Source | None = None  # base weights; set only if checkpoints depend on them (LoRA, DPO)
+        self.references: dict[str, Any] = {}  # the configuration as it was written, before it was resolved
+        self.tuning = build(cfg.tuning, "tuning")
+        self.model = build(cfg.model, "model")(vocab_size=tokenizer.vocab_size)
         given = Given(vocab_size=tokenizer.vocab_size, token_bytes=tokenizer.token_bytes(), labels=labels)
-        self.head = build(cfg.head)(self.model, given)
-        self.writer = Writer(
-            model=self.model, head=self.head, tokenizer=tokenizer, sampling=build(cfg.sampling), seed=cfg.seed
-        )
+        self.head = build(cfg.head, "head")(self.model, given)
+        sampling = build(cfg.sampling, "sampling")
+        self.writer = Writer(model=self.model, head=self.head, tokenizer=tokenizer, sampling=sampling, seed=cfg.seed)
 
     @classmethod
-    def compose(cls, cfg: DictConfig) -> "Run":
+    def compose(cls, cfg: Config | DictConfig) -> "Run":
         """A run as configured: text -> tokenizer -> data -> model and head -> their first weights -> what learns.
 
-        A run that goes on takes from its checkpoint what is pretrained, and its weights later, with all else in there;
-        before that those that it began with, where the checkpoint is not enough without them.
+        When resuming, architecture and tokenizer come from the checkpoint, and Lightning restores the weights later;
+        base weights, where the checkpoint depends on them, are loaded first.
+
+        Raises:
+            ValueError: the configuration, or what the weights decide of it, has a problem.
         """
-        weights = build(cfg.weights) if cfg.resume is None else first_weights(cfg.resume)
-        cfg, text = adopt(cfg, weights), build(cfg.data)
-        tokenizer = build(cfg.tokenizer)
-        if isinstance(tokenizer, partial):  # it is the weights' own, or it learns, from the training part alone
-            tokenizer = tokenizer(weights if tokenizer.func is pretrained.load else text.training_text())
-        data = text.prepare(tokenizer, context_length=cfg.model.context_length, style=build(cfg.prompt))
+        typed, cfg = cfg, cfg if isinstance(cfg, Config) else resolved(cfg)
+        first = None if cfg.resume is None else first_weights(cfg.resume)
+        weights = build(cfg.weights, "weights") if first is None else first.source
+        configured, cfg = cfg, adopt(cfg, weights)
+        if problems := check(cfg):
+            raise ConfigError(problems)
+        text = build(cfg.data, "data")
+        tokenizer = first.tokenizer if first else _make_tokenizer(cfg, weights, text)
+        style = build(cfg.prompt, "prompt")
+        data = text.prepare(tokenizer, context_length=cfg.model.context_length, style=style)
         torch.manual_seed(cfg.seed)
         run = cls(cfg, tokenizer, data=data, labels=data.labels)
+        run.references = _as_written(typed, configured, cfg)
         rests = run.tuning.partial or isinstance(run.head, ReferringHead)
         run.weights = weights if rests else None
         fresh = weights.fill(run.model, run.head, tokenizer) if rests or cfg.resume is None else []
         if fresh:
-            log.info(f"the weights have nothing for {', '.join(fresh)}, which begin fresh")
+            log.info(f"not in the pretrained weights, newly initialised: {', '.join(fresh)}")
         if learning := run.tuning.apply(run.model, run.head, fresh):
             log.info(learning)
         if isinstance(run.head, ReferringHead):
@@ -89,7 +101,9 @@ class Run:
     @classmethod
     def open(cls, path: str | Path, *, device: str = "cpu") -> "Run":
         """A trained run from its folder (the best weights, else the last) or from a checkpoint, or a pretrained model
-        from its folder or by its name on the hub. Writes nothing.
+        from its folder or by its name on the hub. Writes nothing there.
+
+        What is opened is data, whoever made it: nothing in it runs, is fetched, imported or resolved.
 
         Raises:
             FileNotFoundError: there is no checkpoint and no model.
@@ -100,15 +114,28 @@ class Run:
             return _open_folder(str(path), device)
         checkpoint = find_checkpoint(path)
         content = read_checkpoint(checkpoint, mmap=True)
-        record, base = content[RECORD], base_of(content, checkpoint)
-        tokenizer = tokenizer_of(content, base)
-        with empty_weights():  # they are replaced at once
-            cfg, labels = of_today(record["config"]), record.get("labels", {})  # files of before lack them
-            run = cls(cfg, tokenizer, labels=labels)
-        run.command, run.weights = record.get("command"), base
-        restore(_modules(run), content["state_dict"], base=base, tokenizer=tokenizer, tune=run.tuning.apply)
+        with damage_told(checkpoint):
+            record, base = content[RECORD], base_of(content, checkpoint)
+            tokenizer = tokenizer_of(content, base, checkpoint)
+            cfg = opened_config(record, checkpoint)
+            check_layers(cfg.model.n_layers, content["state_dict"])
+            with empty_weights():  # they are replaced at once
+                run = cls(cfg, tokenizer, labels=record["labels"])
+            run.record, run.weights = record, base
+            restore(_modules(run), content["state_dict"], base=base, tokenizer=tokenizer, tune=run.tuning.apply)
+            check_formats(_modules(run))
         _modules(run).to(device).eval()
         return run
+
+    @property
+    def own(self) -> bool:
+        """Whether its word is the user's: it was composed here, or its record carries the user's signature."""
+        return self.record is None or is_own(self.record)
+
+    @property
+    def command(self) -> str | None:
+        """The command line that trained the run, if recorded."""
+        return None if self.record is None else str(self.record["command"])
 
     def train(self) -> dict[str, Any]:
         """Trains what was composed, in its own folder; returns what summary.json says."""
@@ -136,8 +163,8 @@ class Run:
         module = GPTModule(
             model=self.model,
             head=self.head,
-            optimizer=build(cfg.optim),
-            schedule=partial(build(cfg.schedule), total_steps=plan.n_steps),
+            optimizer=build(cfg.optim, "optim"),
+            schedule=partial(build(cfg.schedule, "schedule"), total_steps=plan.n_steps),
             left_out=frozen(_modules(self)) if self.tuning.partial else (),
         )
         if choose_compile(cfg.compile, n_steps=plan.n_steps):
@@ -148,11 +175,11 @@ class Run:
             done = start_step(cfg.resume, data, n_steps=plan.n_steps, base=record.get("base"))
             context = _context(self, total_steps=plan.n_steps, start_step=done)
             meter = Meter(log_every_n_steps=cfg.trainer.log_every_n_steps)
-            watchers = (build_for(context, node) for node in cfg.callbacks.values() if node is not None)
+            watchers = (build_for(context, node, "callbacks.*") for node in cfg.callbacks.values() if node is not None)
             callbacks = [Reseed(seed=cfg.seed), meter, ValidateAtEnd(), hparams_row(cfg), *watchers, StopOnSignal()]
-            loggers = [build_for(context, node) for node in cfg.logger.values() if node is not None]
+            loggers = [build_for(context, node, "logger.*") for node in cfg.logger.values() if node is not None]
             parts = TrainerParts(callbacks, loggers, CheckpointFiles(record), plan)
-            trainer = build(cfg.trainer)(parts, accumulate_grad_batches=times)
+            trainer = build(cfg.trainer, "trainer")(parts, accumulate_grad_batches=times)
             if cfg.resume is not None and trainer.is_global_zero:
                 write_summary({"status": "training"}, folder)  # a finished run that is extended no longer is
             try:
@@ -212,6 +239,20 @@ class Run:
         return self.data.describe(self.tokenizer, n_examples=n_examples, vectors=vectors)
 
 
+def _make_tokenizer(cfg: Config, weights: Source, text: Any) -> Tokenizer:
+    """The weights' own, one that learns from the training split alone, or one that needs neither."""
+    tokenizer = build(cfg.tokenizer, "tokenizer")
+    if isinstance(tokenizer, partial):
+        return tokenizer(weights if tokenizer.func is pretrained.load else text.training_text())
+    return tokenizer
+
+
+def _as_written(typed: Config | DictConfig, configured: Config, adopted: Config) -> dict[str, Any]:
+    """The configuration with its references, but what pretrained weights decided as they decided it."""
+    written = escaped(typed) if isinstance(typed, Config) else references(typed)
+    return written | {key: escaped(adopted[key]) for key in adopted if adopted[key] != configured[key]}
+
+
 def _open_folder(path: str, device: str) -> Run:
     """A pretrained model, with what `conf/pretrained.yaml` says about what no folder can."""
     weights = Folder(path=path, revision=None)
@@ -241,10 +282,12 @@ def _record(run: Run) -> dict[str, Any]:
     theirs = base is not None and run.tuning.partial and run.tokenizer is base.tokenizer()
     return {
         **({} if base is None else {"base": base.named}),
-        "config": OmegaConf.to_container(run.cfg, resolve=True),
+        "config": plain(run.cfg),
+        "references": run.references,
+        "choices": choices(),
         "tokenizer": None if theirs else run.tokenizer.state(),
         "labels": run.labels,
-        "command": typed(),
+        "command": typed_command(),
     }
 
 
@@ -263,8 +306,8 @@ def _context(run: Run, *, total_steps: int, start_step: int) -> RunContext:
         understand=Examiner(run.model, run.head, run.tokenizer, run.data.held_out, seed=run.cfg.seed) if asks else None,
         labels=tuple(run.labels),
         decode=run.tokenizer.decode,
-        config=OmegaConf.to_yaml(run.cfg, resolve=True),
-        command=typed(),
+        config=to_yaml(run.cfg),
+        command=typed_command(),
     )
 
 

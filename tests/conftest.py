@@ -50,9 +50,10 @@ def write_text(path: Path, n_words: int) -> Path:
 
 @pytest.fixture(autouse=True, scope="session")
 def _cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """A test never reads or writes the user's own cache."""
+    """A test never reads or writes the user's own cache, nor signs with the user's own key."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("GPTLAB_CACHE", str(tmp_path_factory.mktemp("cache")))
+        patch.setenv("GPTLAB_KEY_FILE", str(tmp_path_factory.mktemp("config") / "key"))
         yield
 
 

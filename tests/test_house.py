@@ -10,7 +10,7 @@ import yaml
 ROOT = Path(__file__).parents[1]
 SOURCES = sorted((ROOT / "gptlab").rglob("*.py"))
 YAMLS = sorted((ROOT / "conf").rglob("*.yaml"))
-EVERYWHERE = {"batch", "storage"}
+EVERYWHERE = {"batch", "errors", "slots", "storage"}
 LIGHT = {"batch", "tokenizer", "prompts", "model", "generation.sampling", "training.schedules"}
 HEAVY = ("lightning", "torchmetrics")
 CONFIG = ("hydra", "omegaconf")
@@ -18,6 +18,8 @@ CONFIG = ("hydra", "omegaconf")
 # room -> (rooms it may import, libraries it may not)
 ROOMS: dict[str, tuple[set[str], tuple[str, ...]]] = {
     "batch": (set(), (*HEAVY, *CONFIG)),
+    "errors": (set(), (*HEAVY, *CONFIG, "torch")),
+    "slots": (set(), (*HEAVY, *CONFIG, "torch")),
     "console": (set(), (*HEAVY, *CONFIG, "torch")),
     "storage": (set(), (*HEAVY, *CONFIG)),
     "tokenizer": ({"batch"}, (*HEAVY, *CONFIG, "torch")),

@@ -14,7 +14,7 @@ from omegaconf.errors import OmegaConfBaseException
 from gptlab.commands.errors import told
 from gptlab.commands.shown import show
 from gptlab.config.compose import compose_config
-from gptlab.config.flat import keywords
+from gptlab.config.plain import keywords
 
 if TYPE_CHECKING:
     from gptlab.generation.conversation import Conversation

@@ -3,11 +3,9 @@
 import json
 from typing import TYPE_CHECKING, Any
 
-from omegaconf import DictConfig
-
 from gptlab.commands.errors import told
 from gptlab.config.compose import compose_config
-from gptlab.config.flat import keywords
+from gptlab.config.plain import Config, keywords
 
 if TYPE_CHECKING:
     from gptlab.evaluation.compare import Examined
@@ -22,7 +20,7 @@ def main(overrides: list[str]) -> None:
         import rich
 
         from gptlab.evaluation.compare import compare, show_comparison
-        from gptlab.opened import check_paths, choose_device, text_of
+        from gptlab.opened import check_paths, choose_device, config_of, text_of
         from gptlab.run import Run
 
         check_paths(cfg.run)
@@ -30,7 +28,7 @@ def main(overrides: list[str]) -> None:
         for path in cfg.run:
             run = Run.open(path, device=device)
             text = text_of(run, data)
-            data = data if data is not None else run.cfg.data  # the first one's, for all
+            data = config_of(run, data)  # the first one's, for all
             prompts = prompts or [text.opening("train" if cfg.split == "train" else "val")]
             models.append(_examined(run, cfg, text, prompts, path))
         report = compare(models, prompts, seed=cfg.seed)
@@ -40,7 +38,7 @@ def main(overrides: list[str]) -> None:
             show_comparison(report, rich.get_console())
 
 
-def _examined(run: "Run", cfg: DictConfig, text: Any, prompts: list[str], path: str) -> "Examined":
+def _examined(run: "Run", cfg: Config, text: Any, prompts: list[str], path: str) -> "Examined":
     from gptlab.evaluation.compare import examine
     from gptlab.opened import facts, set_precision, windows_of
     from gptlab.run import count_parameters

@@ -4,7 +4,8 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from types import TracebackType
+
+from gptlab.errors import raised_by_gptlab
 
 
 @contextmanager
@@ -19,18 +20,12 @@ def told() -> Iterator[None]:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise SystemExit(1) from None
     except (ValueError, OSError) as error:
-        if os.environ.get("GPTLAB_TRACEBACK") or not (isinstance(error, OSError) or _ours(error.__traceback__)):
+        if os.environ.get("GPTLAB_TRACEBACK") or not (
+            isinstance(error, OSError) or raised_by_gptlab(error.__traceback__)
+        ):
             raise
         print(error, file=sys.stderr)
         raise SystemExit(1) from None
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         raise SystemExit(130) from None
-
-
-def _ours(traceback: TracebackType | None) -> bool:
-    """Whether gptlab's own code raised it: a library's ValueError is a bug, not a mistake of the user's."""
-    module = ""
-    while traceback:
-        module, traceback = traceback.tb_frame.f_globals.get("__name__", ""), traceback.tb_next
-    return module.split(".")[0] == "gptlab"

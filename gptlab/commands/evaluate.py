@@ -4,10 +4,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig
-
 from gptlab.commands.errors import told
 from gptlab.config.compose import compose_config
+from gptlab.config.plain import Config
 
 
 def main(overrides: list[str]) -> None:
@@ -56,7 +55,7 @@ def _tasks(names: list[str]) -> Any:
     return Tasks(names)
 
 
-def _name(cfg: DictConfig, overrides: list[str]) -> str:
+def _name(cfg: Config, overrides: list[str]) -> str:
     """Of the report, after what was measured: `val`, `kjv-val-stride64`, `last-text-my-all-bf16-true`."""
     chosen = [word.partition("=")[2] for word in overrides if word.startswith("data=")][-1:]
     if chosen == ["text"] and isinstance(cfg.data.path, str):

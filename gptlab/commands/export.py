@@ -4,10 +4,9 @@ import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from omegaconf import DictConfig
-
 from gptlab.commands.errors import told
 from gptlab.config.compose import compose_config
+from gptlab.config.plain import Config
 
 if TYPE_CHECKING:
     from gptlab.run import Run
@@ -31,7 +30,7 @@ def main(overrides: list[str]) -> None:
         print("".join(f"  {line}\n" for line in how), end="")
 
 
-def _write_model(run: "Run", folder: Path, cfg: DictConfig) -> list[str]:
+def _write_model(run: "Run", folder: Path, cfg: Config) -> list[str]:
     """The whole model; returns how to open it."""
     from gptlab.opened import chat_template, describe
     from gptlab.weights.exported import export

@@ -7,7 +7,7 @@ from gptlab.commands.errors import told
 from gptlab.commands.shown import show
 from gptlab.commands.typed import take_text
 from gptlab.config.compose import compose_config
-from gptlab.config.flat import keywords
+from gptlab.config.plain import keywords
 
 if TYPE_CHECKING:
     from gptlab.run import Run

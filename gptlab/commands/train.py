@@ -68,7 +68,7 @@ def main(overrides: list[str] | None = None) -> float | None:
         elif not any(word.startswith("-") for word in words):  # --cfg and -m are Hydra's
             found = resumption(words)  # every mistake at once, before there is a folder
             print(*found.notes, sep="\n", end="\n" if found.notes else "")
-            words = [f"--config-name={found.root}", *found.overrides]
+            words = found.words
             whole = found.whole if found.whole.hydra.mode != RunMode.MULTIRUN else None
     try:
         if whole is not None:

@@ -7,9 +7,16 @@ from pathlib import Path
 from hydra.core.hydra_config import HydraConfig
 
 
-def typed() -> str:
+def typed_command() -> str:
     """The command that trains this run; of a sweep, what would train this job alone."""
     if not HydraConfig.initialized():
         return "Run.compose(...).train()"
     program = "python train.py" if Path(sys.argv[0]).name == "train.py" else "gptlab train"
     return shlex.join([*program.split(), *HydraConfig.get().overrides.task])
+
+
+def choices() -> dict[str, str]:
+    """The configuration chosen from each group; none where Hydra composed nothing."""
+    if not HydraConfig.initialized():
+        return {}
+    return {str(group): str(choice) for group, choice in HydraConfig.get().runtime.choices.items()}

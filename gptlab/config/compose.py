@@ -1,6 +1,5 @@
 """What a person typed -> one checked configuration, or every problem with it in sentences."""
 
-import copy
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -11,11 +10,12 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
-from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from gptlab.config.check import HYDRA_KEYS, check, nearest
 from gptlab.config.conf import conf_dir
+from gptlab.config.plain import Config, resolved
 from gptlab.config.schema import register_schemas
 
 REFUSALS = (HydraException, OmegaConfBaseException, ValueError)  # what Hydra has against an override
@@ -31,12 +31,12 @@ class ConfigError(ValueError):
 class Composed(NamedTuple):
     """A configuration that was checked."""
 
-    cfg: DictConfig
-    whole: DictConfig  # with Hydra's own settings
+    cfg: Config
+    whole: DictConfig  # as it was written, with Hydra's own settings
 
 
-def compose_config(root: str, overrides: list[str], problems: Sequence[str] = ()) -> DictConfig:
-    """`conf/<root>.yaml` with the overrides, checked.
+def compose_config(root: str, overrides: list[str], problems: Sequence[str] = ()) -> Config:
+    """`conf/<root>.yaml` with the overrides, every reference resolved, and checked.
 
     Args:
         problems: that the caller has found.
@@ -53,9 +53,10 @@ def compose_whole(root: str, overrides: list[str], problems: Sequence[str] = ())
     with our_hydra():
         parsed = parse_overrides(overrides, problems)
         whole = _at_once(root, parsed) or _one_by_one(root, parsed, problems)
-    cfg = copy.deepcopy(whole)
-    with open_dict(cfg):
-        del cfg["hydra"]
+    try:
+        cfg = resolved(OmegaConf.masked_copy(whole, [str(key) for key in whole if key != "hydra"]))
+    except ValueError as error:
+        raise ConfigError([*problems, str(error)]) from error
     problems += check(cfg)
     if problems:
         raise ConfigError(list(dict.fromkeys(problems)))

@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from hydra.core.utils import JobReturn
 from hydra.experimental.callback import Callback
 from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf, read_write
+from omegaconf import DictConfig, read_write
 
-from gptlab.training.text_files import replace_text
+from gptlab.config.plain import Config, select
+from gptlab.storage.atomic import replace_text
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -149,13 +150,13 @@ def show_leaderboard(jobs: list[Job], sweep: Path, console: "Console") -> None:
     console.print("\n".join(lines), soft_wrap=True, highlight=False, markup=False)
 
 
-def hparams_row(cfg: DictConfig) -> Any:
+def hparams_row(cfg: Config) -> Any:
     """The callback that puts a run onto TensorBoard's HPARAMS page: in a sweep what it varies, else the usual keys."""
     from gptlab.training.callbacks.hparams import HParams
 
     record = read_record(Path(cfg.output_dir))
     varies = record["varies"] if record else {}
-    values = {key: OmegaConf.select(cfg, key) for key in varies or USUAL}
+    values = {key: select(cfg, key) for key in varies or USUAL}
     plain = {key: value for key, value in values.items() if isinstance(value, int | float | str)}
     return HParams(varies | plain)  # the name of a choice, or a list, as it was typed
 

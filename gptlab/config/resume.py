@@ -7,12 +7,19 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from hydra.core.config_store import ConfigStore
 from hydra.core.override_parser.types import Override
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
+from gptlab.config.check import check_root
 from gptlab.config.compose import ConfigError, compose_config, compose_whole, is_choice, parse_overrides, readable
-from gptlab.config.flat import flat
-from gptlab.training.folder import FINISHED, find_last, is_locked, status
+from gptlab.config.plain import Config, escaped, flat, select
+from gptlab.config.record import foreign_entries, on_this_machine, without_foreign
+from gptlab.config.schema import TrainSchema
+from gptlab.storage.checkpoint import RECORD, read_checkpoint
+from gptlab.storage.places import check_inside
+from gptlab.storage.run_folder import FINISHED, find_last, is_locked, status
+from gptlab.storage.signature import is_own
 
 # What decides neither the weights nor the order of the data, and where things lie. (A text that is another one is
 # noticed by its fingerprint, another number of devices by the data's.)
@@ -22,15 +29,14 @@ MAY_CHANGE = (
     *("callbacks", "logger", "sampling", "data.path", "data.n_workers", "data.cache_dir"),
 )
 CONFIG = ".hydra/config.yaml"
-LATER = ("prompt", "weights", "tuning")  # groups that early runs lack, and take from conf/resume.yaml
 GIVEN = ("resume", "output_dir")  # by the run that goes on
 
 
 class Resumption(NamedTuple):
     """What to compose instead of what was typed."""
 
-    root: str
     overrides: list[str]
+    words: list[str]  # by which another process gets here: `resume=` names the checkpoint
     notes: list[str]  # for the person who typed it
     whole: DictConfig  # what they compose, with Hydra's own settings
 
@@ -48,13 +54,13 @@ def resumption(words: list[str]) -> Resumption:
     others = [word for word in words if not word.startswith("resume=")]
     wanted = asked[-1] if asked else "null"
     if wanted not in ("null", "", "auto"):
-        return _go_on(find_last(Path(wanted)), others, [])
+        return _go_on(find_last(Path(wanted).expanduser()), others, [])
     cfg, whole = compose_whole("train", others)
     if wanted != "auto":
-        return Resumption("train", others, [], whole)
+        return Resumption(others, others, [], whole)
     checkpoint, notes = _newest(cfg, others)
     if checkpoint is None:
-        return Resumption("train", others, [*notes, "resume=auto: nothing to go on with, so a new run begins"], whole)
+        return Resumption(others, others, [*notes, "resume=auto: nothing to go on with, so a new run begins"], whole)
     return _go_on(checkpoint, others, [*notes, f"resume=auto: goes on with {checkpoint.parents[1]}"])
 
 
@@ -75,7 +81,7 @@ def attempt(checkpoint: str | None, config: Path) -> Iterator[None]:
         raise
 
 
-def _newest(cfg: DictConfig, words: list[str]) -> tuple[Path | None, list[str]]:
+def _newest(cfg: Config, words: list[str]) -> tuple[Path | None, list[str]]:
     """The checkpoint of the newest unfinished run of this name that is whole, and a note for each one passed over."""
     folder, notes = Path(cfg.output_dir), []
     chosen = any(word.startswith("output_dir=") for word in words)  # then it is this folder's run or none
@@ -96,29 +102,57 @@ def _newest(cfg: DictConfig, words: list[str]) -> tuple[Path | None, list[str]]:
 
 
 def _go_on(checkpoint: Path, words: list[str], notes: list[str]) -> Resumption:
-    run = checkpoint.parents[1]
-    if not (run / CONFIG).is_file():
-        raise FileNotFoundError(f"resume={run}: it has no .hydra/config.yaml: give the folder of a run of train.py")
-    latest = max([run / ".hydra", *run.glob(".hydra/resume_*/")], key=_number)
-    has = OmegaConf.load(latest / "config.yaml")
-    given = [
-        *(f"~{group}" for group in LATER if group in has),  # or its keys would be mixed with those of another choice
-        f"hydra.searchpath=[{_quoted(f'file://{latest.absolute()}')}]",
-        f"output_dir={_quoted(run)}",
-        f"resume={_quoted(checkpoint)}",
-        f"hydra.output_subdir=.hydra/resume_{_number(latest) + 1}",
-    ]
+    """The record in the checkpoint decides what the run is; `.hydra/` holds the same, for people to read."""
+    run, record = checkpoint.parents[1], read_checkpoint(checkpoint, mmap=True)[RECORD]
+    own = is_own(record)
+    if not own:
+        check_inside(run)
+    # conf/resume.yaml lays the rest around it
+    ConfigStore.instance().store(name="config", node=_base_config(record, checkpoint, own=own))
+    given = [f"output_dir={_quoted(run)}", f"resume={_quoted(checkpoint)}"]
+    if not any(word.startswith("hydra.output_subdir=") for word in words):
+        n_before = max(map(_number, run.glob(".hydra/resume_*/")), default=0)
+        given.append(f"hydra.output_subdir=.hydra/resume_{n_before + 1}")
     before = compose_config("resume", given)
-    problems: list[str] = []
-    changes = list(_changes(words, before, _choices(run), problems))
+    foreign = {} if own else foreign_entries(record["config"])
+    problems = [*_untyped(foreign, words, run)]
+    changes = list(_changes(words, before, record.get("choices") or {}, problems))
     after, whole = compose_whole("resume", [*changes, *given])
-    problems += _refusals(run, before, after)
+    problems += _refusals(run, before, after, may_change=(*MAY_CHANGE, *GIVEN, *foreign))
     if problems:
         raise ConfigError(problems)
-    return Resumption("resume", [*changes, *given], notes, whole)
+    return Resumption([*changes, *given], [*words, given[1]], notes, whole)
 
 
-def _changes(words: list[str], before: DictConfig, choices: dict[str, Any], problems: list[str]) -> Iterator[str]:
+def _base_config(record: dict[str, Any], checkpoint: Path, *, own: bool) -> dict[str, Any]:
+    """Return what the run was, as Hydra composes it; of the user's own run with the references between its keys.
+
+    Raises:
+        ConfigError: it has other keys than a run.
+    """
+    if own:
+        return on_this_machine(record["references"])
+    if problems := check_root(record["config"], TrainSchema):
+        raise ConfigError([f"{checkpoint}: its configuration cannot be used: {problem}" for problem in problems])
+    return escaped(without_foreign(on_this_machine(record["config"])))
+
+
+def _untyped(foreign: dict[str, Any], words: list[str], run: Path) -> Iterator[str]:
+    """A sentence with what another's run may not decide, and nobody typed."""
+    typed = {word.lstrip("+~").partition("=")[0] for word in words}
+    missing = [
+        f"{key} (it was {value!r:.100})"
+        for key, value in foreign.items()
+        if not any(name == key or name.startswith(f"{key}.") for name in typed)
+    ]
+    if missing:
+        yield (
+            f"{run} was not trained by you, so what it would read and run has to be typed again, or left out by ~KEY: "
+            f"{', '.join(missing)}"
+        )
+
+
+def _changes(words: list[str], before: Config, choices: dict[str, Any], problems: list[str]) -> Iterator[str]:
     """The overrides that still mean something: not the choice of what the run has, nor the removal of what it lacks."""
     for override in parse_overrides(words, problems):
         key, word = override.key_or_group, override.input_line or ""
@@ -129,27 +163,23 @@ def _changes(words: list[str], before: DictConfig, choices: dict[str, Any], prob
                     "which single keys may change; or start a new run"
                 )
         elif override.is_delete():
-            if OmegaConf.select(before, key) is not None:
+            if select(before, key) is not None:
                 yield word
+        elif key == "hydra.run.dir" and Path(str(override.value())).absolute() != Path(before.output_dir).absolute():
+            problems.append(f"{word}: a run is resumed in its own folder, {before.output_dir}: leave it out")
         elif key.partition(".")[0] not in GIVEN:
             yield f"++{word.lstrip('+')}" if word.startswith("+") else word
 
 
-def _refusals(run: Path, before: DictConfig, after: DictConfig) -> Iterator[str]:
+def _refusals(run: Path, before: Config, after: Config, *, may_change: tuple[str, ...]) -> Iterator[str]:
     old, new = dict(flat(before)), dict(flat(after))
     for key in {**old, **new}:
-        changeable = any(key == name or key.startswith(f"{name}.") for name in (*MAY_CHANGE, *GIVEN))
+        changeable = any(key == name or key.startswith(f"{name}.") for name in may_change)
         if old.get(key) != new.get(key) and not changeable:
             yield (
                 f"{key} is {old.get(key)!r} in {run} and cannot become {new.get(key)!r} in a run that goes on: "
                 "leave it out, or start a new run"
             )
-
-
-def _choices(run: Path) -> dict[str, Any]:
-    """What the run chose of each group."""
-    cfg = OmegaConf.load(run / ".hydra" / "hydra.yaml")
-    return dict(OmegaConf.select(cfg, "hydra.runtime.choices") or {})
 
 
 def _same(chosen: Any, override: Override) -> bool:

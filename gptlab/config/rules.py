@@ -1,10 +1,10 @@
 """What values make sense: one rule a line, and the pairs that cannot work together."""
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
-from omegaconf import DictConfig, OmegaConf
+from gptlab.config.plain import select
 
 
 class Rule(NamedTuple):
@@ -31,7 +31,8 @@ def fraction(*keys: str) -> list[Rule]:
 
 
 RULES = [
-    *at_least(0, "seed", "data.n_workers", "data.split_seed", "optim.weight_decay", "schedule.warmup_steps"),
+    Rule("seed", "at least 0 and less than 2^63", lambda value: 0 <= value < 2**63),
+    *at_least(0, "data.n_workers", "data.split_seed", "optim.weight_decay", "schedule.warmup_steps"),
     *at_least(0, "head.lm_weight"),
     *at_least(
         1,
@@ -70,6 +71,7 @@ RULES = [
     Rule("schedule.end", "at least 0 and at most 1", lambda value: 0 <= value <= 1),
     Rule("schedule.decay_fraction", "at least 0 and at most 1", lambda value: 0 <= value <= 1),
     Rule("trainer.devices", "at least 1, auto, or a list of GPU numbers", lambda value: _devices(value)),
+    Rule("name", "one folder's name, without / or \\ and of at most 100 characters", lambda value: _folder_name(value)),
     Rule("compile", "auto, true or false", lambda value: value in ("auto", True, False)),
     Rule("output", "text or json", lambda value: value in ("text", "json")),
 ]
@@ -86,26 +88,34 @@ RULES += [
 ]
 
 
-def broken_rules(cfg: DictConfig) -> Iterator[str]:
+def broken_rules(cfg: Mapping[str, Any]) -> Iterator[str]:
     """A sentence for each value that makes no sense."""
     for key, wanted, holds in RULES:
-        value = OmegaConf.select(cfg, key, throw_on_missing=False)
-        if value is not None and not _holds(holds, value):
+        value = select(cfg, key)
+        if value is not None and value != "???" and not _holds(holds, value):
             yield f"{key} is {value!r}: it must be {wanted}"
 
 
-def broken_pairs(cfg: DictConfig) -> Iterator[str]:
+def broken_pairs(cfg: Mapping[str, Any]) -> Iterator[str]:
     """A sentence for each two values that cannot work together."""
 
     def get(key: str) -> Any:
-        return OmegaConf.select(cfg, key, throw_on_missing=False)
+        return select(cfg, key)
 
-    emb_dim, n_heads, n_kv_heads = get("model.emb_dim"), get("model.n_heads"), get("model.n_kv_heads")
+    def count(key: str) -> int | None:  # of another type or below 1: told elsewhere
+        value = get(key)
+        return value if isinstance(value, int) and value > 0 else None
+
+    emb_dim, n_heads, n_kv_heads = count("model.emb_dim"), count("model.n_heads"), count("model.n_kv_heads")
     if emb_dim and n_heads and get("model.head_dim") is None and emb_dim % n_heads:
         yield f"model.emb_dim is {emb_dim}, no multiple of model.n_heads, {n_heads}: change one, or give model.head_dim"
     if n_heads and n_kv_heads and n_heads % n_kv_heads:
         yield f"model.n_heads is {n_heads}, no multiple of model.n_kv_heads, {n_kv_heads}: choose one that divides it"
-    if "trainer" in cfg and get("trainer.max_steps") is None and get("trainer.max_epochs") is None:
+    if (
+        isinstance(cfg.get("trainer"), Mapping)
+        and get("trainer.max_steps") is None
+        and get("trainer.max_epochs") is None
+    ):
         yield "trainer.max_steps and trainer.max_epochs are both null: give one, or the run has no end"
     if get("trainer.accumulate_grad_batches") == "auto" and get("trainer.devices") != 1:
         yield (
@@ -116,7 +126,11 @@ def broken_pairs(cfg: DictConfig) -> Iterator[str]:
         yield "trainer.precision=16-mixed cannot clip gradients with a fused optimizer: set optim.fused=false"
     if "to" in cfg and str(get("precision")).endswith(("-mixed", "int8")):
         yield f"precision is {get('precision')}, which is a way to compute and not to store: export with a -true one"
-    if "prompts" in cfg and get("run") is not None and (isinstance(get("run"), str) or len(get("run")) < 2):
+    if (
+        "prompts" in cfg
+        and get("run") not in (None, "???")
+        and (not isinstance(get("run"), list) or len(get("run")) < 2)
+    ):
         yield f"run is {get('run')}: give two or more to be compared, 'run=[a, b]'"
     if get("weights._target_") == "gptlab.weights.sources.Scratch":
         if get("tuning._target_") == "gptlab.training.tuning.LoRA":
@@ -131,6 +145,10 @@ def broken_pairs(cfg: DictConfig) -> Iterator[str]:
                     f"{group}=pretrained takes what the weights come with, but weights=scratch has none: choose "
                     "weights=hf weights.path=FOLDER, weights=gpt2 or weights=run weights.run=FOLDER"
                 )
+
+
+def _folder_name(value: str) -> bool:
+    return value not in (".", "..") and bool(re.fullmatch(r"[^/\\\x00-\x1f]{1,100}", value))
 
 
 def _devices(value: Any) -> bool:

@@ -1,7 +1,8 @@
 """Types of the root keys; the groups below them are checked against what they build, see check.py."""
 
 from dataclasses import dataclass
-from typing import Any
+from types import UnionType
+from typing import Any, get_args, get_origin, get_type_hints
 
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING
@@ -161,3 +162,14 @@ def register_schemas() -> None:
     store = ConfigStore.instance()
     for schema in SCHEMAS:
         store.store(name=f"{schema.__name__.removesuffix('Schema').lower()}_schema", node=schema)
+
+
+def root_types(schema: type) -> dict[str, Any]:
+    """Return the type of each root key, as `signature.fits` understands it."""
+
+    def simple(hint: Any) -> Any:
+        if isinstance(hint, UnionType):
+            return tuple(simple(one) for one in get_args(hint))
+        return get_origin(hint) or hint
+
+    return {name: simple(hint) for name, hint in get_type_hints(schema).items()}

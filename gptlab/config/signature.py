@@ -51,6 +51,17 @@ def constant(target: str, name: str) -> Any:
     return None
 
 
+@cache
+def slot_of(target: str) -> str | None:
+    """Return the slot that a class or function is marked for (`@slot("head")`); None where it is not marked."""
+    definition, _ = _definition(target)
+    for mark in definition.decorator_list if definition else ():
+        match mark:
+            case ast.Call(func=ast.Name(id="slot"), args=[ast.Constant(value=str(name))]):
+                return name
+    return None
+
+
 def fits(value: Any, wanted: Any) -> bool:
     """Whether a plain value is of a type; a whole number is a number too, true and false are neither."""
     if wanted is Any:
@@ -96,6 +107,8 @@ def _parse(path: Path) -> ast.Module:
 def _source(module: str) -> Path | None:
     """The file of a module; only its top-level package is looked up, for deeper look-ups import the parents."""
     top, *rest = module.split(".")
+    if not all(name.isidentifier() for name in (top, *rest)):
+        return None
     try:
         spec = importlib.util.find_spec(top)
     except ValueError:

@@ -27,6 +27,7 @@ from omegaconf.errors import OmegaConfBaseException
 from gptlab.config.check import check
 from gptlab.config.compose import ConfigError, compose_config, our_hydra
 from gptlab.config.leaderboard import RECORD, read_record, write_record
+from gptlab.config.plain import resolved
 
 log = logging.getLogger(__name__)
 
@@ -185,12 +186,12 @@ def _problems(cfg: DictConfig) -> list[str]:
     """What is wrong with one job of a sweep."""
     devices = OmegaConf.select(cfg, "trainer.devices")
     if devices in (None, 1, "1") or (isinstance(devices, ListConfig) and len(devices) == 1):
-        return check(cfg)
+        return check(resolved(cfg))
     problem = (
         f"trainer.devices is {devices}: a job of a sweep takes one device, for the processes of the others would each "
         "start the whole sweep; set trainer.devices=1, or train one run at a time"
     )
-    return [*check(cfg), problem]
+    return [*check(resolved(cfg)), problem]
 
 
 def _is_to_do(folder: Path, overrides: list[str]) -> bool:
@@ -201,7 +202,7 @@ def _is_to_do(folder: Path, overrides: list[str]) -> bool:
     """
     from rich import get_console
 
-    from gptlab.training.folder import is_locked
+    from gptlab.storage.run_folder import is_locked
 
     before = read_record(folder)
     if not before and (folder / "checkpoints").exists():
@@ -221,7 +222,7 @@ def _is_to_do(folder: Path, overrides: list[str]) -> bool:
 
 def _beginning(folder: Path) -> str | None:
     """The checkpoint to go on from; without a whole one, what an attempt has left behind is cleared away."""
-    from gptlab.training.folder import find_last
+    from gptlab.storage.run_folder import find_last
 
     try:
         return str(find_last(folder))
@@ -237,7 +238,7 @@ def _beginning(folder: Path) -> str | None:
 
 def _done(cfg: DictConfig, folder: Path) -> Outcome | None:
     """What the job came to where it was finished and not noted: by resume=, or just before the process was killed."""
-    from gptlab.training.folder import FINISHED, status
+    from gptlab.storage.run_folder import FINISHED, status
 
     if status(folder) not in FINISHED:
         return None

@@ -9,11 +9,13 @@ import yaml  # type: ignore[import-untyped]
 from gptlab.data.conversations import Conversation
 from gptlab.data.sources import TextFile
 from gptlab.prompts.protocol import Message
+from gptlab.slots import slot
 
 # in these a question is followed by several answers to it; in the others people take turns
 OF_ANSWERS = ("computers.yml", "emotion.yml")
 
 
+@slot("data.reader")
 class ChatterReader:
     """Each conversation once, however often it is there; a last turn that nobody answers is left out.
 

@@ -6,6 +6,7 @@ from typing import Literal, NamedTuple, Protocol
 from gptlab.data.records import ENDINGS, Record, read_records
 from gptlab.data.sources import TextFile
 from gptlab.prompts.protocol import Message, Role, check_turns
+from gptlab.slots import slot
 
 ROLES: dict[str, Role] = {  # as others call them
     "system": "system",
@@ -41,6 +42,7 @@ class ConversationReader(Protocol):
         """All conversations in order; user and assistant take turns, and the assistant has the last word."""
 
 
+@slot("data.reader")
 class RecordReader:
     """.json, .jsonl, .csv and .tsv files, a conversation a record; see `records.py`.
 

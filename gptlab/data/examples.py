@@ -6,6 +6,7 @@ from typing import NamedTuple, Protocol
 
 from gptlab.data.records import ENDINGS, Record, read_records
 from gptlab.data.sources import TextFile
+from gptlab.slots import slot
 
 
 class Example(NamedTuple):
@@ -28,6 +29,7 @@ class ExampleReader(Protocol):
         """The file's examples in order."""
 
 
+@slot("data.reader")
 class RecordsReader:
     """.csv, .tsv, .json and .jsonl files, an example a record; see `records.py`.
 

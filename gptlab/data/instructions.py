@@ -14,6 +14,7 @@ from gptlab.data.sources import collect
 from gptlab.data.split import ALL, TEST, TRAIN, VAL, adding_up
 from gptlab.prompts.encoding import check_style
 from gptlab.prompts.protocol import Message, PromptStyle, said
+from gptlab.slots import slot
 from gptlab.tokenizer.protocol import Tokenizer, TrainingText
 
 log = logging.getLogger(__name__)
@@ -38,6 +39,7 @@ class Sides(NamedTuple):
     test: list[Conversation]
 
 
+@slot("data")
 class InstructionData:
     """Which conversations, how they are split, and how a run draws batches from them.
 

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from gptlab.data.pieces import blocks_of, cut
 from gptlab.data.readers import Piece
 from gptlab.data.sources import TextFile
+from gptlab.slots import slot
 
 # Slips of the database, found among words that stand in it once and are a letter away from a common one. Its other
 # oddities ("for for a piece of bread", "in in his season", "their sin--; and if not") are the King James Bible's own.
@@ -41,6 +42,7 @@ class Book(NamedTuple):
     rows: list[tuple[str, str]]  # a sentence or a few each
 
 
+@slot("data.reader")
 class BooksReader:
     """DATA/Bible.db -> the 66 books, each a document under its short name ("Ruth", "2 Thessalonians").
 

@@ -16,12 +16,14 @@ from gptlab.data.labelled_rows import LabelledRows
 from gptlab.data.sources import collect
 from gptlab.data.split import ALL
 from gptlab.prompts.protocol import PromptStyle
+from gptlab.slots import slot
 from gptlab.tokenizer.opening import begun
 from gptlab.tokenizer.protocol import Tokenizer, TrainingText
 
 log = logging.getLogger(__name__)
 
 
+@slot("data")
 class LabelledData:
     """What `data=` names: which texts, of which classes, how they are split and how batches are drawn from them.
 

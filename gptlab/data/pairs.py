@@ -7,6 +7,7 @@ from gptlab.data.conversations import Conversation, alpaca_question, read_turns
 from gptlab.data.records import ENDINGS, Record, read_records
 from gptlab.data.sources import TextFile
 from gptlab.prompts.protocol import Message, check_turns
+from gptlab.slots import slot
 
 
 class Pair(NamedTuple):
@@ -21,6 +22,7 @@ class Pair(NamedTuple):
         return self.chosen.question
 
 
+@slot("data.reader")
 class PairReader:
     """.json, .jsonl, .csv and .tsv files, a pair a record; see `records.py`. The answers stand under two fields.
 

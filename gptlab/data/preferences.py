@@ -24,11 +24,13 @@ from gptlab.data.sources import collect
 from gptlab.data.split import TEST, TRAIN, VAL
 from gptlab.prompts.encoding import check_style
 from gptlab.prompts.protocol import PromptStyle
+from gptlab.slots import slot
 from gptlab.tokenizer.protocol import Tokenizer, TrainingText
 
 log = logging.getLogger(__name__)
 
 
+@slot("data")
 class PreferenceData:
     """What `data=` names: which pairs of answers, how they are split, and how batches are drawn from them.
 

@@ -8,6 +8,7 @@ from typing import IO, Any, NamedTuple, Protocol
 
 from gptlab.data.pieces import blocks_of, cut, divide
 from gptlab.data.sources import TextFile
+from gptlab.slots import slot
 
 _BLOCK = 1 << 20  # bytes
 
@@ -34,6 +35,7 @@ class Reader(Protocol):
         """What decides how it reads, for the cache."""
 
 
+@slot("data.reader")
 class TextReader:
     """.txt and .md files, whole or divided at a separator; .jsonl files, an object a line; each also as .gz.
 

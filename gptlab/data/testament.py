@@ -5,8 +5,10 @@ from collections.abc import Iterator
 from gptlab.data.examples import Example
 from gptlab.data.kjv import mended, read_books, verses_of
 from gptlab.data.sources import TextFile
+from gptlab.slots import slot
 
 
+@slot("data.reader")
 class TestamentReader:
     """DATA/Bible.db -> 31,102 verses, "old" or "new", without their numbers.
 

@@ -20,10 +20,12 @@ from gptlab.data.split import ALL, SPLITS, TRAIN, VAL, SplitText, split_text
 from gptlab.data.survey import survey
 from gptlab.data.windows import Windows
 from gptlab.prompts.protocol import PromptStyle
+from gptlab.slots import slot
 from gptlab.tokenizer.opening import begun
 from gptlab.tokenizer.protocol import Tokenizer, TrainingText
 
 
+@slot("data")
 class TextData:
     """What `data=` names: which text, how it is cleaned and split, and how a run draws batches from it.
 

@@ -8,6 +8,8 @@ import urllib.request
 from time import sleep
 from typing import Any, NamedTuple
 
+from gptlab.slots import slot
+
 KEY = "OPENAI_API_KEY"  # in the environment, where the address wants one
 _TRIES = 3  # of a request that the judge's server failed to answer
 _WAIT = 2.0  # seconds before the second, and twice that before the third
@@ -21,6 +23,7 @@ class Verdict(NamedTuple):
     reply: str
 
 
+@slot("judge")
 class Judge:
     """Scores answers from 0 to 100, as the book, chapter 7, has Llama 3 do.
 

@@ -6,7 +6,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from gptlab.slots import slot
 
+
+@slot("sampling")
 @dataclass(frozen=True, kw_only=True)
 class Sampling:
     """How tokens are drawn and when to stop.

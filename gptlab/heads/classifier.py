@@ -11,10 +11,12 @@ from gptlab.heads.projection import Projection
 from gptlab.heads.protocol import Given, Loss, Monitor
 from gptlab.model.gpt import GPT
 from gptlab.model.init import initialise
+from gptlab.slots import slot
 
 Pooling = Literal["last", "first", "mean", "book"]
 
 
+@slot("head")
 class ClassifierHead(nn.Module):
     """Pools the hidden vectors of a text and projects the one that is left onto its classes.
 

@@ -10,8 +10,10 @@ from gptlab.heads.cross_entropy import ChunkRows
 from gptlab.heads.projection import Projection, Tied
 from gptlab.heads.protocol import Given, Loss, Monitor
 from gptlab.model.gpt import GPT
+from gptlab.slots import slot
 
 
+@slot("head")
 class InstructionHead(nn.Module):
     """Projects each hidden vector onto the vocabulary. A language model's head goes on into it: the names are the same.
 

@@ -17,8 +17,10 @@ from gptlab.heads.projection import Projection, Tied
 from gptlab.heads.protocol import Given, Loss, Monitor
 from gptlab.model.gpt import GPT
 from gptlab.model.lora import adapter_off, adapters
+from gptlab.slots import slot
 
 
+@slot("head")
 class PreferenceHead(nn.Module):
     """-log sigmoid(r(chosen) - r(rejected)), r(answer) = beta log(p(answer) / p_reference(answer)) (eq. 7).
 

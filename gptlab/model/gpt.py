@@ -17,8 +17,10 @@ from gptlab.model.init import Init, initialise
 from gptlab.model.mask import document_lengths, token_positions, visible
 from gptlab.model.norm import NormKind, make_norm
 from gptlab.model.rotary import check_scaling, rotation
+from gptlab.slots import slot
 
 
+@slot("model")
 class GPT(nn.Module):
     """A decoder-only transformer: embeddings, blocks, a last norm. One class is a GPT-2 and a Llama.
 

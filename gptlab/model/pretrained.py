@@ -3,8 +3,10 @@
 from dataclasses import dataclass
 
 from gptlab.model.attention import Attention
+from gptlab.slots import slot
 
 
+@slot("model")
 @dataclass(frozen=True, kw_only=True)
 class Pretrained:
     """What a run may choose about a model whose weights exist already.

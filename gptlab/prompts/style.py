@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from itertools import groupby
 
 from gptlab.prompts.protocol import END_OF_TEXT, Message, Piece, check_turns
+from gptlab.slots import slot
 
 # Line breaks and blanks of the program itself are in its tags, so that it writes nothing but the frames.
 _JINJA = """\
@@ -22,6 +23,7 @@ _JINJA = """\
 """
 
 
+@slot("prompt")
 class TurnStyle:
     """A conversation turn by turn, each in its own frame.
 

@@ -15,6 +15,7 @@ from jinja2.parser import Parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from gptlab.prompts.protocol import END_OF_TEXT, Message, Piece, check_turns
+from gptlab.slots import slot
 
 Span = tuple[int, int]  # of characters, the second one the first that is no longer in it
 
@@ -22,6 +23,7 @@ _STAND_IN = "\ue000{}\ue001"  # for the words of a message: private characters, 
 _STOOD_IN = re.compile("\ue000(\\d+)\ue001")
 
 
+@slot("prompt")
 class ChatTemplate:
     """Conversations as a template renders them; people's words are found again in the text, and are never marks.
 

@@ -14,6 +14,7 @@ import tiktoken
 import tokenizers
 from tiktoken_ext.openai_public import r50k_pat_str  # type: ignore[import-untyped]
 
+from gptlab.slots import slot
 from gptlab.tokenizer.cache import cached
 from gptlab.tokenizer.merges import learn
 from gptlab.tokenizer.protocol import TrainingText
@@ -86,6 +87,7 @@ class BytePairTokenizer:
         return {"kind": "bpe", "ranks": self._ranks, "pattern": self._pattern, "special": self._special}
 
 
+@slot("tokenizer")
 def train(texts: TrainingText, *, vocab_size: int, sample_bytes: int, cache_dir: str) -> BytePairTokenizer:
     """The tokenizer learned from a text, or read from the cache if the same was learned before.
 

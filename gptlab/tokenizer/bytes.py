@@ -5,9 +5,11 @@ from typing import Any
 
 import numpy as np
 
+from gptlab.slots import slot
 from gptlab.tokenizer.text import END_OF_TEXT, encoded
 
 
+@slot("tokenizer")
 class ByteTokenizer:
     """Ids 0 to 255 are the bytes; it learns nothing and loses nothing.
 

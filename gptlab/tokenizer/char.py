@@ -5,12 +5,14 @@ from typing import Any
 
 import numpy as np
 
+from gptlab.slots import slot
 from gptlab.tokenizer.protocol import TrainingText
 from gptlab.tokenizer.text import END_OF_TEXT, encoded
 
 MISSING = np.iinfo(np.uint32).max  # no id: the character was not learned
 
 
+@slot("tokenizer")
 def train(texts: TrainingText, *, unknown: bool, end_of_text: bool) -> "CharTokenizer":
     """The tokenizer whose vocabulary is every character of the text, sorted by code point."""
     seen: set[str] = set()

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from tiktoken_ext.openai_public import ENCODING_CONSTRUCTORS, r50k_pat_str  # type: ignore[import-untyped]
 
+from gptlab.slots import slot
 from gptlab.tokenizer.bpe import BytePairTokenizer
 from gptlab.tokenizer.merges import LATIN_1
 from gptlab.tokenizer.text import END_OF_TEXT
@@ -19,6 +20,7 @@ SHA256 = {
 }
 
 
+@slot("tokenizer")
 def load(*, encoding: str) -> BytePairTokenizer:
     """A published encoding by tiktoken's name for it; gpt2 comes from an installed package if there is one.
 

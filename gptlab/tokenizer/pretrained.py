@@ -11,6 +11,7 @@ import numpy as np
 import tokenizers
 from tokenizers import AddedToken, decoders, models, pre_tokenizers
 
+from gptlab.slots import slot
 from gptlab.tokenizer.protocol import Tokenizer
 from gptlab.tokenizer.text import encoded, unused
 
@@ -143,6 +144,7 @@ class HasTokenizer(Protocol):
         """That one."""
 
 
+@slot("tokenizer")
 def load(source: HasTokenizer, *, path: str | None) -> Tokenizer:
     """The tokenizer of the weights that a run begins with, or of another folder.
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from gptlab.slots import slot
 from gptlab.tokenizer.protocol import TrainingText
 from gptlab.tokenizer.text import END_OF_TEXT, UNKNOWN, encoded
 
@@ -13,6 +14,7 @@ BOUNDARY = re.compile(r"""([,.:;?_!"()']|--|\s)""")
 SPACE_BEFORE_MARK = re.compile(r"""\s+([,.:;?!"()'])""")
 
 
+@slot("tokenizer")
 def train(texts: TrainingText, *, unknown: bool, end_of_text: bool) -> "WordTokenizer":
     """The tokenizer whose vocabulary is every word and mark of the text, sorted."""
     seen: set[str] = set()

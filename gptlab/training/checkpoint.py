@@ -9,10 +9,10 @@ import lightning as L
 import torch
 from lightning.pytorch.plugins.io import CheckpointIO
 
-from gptlab.training.files import write_checkpoint
-from gptlab.training.folder import FINISHED, status
+from gptlab.storage.checkpoint import FORMAT, RECORD, read_checkpoint, write_checkpoint
+from gptlab.storage.run_folder import FINISHED, status
+from gptlab.storage.signature import sign
 from gptlab.weights.base import check_base
-from gptlab.weights.checkpoint import FORMAT, RECORD, read_checkpoint
 
 log = logging.getLogger(__name__)
 
@@ -54,6 +54,10 @@ class CheckpointFiles(CheckpointIO):
     def __init__(self, record: dict[str, Any]) -> None:
         versions = {"torch": str(torch.__version__), "python": platform.python_version()}
         self.record = {"format": FORMAT, **record, "versions": versions}
+        try:
+            self.record = sign(self.record)
+        except OSError as error:  # no key can be kept here
+            log.warning(f"the run is not signed ({error}): resuming it will ask for its data and callbacks again")
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
         """Writes the file whole or not at all."""

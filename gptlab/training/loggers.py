@@ -12,8 +12,9 @@ from lightning.pytorch.loggers.logger import Logger
 from lightning.pytorch.utilities import rank_zero_only
 from tensorboard.compat.proto.summary_pb2 import Summary  # type: ignore[import-untyped]
 
+from gptlab.slots import slot
+from gptlab.storage.atomic import replace_text
 from gptlab.training.context import RunContext
-from gptlab.training.text_files import replace_text
 
 
 class OneEvent(TensorBoardLogger):
@@ -26,6 +27,7 @@ class OneEvent(TensorBoardLogger):
         self.experiment._get_file_writer().add_summary(Summary(value=values), step)
 
 
+@slot("logger.*")
 def tensorboard(context: RunContext, *, folder: str) -> TensorBoardLogger:
     """TensorBoard's files, in this folder of the run's.
 
@@ -52,6 +54,7 @@ def show_text(trainer: Trainer, tag: str, text: str) -> None:
         writer.add_text(tag, textwrap.indent(text, "    "), trainer.global_step)
 
 
+@slot("logger.*")
 class CSVFile(Logger):
     """`metrics.csv`: a row a step, a column a metric, whole on the disk after each log.
 

@@ -6,6 +6,7 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
+from gptlab.slots import slot
 from gptlab.training.muon import Muon
 
 NamedParameters = Iterable[tuple[str, nn.Parameter]]
@@ -26,6 +27,7 @@ def decay_groups(
     return [group for group in groups if group["params"]]
 
 
+@slot("optim")
 def adamw(
     parameters: NamedParameters,
     *,
@@ -45,6 +47,7 @@ def adamw(
     return torch.optim.AdamW(groups, lr=lr, betas=(betas[0], betas[1]), eps=eps, fused=fused)
 
 
+@slot("optim")
 def muon(
     parameters: NamedParameters,
     *,

@@ -13,9 +13,9 @@ from torch import Tensor, nn
 from gptlab.batch import on_device
 from gptlab.data.prepared import Prepared, Rows
 from gptlab.heads.protocol import Loss
+from gptlab.storage.checkpoint import read_checkpoint
 from gptlab.training.memory import free_memory
 from gptlab.training.precision import STORED, autocast, choose_precision, device_type
-from gptlab.weights.checkpoint import read_checkpoint
 
 log = logging.getLogger(__name__)
 

@@ -2,17 +2,21 @@
 
 import math
 
+from gptlab.slots import slot
+
 
 def _warmup(step: int, warmup_steps: int, start: float) -> float:
     """Rises in a straight line from `start` to 1, which step `warmup_steps` is the first to take."""
     return start + (1 - start) * step / warmup_steps
 
 
+@slot("schedule")
 def constant(step: int, *, total_steps: int, warmup_steps: int, start: float) -> float:
     """The same rate for ever, after a warm-up."""
     return _warmup(step, warmup_steps, start) if step < warmup_steps else 1.0
 
 
+@slot("schedule")
 def cosine(step: int, *, total_steps: int, warmup_steps: int, start: float, end: float) -> float:
     """Half a cosine from 1 down to `end`, after a warm-up (SGDR, arXiv 1608.03983).
 
@@ -26,6 +30,7 @@ def cosine(step: int, *, total_steps: int, warmup_steps: int, start: float, end:
     return end + (1 - end) * 0.5 * (1 + math.cos(math.pi * done))
 
 
+@slot("schedule")
 def wsd(step: int, *, total_steps: int, warmup_steps: int, start: float, decay_fraction: float, end: float) -> float:
     """Warm-up, stable, decay: 1 after a warm-up, then a straight line down to `end` (MiniCPM, arXiv 2404.06395).
 

@@ -10,7 +10,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from gptlab.training.text_files import replace_text
+from gptlab.storage.atomic import replace_text
 
 log = logging.getLogger(__name__)
 

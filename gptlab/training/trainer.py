@@ -15,6 +15,7 @@ from lightning.pytorch.strategies import DDPStrategy
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from torch.nn.parallel import DistributedDataParallel
 
+from gptlab.slots import slot
 from gptlab.training.checkpoint import CheckpointFiles
 from gptlab.training.precision import check_accelerator, choose_precision, count_devices, device_type, warn_if_emulated
 
@@ -98,6 +99,7 @@ def make_plan(
     )
 
 
+@slot("trainer")
 def make_trainer(
     parts: TrainerParts,
     *,

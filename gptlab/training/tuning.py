@@ -7,6 +7,7 @@ from torch import nn
 
 from gptlab.model.gpt import GPT
 from gptlab.model.lora import adapt, layer_names
+from gptlab.slots import slot
 
 
 class Tuning(Protocol):
@@ -22,6 +23,7 @@ class Tuning(Protocol):
         """
 
 
+@slot("tuning")
 class Full:
     """Every weight learns."""
 
@@ -32,6 +34,7 @@ class Full:
         return ""
 
 
+@slot("tuning")
 class LastBlock:
     """The last blocks, the final norm and the head's own parameters learn (the book, chapter 6)."""
 
@@ -60,6 +63,7 @@ class LastBlock:
         return f"{blocks}, the final norm and the head learn"
 
 
+@slot("tuning")
 class LoRA:
     """Adapters learn (see model/lora.py), and what the head could not take from the first weights.
 

@@ -5,6 +5,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+MAX_LAYERS = 512  # of a model whose weights lie elsewhere
+
 Base = Mapping[str, Any]  # what a checkpoint says: plain values, as `name_base` gives them
 
 
@@ -24,11 +26,26 @@ def name_base(path: Path | None, files: Iterable[Path], *, hub: tuple[str, str] 
     }
 
 
-def find_base(base: Base, checkpoint: Path) -> str | None:
-    """Where they lie now: at their path, else as `base` in the folder of the run; None if they can only be fetched.
+def is_base(base: Any) -> bool:
+    """Return whether plain values have the form that `name_base` gives them."""
+    if not isinstance(base, dict) or not {"path", "hub", "sha256", "seen"} <= base.keys():
+        return False
+    path, hub, sums, seen = (base[key] for key in ("path", "hub", "sha256", "seen"))
+    pairs = all(_pair(pair, str) for pair in sums) if isinstance(sums, list) else False
+    times = all(_pair(pair, int) for pair in seen) if isinstance(seen, list) else False
+    return isinstance(path, str | None) and (hub is None or _pair(hub, str)) and pairs and times
+
+
+def _pair(value: Any, kind: type) -> bool:
+    return isinstance(value, list | tuple) and len(value) == 2 and all(isinstance(item, kind) for item in value)
+
+
+def find_base(base: Base, checkpoint: Path, *, own: bool) -> str | None:
+    """Return where the weights lie now: at their path, else as `base` in the folder of the run; None on the hub.
 
     Args:
         checkpoint: the one that names them.
+        own: the user's own run names them; another's word fetches nothing.
 
     Raises:
         FileNotFoundError: they are not there.
@@ -36,26 +53,44 @@ def find_base(base: Base, checkpoint: Path) -> str | None:
     run = checkpoint.absolute().parent
     beside = (run.parent if run.name == "checkpoints" else run) / "base"
     place = next((place for place in (Path(base["path"]), beside) if place.exists()), None)
-    if place is None and base["hub"]:
+    if place is None and base["hub"] and own:
         return None
     if place is None:
         sums = ", ".join(f"{digest} {name}" for name, digest in base["sha256"])
+        hub = f" ({base['hub'][0]}, revision {base['hub'][1]}, of the hub)" if base["hub"] else ""
         raise FileNotFoundError(
             f"{checkpoint} needs the weights that its run began with, and they are not at {base['path']} (sha256 "
-            f"{sums}): bring them back, or put them, or a link to them, at {beside}"
+            f"{sums}): bring them back, or put them{hub}, or a link to them, at {beside}"
         )
     return str(place)
 
 
-def check_seen(base: Base, files: Iterable[Path], *, checkpoint: Path) -> None:
-    """Compares the files that were found with what a checkpoint says of them; reads those that are not as they were.
+def check_seen(base: Base, files: Iterable[Path], *, checkpoint: Path, own: bool) -> None:
+    """Compare files with what a checkpoint says of them.
+
+    Args:
+        files: the first ones that the base names, or all.
+        own: files that are as the user's own run saw them are not read again.
 
     Raises:
         ValueError: they have changed, a run's because it has learned on, say.
     """
-    for file, (_, digest), seen in zip(files, base["sha256"], base["seen"], strict=True):
-        if _seen(file) != seen and _sha256(file) != digest:
+    files = list(files)
+    if len(files) > len(base["sha256"]) or len(base["seen"]) != len(base["sha256"]):
+        raise ValueError(f"{checkpoint} names other files as its base than are there: {_WHAT_NOW}")
+    for file, (_, digest), seen in zip(files, base["sha256"], base["seen"], strict=False):
+        if not (own and _seen(file) == list(seen)) and _sha256(file) != digest:
             raise ValueError(f"{file} is no longer what the run of {checkpoint} began with: {_WHAT_NOW}")
+
+
+def check_layers(n_layers: Any, tensors: Mapping[str, Any]) -> None:
+    """Check that a record does not ask for more layers than it has tensors, which may be more than memory holds.
+
+    Raises:
+        ValueError: it does.
+    """
+    if not isinstance(n_layers, int) or n_layers > max(len(tensors), MAX_LAYERS):
+        raise ValueError(f"n_layers is {n_layers!r:.40}, and there are {len(tensors)} tensors")
 
 
 def check_base(base: Base, before: Base, *, run: Path) -> None:

@@ -1,13 +1,16 @@
 """A checkpoint's tensors into a model."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+import torch
 from torch import Tensor, nn
 
+from gptlab.errors import raised_by_gptlab
 from gptlab.model.empty import NoFirstValues, give_memory
+from gptlab.storage.checkpoint import read_checkpoint
 from gptlab.tokenizer.protocol import Tokenizer
-from gptlab.weights.checkpoint import read_checkpoint
 from gptlab.weights.sources import Source
 
 
@@ -42,3 +45,35 @@ def take_best(modules: nn.ModuleDict, run: Path) -> str:
         return "final"
     modules.load_state_dict(read_checkpoint(best, mmap=True)["state_dict"], strict=False)  # an adapter is not all
     return "best"
+
+
+def check_formats(modules: nn.ModuleDict) -> None:
+    """Check that all weights are floating-point numbers of one format.
+
+    Raises:
+        ValueError: they are not.
+    """
+    found = {parameter.dtype for parameter in modules.parameters()}
+    if len(found) > 1 or not found <= {torch.float16, torch.bfloat16, torch.float32, torch.float64}:
+        raise ValueError(f"its weights are {', '.join(sorted(map(str, found)))}, wanted floats of one format")
+
+
+@contextmanager
+def damage_told(checkpoint: Path) -> Iterator[None]:
+    """Tell in one sentence what fails while parts are made from a checkpoint's record, which may say anything.
+
+    Raises:
+        ValueError: with the reason; our own errors, and those of the disk, as they are.
+    """
+    try:
+        yield
+    except OSError:
+        raise
+    except Exception as error:
+        if isinstance(error, ValueError) and raised_by_gptlab(error.__traceback__):
+            raise
+        reason = " ".join(str(error).split())[:300]
+        raise ValueError(
+            f"{checkpoint} holds no run that can be opened ({type(error).__name__}: {reason}): take another checkpoint "
+            "of the run's, or train anew"
+        ) from error

@@ -1,9 +1,9 @@
 """Where a run's first weights come from: what `weights=` names.   V vocabulary."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 import torch
 from torch import nn
@@ -12,15 +12,17 @@ from gptlab.model.architecture import Architecture, architecture_of
 from gptlab.model.empty import empty_weights
 from gptlab.model.gpt import GPT
 from gptlab.model.lora import low_rank
+from gptlab.slots import slot
+from gptlab.storage.checkpoint import RECORD, find_checkpoint, read_checkpoint
+from gptlab.storage.signature import is_own
 from gptlab.tokenizer.absent import AbsentTokenizer
 from gptlab.tokenizer.pretrained import read_tokenizer
 from gptlab.tokenizer.protocol import Tokenizer
 from gptlab.tokenizer.state import from_state
 from gptlab.weights.agreement import check_tokens
 from gptlab.weights.architecture import check_architecture, check_tied
-from gptlab.weights.base import Base, check_seen, find_base, name_base
+from gptlab.weights.base import check_layers, check_seen, find_base, is_base, name_base
 from gptlab.weights.chat_template import read_chat_template
-from gptlab.weights.checkpoint import RECORD, find_checkpoint, read_checkpoint
 from gptlab.weights.folder import PretrainedFolder
 from gptlab.weights.hub import GPT2, find_folder, is_model
 from gptlab.weights.names import EMBEDDING, OUT, tensors_of
@@ -60,6 +62,7 @@ class Source(Protocol):
         """
 
 
+@slot("weights")
 class Scratch:
     """No weights: the model keeps those it began with."""
 
@@ -97,6 +100,7 @@ class Scratch:
 _NOTHING = "takes what the weights come with, but weights=scratch has none: choose weights=hf, gpt2 or run"
 
 
+@slot("weights")
 class Folder:
     """A model's folder as the transformers library writes it, of the GPT-2 or the Llama family.
 
@@ -142,11 +146,13 @@ class Folder:
         return self.folder.fill(model, head)
 
 
+@slot("weights")
 def gpt2(*, size: Literal["124M", "355M", "774M", "1558M"]) -> Folder:
     """OpenAI's GPT-2 ("Language Models are Unsupervised Multitask Learners", 2019), by its millions of parameters."""
     return Folder(path=GPT2[size], revision=None)
 
 
+@slot("weights")
 class TrainedRun:
     """An earlier run of gptlab's; if its checkpoint holds an adapter, merged into the base.
 
@@ -161,16 +167,15 @@ class TrainedRun:
     def __init__(self, *, run: str) -> None:
         self.path = find_checkpoint(Path(run))
         content = read_checkpoint(self.path, mmap=True)
+        config = content[RECORD]["config"]
         self.tensors: dict[str, torch.Tensor] = content["state_dict"]
         self.base = base_of(content, self.path)
         self.files = [self.path, *(self.base.files if self.base else ())]
         self.tied = self.base.tied if self.base else "head.out.weight" not in self.tensors
-        self._tokenizer = tokenizer_of(content, self.base)
-        self._prompt: dict[str, Any] | None = content[RECORD]["config"].get("prompt")
-        self.tuning: dict[str, Any] = content[RECORD]["config"].get("tuning", {})
-        arguments = {key: value for key, value in content[RECORD]["config"]["model"].items() if not key.startswith("_")}
-        with empty_weights():
-            self.architecture = architecture_of(GPT(vocab_size=self._tokenizer.vocab_size, **arguments))
+        self._tokenizer = tokenizer_of(content, self.base, self.path)
+        self._prompt: dict[str, Any] | None = config.get("prompt")
+        self.tuning: dict[str, Any] = config.get("tuning", {})
+        self.architecture = _architecture(config, self._tokenizer.vocab_size, self.tensors, self.path)
 
     @property
     def named(self) -> dict[str, Any]:
@@ -217,34 +222,72 @@ class TrainedRun:
 
 
 def base_of(content: dict[str, Any], checkpoint: Path) -> Source | None:
-    """The weights that a checkpoint leaves out, for it holds an adapter; None where it is whole."""
-    return None if EMBEDDING in content["state_dict"] else open_base(content[RECORD]["base"], checkpoint)
+    """Return the weights that a checkpoint leaves out, for it holds an adapter; None where it is whole."""
+    return None if EMBEDDING in content["state_dict"] else open_base(content[RECORD], checkpoint)
 
 
-def tokenizer_of(content: dict[str, Any], base: Source | None) -> Tokenizer:
-    """The tokenizer in a checkpoint; one that holds an adapter leaves out the base's too."""
+def tokenizer_of(content: dict[str, Any], base: Source | None, checkpoint: Path) -> Tokenizer:
+    """Return the tokenizer in a checkpoint; one that holds an adapter leaves out the base's too."""
     state = content[RECORD]["tokenizer"]
-    return base.tokenizer() if base and state is None else from_state(state)
+    if state is None:
+        if base is None:
+            raise ValueError(f"{checkpoint}: the record of its run lacks a tokenizer: take another checkpoint")
+        return base.tokenizer()
+    try:
+        return from_state(state)
+    except Exception as error:  # a state that no tokenizer has
+        raise ValueError(f"{checkpoint}: its tokenizer cannot be made ({error}): take another checkpoint") from error
 
 
-def first_weights(checkpoint: str) -> Source:
-    """What a run that goes on from this checkpoint began with, where it names that; else what is in it."""
-    base = read_checkpoint(Path(checkpoint), mmap=True)[RECORD].get("base")
-    return open_base(base, Path(checkpoint)) if base else TrainedRun(run=checkpoint)
+def first_weights(checkpoint: str) -> "FirstWeights":
+    """Return what a run that is resumed from this checkpoint began with, and the tokenizer in the checkpoint."""
+    content = read_checkpoint(Path(checkpoint), mmap=True)
+    named = content[RECORD].get("base") is not None
+    source = open_base(content[RECORD], Path(checkpoint)) if named else TrainedRun(run=checkpoint)
+    return FirstWeights(source, tokenizer_of(content, source, Path(checkpoint)))
 
 
-def open_base(base: Base, checkpoint: Path) -> Source:
-    """The weights that a checkpoint names.
+class FirstWeights(NamedTuple):
+    """What a resumed run takes from its checkpoint before the weights are restored."""
+
+    source: Source  # where the checkpoint names one; else the checkpoint itself
+    tokenizer: Tokenizer
+
+
+def open_base(record: Mapping[str, Any], checkpoint: Path) -> Source:
+    """Open the weights that a checkpoint names.
+
+    The word of a run that is not the user's own fetches nothing: its base is where its path or the run's folder says.
 
     Raises:
         FileNotFoundError: they are not where they were.
+        ValueError: the record names none, or others.
     """
+    base: Any = record.get("base")
+    if not is_base(base):
+        raise ValueError(f"{checkpoint} holds an adapter, and does not name its base weights: take another checkpoint")
     if base["path"] is None:
         return Scratch()
-    place = find_base(base, checkpoint)
+    own = is_own(record)
+    place = find_base(base, checkpoint, own=own)
     if place is None:
         name, commit = base["hub"]
         return Folder(path=name, revision=commit)
-    found: Folder | TrainedRun = Folder(path=place, revision=None) if is_model(place) else TrainedRun(run=place)
-    check_seen(base, found.files, checkpoint=checkpoint)
+    if is_model(place):
+        found: Folder | TrainedRun = Folder(path=place, revision=None)
+    else:  # a checkpoint that is what it should be cannot lead back here: its digest would have to be in itself
+        check_seen(base, [find_checkpoint(Path(place))], checkpoint=checkpoint, own=own)
+        found = TrainedRun(run=place)
+    check_seen(base, found.files, checkpoint=checkpoint, own=own)
     return found
+
+
+def _architecture(config: dict[str, Any], vocab_size: int, tensors: Mapping[str, Any], path: Path) -> Architecture:
+    """Return what model a record describes, found out without memory for its weights."""
+    try:
+        arguments = {key: value for key, value in config["model"].items() if not key.startswith("_")}
+        check_layers(arguments.get("n_layers"), tensors)
+        with empty_weights():
+            return architecture_of(GPT(vocab_size=vocab_size, **arguments))
+    except Exception as error:  # any argument may be of any type and size
+        raise ValueError(f"{path}: its model cannot be made ({error}): take another checkpoint") from error

@@ -41,7 +41,7 @@ def main() -> None:
     options, words = given(sys.argv[1:], output="table")
     cfg = compose_config("train", words)
     with FakeTensorMode():  # as on a CPU, where attention is fused too
-        model = build(cfg.model)(vocab_size=VOCAB_SIZE).train()
+        model = build(cfg.model, "model")(vocab_size=VOCAB_SIZE).train()
         ids = torch.zeros(cfg.data.batch_size, model.context_length, dtype=torch.long)
         kept = {recompute: bytes_kept(model, ids, recompute=recompute) for recompute in (False, True)}
     report(

@@ -49,7 +49,7 @@ def main(words: list[str]) -> None:
     found = []
     for path in [word.partition("=")[2] for word in words if word.startswith("run=")]:
         run = Run.open(path)
-        data = build(run.cfg.data)
+        data = build(run.cfg.data, "data")
         rows = data.prepare(run.tokenizer, context_length=run.model.context_length).test
         context = set_precision(run, "auto").context
         ours = judge_rows(run.model, run.head, rows, batch_size=64, forward_context=context)

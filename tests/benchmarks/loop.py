@@ -62,8 +62,8 @@ def plain(words: list[str], n_steps: int) -> Iterator[None]:
     cfg, data = run.cfg, run.data
     assert data is not None
     parts = nn.ModuleDict({"model": run.model, "head": run.head}).train()
-    optimizer = build(cfg.optim)(parts.named_parameters())
-    rate = build(cfg.schedule)
+    optimizer = build(cfg.optim, "optim")(parts.named_parameters())
+    rate = build(cfg.schedule, "schedule")
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: rate(step, total_steps=n_steps))
     precision = choose_precision(cfg.trainer.precision, "cpu")
     what: dict[str, Any] = {"n_batches": n_steps, "start": 0, "rank": 0, "world_size": 1, "seed": cfg.seed}

@@ -66,15 +66,15 @@ def new_batch(cfg: DictConfig, vocab_size: int = VOCAB_SIZE) -> Batch:
 def our_parts(cfg: DictConfig, vocab_size: int = VOCAB_SIZE) -> nn.ModuleDict:
     """The configured model and head, initialised as GPT-2."""
     torch.manual_seed(0)
-    model = build(cfg.model)(vocab_size=vocab_size)
-    head = build(cfg.head)(model, Given(vocab_size=vocab_size, token_bytes=None, labels={}))
+    model = build(cfg.model, "model")(vocab_size=vocab_size)
+    head = build(cfg.head, "head")(model, Given(vocab_size=vocab_size, token_bytes=None, labels={}))
     return nn.ModuleDict({"model": model, "head": head}).train()
 
 
 def ours(cfg: DictConfig, precision: str, vocab_size: int) -> Step:
     """A plain loop's step around our parts."""
     parts, clip, batch = our_parts(cfg, vocab_size), cfg.trainer.gradient_clip_val, new_batch(cfg, vocab_size)
-    optimizer = build(cfg.optim)(parts.named_parameters())
+    optimizer = build(cfg.optim, "optim")(parts.named_parameters())
 
     def step() -> float:
         with autocast(precision, "cpu"):

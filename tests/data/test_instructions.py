@@ -10,12 +10,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import OmegaConf
 from rich.console import Console
 
 from gptlab.batch import IGNORE_INDEX
 from gptlab.config.build import build
 from gptlab.config.compose import compose_config
+from gptlab.config.plain import Config, plain, resolved
 from gptlab.data.answers import PreparedAnswers
 from gptlab.data.chatter import ChatterReader
 from gptlab.data.conversations import Conversation
@@ -43,14 +44,14 @@ def write(path: Path, records: Sequence[Any]) -> Path:
 
 
 @cache
-def chat() -> DictConfig:
+def chat() -> Config:
     return compose_config("train", ["data=chat", "data.path=any.json"]).data
 
 
 def instructions(path: Path, form: str = "alpaca", *overrides: str) -> InstructionData:
     """As data=chat with these overrides, composed once."""
     changed = [word.removeprefix("data.") for word in (f"path={path}", f"reader.form={form}", *overrides)]
-    return build(OmegaConf.merge(chat(), OmegaConf.from_dotlist(changed)))
+    return build(resolved(OmegaConf.merge(OmegaConf.create(plain(chat())), OmegaConf.from_dotlist(changed))), "data")
 
 
 def prepared(data: InstructionData, context_length: int = 64, prompt: str = "plain") -> PreparedAnswers:
@@ -67,11 +68,11 @@ def test_the_book_s_split_and_rows(shared_data: Path) -> None:
     entries = json.loads(path.read_text(encoding="utf-8"))
     overrides = ["experiment=finetune_assistant", f"data.path={path}"]
     cfg = compose_config("train", overrides)
-    data, tokenizer = build(cfg.data), gpt2.load(encoding="gpt2")
+    data, tokenizer = build(cfg.data, "data"), gpt2.load(encoding="gpt2")
     wanted = {"train": entries[:935], "test": entries[935:1045], "val": entries[1045:]}
     for split, part in wanted.items():
         assert [c.messages[-1].content for c in data.conversations(split)] == [entry["output"] for entry in part]
-    ready = data.prepare(tokenizer, context_length=1024, style=build(cfg.prompt))
+    ready = data.prepare(tokenizer, context_length=1024, style=build(cfg.prompt, "prompt"))
     assert (len(ready.train), len(ready.val), len(ready.test)) == (935, 55, 110)
     batch = ready.train[np.arange(8)]
     assert (
@@ -268,7 +269,7 @@ def test_the_report_shows_what_is_learned(packing: str, tmp_path: Path) -> None:
 def test_small_talk(tmp_path: Path) -> None:
     """The package's pairs, each once, and no question on two sides."""
     pytest.importorskip("chatterbot_corpus", reason="the samples extra brings it")
-    data = build(compose_config("train", ["data=chatter"]).data)
+    data = build(compose_config("train", ["data=chatter"]).data, "data")
     sides = {split: data.conversations(split) for split in ("train", "val", "test")}
     whole = [conversation.messages for side in sides.values() for conversation in side]
     assert len(set(whole)) == len(whole) == 1082

@@ -24,7 +24,7 @@ def verses(tmp_path_factory: pytest.TempPathFactory) -> list[Example]:
 
 
 def data(*overrides: str) -> LabelledData:
-    return build(compose_config("train", ["head=classifier", "data=testament", *overrides]).data)
+    return build(compose_config("train", ["head=classifier", "data=testament", *overrides]).data, "data")
 
 
 def test_every_verse_has_its_testament_and_its_book(verses: list[Example]) -> None:
@@ -43,7 +43,7 @@ def test_books_are_held_out_whole_by_names_that_pretraining_knows() -> None:
     books = [*held_out["val"], *held_out["test"]]
     assert len(set(books)) == len(books)
     assert not {verse.group for verse in prepared.parts.train} & set(books)
-    pretraining = build(compose_config("train", [f"data.val_documents=[{','.join(books)}]"]).data)
+    pretraining = build(compose_config("train", [f"data.val_documents=[{','.join(books)}]"]).data, "data")
     assert pretraining.text.split.held_out.sum() == len(books)
     for part, share in (("train", 0.7), ("val", 0.1), ("test", 0.2)):
         rows = prepared.splits[part]

@@ -32,7 +32,7 @@ class Opened(NamedTuple):
 def opened(tiny_run: TrainedRun) -> Opened:
     """The tiny run and its held-out text."""
     run = Run.open(tiny_run.folder)
-    data = build(run.cfg.data).prepare(run.tokenizer, context_length=run.model.context_length)
+    data = build(run.cfg.data, "data").prepare(run.tokenizer, context_length=run.model.context_length)
     return Opened(run, data.val, [piece.text for piece in data.text.pieces(("val",))])
 
 

@@ -34,7 +34,7 @@ def tasks(tmp_path: Path) -> list[str]:
 
 
 def chatml(run: Run) -> str:
-    return "".join(p.text for p in build(run.cfg.prompt).pieces([Message("user", "Hi")], answer_next=True))
+    return "".join(p.text for p in build(run.cfg.prompt, "prompt").pieces([Message("user", "Hi")], answer_next=True))
 
 
 def test_a_run_carries_the_template_of_its_weights(

@@ -4,6 +4,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from gptlab.config.build import build
+from gptlab.config.plain import resolved
 from gptlab.prompts.protocol import END_OF_TEXT, Message, Piece, PromptStyle
 from gptlab.prompts.style import TurnStyle
 from tests.conftest import ROOT
@@ -17,7 +18,7 @@ SYSTEM = Message("system", "Be brief.")
 
 
 def style(name: str) -> PromptStyle:
-    return build(OmegaConf.load(ROOT / "conf" / "prompt" / f"{name}.yaml"))  # type: ignore[arg-type]
+    return build(resolved(OmegaConf.load(ROOT / "conf" / "prompt" / f"{name}.yaml")), "prompt")  # type: ignore[arg-type]
 
 
 def text(pieces: list[Piece]) -> str:

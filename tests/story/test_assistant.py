@@ -76,7 +76,7 @@ def test_other_programs_and_an_export_ask_it_as_it_was_taught(
     assert f"gptlab chat run={tmp_path / 'model'}" in capsys.readouterr().out
     opened, exported = Run.open(run), Run.open(tmp_path / "model")
     question = [Message("user", "colour of snow 3")]
-    wanted = encode_pieces(build(opened.cfg.prompt).pieces(question, answer_next=True), opened.tokenizer).ids
+    wanted = encode_pieces(build(opened.cfg.prompt, "prompt").pieces(question, answer_next=True), opened.tokenizer).ids
     theirs = AutoTokenizer.from_pretrained(tmp_path / "model")
     asked = [{"role": message.role, "content": message.content} for message in question]
     assert theirs.apply_chat_template(asked, add_generation_prompt=True, return_dict=False) == wanted

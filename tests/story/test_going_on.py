@@ -132,7 +132,7 @@ def test_a_run_that_is_being_trained_is_left_alone(run: Path, capsys: pytest.Cap
     script = f"""
 import sys
 from pathlib import Path
-from gptlab.training.folder import locked
+from gptlab.storage.run_folder import locked
 with locked(Path({str(run)!r})):
     print("in", flush=True)
     sys.stdin.read()

@@ -144,7 +144,7 @@ def test_a_checkpoint_that_cannot_be_written_leaves_the_one_before(tmp_path: Pat
     import resource
     import signal
 
-    from gptlab.weights.checkpoint import read_checkpoint
+    from gptlab.storage.checkpoint import read_checkpoint
 
     files, path = CheckpointFiles({"a": 1}), tmp_path / "last.ckpt"
     files.save_checkpoint({"weight": torch.arange(3)}, path)
@@ -163,7 +163,7 @@ def test_a_checkpoint_that_cannot_be_written_leaves_the_one_before(tmp_path: Pat
 
 
 def test_a_damaged_or_foreign_file_is_told(tmp_path: Path) -> None:
-    from gptlab.weights.checkpoint import read_checkpoint
+    from gptlab.storage.checkpoint import read_checkpoint
 
     path = tmp_path / "x.ckpt"
     CheckpointFiles({}).save_checkpoint({"weight": torch.randn(1000)}, path)

@@ -10,7 +10,7 @@ from gptlab.heads.lm import LMHead
 from gptlab.heads.protocol import Given
 from gptlab.model.gpt import GPT
 from gptlab.run import Run
-from gptlab.weights.checkpoint import find_checkpoint
+from gptlab.storage.checkpoint import find_checkpoint
 from gptlab.weights.sources import Scratch, TrainedRun
 from tests.conftest import TrainedRun as Trained
 

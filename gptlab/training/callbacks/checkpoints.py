@@ -5,10 +5,12 @@ from typing import Any
 
 import lightning as L
 
+from gptlab.slots import slot
 from gptlab.training.callbacks.validation import validation_metrics
 from gptlab.training.context import RunContext
 
 
+@slot("callbacks.*")
 class BestCheckpoint(L.Callback):
     """`checkpoints/best.ckpt`: the weights with the best validation so far, and only the weights."""
 
@@ -36,6 +38,7 @@ class BestCheckpoint(L.Callback):
         self.metrics, self.step = state_dict["metrics"], state_dict["step"]
 
 
+@slot("callbacks.*")
 class LastCheckpoint(L.Callback):
     """`checkpoints/last.ckpt`: everything to go on, every so many optimizer steps, at a signal and at the end.
 

@@ -4,9 +4,11 @@ from typing import Any
 
 from lightning.pytorch.callbacks import EarlyStopping as LightningEarlyStopping
 
+from gptlab.slots import slot
 from gptlab.training.context import RunContext
 
 
+@slot("callbacks.*")
 class EarlyStopping(LightningEarlyStopping):
     """Lightning's, on the head's own metric.
 

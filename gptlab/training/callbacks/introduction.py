@@ -11,6 +11,7 @@ from rich.cells import cell_len, set_cell_size
 
 from gptlab.batch import IGNORE_INDEX, Batch
 from gptlab.data.report import visible
+from gptlab.slots import slot
 from gptlab.training.callbacks.understanding import KINDS, Understanding
 from gptlab.training.context import RunContext
 from gptlab.training.flops import flops_per_token, peak_flops
@@ -22,6 +23,7 @@ BLOCKS = 4  # lines of tokens that are shown of a row
 BEFORE = 4  # tokens that are shown before the first one that is learned
 
 
+@slot("callbacks.*")
 class Introduction(L.Callback):
     """On TensorBoard's text page the run, its configuration and its first batch; on Custom Scalars its curves, ordered.
 

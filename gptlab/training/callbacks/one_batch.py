@@ -4,7 +4,10 @@ from typing import Any
 
 import lightning as L
 
+from gptlab.slots import slot
 
+
+@slot("callbacks.*")
 class OneBatch(L.Callback):
     """Puts the first batch in the place of every later one."""
 

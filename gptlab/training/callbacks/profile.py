@@ -7,11 +7,13 @@ import lightning as L
 import torch
 from torch.profiler import ProfilerActivity, profile, schedule
 
+from gptlab.slots import slot
 from gptlab.training.context import RunContext
 
 log = logging.getLogger(__name__)
 
 
+@slot("callbacks.*")
 class Profile(L.Callback):
     """Profiles some steps: the costliest operations as a table, `profile.json` for chrome://tracing or Perfetto.
 

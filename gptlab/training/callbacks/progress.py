@@ -9,6 +9,7 @@ import lightning as L
 import rich
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from gptlab.slots import slot
 from gptlab.training.callbacks.meter import Meter
 from gptlab.training.callbacks.validation import validation_metrics
 from gptlab.training.context import RunContext
@@ -16,6 +17,7 @@ from gptlab.training.context import RunContext
 log = logging.getLogger(__name__)
 
 
+@slot("callbacks.*")
 class ProgressLines(L.Callback):
     """A line at every validation, and where there is a terminal a live bar below them.
 

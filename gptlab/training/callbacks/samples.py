@@ -6,6 +6,7 @@ from typing import Any
 
 import lightning as L
 
+from gptlab.slots import slot
 from gptlab.training.context import RunContext
 from gptlab.training.loggers import show_text
 
@@ -14,6 +15,7 @@ log = logging.getLogger(__name__)
 WIDTH = 100  # characters of a line, in the terminal and on TensorBoard's page
 
 
+@slot("callbacks.*")
 class Samples(L.Callback):
     """What the model writes at each validation, in the terminal, train.log and TensorBoard's text page.
 

@@ -4,11 +4,13 @@ from typing import Any
 
 import lightning as L
 
+from gptlab.slots import slot
 from gptlab.training.context import RunContext
 
 KINDS = ("last_word", "word_order", "passage")  # of questions
 
 
+@slot("callbacks.*")
 class Understanding(L.Callback):
     """Asks the questions of `gptlab evaluate` at each validation: `val/last_word`, `val/word_order`, `val/passage`.
 

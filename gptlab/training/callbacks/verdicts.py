@@ -11,6 +11,7 @@ import torch
 from gptlab.batch import Batch
 from gptlab.heads.counts import N_BINS, confusion_matrix, reliability
 from gptlab.heads.protocol import Loss
+from gptlab.slots import slot
 from gptlab.training.context import RunContext
 from gptlab.training.loggers import show_text, tensorboard_writers
 
@@ -21,6 +22,7 @@ WIDTH = 400  # characters of a text that are shown
 INK, PAPER = "#24557a", "#d9e2ea"
 
 
+@slot("callbacks.*")
 class VerdictPictures(L.Callback):
     """On TensorBoard's image page the confusion matrix and the reliability plot, on its text page the worst mistakes.
 

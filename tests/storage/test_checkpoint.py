@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from gptlab.training import checksum
+from gptlab.storage import checksum
+from gptlab.storage.checkpoint import write_checkpoint
+from gptlab.storage.checksum import check_checksum, checksum_path
+from gptlab.storage.run_folder import claim_folder, is_locked, locked, status
 from gptlab.training.callbacks.signals import StopOnSignal
-from gptlab.training.checksum import check_checksum, checksum_path
-from gptlab.training.files import write_checkpoint
-from gptlab.training.folder import claim_folder, is_locked, locked, status
 
 
 def test_the_checksum_beside_a_file_is_that_of_its_bytes(tmp_path: Path) -> None:

@@ -1,15 +1,17 @@
 """A run's folder: whose it is, and how far the run in it came. Needs no torch."""
 
-import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from filelock import FileLock, Timeout
 
-from gptlab.training.checksum import check_checksum
+from gptlab.storage.checksum import check_checksum
+from gptlab.storage.files import read_json
 
+MAX_SUMMARY_BYTES = 1 << 20
 FINISHED = ("finished", "stopped early")
 
 
@@ -67,10 +69,7 @@ def claim_folder(folder: Path) -> None:
 
 def status(folder: Path) -> str:
     """What summary.json says: finished, stopped early, interrupted, failed; `unfinished` without one."""
-    try:
-        return str(json.loads((folder / "summary.json").read_text(encoding="utf-8"))["status"])
-    except (FileNotFoundError, ValueError, KeyError):
-        return "unfinished"
+    return str(read_summary(folder).get("status", "unfinished"))
 
 
 def find_last(path: Path) -> Path:
@@ -85,7 +84,20 @@ def find_last(path: Path) -> Path:
         raise ValueError(f"resume={path}: it holds weights only; last.ckpt beside it holds all that is needed to go on")
     if not path.exists():
         raise FileNotFoundError(f"resume={path}: there is no such folder or file: give a run's folder")
+    if last.absolute().parent.name != "checkpoints":
+        raise ValueError(
+            f"resume={path}: a run is resumed in its own folder, from its checkpoints/last.ckpt: give that"
+        )
     if not last.is_file():
         raise FileNotFoundError(f"resume={path}: no checkpoints/last.ckpt is in it, so there is nothing to go on from")
     check_checksum(last)
     return last
+
+
+def read_summary(folder: Path) -> dict[str, Any]:
+    """Return what summary.json says; nothing where it is not there, or is no JSON object."""
+    try:
+        found = read_json(folder / "summary.json", limit=MAX_SUMMARY_BYTES)
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}

@@ -1,0 +1,79 @@
+"""Which classes and functions a configuration may name, and where: a configuration is code once it is built."""
+
+import importlib
+import os
+from typing import Any
+
+from gptlab.config.signature import slot_of
+
+TRUST = "GPTLAB_TRUST"  # packages of the user's own, by environment only: a configuration cannot admit itself
+LIGHTNING = {  # slot -> package whose public classes may stand there, and what they are classes of
+    "callbacks.*": ("lightning.pytorch.callbacks", "Callback"),
+    "logger.*": ("lightning.pytorch.loggers", "Logger"),
+}
+
+
+def refusal(target: Any, slot: str) -> str | None:
+    """Return why a target is not built in a slot; None where it is. Nothing is imported.
+
+    Args:
+        slot: the key at which the target stands, `*` for the name of a callback or logger.
+    """
+    if not isinstance(target, str):
+        return f"{slot}._target_ is {target!r:.80}: it must be the name of a class or function"
+    module = target.rpartition(".")[0]
+    if is_trusted(module) or (is_lightning(target) and _in_package(module, LIGHTNING.get(slot, ("",))[0])):
+        return None
+    marked = slot_of(target) if _in_package(module, "gptlab") else None
+    if marked == slot:
+        return None
+    if marked is not None:
+        return f"{slot}._target_ is {target}, which stands in {marked} and nowhere else: choose another for {slot}"
+    return (
+        f"{slot}._target_ is {target}, which is not built: a configuration is code, and only gptlab's own parts, each "
+        "in its place, and Lightning's callbacks and loggers are admitted; admit a package of your own by "
+        f"{TRUST}=PACKAGE in the environment"
+    )
+
+
+def is_lightning(target: str) -> bool:
+    """Return whether a target is named as one of Lightning's callbacks or loggers."""
+    return any(_in_package(target.rpartition(".")[0], package) for package, _ in LIGHTNING.values())
+
+
+def is_trusted(module: str) -> bool:
+    """Return whether the user's environment admits a module."""
+    return any(_in_package(module, name) for name in os.environ.get(TRUST, "").replace(",", " ").split())
+
+
+def load(target: str, slot: str) -> Any:
+    """Import what a target names.
+
+    Raises:
+        ValueError: it is refused, does not exist, or is no class or function of the module that it is named in.
+    """
+    if why := refusal(target, slot):
+        raise ValueError(why)
+    module, _, name = target.rpartition(".")
+    try:
+        found = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError) as error:
+        raise ValueError(
+            f"_target_ {target} does not exist ({error}): name a class or function with its module"
+        ) from None
+    home = getattr(found, "__module__", None) or ""
+    if is_trusted(module):
+        genuine = is_trusted(home) and callable(found)
+    elif is_lightning(target):
+        package, base = LIGHTNING[slot]
+        kind = getattr(importlib.import_module(package), base)
+        genuine = _in_package(home, package) and isinstance(found, type) and issubclass(found, kind)
+    else:
+        genuine = home == module
+    if not genuine:
+        raise ValueError(f"_target_ {target} is not built: name a class or function by the module that defines it")
+    return found
+
+
+def _in_package(module: str, package: str) -> bool:
+    return bool(package) and (module == package or module.startswith(package + "."))

@@ -1,0 +1,99 @@
+"""A configuration as plain values: what was checked, and exactly that, is built, compared and kept."""
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import yaml  # type: ignore[import-untyped]
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+
+class Config(dict[str, Any]):
+    """Nested plain values by attribute, `cfg.model.n_layers`; a `${` in them is text and refers to nothing."""
+
+    def __init__(self, values: Mapping[Any, Any]) -> None:
+        super().__init__({str(key): _nested(value) for key, value in values.items()})
+
+    def __getattr__(self, key: str) -> Any:
+        try:
+            return self[key]
+        except KeyError:
+            raise AttributeError(f"the configuration has no key {key}") from None
+
+    def __setattr__(self, key: str, value: Any) -> None:
+        self[key] = _nested(value)
+
+
+def resolved(cfg: DictConfig) -> Config:
+    """Return a composed configuration with every reference replaced by its value; what is missing is `???`.
+
+    Raises:
+        ValueError: a reference leads nowhere, or in a circle.
+    """
+    try:
+        return Config(OmegaConf.to_container(cfg, resolve=True, throw_on_missing=False))  # type: ignore[arg-type]
+    except (OmegaConfBaseException, RecursionError, ValueError) as error:
+        key = getattr(error, "full_key", None) or "the configuration"
+        first = str(error).strip().partition("\n")[0] or type(error).__name__
+        raise ValueError(
+            f"{key} refers to what cannot be found ({first}): change what stands in its ${{...}}"
+        ) from None
+
+
+def references(cfg: DictConfig) -> dict[str, Any]:
+    """Return a composed configuration as it was written, its references unresolved."""
+    return OmegaConf.to_container(cfg, resolve=False)  # type: ignore[return-value]
+
+
+def plain(value: Any) -> Any:
+    """Return nested dicts and lists, as a checkpoint keeps them."""
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    return [plain(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+def escaped(value: Any) -> Any:
+    """Return plain values whose every `${` omegaconf reads as that text."""
+    if isinstance(value, Mapping):
+        return {str(key): escaped(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [escaped(item) for item in value]
+    return re.sub(r"(\\*)\$\{", r"\1\1\\${", value) if isinstance(value, str) else value
+
+
+def select(cfg: Mapping[str, Any], key: str) -> Any:
+    """Return the value at a dotted key; None where there is none."""
+    node: Any = cfg
+    for name in key.split("."):
+        if not isinstance(node, Mapping) or name not in node:
+            return None
+        node = node[name]
+    return node
+
+
+def flat(cfg: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield every value with its dotted key."""
+    for name, value in cfg.items():
+        if isinstance(value, Mapping):
+            yield from flat(value, f"{path}{name}.")
+        else:
+            yield f"{path}{name}", value
+
+
+def keywords(node: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a node gives to the part it names, without `_target_` and the like."""
+    return {key: value for key, value in node.items() if not key.startswith("_")}
+
+
+def to_yaml(cfg: Mapping[str, Any]) -> str:
+    """Return the configuration as yaml."""
+    return yaml.safe_dump(plain(cfg), sort_keys=False, allow_unicode=True)
+
+
+def _nested(value: Any) -> Any:
+    if isinstance(value, Config):
+        return value
+    if isinstance(value, Mapping):
+        return Config(value)
+    return [_nested(item) for item in value] if isinstance(value, list | tuple) else value

@@ -1,0 +1,37 @@
+"""Places of this machine, which no run's record decides."""
+
+import os
+from pathlib import Path
+
+CACHE = "GPTLAB_CACHE"  # in the environment; conf/data names it too
+
+
+def cache_dir() -> Path:
+    """Return the folder for corpora, downloads, learned vocabularies and notes on verified files."""
+    return Path(os.environ.get(CACHE) or "~/.cache/gptlab").expanduser()
+
+
+def subfolder(folder: Path, name: str) -> Path:
+    """Return a folder's subfolder.
+
+    Raises:
+        ValueError: the name leads elsewhere.
+    """
+    if not name or name in (".", "..") or any(sign in name for sign in "/\\\0:"):
+        raise ValueError(f"folder is {name!r:.80}: it must be the name of one folder, which is made in {folder}")
+    return folder / name
+
+
+def check_inside(folder: Path) -> None:
+    """Check that nothing in a folder is a link to something outside, where writing would do harm.
+
+    Raises:
+        ValueError: there is such a link.
+    """
+    root = folder.resolve()
+    for parent, folders, files in os.walk(folder):
+        for path in (Path(parent, name) for name in (*folders, *files)):
+            if path.is_symlink() and not path.resolve().is_relative_to(root):
+                raise ValueError(
+                    f"{path} leads out of {folder}, which you did not write: replace the link by what it names"
+                )

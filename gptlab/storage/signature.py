@@ -1,0 +1,82 @@
+"""Whether a run is the user's own: its record is signed with a key that only this user has."""
+
+import hashlib
+import hmac
+import json
+import os
+import secrets
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+KEY_FILE = "GPTLAB_KEY_FILE"  # in the environment: where the key lies, for machines that share one
+SIGNATURE = "signature"  # the record's key for it
+
+
+def sign(record: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the record with its signature; the key is made when it is first needed.
+
+    Raises:
+        OSError: the key can neither be read nor made.
+        ValueError: others may read the key.
+    """
+    return {**record, SIGNATURE: _signature(record, _make_key())}
+
+
+def is_own(record: Mapping[str, Any]) -> bool:
+    """Return whether this user signed the record, and nothing in it has changed since.
+
+    Raises:
+        ValueError: others may read the key.
+    """
+    found, key = record.get(SIGNATURE), _read_key()
+    if key is None or not isinstance(found, str) or not found.isascii():
+        return False
+    return hmac.compare_digest(found, _signature(record, key))
+
+
+def key_path() -> Path:
+    """Return where the key lies: the file that the environment names, else one in the user's configuration folder."""
+    if named := os.environ.get(KEY_FILE):
+        return Path(named).expanduser()
+    home = os.environ.get("APPDATA" if os.name == "nt" else "XDG_CONFIG_HOME") or "~/.config"
+    return Path(home).expanduser() / "gptlab" / "key"
+
+
+def _signature(record: Mapping[str, Any], key: bytes) -> str:
+    content = json.dumps({name: value for name, value in record.items() if name != SIGNATURE}, sort_keys=True)
+    return hmac.new(key, content.encode(), hashlib.sha256).hexdigest()
+
+
+def _read_key() -> bytes | None:
+    path = key_path()
+    try:
+        mode = path.stat().st_mode
+        content = path.read_bytes().strip()
+    except OSError:
+        return None
+    if os.name != "nt" and mode & 0o077:
+        raise ValueError(f"{path} is the key that signs your runs, and others may read it: chmod 600 it, or delete it")
+    return content or None
+
+
+def _make_key() -> bytes:
+    """Return the key, written by whichever process comes first."""
+    if key := _read_key():
+        return key
+    path = key_path()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    with open(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+        file.write(secrets.token_hex(32) + "\n")
+    try:
+        os.link(part, path)  # never in the place of another's
+    except FileExistsError:
+        pass
+    except OSError:  # a file system without links
+        os.replace(part, path)
+    part.unlink(missing_ok=True)
+    key = _read_key()
+    if key is None:
+        raise OSError(f"{path} holds no key to sign runs with: delete it, and another one is made")
+    return key

@@ -1,0 +1,269 @@
+"""The process in which a chat template runs: started, watched, and ended from here; `renderer.py` is its program.
+
+A template out of a stranger's folder is a program. Nothing it does can take longer, or more memory, than the limits
+below, and what it sends is only read up to them.
+"""
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+import threading
+import weakref
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from gptlab.prompts.watch import Watch
+
+RENDER_SECONDS = 5.0  # for one request
+START_SECONDS = 20.0  # until Python and Jinja are imported
+MAX_MEMORY_BYTES = 1 << 30
+MAX_TEXT_BYTES = 16 << 20  # of all texts in one reply
+MAX_HEAD_BYTES = 1 << 16  # of what a reply says before its texts
+BATCH_CHARACTERS = 1 << 20  # of the conversations in one request, beyond which the next begins
+ASK_CHARACTERS = 1 << 12  # that a template may add to each of them, as reckoned for a request
+KEPT_VARIABLES = ("SYSTEMROOT", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH")  # without which Python may not start
+
+_ELSE = "choose another prompt="
+_CHUNK = 1 << 16
+
+
+class Ask(NamedTuple):
+    """A text to be rendered."""
+
+    conversation: int  # which of those that are sent
+    n_messages: int  # the first ones of it
+    answer_next: bool
+
+
+class TemplateProcess:
+    """A process that renders one template; it begins when it is first needed, anew after it had to be killed.
+
+    It ends with this object, with the interpreter, or when the interpreter is gone. Threads take turns; a forked or
+    unpickled copy starts a process of its own.
+    """
+
+    def __init__(self, *, template: str, tokens: dict[str, str]) -> None:
+        self.template, self.tokens = template, tokens
+        self._lock = threading.Lock()
+        self._child: _Child | None = None
+        _PROCESSES.add(self)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"template": self.template, "tokens": self.tokens}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__init__(**state)  # type: ignore[misc]
+
+    def check(self) -> None:
+        """Start the process, unless it runs.
+
+        Raises:
+            ValueError: the template is not Jinja, or takes too much to be read.
+        """
+        with self._lock:
+            self._started()
+
+    def render(self, conversations: Sequence[Sequence[dict[str, str]]], asks: Sequence[Ask]) -> Iterator[str]:
+        """Yield the text of each ask; several at a time are fetched in one exchange.
+
+        Raises:
+            ValueError: the template refuses a conversation, takes too long, too much memory, or writes too much.
+        """
+        sizes = [[len(message["content"]) for message in conversation] for conversation in conversations]
+        batch: list[Ask] = []
+        cost = 0
+        for ask in asks:
+            more = ASK_CHARACTERS + sum(sizes[ask.conversation][: ask.n_messages])
+            if batch and cost + more > BATCH_CHARACTERS:
+                yield from self._texts(conversations, batch)
+                batch, cost = [], 0
+            batch.append(ask)
+            cost += more
+        yield from self._texts(conversations, batch)
+
+    def _texts(self, conversations: Sequence[Sequence[dict[str, str]]], batch: list[Ask]) -> list[str]:
+        request = {"conversations": conversations, "asks": batch, "now": datetime.now().isoformat()}
+        with self._lock:
+            child = self._started()
+            try:
+                head, texts = child.exchange(request, seconds=RENDER_SECONDS)
+            except BaseException:  # also Ctrl+C, after which question and answer would no longer go together
+                self._child = None
+                child.end()
+                raise
+        if "error" in head:
+            raise ValueError(f"the chat template refuses the conversation: {_sentence(head['error'])}")
+        if "fault" in head or len(texts) != len(batch):
+            raise ValueError(f"the chat template {_sentence(head.get('fault', 'writes nothing'))}: {_ELSE}")
+        return texts
+
+    def _started(self) -> "_Child":
+        if self._child is None or not self._child.lives():
+            self._child = _Child(self.template, self.tokens)
+        return self._child
+
+    def _forget(self) -> None:
+        """What a fork copied is the parent's."""
+        if self._child is not None:
+            self._child.leave()
+        self._child, self._lock = None, threading.Lock()
+
+
+class _Child:
+    """A running process, which ends with this object at the latest."""
+
+    def __init__(self, template: str, tokens: dict[str, str]) -> None:
+        program = str(Path(__file__).resolve().with_name("renderer.py"))
+        try:
+            self.process = subprocess.Popen(
+                [sys.executable, "-I", "-S", "-W", "ignore", program, *_folders()],
+                bufsize=0,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                cwd=Path(sys.executable).anchor,
+                env={name: os.environ[name] for name in KEPT_VARIABLES if name in os.environ},
+            )
+        except OSError as error:
+            raise ValueError(f"no process can be started in which the chat template would run: {error}") from error
+        self.watch = Watch(self.process, shortest=min(RENDER_SECONDS, START_SECONDS))
+        self.end = weakref.finalize(self, _end, self.process, self.watch, os.getpid())
+        try:
+            self._begin({"template": template, "tokens": tokens})
+        except BaseException:
+            self.end()
+            raise
+
+    def lives(self) -> bool:
+        return self.process.poll() is None
+
+    def leave(self) -> None:
+        """Close what a fork copied, and nothing more."""
+        self.end.detach()
+        self.process.returncode = 0  # it is no child of this process, which cannot wait for it
+        for pipe in (self.process.stdin, self.process.stdout):
+            assert pipe is not None
+            pipe.close()
+
+    def exchange(self, request: dict[str, Any], *, seconds: float) -> tuple[dict[str, str], list[str]]:
+        """Send a request and return what the reply says, and its texts.
+
+        Raises:
+            ValueError: there is none in time, or it is none.
+        """
+        self.watch.begin(seconds)
+        try:
+            self._send(json.dumps(request).encode("ascii") + b"\n")
+            found = self._receive()
+        except OSError:  # the pipe broke
+            found = None
+        if self.watch.finish():
+            raise ValueError(f"the chat template did not finish within {seconds:g} seconds: {_ELSE}")
+        if found is None:
+            raise ValueError(f"the process in which the chat template ran has died: {_ELSE}")
+        return found
+
+    def _begin(self, template: dict[str, Any]) -> None:
+        self.watch.begin(START_SECONDS)
+        ready = self._receive()
+        if self.watch.finish():
+            raise ValueError(
+                f"the process in which the chat template would run did not start within {START_SECONDS:g} seconds: "
+                "try again when the machine has less to do"
+            )
+        if ready is None:
+            raise ValueError(
+                f"{sys.executable} does not start the process in which the chat template would run: install jinja2 anew"
+            )
+        limits = {"max_text_bytes": MAX_TEXT_BYTES, "max_memory_bytes": MAX_MEMORY_BYTES}
+        head, _ = self.exchange(template | limits, seconds=RENDER_SECONDS)
+        if "syntax" in head:
+            raise ValueError(f"prompt.template is not Jinja: {_sentence(head['syntax'])}")
+        if head.keys() & {"error", "fault"}:
+            why = head["error"] if "error" in head else f"it {head['fault']}"
+            raise ValueError(f"prompt.template cannot be compiled: {_sentence(why)}: {_ELSE}")
+
+    def _send(self, data: bytes) -> None:
+        assert self.process.stdin is not None
+        view = memoryview(data)
+        while view:
+            view = view[self.process.stdin.write(view) :]
+
+    def _receive(self) -> tuple[dict[str, str], list[str]] | None:
+        """Return the next reply; None where the process ended or sent something else."""
+        assert self.process.stdout is not None
+        data = bytearray()
+        while b"\n" not in data and len(data) <= MAX_HEAD_BYTES:
+            chunk = self.process.stdout.read(_CHUNK)
+            if not chunk:
+                return None
+            data += chunk
+        line, _, rest = data.partition(b"\n")
+        try:
+            head = json.loads(line)
+            sizes = [abs(int(size)) for size in head.pop("sizes")]
+            if len(line) > MAX_HEAD_BYTES or sum(sizes) > MAX_TEXT_BYTES:
+                return None
+            while len(rest) < sum(sizes):
+                chunk = self.process.stdout.read(_CHUNK)
+                if not chunk:
+                    return None
+                rest += chunk
+            return {key: str(head[key]) for key in head}, list(_cut(rest, sizes))
+        except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError):
+            return None  # only a template that escaped from its sandbox writes such
+
+
+def _folders() -> list[str]:
+    """Where the modules lie that the program needs, found without importing them."""
+    specs = [find_spec(name) for name in ("jinja2", "markupsafe")]
+    return list(dict.fromkeys(str(Path(spec.origin).resolve().parents[1]) for spec in specs if spec and spec.origin))
+
+
+def _end(process: "subprocess.Popen[bytes]", watch: Watch, owner: int) -> None:
+    if os.getpid() != owner:
+        return
+    watch.stop()
+    process.kill()
+    process.wait()
+    for pipe in (process.stdin, process.stdout):
+        assert pipe is not None
+        with contextlib.suppress(OSError):
+            pipe.close()
+
+
+def _cut(data: bytearray, sizes: Sequence[int]) -> Iterator[str]:
+    """The texts of the given sizes.
+
+    Raises:
+        ValueError: one is not UTF-8, or there is more than they.
+    """
+    if len(data) != sum(sizes):
+        raise ValueError("more than was announced")
+    start = 0
+    for size in sizes:
+        yield data[start : start + size].decode("utf-8")
+        start += size
+
+
+def _sentence(text: str) -> str:
+    """What a template says, as a part of one line of a message."""
+    line = " ".join(text[:1000].split())
+    return "".join(char if char.isprintable() else "?" for char in line)[:300].rstrip(".")
+
+
+_PROCESSES: "weakref.WeakSet[TemplateProcess]" = weakref.WeakSet()
+
+
+def _forget_all() -> None:
+    for process in list(_PROCESSES):
+        process._forget()
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows, where nothing forks
+    os.register_at_fork(after_in_child=_forget_all)

@@ -32,6 +32,7 @@ from gptlab.run import Run, count_parameters
 from gptlab.storage.atomic import replace_text
 from gptlab.storage.checkpoint import find_checkpoint
 from gptlab.storage.run_folder import read_summary
+from gptlab.storage.signature import is_own
 from gptlab.training.precision import (
     MIXED,
     STORED,
@@ -181,7 +182,7 @@ def config_of(run: Run, data: Config | None) -> Config:
         raise ValueError(
             "a pretrained model comes without a text to be measured on: choose one, data=text data.path=my.txt"
         )
-    if not run.own:
+    if run.record is not None and not is_own(run.record):
         named = foreign_entries(run.cfg).get("data.path")
         raise ValueError(
             f"the run was not trained by you, and names {named!r:.200} as its data: nothing is read on its word, so "
@@ -253,7 +254,7 @@ def describe(run: Run, path: str) -> dict[str, Any]:
         "name": run.cfg.name,
         "parameters": count_parameters(run),
         "prompt": str(summary.get("opening") or "The"),
-        "command": run.command,
+        "command": run.record and run.record["command"],
         "config": to_yaml(run.cfg) if "data" in run.cfg else None,
         "summary": summary,
     }

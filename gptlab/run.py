@@ -18,18 +18,17 @@ from gptlab.config.check import check
 from gptlab.config.command import choices, typed_command
 from gptlab.config.compose import ConfigError, compose_config
 from gptlab.config.leaderboard import hparams_row
-from gptlab.config.plain import Config, escaped, plain, references, resolved, to_yaml
+from gptlab.config.plain import Config, resolved, to_yaml
 from gptlab.config.pretrained import adopt
-from gptlab.config.record import opened_config
+from gptlab.config.record import as_written, describe_config, opened_config
 from gptlab.data.order import batches_per_epoch
-from gptlab.data.prepared import Prepared, Rows
+from gptlab.data.prepared import Prepared
 from gptlab.generation.writer import Writer
 from gptlab.heads.protocol import Given, ReferringHead, TokenHead
 from gptlab.model.cache import KVCache
 from gptlab.model.empty import empty_weights, give_memory
 from gptlab.storage.checkpoint import RECORD, find_checkpoint, read_checkpoint
 from gptlab.storage.run_folder import training_folder
-from gptlab.storage.signature import is_own
 from gptlab.tokenizer import pretrained
 from gptlab.tokenizer.protocol import Tokenizer
 from gptlab.training.compile import choose_compile
@@ -39,24 +38,20 @@ from gptlab.training.summary import record_stop, write_summary
 from gptlab.training.tuning import frozen
 from gptlab.weights.base import check_layers
 from gptlab.weights.hub import is_model
-from gptlab.weights.restore import check_formats, damage_told, restore, take_best
+from gptlab.weights.restore import damage_told, restore
 from gptlab.weights.sources import Folder, Source, base_of, first_weights, tokenizer_of
 
 log = logging.getLogger(__name__)
-
-N_TRAIN_SAMPLE = 200  # training windows that the final weights are measured on
 
 
 class Run:
     """A configuration, a tokenizer, a model and a head; composed to be trained, or opened to be used."""
 
-    def __init__(
-        self, cfg: Config, tokenizer: Tokenizer, *, data: Prepared | None = None, labels: dict[str, int]
-    ) -> None:
+    def __init__(self, cfg: Config, tokenizer: Tokenizer, *, data: Prepared | None, labels: dict[str, int]) -> None:
         self.cfg, self.tokenizer, self.data, self.labels = cfg, tokenizer, data, labels
         self.record: dict[str, Any] | None = None  # of the checkpoint that the run was opened from
         self.weights: Source | None = None  # base weights; set only if checkpoints depend on them (LoRA, DPO)
-        self.references: dict[str, Any] = {}  # the configuration as it was written, before it was resolved
+        self.typed: dict[str, Any] = {}  # the configuration before it was resolved, and the choice of each group
         self.tuning = build(cfg.tuning, "tuning")
         self.model = build(cfg.model, "model")(vocab_size=tokenizer.vocab_size)
         given = Given(vocab_size=tokenizer.vocab_size, token_bytes=tokenizer.token_bytes(), labels=labels)
@@ -76,17 +71,19 @@ class Run:
         """
         typed, cfg = cfg, cfg if isinstance(cfg, Config) else resolved(cfg)
         first = None if cfg.resume is None else first_weights(cfg.resume)
-        weights = build(cfg.weights, "weights") if first is None else first.source
+        weights = first.source if first else build(cfg.weights, "weights")
         configured, cfg = cfg, adopt(cfg, weights)
         if problems := check(cfg):
             raise ConfigError(problems)
-        text = build(cfg.data, "data")
-        tokenizer = first.tokenizer if first else _make_tokenizer(cfg, weights, text)
-        style = build(cfg.prompt, "prompt")
+        text, style = build(cfg.data, "data"), build(cfg.prompt, "prompt")
+        tokenizer = first.tokenizer if first else build(cfg.tokenizer, "tokenizer")
+        if isinstance(tokenizer, partial):  # it is the weights' own, or it learns, from the training split alone
+            tokenizer = tokenizer(weights if tokenizer.func is pretrained.load else text.training_text())
         data = text.prepare(tokenizer, context_length=cfg.model.context_length, style=style)
         torch.manual_seed(cfg.seed)
         run = cls(cfg, tokenizer, data=data, labels=data.labels)
-        run.references = _as_written(typed, configured, cfg)
+        chosen = first.choices if first else choices()
+        run.typed = {"written": as_written(typed, configured, cfg), "chosen": chosen}
         rests = run.tuning.partial or isinstance(run.head, ReferringHead)
         run.weights = weights if rests else None
         fresh = weights.fill(run.model, run.head, tokenizer) if rests or cfg.resume is None else []
@@ -103,7 +100,7 @@ class Run:
         """A trained run from its folder (the best weights, else the last) or from a checkpoint, or a pretrained model
         from its folder or by its name on the hub. Writes nothing there.
 
-        What is opened is data, whoever made it: nothing in it runs, is fetched, imported or resolved.
+        Nothing in it is run, fetched, imported or resolved, whoever made it.
 
         Raises:
             FileNotFoundError: there is no checkpoint and no model.
@@ -120,22 +117,11 @@ class Run:
             cfg = opened_config(record, checkpoint)
             check_layers(cfg.model.n_layers, content["state_dict"])
             with empty_weights():  # they are replaced at once
-                run = cls(cfg, tokenizer, labels=record["labels"])
+                run = cls(cfg, tokenizer, data=None, labels=record["labels"])
             run.record, run.weights = record, base
             restore(_modules(run), content["state_dict"], base=base, tokenizer=tokenizer, tune=run.tuning.apply)
-            check_formats(_modules(run))
         _modules(run).to(device).eval()
         return run
-
-    @property
-    def own(self) -> bool:
-        """Whether its word is the user's: it was composed here, or its record carries the user's signature."""
-        return self.record is None or is_own(self.record)
-
-    @property
-    def command(self) -> str | None:
-        """The command line that trained the run, if recorded."""
-        return None if self.record is None else str(self.record["command"])
 
     def train(self) -> dict[str, Any]:
         """Trains what was composed, in its own folder; returns what summary.json says."""
@@ -239,26 +225,12 @@ class Run:
         return self.data.describe(self.tokenizer, n_examples=n_examples, vectors=vectors)
 
 
-def _make_tokenizer(cfg: Config, weights: Source, text: Any) -> Tokenizer:
-    """The weights' own, one that learns from the training split alone, or one that needs neither."""
-    tokenizer = build(cfg.tokenizer, "tokenizer")
-    if isinstance(tokenizer, partial):
-        return tokenizer(weights if tokenizer.func is pretrained.load else text.training_text())
-    return tokenizer
-
-
-def _as_written(typed: Config | DictConfig, configured: Config, adopted: Config) -> dict[str, Any]:
-    """The configuration with its references, but what pretrained weights decided as they decided it."""
-    written = escaped(typed) if isinstance(typed, Config) else references(typed)
-    return written | {key: escaped(adopted[key]) for key in adopted if adopted[key] != configured[key]}
-
-
 def _open_folder(path: str, device: str) -> Run:
     """A pretrained model, with what `conf/pretrained.yaml` says about what no folder can."""
     weights = Folder(path=path, revision=None)
     cfg = adopt(compose_config("pretrained", [] if weights.prompt else ["prompt=plain"]), weights)
     with empty_weights():
-        run = Run(cfg, weights.tokenizer(), labels={})
+        run = Run(cfg, weights.tokenizer(), data=None, labels={})
     give_memory(_modules(run).eval(), dtype=weights.dtype, device=device)
     _modules(run).to(device)  # what has its numbers from elsewhere
     weights.fill(run.model, run.head, run.tokenizer)
@@ -282,12 +254,9 @@ def _record(run: Run) -> dict[str, Any]:
     theirs = base is not None and run.tuning.partial and run.tokenizer is base.tokenizer()
     return {
         **({} if base is None else {"base": base.named}),
-        "config": plain(run.cfg),
-        "references": run.references,
-        "choices": choices(),
+        **describe_config(run.cfg, **run.typed),
         "tokenizer": None if theirs else run.tokenizer.state(),
         "labels": run.labels,
-        "command": typed_command(),
     }
 
 
@@ -313,31 +282,20 @@ def _context(run: Run, *, total_steps: int, start_step: int) -> RunContext:
 
 def _summarise(run: Run, trainer: Any, meter: Any, *, started: float) -> dict[str, Any]:
     """What a finished run came to, its final weights measured: contents of summary.json."""
-    from gptlab.evaluation.measure import measure
+    from gptlab.evaluation.final import measure_final
     from gptlab.training.summary import how_it_went
 
     assert run.data is not None
-    data, context, together = run.data, trainer.precision_plugin.forward_context, trainer.datamodule.what["batch_size"]
-
-    def measured(stage: str, rows: Rows, which: np.ndarray) -> dict[str, float]:
-        batches = (rows[part] for part in np.array_split(which, -(-len(which) // together)))
-        return measure(run.model, run.head, batches, stage=stage, forward_context=context())
-
-    order = data.train.reading_order()
-    sample = order[np.unique(np.linspace(0, len(order) - 1, N_TRAIN_SAMPLE).astype(int))]  # from all over
-    went = how_it_went(trainer, meter, Path(run.cfg.output_dir))
-    summary = {
+    data, folder = run.data, Path(run.cfg.output_dir)
+    went = how_it_went(trainer, meter, folder)
+    batch_size, context = trainer.datamodule.what["batch_size"], trainer.precision_plugin.forward_context
+    how = {"folder": folder, "val": went["val"], "batch_size": batch_size, "forward_context": context}
+    return {
         **went,
         "name": run.cfg.name,
         "parameters": count_parameters(run),
         "verb": data.verb,
         "opening": next((" ".join(text.split()[:4]) for text, *_ in data.openings(run.tokenizer, None)), ""),
-        "train": measured("train", data.train, sample),
-        # the last step was validated, see ValidateAtEnd; but perhaps before the program was killed
-        "val": went["val"] or measured("val", data.val, data.val.reading_order()),
+        **measure_final(_modules(run), data, **how),
+        "total_seconds": round(perf_counter() - started, 3),  # with validations, samples and checkpoints
     }
-    if data.test is not None:
-        summary["test_of"] = take_best(_modules(run), Path(run.cfg.output_dir))  # what whoever opens the run has
-        summary["test"] = measured("test", data.test, data.test.reading_order())
-    summary["total_seconds"] = round(perf_counter() - started, 3)  # with validations, samples and checkpoints
-    return summary

@@ -4,8 +4,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from omegaconf import DictConfig
+
 from gptlab.config.check import OPTIONAL, check_record
-from gptlab.config.plain import Config, plain, select
+from gptlab.config.command import typed_command
+from gptlab.config.plain import Config, escaped, plain, references, select
 from gptlab.config.schema import TrainSchema
 from gptlab.storage.places import cache_dir
 
@@ -18,15 +21,36 @@ def opened_config(record: Mapping[str, Any], checkpoint: Path) -> Config:
     """Return a record's configuration, checked as a typed one is.
 
     Raises:
-        ValueError: it has a problem, or the labels of the classes do.
+        ValueError: it has a problem, or the numbers of rows by class do.
     """
     cfg = Config(record["config"])
     if problems := check_record(cfg, TrainSchema, groups=BUILT):
         more = f" and {len(problems) - N_TOLD} more" if len(problems) > N_TOLD else ""
         raise ValueError(f"{checkpoint}: its configuration cannot be used: {'; '.join(problems[:N_TOLD])}{more}")
-    if sorted(map(repr, record["labels"].values())) != sorted(map(repr, range(len(record["labels"])))):
-        raise ValueError(f"{checkpoint}: the labels of its classes are not numbered from 0: take another checkpoint")
+    if not all(type(count) is int and count >= 0 for count in record["labels"].values()):
+        raise ValueError(f"{checkpoint}: the rows of its classes are not counted: take another checkpoint")
     return on_this_machine(cfg)
+
+
+def describe_config(cfg: Config, written: Mapping[str, Any], chosen: Mapping[str, str]) -> dict[str, Any]:
+    """Return what a record says of the configuration, and of the command that composed it.
+
+    Args:
+        written: the same with its references, see `as_written`.
+        chosen: the choice of each group when the run began.
+    """
+    return {"config": plain(cfg), "references": plain(written), "choices": dict(chosen), "command": typed_command()}
+
+
+def as_written(typed: Config | DictConfig, configured: Config, adopted: Config) -> dict[str, Any]:
+    """Return a configuration with its references, but what pretrained weights decided as they decided it.
+
+    Args:
+        configured: the same, resolved.
+        adopted: what the weights made of it, see `pretrained.py`.
+    """
+    written = escaped(typed) if isinstance(typed, Config) else references(typed)
+    return written | {key: escaped(adopted[key]) for key in adopted if adopted[key] != configured[key]}
 
 
 def on_this_machine(cfg: Mapping[str, Any]) -> Config:

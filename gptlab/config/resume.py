@@ -13,10 +13,9 @@ from omegaconf import DictConfig
 
 from gptlab.config.check import check_root
 from gptlab.config.compose import ConfigError, compose_config, compose_whole, is_choice, parse_overrides, readable
-from gptlab.config.plain import Config, escaped, flat, select
+from gptlab.config.plain import Config, escaped, flat, plain, select
 from gptlab.config.record import foreign_entries, on_this_machine, without_foreign
 from gptlab.config.schema import TrainSchema
-from gptlab.storage.checkpoint import RECORD, read_checkpoint
 from gptlab.storage.places import check_inside
 from gptlab.storage.run_folder import FINISHED, find_last, is_locked, status
 from gptlab.storage.signature import is_own
@@ -103,12 +102,14 @@ def _newest(cfg: Config, words: list[str]) -> tuple[Path | None, list[str]]:
 
 def _go_on(checkpoint: Path, words: list[str], notes: list[str]) -> Resumption:
     """The record in the checkpoint decides what the run is; `.hydra/` holds the same, for people to read."""
+    from gptlab.storage.checkpoint import RECORD, read_checkpoint  # torch takes seconds to import
+
     run, record = checkpoint.parents[1], read_checkpoint(checkpoint, mmap=True)[RECORD]
     own = is_own(record)
     if not own:
         check_inside(run)
     # conf/resume.yaml lays the rest around it
-    ConfigStore.instance().store(name="config", node=_base_config(record, checkpoint, own=own))
+    ConfigStore.instance().store(name="config", node=plain(_base_config(record, checkpoint, own=own)))
     given = [f"output_dir={_quoted(run)}", f"resume={_quoted(checkpoint)}"]
     if not any(word.startswith("hydra.output_subdir=") for word in words):
         n_before = max(map(_number, run.glob(".hydra/resume_*/")), default=0)

@@ -36,6 +36,7 @@ def restore(
         tune(model, head, fresh)
     left_out = {name: p for name, p in modules.named_parameters() if not p.requires_grad} if base else {}
     modules.load_state_dict({**left_out, **tensors}, assign=True)
+    check_formats(modules)
 
 
 def take_best(modules: nn.ModuleDict, run: Path) -> str:

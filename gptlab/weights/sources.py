@@ -244,7 +244,8 @@ def first_weights(checkpoint: str) -> "FirstWeights":
     content = read_checkpoint(Path(checkpoint), mmap=True)
     named = content[RECORD].get("base") is not None
     source = open_base(content[RECORD], Path(checkpoint)) if named else TrainedRun(run=checkpoint)
-    return FirstWeights(source, tokenizer_of(content, source, Path(checkpoint)))
+    chosen = content[RECORD].get("choices") or {}
+    return FirstWeights(source, tokenizer_of(content, source, Path(checkpoint)), chosen)
 
 
 class FirstWeights(NamedTuple):
@@ -252,6 +253,7 @@ class FirstWeights(NamedTuple):
 
     source: Source  # where the checkpoint names one; else the checkpoint itself
     tokenizer: Tokenizer
+    choices: dict[str, str]  # of each group, when the run began
 
 
 def open_base(record: Mapping[str, Any], checkpoint: Path) -> Source:

@@ -12,6 +12,7 @@ from torch.utils.data import DataLoader
 from gptlab.batch import IGNORE_INDEX, Batch
 from gptlab.heads.lm import LMHead
 from gptlab.heads.protocol import Given
+from gptlab.storage.checksum import checksum_path
 from gptlab.training.callbacks.ending import ValidateAtEnd
 from gptlab.training.checkpoint import CheckpointFiles
 from gptlab.training.module import GPTModule
@@ -19,6 +20,8 @@ from gptlab.training.optimizers import adamw
 from gptlab.training.schedules import constant
 from gptlab.training.trainer import TrainerParts, make_plan, make_trainer
 from tests.reference.tiny import tiny_gpt
+
+RECORD = {"config": {}, "tokenizer": None, "labels": {}, "command": ""}  # the form of a run's
 
 
 def ragged(n_rows: int) -> list[Batch]:
@@ -146,8 +149,8 @@ def test_a_checkpoint_that_cannot_be_written_leaves_the_one_before(tmp_path: Pat
 
     from gptlab.storage.checkpoint import read_checkpoint
 
-    files, path = CheckpointFiles({"a": 1}), tmp_path / "last.ckpt"
-    files.save_checkpoint({"weight": torch.arange(3)}, path)
+    files, path = CheckpointFiles(RECORD), tmp_path / "last.ckpt"
+    files.save_checkpoint({"state_dict": {"weight": torch.arange(3)}}, path)
     before, limits = path.read_bytes(), resource.getrlimit(resource.RLIMIT_FSIZE)
     handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     try:
@@ -159,15 +162,18 @@ def test_a_checkpoint_that_cannot_be_written_leaves_the_one_before(tmp_path: Pat
         signal.signal(signal.SIGXFSZ, handler)
     assert path.read_bytes() == before
     assert sorted(p.name for p in tmp_path.iterdir()) == ["last.ckpt", "last.ckpt.sha256"]
-    assert read_checkpoint(path, mmap=False)["weight"].tolist() == [0, 1, 2]
+    assert read_checkpoint(path, mmap=False)["state_dict"]["weight"].tolist() == [0, 1, 2]
 
 
 def test_a_damaged_or_foreign_file_is_told(tmp_path: Path) -> None:
     from gptlab.storage.checkpoint import read_checkpoint
 
     path = tmp_path / "x.ckpt"
-    CheckpointFiles({}).save_checkpoint({"weight": torch.randn(1000)}, path)
+    CheckpointFiles(RECORD).save_checkpoint({"state_dict": {"weight": torch.randn(1000)}}, path)
     path.write_bytes(path.read_bytes()[:2000])
+    with pytest.raises(ValueError, match=r"x\.ckpt is damaged"):
+        read_checkpoint(path, mmap=False)
+    checksum_path(path).unlink()
     with pytest.raises(ValueError, match=r"x\.ckpt is not a whole checkpoint"):
         read_checkpoint(path, mmap=False)
     torch.save({"weight": torch.randn(3)}, path)

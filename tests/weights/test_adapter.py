@@ -111,18 +111,21 @@ def test_where_a_base_is_found(tmp_path: Path) -> None:
     checkpoint.parent.mkdir(parents=True)
     (old / "a.bin").write_bytes(b"abc")
     base = named(old)
-    assert find_base(base, checkpoint) == str(old)
+    assert find_base(base, checkpoint, own=True) == str(old)
     new = old.rename(tmp_path / "new")
     digest = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad a.bin"
     with pytest.raises(FileNotFoundError) as told:
-        find_base(base, checkpoint)
+        find_base(base, checkpoint, own=True)
     assert str(told.value) == (
         f"{checkpoint} needs the weights that its run began with, and they are not at {old} (sha256 {digest}): bring "
         f"them back, or put them, or a link to them, at {tmp_path / 'run' / 'base'}"
     )
-    assert find_base({**base, "hub": ["org/name", "a1b2"]}, checkpoint) is None
+    on_the_hub = {**base, "hub": ["org/name", "a1b2"]}
+    assert find_base(on_the_hub, checkpoint, own=True) is None
+    with pytest.raises(FileNotFoundError, match=r"or put them \(org/name, revision a1b2, of the hub\), or a link"):
+        find_base(on_the_hub, checkpoint, own=False)
     (tmp_path / "run" / "base").symlink_to(new)
-    assert find_base(base, checkpoint) == str(tmp_path / "run" / "base")
+    assert find_base(base, checkpoint, own=True) == str(tmp_path / "run" / "base")
 
 
 def test_a_base_that_changed(tmp_path: Path) -> None:

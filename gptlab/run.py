@@ -82,8 +82,7 @@ class Run:
         data = text.prepare(tokenizer, context_length=cfg.model.context_length, style=style)
         torch.manual_seed(cfg.seed)
         run = cls(cfg, tokenizer, data=data, labels=data.labels)
-        chosen = first.choices if first else choices()
-        run.typed = {"written": as_written(typed, configured, cfg), "chosen": chosen}
+        run.typed = {"written": as_written(typed, configured, cfg), "chosen": first.choices if first else choices()}
         rests = run.tuning.partial or isinstance(run.head, ReferringHead)
         run.weights = weights if rests else None
         fresh = weights.fill(run.model, run.head, tokenizer) if rests or cfg.resume is None else []
@@ -100,7 +99,7 @@ class Run:
         """A trained run from its folder (the best weights, else the last) or from a checkpoint, or a pretrained model
         from its folder or by its name on the hub. Writes nothing there.
 
-        Nothing in it is run, fetched, imported or resolved, whoever made it.
+        Nothing in it is run, fetched, imported or resolved.
 
         Raises:
             FileNotFoundError: there is no checkpoint and no model.

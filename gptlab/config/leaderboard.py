@@ -18,6 +18,7 @@ from omegaconf import DictConfig, read_write
 
 from gptlab.config.plain import Config, select
 from gptlab.storage.atomic import replace_text
+from gptlab.storage.files import read_json
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -84,7 +85,7 @@ class Leaderboard(Callback):
 def read_record(folder: Path) -> dict[str, Any]:
     """What the folder's job was to do and what became of it; empty where there is no job."""
     path = folder / RECORD
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    return read_json(path) if path.is_file() else {}
 
 
 def write_record(folder: Path, record: dict[str, Any]) -> None:

@@ -14,16 +14,17 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+import yaml  # type: ignore[import-untyped]
 from hydra import compose
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from hydra.types import RunMode
-from hydra.utils import get_object
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from gptlab.config.admission import load
 from gptlab.config.check import check
 from gptlab.config.compose import ConfigError, compose_config, our_hydra
 from gptlab.config.leaderboard import RECORD, read_record, write_record
@@ -175,9 +176,9 @@ def _swept_keys(sweep: Path) -> list[str]:
     path = sweep / "multirun.yaml"
     if not path.is_file():
         return []
-    noted: Any = OmegaConf.load(path)
-    params = OmegaConf.select(noted, "hydra.sweeper.params") or {}
-    words = [*(f"{key}={value}" for key, value in params.items()), *noted.hydra.overrides.task]
+    noted: Any = yaml.safe_load(path.read_text(encoding="utf-8"))["hydra"]  # data: nothing in it is resolved
+    params = noted["sweeper"].get("params") or {}
+    words = [*(f"{key}={value}" for key, value in params.items()), *noted["overrides"]["task"]]
     parsed = OverridesParser.create().parse_overrides(words)
     return list(dict.fromkeys(override.key_or_group for override in parsed if override.is_sweep_override()))
 
@@ -243,7 +244,7 @@ def _done(cfg: DictConfig, folder: Path) -> Outcome | None:
     if status(folder) not in FINISHED:
         return None
     summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
-    return Outcome(summary, *get_object(cfg.head._target_).monitor)
+    return Outcome(summary, *load(cfg.head._target_, "head").monitor)
 
 
 def _attempt(cfg: DictConfig, train: Callable[[DictConfig], Outcome]) -> dict[str, Any]:

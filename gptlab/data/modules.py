@@ -66,12 +66,13 @@ class TextDataModule(L.LightningDataModule):
             ValueError: something that decides which rows come next is no longer what it was.
         """
         for name, words in CHANGED.items():
-            if state_dict[name] != self.what[name]:
+            if state_dict.get(name) != self.what[name]:
+                before = f"{state_dict.get(name)!r:.100}"
                 raise ValueError(
-                    f"{words} has changed since the checkpoint: it was {state_dict[name]} and is {self.what[name]}; "
+                    f"{words} has changed since the checkpoint: it was {before} and is {self.what[name]}; "
                     "resume with what the run began with, or start a new run"
                 )
-        self.start = state_dict["batches"]
+        self.start = min(max(0, int(state_dict["batches"])), self.n_batches)
 
     @property
     def _rank(self) -> int:

@@ -32,10 +32,12 @@ def start_step(
     if checkpoint is None:
         return 0
     content, folder = read_checkpoint(Path(checkpoint), mmap=True), Path(checkpoint).parents[1]
-    data.load_state_dict(content[type(data).__qualname__])  # Lightning would load the weights before
+    state, done = content.get(type(data).__qualname__), content.get("global_step")
+    if not isinstance(state, dict) or not isinstance(done, int) or done < 0:
+        raise ValueError(f"resume={folder}: {checkpoint} does not say how far the run came: take another checkpoint")
+    data.load_state_dict(state)  # Lightning would load the weights before
     if base is not None:
         check_base(base, content[RECORD]["base"], run=folder)
-    done = int(content["global_step"])
     if done > n_steps or (done == n_steps and status(folder) in FINISHED):
         raise ValueError(
             f"resume={folder}: {done} steps of it are done, and {n_steps} are wanted: give a larger trainer.max_steps"

@@ -14,6 +14,7 @@ from tensorboard.compat.proto.summary_pb2 import Summary  # type: ignore[import-
 
 from gptlab.slots import slot
 from gptlab.storage.atomic import replace_text
+from gptlab.storage.places import subfolder
 from gptlab.training.context import RunContext
 
 
@@ -33,6 +34,7 @@ def tensorboard(context: RunContext, *, folder: str) -> TensorBoardLogger:
 
     Of the steps that a resumed run takes again, only the second time is shown.
     """
+    subfolder(context.folder, folder)
     return OneEvent(
         context.folder,
         name="",
@@ -69,7 +71,7 @@ class CSVFile(Logger):
 
     def __init__(self, context: RunContext, *, folder: str) -> None:
         super().__init__()
-        self.path = context.folder / folder / "metrics.csv"
+        self.path = subfolder(context.folder, folder) / "metrics.csv"
         self.last_step = context.start_step
         self.columns: list[str] = []
 

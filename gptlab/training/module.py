@@ -13,7 +13,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from gptlab.batch import Batch
 from gptlab.heads.protocol import Loss
 from gptlab.model.gpt import GPT
-from gptlab.training.optimizers import NamedParameters
+from gptlab.training.optimizers import NamedParameters, restored_groups
 
 
 class GPTModule(L.LightningModule):
@@ -122,6 +122,20 @@ class GPTModule(L.LightningModule):
             del checkpoint["state_dict"][name]
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Puts it back, so that Lightning, which is strict, misses whatever else is missing."""
+        """Re-insert the frozen weights, so that the strict load still reports real gaps.
+
+        Of the optimizer a checkpoint gives what it has learned about the gradients. Its rates and other settings are
+        those of the configuration at this step, whatever the file says.
+
+        Raises:
+            ValueError: the optimizer's state belongs to other weights.
+        """
         own = self.state_dict()
         checkpoint["state_dict"] |= {name: own[name] for name in self.left_out}
+        step, [saved] = int(checkpoint["global_step"]), checkpoint["optimizer_states"]
+        fresh = self.make_optimizer(self.named_parameters())
+        groups = restored_groups(saved, fresh)
+        for group, rate in zip(groups, [group["lr"] for group in fresh.param_groups], strict=True):
+            group |= {"initial_lr": rate, "lr": rate * self.schedule(step)}
+        saved["param_groups"] = groups
+        checkpoint["lr_schedulers"] = [{"last_epoch": step, "_step_count": step + 1, "lr_lambdas": []}]

@@ -67,6 +67,8 @@ class Muon(torch.optim.Optimizer):
             `adamw`: `betas`, `eps`.
     """
 
+    counted = ("steps",)  # what a group counts, and a checkpoint restores
+
     def __init__(self, groups: list[dict[str, Any]]) -> None:
         own: dict[str, dict[str, Any]] = {
             "muon": {"steps": 0},  # a group's plain values are saved with it: the momentum's warm-up resumes

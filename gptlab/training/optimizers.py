@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from typing import Any, Literal
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from gptlab.slots import slot
 from gptlab.training.muon import Muon
@@ -25,6 +25,38 @@ def decay_groups(
     spared = [p for p in learning if decay == "matrices" and p.ndim < 2]
     groups = [{"params": decayed, "weight_decay": weight_decay}, {"params": spared, "weight_decay": 0.0}]
     return [group for group in groups if group["params"]]
+
+
+def restored_groups(saved: Any, optimizer: torch.optim.Optimizer) -> list[dict[str, Any]]:
+    """Return the groups of a new optimizer, with what a saved state has counted in them.
+
+    Rates and other settings are the configuration's, whatever the file says. An optimizer of the user's own, which may
+    count under any name, takes its groups as they were saved.
+
+    Args:
+        optimizer: a new one, for the same parameters.
+
+    Raises:
+        ValueError: the state belongs to other parameters, or holds tensors of other shapes.
+    """
+    groups = optimizer.state_dict()["param_groups"]
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    try:
+        before = saved["param_groups"]
+        fits = [group["params"] for group in before] == [group["params"] for group in groups]
+        for number, moments in saved["state"].items():
+            shape = parameters[number].shape
+            fits &= all(not isinstance(x, Tensor) or not x.ndim or x.shape == shape for x in moments.values())
+    except (KeyError, IndexError, TypeError, AttributeError):
+        fits = False
+    if not fits:
+        raise ValueError("the optimizer's state in the checkpoint belongs to other weights: take another checkpoint")
+    if type(optimizer).__module__.partition(".")[0] not in ("torch", "gptlab"):
+        return before
+    counted = getattr(optimizer, "counted", ())
+    return [
+        new | {key: int(old[key]) for key in counted if key in new} for new, old in zip(groups, before, strict=True)
+    ]
 
 
 @slot("optim")

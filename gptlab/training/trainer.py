@@ -165,6 +165,7 @@ def fit(trainer: L.Trainer, module: L.LightningModule, data: L.LightningDataModu
 
     Raises:
         KeyboardInterrupt: after Ctrl-C, of which Lightning would make an exit with status 1.
+        ValueError: the checkpoint's training state cannot be restored.
         SystemExit: 143 after SIGTERM, of which Lightning would make a success.
     """
     handler = signal.getsignal(signal.SIGINT)
@@ -172,6 +173,14 @@ def fit(trainer: L.Trainer, module: L.LightningModule, data: L.LightningDataModu
         trainer.fit(module, data, ckpt_path=checkpoint)
     except SIGTERMException:  # it came before callbacks/signals.py was there to receive it
         raise SystemExit(128 + signal.SIGTERM) from None
+    except Exception as error:
+        if checkpoint is None or hasattr(module, "learning") or isinstance(error, OSError):
+            raise
+        reason = " ".join(str(error).split())[:300]
+        raise ValueError(
+            f"resume={checkpoint}: its training state cannot be restored ({type(error).__name__}: {reason}): resume "
+            "another checkpoint, or start a new run from its weights with weights=run"
+        ) from error
     except SystemExit as end:
         if isinstance(end.__context__, KeyboardInterrupt):
             signal.signal(signal.SIGINT, handler)  # Lightning leaves it ignored

@@ -111,7 +111,7 @@ def test_paths_that_are_no_run_are_told(run: Path, tmp_path: Path, capsys: pytes
     assert "weights only; last.ckpt" in told([f"resume={run}/checkpoints/best.ckpt"], capsys)
     assert "no checkpoints/last.ckpt" in told([f"resume={tmp_path}"], capsys)
     alone = shutil.copy(run / "checkpoints" / "last.ckpt", tmp_path)
-    assert "it is not in the folder checkpoints of a run" in told([f"resume={alone}"], capsys)
+    assert "a run is resumed in its own folder" in told([f"resume={alone}"], capsys)
 
 
 def test_a_damaged_checkpoint_is_told(run: Path, capsys: pytest.CaptureFixture[str]) -> None:

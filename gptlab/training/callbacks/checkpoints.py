@@ -35,7 +35,8 @@ class BestCheckpoint(L.Callback):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """The inverse."""
-        self.metrics, self.step = state_dict["metrics"], state_dict["step"]
+        self.metrics = {str(name): float(value) for name, value in state_dict["metrics"].items()}
+        self.step = None if state_dict["step"] is None else int(state_dict["step"])
 
 
 @slot("callbacks.*")

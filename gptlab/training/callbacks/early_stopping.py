@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import torch
 from lightning.pytorch.callbacks import EarlyStopping as LightningEarlyStopping
 
 from gptlab.slots import slot
@@ -22,4 +23,6 @@ class EarlyStopping(LightningEarlyStopping):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """What was seen so far; the patience is what the run is given now."""
-        super().load_state_dict({**state_dict, "patience": self.patience})
+        counts = {name: int(state_dict[name]) for name in ("wait_count", "stopped_epoch")}
+        best = torch.as_tensor(state_dict["best_score"])
+        super().load_state_dict({**counts, "best_score": best, "patience": self.patience})

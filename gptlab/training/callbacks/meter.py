@@ -99,5 +99,5 @@ class Meter(L.Callback):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """The inverse; the rate is measured anew from here."""
-        self.tokens, self.seconds = self._logged = state_dict["tokens"], state_dict["seconds"]
-        self.loss, self.rate = state_dict["loss"], state_dict["rate"]
+        self.tokens, self.seconds = self._logged = int(state_dict["tokens"]), float(state_dict["seconds"])
+        self.loss, self.rate = float(state_dict["loss"]), float(state_dict["rate"])

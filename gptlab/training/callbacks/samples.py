@@ -46,4 +46,4 @@ class Samples(L.Callback):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """The inverse."""
-        self.validations = state_dict["validations"]
+        self.validations = int(state_dict["validations"])

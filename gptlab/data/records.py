@@ -112,7 +112,8 @@ def _record(entry: Any, place: str) -> Record:
 
 def _table(text: str, path: Path, *, delimiter: str, columns: list[str] | None) -> Iterator[Record]:
     """Rows quoted as spreadsheets do; a text may go over several lines, and is placed where it ends."""
-    csv.field_size_limit(len(text) + 1)  # by itself the module refuses texts above 131,072 characters
+    # by itself the module refuses texts above 131,072 characters; the limit is everybody's, so it is never lowered
+    csv.field_size_limit(max(csv.field_size_limit(), len(text) + 1))
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
     try:
         names = columns if columns is not None else next(reader, [])

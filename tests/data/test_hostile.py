@@ -1,6 +1,7 @@
 """Data from a stranger: it may not hang, fill the memory, leave its place or import a package, and is one sentence."""
 
 import contextlib
+import csv
 import gzip
 import http.server
 import json
@@ -270,6 +271,13 @@ def test_json_that_holds_no_texts_is_one_sentence_with_its_place(content: str, t
             attempt()
         assert len(str(raised.value).splitlines()) == 1
         assert len(str(raised.value)) < 1200
+
+
+def test_a_small_table_lowers_nobodys_limit(tmp_path: Path) -> None:
+    before = csv.field_size_limit()
+    (tmp_path / "a.csv").write_text("text\na\n")
+    drain(collected(tmp_path / "a.csv", tmp_path))
+    assert csv.field_size_limit() >= before
 
 
 def test_a_role_of_any_kind_is_told(tmp_path: Path) -> None:

@@ -1,38 +1,51 @@
 """What `gptlab classify` does: texts -> verdicts, by a run that was opened."""
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 from gptlab.config.build import build
 from gptlab.data.examples import Example
 from gptlab.data.labelled import LabelledData
 from gptlab.data.records import ENDINGS, read_records
-from gptlab.data.sources import collect
+from gptlab.data.sources import TextFile, collect
 from gptlab.evaluation.inference import ForwardContext
 from gptlab.evaluation.verdicts import in_words, judge_rows
 from gptlab.run import Run
+from gptlab.storage.files import expand_path
 
 
-def texts_of(path: str, *, field: str) -> list[str]:
+def texts_of(path: str, *, field: str, max_expansion: float, cache_dir: str) -> list[str]:
     """The texts of a file: of a .txt its lines that say something, else what stands under a field.
+
+    Args:
+        max_expansion: the most bytes that one byte of an archive or a gzip file may unpack to.
+        cache_dir: keeps what is fetched, or taken out of an archive.
 
     Raises:
         ValueError: a record has no such field, or no text in it; the file holds no text.
         OSError: the file cannot be read.
     """
-    files = collect(path, endings=(".txt", *ENDINGS), sha256=None, cache_dir=Path(), key="file")
-    if path.endswith(".txt"):
-        try:
-            content = Path(path).expanduser().read_text(encoding="utf-8-sig")
-        except UnicodeDecodeError as error:
-            raise ValueError(f"{path}: not UTF-8 at byte {error.start}; save the file as UTF-8") from error
-        texts = [line for line in content.splitlines() if line.strip()]
-    else:
-        texts = [record.text(field, "field") for record in read_records(files, columns=None)]
+    cache = expand_path(cache_dir, key="cache_dir")
+    files = collect(
+        path, endings=(".txt", *ENDINGS), sha256=None, cache_dir=cache, max_expansion=max_expansion, key="file"
+    )
+    texts = []
+    for file in files:
+        if file.name.endswith(".txt"):
+            texts += [line for line in _content(file).splitlines() if line.strip()]
+        else:
+            texts += [record.text(field, "field") for record in read_records([file], columns=None)]
     if not texts:
         raise ValueError(f"{path} holds no text")
     return texts
+
+
+def _content(file: TextFile) -> str:
+    with file.open() as raw:
+        try:
+            return raw.read().decode("utf-8-sig")
+        except UnicodeDecodeError as error:
+            raise ValueError(f"{file.path}: not UTF-8 at byte {error.start}; save the file as UTF-8") from error
 
 
 def classify(

@@ -22,7 +22,8 @@ def main(overrides: list[str]) -> None:
         from gptlab.opened import choose_device, set_precision
         from gptlab.run import Run
 
-        texts = [text] if text is not None else texts_of(cfg.file, field=cfg.field)
+        reading = {"field": cfg.field, "max_expansion": cfg.max_expansion, "cache_dir": cfg.cache_dir}
+        texts = [text] if text is not None else texts_of(cfg.file, **reading)
         run = Run.open(cfg.run, device=choose_device(cfg.device))
         context = set_precision(run, cfg.precision).context
         for verdict in classify(run, texts, batch_tokens=cfg.batch_tokens, forward_context=context):

@@ -25,7 +25,7 @@ from gptlab.storage.signature import is_own
 MAY_CHANGE = (
     *("trainer.max_steps", "trainer.max_epochs", "trainer.val_check_interval", "trainer.log_every_n_steps"),
     *("trainer.accelerator", "trainer.devices", "compile", "activation_checkpointing"),
-    *("callbacks", "logger", "sampling", "data.path", "data.n_workers", "data.cache_dir"),
+    *("callbacks", "logger", "sampling", "data.path", "data.n_workers", "data.cache_dir", "data.max_expansion"),
 )
 CONFIG = ".hydra/config.yaml"
 GIVEN = ("resume", "output_dir")  # by the run that goes on

@@ -81,6 +81,8 @@ class ClassifySchema:
     device: str = MISSING
     precision: str = MISSING
     output: str = MISSING
+    max_expansion: float = MISSING
+    cache_dir: str = MISSING
 
 
 @dataclass

@@ -1,8 +1,9 @@
 """The English corpus of the package chatterbot-corpus: small talk, trivia, jokes."""
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import yaml  # type: ignore[import-untyped]
 
@@ -10,6 +11,10 @@ from gptlab.data.conversations import Conversation
 from gptlab.data.sources import TextFile
 from gptlab.prompts.protocol import Message
 from gptlab.slots import slot
+from gptlab.storage.excerpts import excerpt
+
+MAX_BYTES = 4 << 20  # of a file; the package's largest has 0.1 MB
+MAX_DEPTH = 8  # lists within lists; there are three
 
 # in these a question is followed by several answers to it; in the others people take turns
 OF_ANSWERS = ("computers.yml", "emotion.yml")
@@ -51,6 +56,8 @@ class ChatterReader:
 
 
 def _content(file: TextFile) -> bytes:
+    if file.size > MAX_BYTES:
+        raise ValueError(f"{file.path} has {file.size:,} bytes, more than the {MAX_BYTES:,} that are read: cut it")
     with file.open() as raw:
         return raw.read()
 
@@ -58,10 +65,28 @@ def _content(file: TextFile) -> bytes:
 def _entries(content: bytes, path: Path) -> list[list[str]]:
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # in C where it is there: 3 s become 0.3
     try:
+        _check_plain(yaml.parse(content, loader))
         entries = yaml.load(content, loader)["conversations"]
-    except (yaml.YAMLError, TypeError, KeyError) as error:
-        raise ValueError(f"{path} is no list of conversations ({error}): reinstall the package") from error
-    return [entry if isinstance(entry, list) else [] for entry in entries]  # one is a bare text: a slip of theirs
+        # one is a bare text: a slip of theirs
+        whole = [entry if isinstance(entry, list) else [] for entry in entries]
+    except (yaml.YAMLError, TypeError, KeyError, ValueError, OverflowError) as error:
+        why = " ".join(str(error).split())
+        raise ValueError(f"{path} is no list of conversations ({why:.200}): reinstall the package") from error
+    for number, entry in enumerate(whole, start=1):
+        if strange := [turn for turn in entry if not isinstance(turn, str)]:
+            raise ValueError(f"{path}, entry {number}: {excerpt(strange[0])} is no text: put it in quotes")
+    return whole
+
+
+def _check_plain(events: Iterable[Any]) -> None:
+    """Raise a ValueError for aliases, by which a few lines are billions, and for what nests without end."""
+    depth = 0
+    for event in events:
+        if isinstance(event, yaml.AliasEvent):
+            raise ValueError(f"line {event.start_mark.line + 1} repeats an earlier part by its name")
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if depth > MAX_DEPTH:
+            raise ValueError(f"line {event.start_mark.line + 1} nests more than {MAX_DEPTH} lists")
 
 
 def _conversations(turns: list[str], *, answers: bool) -> Iterator[tuple[str, ...]]:

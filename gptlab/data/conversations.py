@@ -3,10 +3,11 @@
 from collections.abc import Iterator
 from typing import Literal, NamedTuple, Protocol
 
-from gptlab.data.records import ENDINGS, Record, read_records
+from gptlab.data.records import ENDINGS, Record, check_characters, read_records
 from gptlab.data.sources import TextFile
 from gptlab.prompts.protocol import Message, Role, check_turns
 from gptlab.slots import slot
+from gptlab.storage.excerpts import excerpt, excerpt_names
 
 ROLES: dict[str, Role] = {  # as others call them
     "system": "system",
@@ -106,9 +107,10 @@ def read_turns(record: Record, field: str, role: str, content: str) -> Iterator[
     for number, turn in enumerate(turns, start=1):
         where = f"{record.place}: message {number}"
         if not isinstance(turn, dict) or not isinstance(turn.get(content), str):
-            raise ValueError(f"{where} is {turn!r:.60}, wanted {{{role}: ..., {content}: a text}}")
-        if turn.get(role) not in ROLES:
-            raise ValueError(f"{where}: the {role} is {turn.get(role)!r}, wanted one of {', '.join(ROLES)}")
+            raise ValueError(f"{where} is {excerpt(turn)}, wanted {{{role}: ..., {content}: a text}}")
+        if not isinstance(turn.get(role), str) or turn[role] not in ROLES:
+            raise ValueError(f"{where}: the {role} is {excerpt(turn.get(role))}, wanted one of {', '.join(ROLES)}")
+        check_characters(turn[content], where)
         yield Message(ROLES[turn[role]], turn[content])
 
 
@@ -125,7 +127,7 @@ def _messages(record: Record) -> Iterator[Message]:
 
 
 def _other_form(record: Record, lacking: str) -> ValueError:
-    there = ", ".join(map(str, record.values)) or "nothing"
+    there = excerpt_names(record.values) or "nothing"
     return ValueError(
         f"{record.place}: {lacking}; there are {there}: choose how the file is written with data.reader.form=alpaca, "
         "messages or columns"

@@ -22,6 +22,7 @@ from gptlab.data.disk import making
 from gptlab.data.progress import progress
 from gptlab.data.shards import Shard, ShardWriter
 from gptlab.data.split import SPLITS, TRAIN, VAL, SplitPiece, SplitText
+from gptlab.storage.files import read_json
 from gptlab.tokenizer.protocol import Tokenizer
 
 log = logging.getLogger(__name__)
@@ -88,7 +89,7 @@ def _load(folder: Path, note: Callable[..., None]) -> Corpus | None:
     if not folder.exists():
         return None
     try:
-        meta = json.loads((folder / "meta.json").read_text())
+        meta = read_json(folder / "meta.json")
         splits = {}
         for split in SPLITS:
             shards = [Shard(folder / name, *rest) for name, *rest in meta[split].pop("shards")]
@@ -96,7 +97,7 @@ def _load(folder: Path, note: Callable[..., None]) -> Corpus | None:
             damaged = [shard.path.name for shard in shards if not shard.is_whole(meta["dtype"])]
             if damaged:
                 raise ValueError(f"{', '.join(damaged)} is not what was written")
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         note("%s is damaged (%s); it is made again", folder, error)
         return None
     return Corpus(folder.name, meta["dtype"], **splits)

@@ -4,6 +4,7 @@ import contextlib
 import errno
 import logging
 import os
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -43,6 +44,11 @@ def making(path: Path, bytes_needed: Callable[[], int] = lambda: 0) -> Iterator[
         free = f" ({_megabytes(shutil.disk_usage(folder).free)} free{needed})" if folder.exists() else ""
         trouble = f"{folder} cannot be written: {_TROUBLE[error.errno]}{free}."
         raise OSError(f"{trouble} Make room, or choose another place with data.cache_dir=FOLDER.") from error
+
+
+def safe_name(name: str) -> str:
+    """Return a file name like one that a stranger chose: it ends the same, is short, and stays in its folder."""
+    return re.sub(r"[^\w.+-]", "_", name, flags=re.ASCII)[-100:]
 
 
 @contextlib.contextmanager

@@ -5,7 +5,6 @@ import logging
 import random
 from collections.abc import Iterator, Sequence
 from functools import cached_property
-from pathlib import Path
 from typing import ClassVar, Literal, NamedTuple, Protocol, TypeVar
 
 from gptlab.data.answers import PreparedAnswers, RowMaker
@@ -15,6 +14,7 @@ from gptlab.data.split import ALL, TEST, TRAIN, VAL, adding_up
 from gptlab.prompts.encoding import check_style
 from gptlab.prompts.protocol import Message, PromptStyle, said
 from gptlab.slots import slot
+from gptlab.storage.files import expand_path
 from gptlab.tokenizer.protocol import Tokenizer, TrainingText
 
 log = logging.getLogger(__name__)
@@ -57,6 +57,7 @@ class InstructionData:
         by_length: of rows that are not packed, those of like length come into the same batches.
         batch_size: rows of a batch, on each device.
         n_workers: processes that load batches; 0 is the run's own.
+        max_expansion: the most bytes that one byte of an archive or a gzip file may unpack to.
 
     Raises:
         ValueError: an argument is impossible, or a file is not what it should be.
@@ -82,12 +83,13 @@ class InstructionData:
         batch_size: int,
         n_workers: int,
         cache_dir: str,
+        max_expansion: float,
     ) -> None:
         self.path, self.sha256, self.reader, self.test_path = path, sha256, reader, test_path
         self.val_fraction, self.test_fraction, self.split_seed = val_fraction, test_fraction, split_seed
         self.learn, self.too_long, self.packing, self.by_length = learn, too_long, packing, by_length
         self.batch_size, self.n_workers = batch_size, n_workers
-        self.cache_dir = Path(cache_dir).expanduser()
+        self.cache_dir, self.max_expansion = expand_path(cache_dir, key="data.cache_dir"), max_expansion
 
     def training_text(self) -> TrainingText:
         """What is said in the training part."""
@@ -142,7 +144,14 @@ class InstructionData:
         return sides
 
     def _read(self, path: str | list[str], sha256: str | None, key: str = "data.path") -> list[Conversation]:
-        files = collect(path, endings=self.reader.endings, sha256=sha256, cache_dir=self.cache_dir, key=key)
+        files = collect(
+            path,
+            endings=self.reader.endings,
+            sha256=sha256,
+            cache_dir=self.cache_dir,
+            max_expansion=self.max_expansion,
+            key=key,
+        )
         whole = list(self.reader.read(files))
         kept = [conversation for conversation in whole if not has_empty_answer(conversation)]
         if empty := len(whole) - len(kept):

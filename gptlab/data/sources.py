@@ -8,18 +8,19 @@ import difflib
 import glob
 import gzip
 import hashlib
-import importlib.util
 import logging
 import os
-import urllib.parse
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, NamedTuple
 
 from gptlab.data.archive import take_out
-from gptlab.data.download import download
+from gptlab.data.download import address_name, download
+from gptlab.data.expansion import Bound, check_expansion, open_gzip
+from gptlab.data.packages import PREFIX, check_within, find_in_package
+from gptlab.storage.files import expand_path, open_regular
 
 log = logging.getLogger(__name__)
 
@@ -33,18 +34,20 @@ class TextFile:
     size: int  # bytes
     mtime_ns: int
     sha256: str | None  # of what it must hold; None where that may be anything
+    bound: Bound  # of what it unpacks to
 
     @contextlib.contextmanager
     def open(self) -> Iterator[IO[bytes]]:
         """The contents, unpacked.
 
         Raises:
-            ValueError: it is no whole gzip file, or it changed since it was collected or while it is read.
+            ValueError: it is no whole gzip file, unpacks to more than it may, is no regular file, or changed since it
+                was collected or while it is read.
             OSError: it cannot be read.
         """
         with self._open_raw() as raw:
             try:
-                yield gzip.GzipFile(fileobj=raw) if self.path.suffix == ".gz" else raw  # type: ignore[misc]
+                yield open_gzip(raw, self.bound, str(self.path)) if self.path.suffix == ".gz" else raw
             except (EOFError, zlib.error, gzip.BadGzipFile) as error:
                 raise ValueError(f"{self.path} is not a whole gzip file ({error}); pack or copy it again.") from error
 
@@ -63,7 +66,7 @@ class TextFile:
     @contextlib.contextmanager
     def _open_raw(self) -> Iterator[IO[bytes]]:
         try:
-            with self.path.open("rb") as raw:
+            with open_regular(self.path) as raw:
                 self._check_unchanged(os.fstat(raw.fileno()))
                 yield raw
                 self._check_unchanged(self.path.stat())
@@ -76,64 +79,121 @@ class TextFile:
 
 
 def collect(
-    path: str | list[str], *, endings: tuple[str, ...], sha256: str | None, cache_dir: Path, key: str = "data.path"
+    path: str | list[str],
+    *,
+    endings: tuple[str, ...],
+    sha256: str | None,
+    cache_dir: Path,
+    max_expansion: float,
+    key: str = "data.path",
 ) -> list[TextFile]:
     """Every file that `path` names: in the order given, a folder's and a glob's sorted by name, each file once.
 
     Args:
+        max_expansion: the most bytes that one byte of an archive or a gzip file may unpack to.
         key: what the path is called where it was given, for messages.
 
     Raises:
-        ValueError: there is nothing to read; or a file named by itself is empty or has another ending.
+        ValueError: there is nothing to read; or a file named by itself is empty, no regular file or has another ending.
         FileNotFoundError: there is no such file, folder or package.
         ConnectionError: a download failed.
     """
     paths = [path] if isinstance(path, str) else path
     if sha256 is not None and sum(map(_is_remote, paths)) > 1:
         raise ValueError(f"data.sha256 is the hash of one file, but {key} names several; set data.sha256=null.")
+    expansion_key = "data.max_expansion" if key.startswith("data.") else "max_expansion"
+    check_expansion(max_expansion, expansion_key)
+    search = _Search(endings, sha256, cache_dir / "downloads", key, max_expansion, expansion_key)
     found: dict[str, TextFile] = {}
     for each in paths:
-        for file, name in _files(each, endings, sha256, cache_dir, key):
+        for file, name, packed in search.files(each):
             stat = file.stat()
-            wanted = sha256 if each.startswith("package://") else None  # a download was checked when it came
-            entry = TextFile(file.absolute(), name, stat.st_size, stat.st_mtime_ns, wanted)
+            wanted = sha256 if each.startswith(PREFIX) else None  # a download was checked when it came
+            bound = Bound(stat.st_size if packed is None else packed, max_expansion, expansion_key)
+            entry = TextFile(file.absolute(), name, stat.st_size, stat.st_mtime_ns, wanted, bound)
             found.setdefault(os.path.realpath(file), entry)
     if not found:
-        raise ValueError(f"{key}={path} names no file that ends in {' '.join(endings)}.")
+        raise ValueError(f"{key}={', '.join(map(_shown, paths))} names no file that ends in {' '.join(endings)}.")
     return list(found.values())
 
 
 def _is_remote(path: str) -> bool:
-    return path.startswith(("https://", "http://", "package://"))
+    return path.startswith(("https://", "http://", PREFIX))
 
 
-def _files(
-    path: str, endings: tuple[str, ...], sha256: str | None, cache_dir: Path, key: str
-) -> list[tuple[Path, str]]:
-    """(file, name) of each file that one entry names."""
-    archive, is_member, member = path.partition(".zip#")
-    if is_member:
-        _check_ending(f"{key}={path}", member, endings)
-        downloads, wanted = cache_dir / "downloads", sha256 if _is_remote(path) else None
-        remote = path.startswith(("https://", "http://"))
-        whole = download(f"{archive}.zip", sha256=None, folder=downloads) if remote else Path(f"{archive}.zip")
-        return [(take_out(whole.expanduser(), member, sha256=wanted, folder=downloads), member)]
-    if path.startswith(("https://", "http://")):
-        name = Path(urllib.parse.urlparse(path).path).name
-        _check_ending(f"{key}={path}", name, endings)
-        return [(download(path, sha256=sha256, folder=cache_dir / "downloads"), name)]
-    local = _in_package(path, key) if path.startswith("package://") else Path(path).expanduser()
-    if local.is_dir():
-        return _fitting(_walk(local), local, endings)
-    if local.exists():
-        _check_ending(f"{key}={path}", local.name, endings)
-        if local.stat().st_size == 0:
-            raise ValueError(f"{local} is empty; {key} wants text.")
-        return [(local, local.name)]
-    if glob.has_magic(str(local)):
-        matches = [Path(match) for match in glob.glob(str(local), recursive=True)]
-        return _fitting([match for match in matches if match.is_file()], _plain_part(local), endings)
-    raise FileNotFoundError(f"{key}: there is no {path}.{_near(local)}")
+class _File(NamedTuple):
+    """A file that was found."""
+
+    path: Path
+    name: str
+    packed: int | None = None  # bytes that a member of an archive has there
+
+
+class _Search(NamedTuple):
+    """What is looked for, and what it is called where it was asked for."""
+
+    endings: tuple[str, ...]
+    sha256: str | None
+    downloads: Path
+    key: str
+    max_expansion: float
+    expansion_key: str
+
+    def files(self, path: str) -> list[_File]:
+        """What one entry names."""
+        archive, is_member, member = path.partition(".zip#")
+        if is_member:
+            return [self._member(path, f"{archive}.zip", member)]
+        if path.startswith(("https://", "http://")):
+            _check_ending(f"{self.key}={_shown(path)}", name := address_name(path), self.endings)
+            return [_File(download(path, sha256=self.sha256, folder=self.downloads), name)]
+        if not path.startswith(PREFIX):
+            return self._local(path, expand_path(path, key=self.key))
+        folder, inside = find_in_package(path, key=self.key)
+        found = self._local(path, expand_path(str(inside), key=self.key))
+        for file in found:
+            check_within(folder, file.path, key=self.key)
+        return found
+
+    def _member(self, path: str, archive: str, member: str) -> _File:
+        _check_ending(f"{self.key}={_shown(path)}", member, self.endings)
+        wanted = self.sha256 if _is_remote(path) else None
+        if archive.startswith(("https://", "http://")):
+            whole = download(archive, sha256=None, folder=self.downloads)
+        elif archive.startswith(PREFIX):
+            folder, whole = find_in_package(archive, key=self.key)
+            check_within(folder, whole, key=self.key)
+        else:
+            whole = expand_path(archive, key=self.key)
+        taken = take_out(
+            whole,
+            member,
+            sha256=wanted,
+            folder=self.downloads,
+            expansion=self.max_expansion,
+            expansion_key=self.expansion_key,
+        )
+        return _File(taken.path, member, taken.packed)
+
+    def _local(self, path: str, local: Path) -> list[_File]:
+        if local.is_dir():
+            return _fitting(_walk(local), local, self.endings)
+        if local.exists():
+            if not local.is_file():
+                raise ValueError(f"{self.key}: {local} is no regular file: give a file or folder, not a pipe or device")
+            _check_ending(f"{self.key}={path}", local.name, self.endings)
+            if local.stat().st_size == 0:
+                raise ValueError(f"{local} is empty; {self.key} wants text.")
+            return [_File(local, local.name)]
+        if glob.has_magic(str(local)):
+            matches = [Path(match) for match in glob.glob(str(local), recursive=True)]
+            return _fitting([match for match in matches if not match.is_dir()], _plain_part(local), self.endings)
+        raise FileNotFoundError(f"{self.key}: there is no {_shown(path)}.{_near(local)}")
+
+
+def _shown(path: str) -> str:
+    """A path on one line."""
+    return path if path.isprintable() else repr(path)
 
 
 def _check_ending(entry: str, name: str, endings: tuple[str, ...]) -> None:
@@ -141,13 +201,16 @@ def _check_ending(entry: str, name: str, endings: tuple[str, ...]) -> None:
         raise ValueError(f"{entry} cannot be read as text; wanted a name that ends in {' '.join(endings)}.")
 
 
-def _fitting(files: list[Path], folder: Path, endings: tuple[str, ...]) -> list[tuple[Path, str]]:
+def _fitting(files: list[Path], folder: Path, endings: tuple[str, ...]) -> list[_File]:
     """Those that can be read, named from the folder on."""
-    fitting = [file for file in files if file.name.endswith(endings)]
+    fitting = [file for file in files if file.name.endswith(endings) and file.is_file()]
     if len(fitting) < len(files):
-        skipped = len(files) - len(fitting)
-        log.info("skipped %d of %d files in %s: they end in none of %s", skipped, len(files), folder, " ".join(endings))
-    return sorted(((file, file.relative_to(folder).as_posix()) for file in fitting), key=lambda pair: pair[1])
+        skipped, wanted = len(files) - len(fitting), " ".join(endings)
+        log.info(
+            f"skipped {skipped} of {len(files)} files in {folder}: no regular files, or ending in none of {wanted}"
+        )
+    found = [_File(file, file.relative_to(folder).as_posix()) for file in fitting]
+    return sorted(found, key=lambda file: file.name)
 
 
 def _walk(folder: Path) -> list[Path]:
@@ -157,15 +220,6 @@ def _walk(folder: Path) -> list[Path]:
         folders[:] = [name for name in folders if not name.startswith(".")]
         found += [Path(parent, name) for name in files if not name.startswith(".")]
     return found
-
-
-def _in_package(path: str, key: str) -> Path:
-    """package://NAME/inside -> the path, found without importing the package: its code is not wanted."""
-    name, _, inside = path.removeprefix("package://").partition("/")
-    spec = importlib.util.find_spec(name)
-    if spec is None or not spec.submodule_search_locations:
-        raise FileNotFoundError(f'{key}={path}: {name} is not installed; pip install "gptlab[samples]" brings it.')
-    return Path(spec.submodule_search_locations[0], inside)
 
 
 def _plain_part(pattern: Path) -> Path:

@@ -19,13 +19,14 @@ import numpy as np
 
 from gptlab.data.cleaning import Cleaning, Step
 from gptlab.data.disk import making, replacing
+from gptlab.data.expansion import Bound
 from gptlab.data.progress import progress
 from gptlab.data.readers import Reader
 from gptlab.data.sources import TextFile
 
 log = logging.getLogger(__name__)
 
-FORMAT = 1  # raise it when what a survey holds, or what a reader or a cleaning function does, changes
+FORMAT = 2  # raise it when what a survey holds, or what a reader or a cleaning function does, changes
 N_NAMES = 10_000  # names kept in words, for messages and reports; of later ones only the hash is
 
 _ARRAYS = ("digests", "names", "characters", "n_bytes", "kept")
@@ -179,7 +180,9 @@ def _load(path: Path, note: Callable[..., None]) -> Survey | None:
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         note("%s is damaged (%s); the text is read again", path, error)
         return None
-    files = [TextFile(**entry | {"path": Path(entry["path"])}) for entry in words["files"]]
+    files = [
+        TextFile(**entry | {"path": Path(entry["path"]), "bound": Bound(*entry["bound"])}) for entry in words["files"]
+    ]
     return Survey(files, words["first_names"], [Step(*step) for step in words["steps"]], **arrays)
 
 

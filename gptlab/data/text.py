@@ -4,7 +4,6 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -21,6 +20,7 @@ from gptlab.data.survey import survey
 from gptlab.data.windows import Windows
 from gptlab.prompts.protocol import PromptStyle
 from gptlab.slots import slot
+from gptlab.storage.files import expand_path
 from gptlab.tokenizer.opening import begun
 from gptlab.tokenizer.protocol import Tokenizer, TrainingText
 
@@ -40,6 +40,7 @@ class TextData:
         stride: tokens from one training window to the next; None is one window's length.
         score_tail: whether validation ends with an incomplete window, so that every token is scored; the book drops it.
         n_workers: processes that load batches; 0 is the run's own.
+        max_expansion: the most bytes that one byte of an archive or a gzip file may unpack to.
 
     Raises:
         ValueError: an argument is impossible, or a file cannot be read as text.
@@ -64,6 +65,7 @@ class TextData:
         batch_tokens: int | None,
         n_workers: int,
         cache_dir: str,
+        max_expansion: float,
     ) -> None:
         _at_least("batch_size", batch_size, 1)
         _at_least("n_workers", n_workers, 0)
@@ -73,7 +75,7 @@ class TextData:
         self.val_fraction, self.val_documents, self.split_seed = val_fraction, val_documents, split_seed
         self.stride, self.score_tail, self.n_workers = stride, score_tail, n_workers
         self.batch_size, self.batch_tokens = batch_size, batch_tokens
-        self.cache_dir = Path(cache_dir).expanduser()
+        self.cache_dir, self.max_expansion = expand_path(cache_dir, key="data.cache_dir"), max_expansion
 
     def training_text(self) -> TrainingText:
         """The cleaned training part, for a tokenizer to learn from."""
@@ -124,7 +126,13 @@ class TextData:
     @cached_property
     def text(self) -> SplitText:
         """The files, collected, looked through and split."""
-        files = collect(self.path, endings=self.reader.endings, sha256=self.sha256, cache_dir=self.cache_dir)
+        files = collect(
+            self.path,
+            endings=self.reader.endings,
+            sha256=self.sha256,
+            cache_dir=self.cache_dir,
+            max_expansion=self.max_expansion,
+        )
         found = survey(files, self.reader, self.cleaning, cache_dir=self.cache_dir)
         split = split_text(
             found, val_fraction=self.val_fraction, val_documents=self.val_documents, split_seed=self.split_seed

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from gptlab.storage.checksum import HashingFile, check_checksum, replace_with_checksum
 from gptlab.storage.plain import check_plain
+from gptlab.storage.tensors import check_pickle, check_tensors
 
 FORMAT = 2
 RECORD = "gptlab"  # the key under which a checkpoint says what it is
@@ -27,6 +28,7 @@ def read_checkpoint(path: Path, *, mmap: bool) -> dict[str, Any]:
         FileNotFoundError: there is none.
     """
     check_checksum(path)
+    check_pickle(path)
     try:
         content = torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
     except FileNotFoundError:
@@ -61,6 +63,7 @@ def _check_content(content: dict[str, Any], path: Path) -> None:
         raise ValueError(f"{path}: the record of its run lacks {', '.join(wrong)}: take another checkpoint")
     if not isinstance(tensors, dict) or not all(isinstance(tensor, Tensor) for tensor in tensors.values()):
         raise ValueError(f"{path} holds no weights: take another checkpoint of the run's")
+    check_tensors(content, path)
 
 
 def find_checkpoint(path: Path) -> Path:

@@ -6,6 +6,7 @@ import stat
 from pathlib import Path
 from typing import IO, Any
 
+MAX_NAME = 255  # characters of a file's or folder's name, of which systems take no more
 MAX_JSON_BYTES = 256 << 20  # of a JSON file that describes a model; the largest tokenizer.json has about 35 MB
 
 
@@ -63,8 +64,10 @@ def parse_json(text: str | bytes, place: str) -> Any:
         return json.loads(text)
     except RecursionError:
         raise ValueError(f"{place}: not JSON (nested too deeply)") from None
-    except ValueError as error:  # malformed, not UTF-8, or an integer of more digits than Python converts
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"{place}: not JSON ({error})") from error
+    except ValueError as error:  # Python converts no more than 4,300 digits
+        raise ValueError(f"{place}: not JSON (a number of thousands of digits)") from error
 
 
 def read_json(path: Path, *, limit: int = MAX_JSON_BYTES) -> Any:
@@ -75,3 +78,38 @@ def read_json(path: Path, *, limit: int = MAX_JSON_BYTES) -> Any:
         OSError: it cannot be read.
     """
     return parse_json(read_text(path, limit=limit), str(path))
+
+
+def read_object(path: Path, *, limit: int = MAX_JSON_BYTES) -> dict[str, Any]:
+    """Return the JSON object in a file that was published.
+
+    Raises:
+        ValueError: it is no regular file, larger than `limit` bytes, not JSON, or another value.
+        OSError: it cannot be read.
+    """
+    try:
+        content = parse_json(read_bytes(path, limit=limit), str(path))
+    except ValueError as error:
+        raise ValueError(f"{error}: fetch it anew") from error
+    if not isinstance(content, dict):
+        raise ValueError(f"{path} holds a {type(content).__name__}, wanted an object: fetch it anew")
+    return content
+
+
+def expand_path(path: str, *, key: str) -> Path:
+    """Return the path that somebody typed, `~` and `~name` replaced by the home folder.
+
+    Args:
+        key: what the path is called where it was given, for the message.
+
+    Raises:
+        ValueError: no path can be so, or nobody of that name has a home folder.
+    """
+    if "\0" in path:
+        raise ValueError(f"{key} is {path!r:.200}, and no path holds a NUL: leave it out")
+    if any(len(part) > MAX_NAME for part in path.split("/")):
+        raise ValueError(f"{key} is {path!r:.100}..., a name of more than {MAX_NAME} characters: give a shorter one")
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        raise ValueError(f"{key} is {path!r:.200}, and there is no such user here: give the whole path") from None

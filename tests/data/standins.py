@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from gptlab.data.expansion import Bound
 from gptlab.data.readers import TextReader
 from gptlab.data.sources import TextFile
 from gptlab.data.text import TextData
@@ -82,6 +83,7 @@ def text_data(path: Path | list[str] | str, cache_dir: Path, **changes: Any) -> 
         "batch_tokens": None,
         "n_workers": 0,
         "cache_dir": str(cache_dir),
+        "max_expansion": 100,
     }
     return TextData(**(arguments | changes))
 
@@ -90,6 +92,7 @@ def read_documents(reader: TextReader, path: Path, name: str | None = None) -> d
     """Name -> text of every document in a file."""
     stat = path.stat()
     documents: dict[str, str] = {}
-    for piece in reader.read(TextFile(path, name or path.name, stat.st_size, stat.st_mtime_ns, None)):
+    bound = Bound(stat.st_size, 100, "data.max_expansion")
+    for piece in reader.read(TextFile(path, name or path.name, stat.st_size, stat.st_mtime_ns, None, bound)):
         documents[piece.document] = documents.get(piece.document, "") + piece.text
     return documents

@@ -3,12 +3,14 @@
 import hashlib
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from gptlab.data.archive import take_out
 from gptlab.data.sources import TextFile, collect
 
+BOUND: dict[str, Any] = {"expansion": 100, "expansion_key": "data.max_expansion"}
 CONTENT = b"ham\thello\n"
 
 
@@ -22,7 +24,7 @@ def archive(tmp_path: Path) -> Path:
 
 
 def collected(path: str, tmp_path: Path) -> TextFile:
-    (file,) = collect(path, endings=(".tsv",), sha256=None, cache_dir=tmp_path / "cache")
+    (file,) = collect(path, endings=(".tsv",), sha256=None, cache_dir=tmp_path / "cache", max_expansion=100)
     return file
 
 
@@ -54,6 +56,6 @@ def test_what_is_wrong_with_it(archive: Path, tmp_path: Path) -> None:
 
 def test_the_members_hash_is_checked(archive: Path, tmp_path: Path) -> None:
     wanted = hashlib.sha256(CONTENT).hexdigest()
-    assert take_out(archive, "Messages.tsv", sha256=wanted, folder=tmp_path).read_bytes() == CONTENT
+    assert take_out(archive, "Messages.tsv", sha256=wanted, folder=tmp_path, **BOUND).path.read_bytes() == CONTENT
     with pytest.raises(ValueError, match=rf"has the sha256 {wanted}, but data\.sha256 is 12ab"):
-        take_out(archive, "Messages.tsv", sha256="12ab", folder=tmp_path)
+        take_out(archive, "Messages.tsv", sha256="12ab", folder=tmp_path, **BOUND)

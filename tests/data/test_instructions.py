@@ -282,7 +282,9 @@ def chatter(folder: Path, **files: str) -> list[Conversation]:
     for name, text in files.items():
         (folder / f"{name}.yml").write_text(text, encoding="utf-8")
     reader = ChatterReader(sha256=None)
-    return list(reader.read(collect(str(folder), endings=reader.endings, sha256=None, cache_dir=folder)))
+    return list(
+        reader.read(collect(str(folder), endings=reader.endings, sha256=None, cache_dir=folder, max_expansion=100))
+    )
 
 
 def test_small_talk_takes_turns_or_gives_several_answers(tmp_path: Path) -> None:
@@ -301,6 +303,6 @@ def test_small_talk_of_another_version_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"talk\.yml is no list of conversations"):
         chatter(tmp_path, talk="[")
     reader = ChatterReader(sha256="0" * 64)
-    files = collect(str(tmp_path), endings=reader.endings, sha256=None, cache_dir=tmp_path)
+    files = collect(str(tmp_path), endings=reader.endings, sha256=None, cache_dir=tmp_path, max_expansion=100)
     with pytest.raises(ValueError, match=rf"{tmp_path} has the sha256 .*, but data\.reader\.sha256 is 000"):
         list(reader.read(files))

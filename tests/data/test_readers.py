@@ -79,13 +79,13 @@ def test_text_that_is_not_utf8_is_named_by_line_and_byte(
 @pytest.mark.parametrize(
     ("line", "sentence"),
     [
-        (b'{"text": "a"', r"line 2: not JSON \(Expecting ',' delimiter, column 13\); wanted one object a line"),
+        (b'{"text": "a"', r"line 2: not JSON \(Expecting ',' delimiter: .*\); wanted one object a line"),
         (b'["a"]', r'line 2: wanted an object like {"text": ...}, got list'),
         (b'{"txet": "a", "id": 1}', r"line 2: no field 'text'; the fields there are: txet, id"),
         (b"{}", r"line 2: no field 'text'; the fields there are: none at all"),
         (b'{"text": ["a"]}', r"line 2: field 'text' holds list; wanted a string"),
         (b'{"text": null}', r"line 2: field 'text' holds NoneType; wanted a string"),
-        (b'{"text": "\\ud800"}', r"line 2: '\\ud800' in field 'text' is half a character"),
+        (b'{"text": "\\ud800"}', r"line 2: field 'text' holds '\\ud800', half a character"),
         (b'{"text": "\xff"}', r"line 2, byte 24: not UTF-8 \(0xff\)"),
     ],
 )

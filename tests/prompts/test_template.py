@@ -151,7 +151,7 @@ def test_where_a_folder_keeps_its_template(tmp_path: Path) -> None:
     assert found is not None
     assert found["template"] == "in a file"
     (tmp_path / "tokenizer_config.json").write_text("{", encoding="utf-8")
-    with pytest.raises(ValueError, match=r"tokenizer_config\.json is not JSON"):
+    with pytest.raises(ValueError, match=r"tokenizer_config\.json: not JSON"):
         read_chat_template(tmp_path)
 
 

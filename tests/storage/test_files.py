@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from gptlab.storage.files import open_regular, parse_json, read_bytes, read_json, read_text
+from gptlab.storage.excerpts import excerpt, excerpt_names
+from gptlab.storage.files import expand_path, open_regular, parse_json, read_bytes, read_json, read_object, read_text
 
 
 def test_a_regular_file_is_read(tmp_path: Path) -> None:
@@ -36,3 +37,31 @@ def test_a_file_beyond_the_limit_and_other_bytes_are_refused(tmp_path: Path) -> 
 def test_what_is_no_json_is_one_sentence(text: str | bytes) -> None:
     with pytest.raises(ValueError, match=r"^x\.json, line 3: not JSON \("):
         parse_json(text, "x.json, line 3")
+
+
+@pytest.mark.parametrize(("content", "sentence"), [("[]", "holds a list, wanted an object"), ("{", "not JSON")])
+def test_what_was_published_holds_an_object(tmp_path: Path, content: str, sentence: str) -> None:
+    (tmp_path / "a.json").write_text(content)
+    with pytest.raises(ValueError, match=rf"a\.json.*{sentence}.*: fetch it anew"):
+        read_object(tmp_path / "a.json")
+
+
+@pytest.mark.parametrize("path", ["a\0b", "~nobody-of-that-name/a", "a" * 300, f"{'a' * 300}/b"])
+def test_a_path_that_cannot_be_is_one_sentence(path: str) -> None:
+    with pytest.raises(ValueError, match=r"^data\.path is '"):
+        expand_path(path, key="data.path")
+
+
+def test_a_home_folder_stands_for_its_sign(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/somewhere")
+    assert expand_path("~/a", key="data.path") == Path("/somewhere/a")
+
+
+def test_little_of_a_value_is_shown_on_one_line() -> None:
+    deep: list[object] = []
+    for _ in range(10_000):
+        deep = [deep]
+    for value in (deep, "a" * 10**6, {"a": "\n" * 99}, list(range(10**6)), 10**5000):
+        assert len(excerpt(value)) <= 60
+        assert "\n" not in excerpt(value)
+    assert excerpt_names(["a", "b\n", *map(str, range(20))]) == r"a, 'b\n', 0, 1, 2, 3, 4, 5, 6, 7, ..."

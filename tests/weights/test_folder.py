@@ -92,7 +92,7 @@ NAME = "transformer.h.0.mlp.c_fc.weight"
 DAMAGES: dict[str, tuple[Callable[[Path], Any], type[Exception], str]] = {
     "no folder": (no_folder, FileNotFoundError, "gpt is no folder: give a folder as"),
     "no config": (lambda f: (f / "config.json").unlink(), FileNotFoundError, "gpt has no config.json"),
-    "config is no JSON": (lambda f: (f / "config.json").write_text("{"), ValueError, "gpt/config.json is not JSON"),
+    "config is no JSON": (lambda f: (f / "config.json").write_text("{"), ValueError, "gpt/config.json: not JSON"),
     "config is a list": (
         lambda f: (f / "config.json").write_text("[]"),
         ValueError,
@@ -146,7 +146,7 @@ DAMAGES: dict[str, tuple[Callable[[Path], Any], type[Exception], str]] = {
     "too many layers": (
         lambda f: configure(f, n_layer=10**12),
         ValueError,
-        "that has 1,000,000,000,000 layers, and here are only 28 tensors",
+        "config.json: n_layer is 1000000000000; gptlab takes a whole number from 1 to 4,096",
     ),
     "too wide": (lambda f: configure(f, n_inner=10**12), ValueError, r"is \(24, 96\), wanted \(24, 1000000000000\)"),
     "a size beyond counting": (lambda f: configure(f, n_inner=10**18), ValueError, "gpt/config.json: "),

@@ -31,6 +31,7 @@ from gptlab.storage.checkpoint import RECORD, find_checkpoint, read_checkpoint
 from gptlab.storage.run_folder import training_folder
 from gptlab.tokenizer import pretrained
 from gptlab.tokenizer.protocol import Tokenizer
+from gptlab.tokenizer.state import to_json
 from gptlab.training.compile import choose_compile
 from gptlab.training.context import RunContext
 from gptlab.training.precision import count_devices, float32_products
@@ -67,7 +68,7 @@ class Run:
         base weights, where the checkpoint depends on them, are loaded first.
 
         Raises:
-            ValueError: the configuration, or what the weights decide of it, has a problem.
+            ConfigError: the configuration, or what the weights decide of it, has problems.
         """
         typed, cfg = cfg, cfg if isinstance(cfg, Config) else resolved(cfg)
         first = None if cfg.resume is None else first_weights(cfg.resume)
@@ -97,9 +98,7 @@ class Run:
     @classmethod
     def open(cls, path: str | Path, *, device: str = "cpu") -> "Run":
         """A trained run from its folder (the best weights, else the last) or from a checkpoint, or a pretrained model
-        from its folder or by its name on the hub. Writes nothing there.
-
-        Nothing in it is run, fetched, imported or resolved.
+        from its folder or by its name on the hub. Nothing there is written, run, fetched, imported or resolved.
 
         Raises:
             FileNotFoundError: there is no checkpoint and no model.
@@ -254,7 +253,7 @@ def _record(run: Run) -> dict[str, Any]:
     return {
         **({} if base is None else {"base": base.named}),
         **describe_config(run.cfg, **run.typed),
-        "tokenizer": None if theirs else run.tokenizer.state(),
+        "tokenizer": None if theirs else to_json(run.tokenizer),
         "labels": run.labels,
     }
 

@@ -3,7 +3,7 @@
 from typing import Any
 
 MAX_DEPTH = 64
-MAX_VALUES = 4_000_000  # a vocabulary of 256,000 merges has half a million
+MAX_VALUES = 1_000_000  # a tokenizer is one text
 
 
 def check_plain(value: Any) -> None:

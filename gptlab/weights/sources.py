@@ -18,7 +18,7 @@ from gptlab.storage.signature import is_own
 from gptlab.tokenizer.absent import AbsentTokenizer
 from gptlab.tokenizer.pretrained import read_tokenizer
 from gptlab.tokenizer.protocol import Tokenizer
-from gptlab.tokenizer.state import from_state
+from gptlab.tokenizer.state import from_json
 from gptlab.weights.agreement import check_tokens
 from gptlab.weights.architecture import check_architecture, check_tied
 from gptlab.weights.base import check_layers, check_seen, find_base, is_base, name_base
@@ -234,7 +234,7 @@ def tokenizer_of(content: dict[str, Any], base: Source | None, checkpoint: Path)
             raise ValueError(f"{checkpoint}: the record of its run lacks a tokenizer: take another checkpoint")
         return base.tokenizer()
     try:
-        return from_state(state)
+        return from_json(state)
     except Exception as error:  # a state that no tokenizer has
         raise ValueError(f"{checkpoint}: its tokenizer cannot be made ({error}): take another checkpoint") from error
 

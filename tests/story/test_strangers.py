@@ -53,7 +53,7 @@ def told(command: object, words: list[str], capsys: pytest.CaptureFixture[str]) 
 
 def test_an_own_run_is_resumed_with_nothing_typed_again(run: Path, trained: Path) -> None:
     """Callbacks, loggers, data and references are as they were; a key that others refer to takes them along."""
-    main([f"resume={run}", "trainer.max_steps=8", "trainer.val_check_interval=4"])
+    main([f"resume={run}", "trainer.max_steps=8", "trainer.val_check_interval=4", "trainer.log_every_n_steps=1"])
     record = read_checkpoint(run / "checkpoints" / "last.ckpt", mmap=True)["gptlab"]
     assert record["config"]["callbacks"]["checkpoint"]["every_n_train_steps"] == 4
     assert record["config"]["name"] == "2-layers"

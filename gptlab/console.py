@@ -12,3 +12,12 @@ class ConsoleHandler(logging.Handler):
         """Prints one record."""
         style = "yellow" if record.levelno == logging.WARNING else "red" if record.levelno > logging.WARNING else None
         rich.get_console().print(self.format(record), style=style, markup=False, highlight=False, soft_wrap=True)
+
+
+# A terminal obeys control characters, and a model or a stranger's file may hold any; line breaks and tabs do no harm.
+_CONTROL = {code: "\N{REPLACEMENT CHARACTER}" for code in (*range(32), *range(127, 160)) if chr(code) not in "\n\t"}
+
+
+def printable(text: str) -> str:
+    """Return a text without the characters that a terminal obeys."""
+    return text.translate(_CONTROL)

@@ -3,6 +3,7 @@
 import json
 
 from gptlab.commands.errors import told
+from gptlab.commands.shown import show
 from gptlab.commands.typed import take_text
 from gptlab.config.compose import compose_config
 
@@ -30,7 +31,7 @@ def main(overrides: list[str]) -> None:
             if cfg.output == "json":
                 print(json.dumps(verdict, ensure_ascii=False))
             else:
-                print(_line(verdict, whole=text is not None))
+                show(_line(verdict, whole=text is not None) + "\n")
 
 
 def _line(verdict: dict, *, whole: bool) -> str:

@@ -24,8 +24,17 @@ def told() -> Iterator[None]:
             isinstance(error, OSError) or raised_by_gptlab(error.__traceback__)
         ):
             raise
-        print(error, file=sys.stderr)
+        print(_shown(error), file=sys.stderr)
         raise SystemExit(1) from None
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         raise SystemExit(130) from None
+
+
+def _shown(error: Exception) -> str:
+    """The message, which may quote a stranger's file."""
+    if not sys.stderr.isatty():
+        return str(error)
+    from gptlab.console import printable
+
+    return printable(str(error))

@@ -9,6 +9,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from gptlab.console import printable
 from gptlab.data.windows import Windows
 from gptlab.evaluation.blocks import bits_per_byte_difference, loss_difference
 from gptlab.evaluation.inference import ForwardContext
@@ -141,7 +142,7 @@ def _differing(configs: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, list
 def show_comparison(report: dict[str, Any], console: Console) -> None:
     """The same for a person: the models are named A, B, ..."""
     names = ascii_uppercase[: len(report["models"])]
-    legend = (f"{name}  {model['run']}" for name, model in zip(names, report["models"], strict=True))
+    legend = (f"{name}  {printable(model['run'])}" for name, model in zip(names, report["models"], strict=True))
     console.print("\n".join(legend), soft_wrap=True, highlight=False, markup=False)
     if report["config"]:
         console.print(_table("What differs", names, ((key, map(_short, row)) for key, row in report["config"].items())))
@@ -198,5 +199,5 @@ def _with_interval(entry: dict[str, Any]) -> str:
 
 
 def _short(value: Any) -> str:
-    text = str(value)
+    text = printable(str(value))
     return text if len(text) <= LONGEST else f"{text[: LONGEST - 3]}..."

@@ -7,8 +7,10 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from gptlab.batch import Batch
+from gptlab.console import printable
 from gptlab.data.windows import Windows
 from gptlab.evaluation.blocks import blocks_of, per_byte, per_token
 from gptlab.evaluation.inference import ForwardContext
@@ -167,10 +169,10 @@ def _lines(report: dict[str, Any]) -> Iterator[str]:
 
 def _confusion_table(confusion: dict[str, dict[str, int]]) -> Table:
     table = Table(title="What is what, and called", title_justify="left")
-    for column in ("is", *confusion):
-        table.add_column(column, justify="left" if column == "is" else "right")
+    for column in ("is", *map(printable, confusion)):
+        table.add_column(Text(column), justify="left" if column == "is" else "right")
     for name, row in confusion.items():
-        table.add_row(name, *(f"{n:,}" for n in row.values()))
+        table.add_row(Text(printable(name)), *(f"{n:,}" for n in row.values()))
     return table
 
 

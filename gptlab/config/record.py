@@ -13,7 +13,7 @@ from gptlab.config.schema import TrainSchema
 from gptlab.storage.places import cache_dir
 
 BUILT = ("model", "head", "tuning", "sampling", "prompt", "data")  # groups that an opened run is made of
-STRATEGIES = ("auto", "ddp")  # others may import a package
+USUAL = {"data.n_workers": 0, "trainer.devices": 1, "trainer.strategy": "auto"}  # what starts processes, by default
 N_TOLD = 5  # of many problems
 
 
@@ -63,9 +63,10 @@ def on_this_machine(cfg: Mapping[str, Any]) -> Config:
 
 
 def foreign_entries(cfg: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what only the user may decide, by key: what to read, what to run.
+    """Return what only the user may decide, by key: what to read and what to run.
 
-    These are the data's addresses, callbacks and loggers that are not gptlab's, and strategies that import packages.
+    These are the data's addresses, callbacks and loggers that are not gptlab's, and how many processes are started by
+    which strategy, for some strategies import packages.
     """
     found = {key: plain(value) for key in ("data.path", "data.test_path") if (value := select(cfg, key)) is not None}
     for group in OPTIONAL:
@@ -73,17 +74,17 @@ def foreign_entries(cfg: Mapping[str, Any]) -> dict[str, Any]:
             target = node.get("_target_") if isinstance(node, Mapping) else None
             if node is not None and not str(target).startswith("gptlab."):
                 found[f"{group}.{name}"] = target
-    strategy = select(cfg, "trainer.strategy")
-    return found if strategy in STRATEGIES else {**found, "trainer.strategy": strategy}
+    usual = {key: select(cfg, key) for key in USUAL}
+    return found | {key: value for key, value in usual.items() if value not in (USUAL[key], None)}
 
 
 def without_foreign(cfg: Mapping[str, Any]) -> Config:
-    """Return the configuration with nothing in the place of `foreign_entries`."""
+    """Return the configuration with the usual, or nothing, in the place of `foreign_entries`."""
     found, cfg = foreign_entries(cfg), Config(plain(cfg))
     for key in found:
         group, _, name = key.partition(".")
         if group in OPTIONAL:
             del cfg[group][name]
         else:
-            cfg[group][name] = "auto" if name == "strategy" else ""
+            cfg[group][name] = USUAL.get(key, "")
     return cfg

@@ -76,14 +76,14 @@ def check_tensors(content: Any, path: Path) -> None:
 def _damaged(path: Path, why: str) -> ValueError:
     why = " ".join(why.split())
     return ValueError(
-        f"{path} is no whole file of torch 1.6 or later ({why:.100}): fetch it anew, or take the model's safetensors"
+        f"{path} is no whole file of torch 1.6 or later ({why:.100}): take another copy of it, or the model's safetensors"
     )
 
 
 def _refused(path: Path, what: str) -> ValueError:
     return ValueError(
         f"{path} is a pickle with more than tensors in it ({what}), which could run anything, so it is not opened: "
-        "take the model's safetensors"
+        "take another copy of it, or the model's safetensors"
     )
 
 

@@ -8,6 +8,7 @@ from gptlab.data.examples import Example
 from gptlab.data.labelled import LabelledData
 from gptlab.data.records import ENDINGS, read_records
 from gptlab.data.sources import TextFile, collect
+from gptlab.errors import UserError
 from gptlab.evaluation.inference import ForwardContext
 from gptlab.evaluation.verdicts import in_words, judge_rows
 from gptlab.run import Run
@@ -22,7 +23,7 @@ def texts_of(path: str, *, field: str, max_expansion: float, cache_dir: str) -> 
         cache_dir: keeps what is fetched, or taken out of an archive.
 
     Raises:
-        ValueError: a record has no such field, or no text in it; the file holds no text.
+        UserError: a record has no such field, or no text in it; the file holds no text.
         OSError: the file cannot be read.
     """
     cache = expand_path(cache_dir, key="cache_dir")
@@ -36,7 +37,7 @@ def texts_of(path: str, *, field: str, max_expansion: float, cache_dir: str) -> 
         else:
             texts += [record.text(field, "field") for record in read_records([file], columns=None)]
     if not texts:
-        raise ValueError(f"{path} holds no text")
+        raise UserError(f"{path} holds no text")
     return texts
 
 
@@ -45,7 +46,7 @@ def _content(file: TextFile) -> str:
         try:
             return raw.read().decode("utf-8-sig")
         except UnicodeDecodeError as error:
-            raise ValueError(f"{file.path}: not UTF-8 at byte {error.start}; save the file as UTF-8") from error
+            raise UserError(f"{file.path}: not UTF-8 at byte {error.start}; save the file as UTF-8") from error
 
 
 def classify(
@@ -57,11 +58,11 @@ def classify(
         batch_tokens: read at a time; one text at least.
 
     Raises:
-        ValueError: the run knows no classes.
+        UserError: the run knows no classes.
     """
     data = build(run.cfg.data, "data") if run.labels else None
     if not isinstance(data, LabelledData):
-        raise ValueError("the run knows no classes: give one that was trained with head=classifier")
+        raise UserError("the run knows no classes: give one that was trained with head=classifier")
     names = list(run.labels)
     examples = [Example(text, names[0], None, "") for text in texts]  # of what class is what is asked
     rows = data.rows(examples, classes=names, tokenizer=run.tokenizer, context_length=run.model.context_length)

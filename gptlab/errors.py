@@ -1,11 +1,8 @@
-"""Whose mistake an exception tells of."""
-
-from types import TracebackType
+"""Errors that are the user's to mend."""
 
 
-def raised_by_gptlab(traceback: TracebackType | None) -> bool:
-    """Return whether gptlab's own code raised it: a library's ValueError is a bug, not a user's mistake."""
-    module = ""
-    while traceback:
-        module, traceback = traceback.tb_frame.f_globals.get("__name__", ""), traceback.tb_next
-    return module.split(".")[0] == "gptlab"
+class UserError(ValueError):
+    """What was given cannot be used: the message says what it was, what was wanted, and what to do.
+
+    A command prints it as one sentence. Any other exception is a bug, a library's or ours, and keeps its traceback.
+    """

@@ -11,6 +11,7 @@ from gptlab.data.answers import RowMaker
 from gptlab.data.instructions import InstructionData
 from gptlab.data.labelled import LabelledData
 from gptlab.data.text import TextData
+from gptlab.errors import UserError
 from gptlab.evaluation import answering, rows, verdicts
 from gptlab.evaluation.report import evaluate
 from gptlab.heads.protocol import TokenHead
@@ -36,18 +37,18 @@ def measured(run: Run, cfg: Config, precision: Precision) -> Found:
         cfg: `conf/evaluate.yaml` with what was typed.
 
     Raises:
-        ValueError: there is no data, the head cannot read it, or it has no such part.
+        UserError: there is no data, the head cannot read it, or it has no such part.
     """
     data = data_of(run, cfg.data)
     if problem := unmet(run.head, data):
-        raise ValueError(problem)
+        raise UserError(problem)
     if isinstance(data, TextData):
         return _on_text(run, data, cfg, precision)
     if isinstance(data, LabelledData):
         return _on_labelled(run, data, cfg, precision)
     if isinstance(data, InstructionData):
         return _on_conversations(run, data, cfg, precision)
-    raise ValueError(f"{type(data).__name__} is not measured apart from training, whose summary.json has its numbers")
+    raise UserError(f"{type(data).__name__} is not measured apart from training, whose summary.json has its numbers")
 
 
 def _on_text(run: Run, data: TextData, cfg: Config, precision: Precision) -> Found:

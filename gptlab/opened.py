@@ -19,6 +19,7 @@ from gptlab.data.preferences import PreferenceData
 from gptlab.data.prepared import Data
 from gptlab.data.text import TextData
 from gptlab.data.windows import Windows
+from gptlab.errors import UserError
 from gptlab.generation.conversation import Conversation
 from gptlab.heads.projection import Projection
 from gptlab.heads.protocol import TokenHead
@@ -49,14 +50,14 @@ def choose_device(name: str) -> str:
     """`auto` is the GPU where there is one.
 
     Raises:
-        ValueError: the device is not there.
+        UserError: the device is not there.
     """
     n_gpus, mps = torch.cuda.device_count(), torch.backends.mps.is_available()
     if name == "auto":
         return "cuda" if n_gpus else "mps" if mps else "cpu"
     kind, _, number = name.partition(":")
     if (kind == "cuda" and int(number or 0) >= n_gpus) or (kind == "mps" and not mps):
-        raise ValueError(
+        raise UserError(
             f"device={name} is not here, where torch {torch.__version__} sees {n_gpus} GPUs: set device=auto"
         )
     return name
@@ -134,16 +135,16 @@ def merge_adapter(run: Run) -> None:
 
 
 def check_writes(run: Run) -> None:
-    """A ValueError for a head that predicts no tokens."""
+    """A UserError for a head that predicts no tokens."""
     if not isinstance(run.head, TokenHead):
-        raise ValueError(f"{type(run.head).__name__} writes no text: give a run of head=lm or head=instruction")
+        raise UserError(f"{type(run.head).__name__} writes no text: give a run of head=lm or head=instruction")
 
 
 def conversation_of(run: Run, prompt: Config | None, *, system: str | None) -> Conversation:
     """A conversation with a run, in a style; None is its own.
 
     Raises:
-        ValueError: the head writes nothing, or the tokenizer cannot express the style.
+        UserError: the head writes nothing, or the tokenizer cannot express the style.
     """
     check_writes(run)
     style = build(run.cfg.prompt if prompt is None else prompt, "prompt")
@@ -165,7 +166,7 @@ def data_of(run: Run, data: Config | None) -> Data:
     """The data that a configuration names; None is the run's own.
 
     Raises:
-        ValueError: see `config_of`.
+        UserError: see `config_of`.
     """
     return build(config_of(run, data), "data")
 
@@ -174,17 +175,17 @@ def config_of(run: Run, data: Config | None) -> Config:
     """Return the data configuration that is given, else the run's own.
 
     Raises:
-        ValueError: the run has none: it is a pretrained model; or it is not the user's, who has to name what is read.
+        UserError: the run has none: it is a pretrained model; or it is not the user's, who has to name what is read.
     """
     if data is not None:
         return data
     if "data" not in run.cfg:
-        raise ValueError(
+        raise UserError(
             "a pretrained model comes without a text to be measured on: choose one, data=text data.path=my.txt"
         )
     if run.record is not None and not is_own(run.record):
         named = foreign_entries(run.cfg).get("data.path")
-        raise ValueError(
+        raise UserError(
             f"the run was not trained by you, and names {named!r:.200} as its data: nothing is read on its word, so "
             "say what to read, data=text data.path=my.txt"
         )
@@ -195,11 +196,11 @@ def text_of(run: Run, data: Config | None) -> TextData:
     """Likewise, but a text.
 
     Raises:
-        ValueError: it is none.
+        UserError: it is none.
     """
     found = data_of(run, data)
     if not isinstance(found, TextData):
-        raise ValueError("the run's data are rows and no text: choose a text to compare on, data=text data.path=my.txt")
+        raise UserError("the run's data are rows and no text: choose a text to compare on, data=text data.path=my.txt")
     return found
 
 
@@ -207,11 +208,11 @@ def windows_of(run: Run, text: TextData, split: str, *, context_length: int | No
     """The text as the run's model reads it; None is all it can at once, and no token twice.
 
     Raises:
-        ValueError: a context that the model does not have.
+        UserError: a context that the model does not have.
     """
     most = run.model.context_length
     if context_length is not None and context_length > most:
-        raise ValueError(
+        raise UserError(
             f"context_length is {context_length:,}, but the model reads at most {most:,}: give that or less"
         )
     length = context_length or most

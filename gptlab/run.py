@@ -102,7 +102,7 @@ class Run:
 
         Raises:
             FileNotFoundError: there is no checkpoint and no model.
-            ValueError: the file is not a whole checkpoint of gptlab's; a model that gptlab has no parts for.
+            UserError: the file is not a whole checkpoint of gptlab's; a model that gptlab has no parts for.
         """
         path = Path(path).expanduser()
         if is_model(str(path)):

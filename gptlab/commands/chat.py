@@ -15,6 +15,7 @@ from gptlab.commands.errors import told
 from gptlab.commands.shown import show
 from gptlab.config.compose import compose_config
 from gptlab.config.plain import keywords
+from gptlab.errors import UserError
 
 if TYPE_CHECKING:
     from gptlab.generation.conversation import Conversation
@@ -70,7 +71,7 @@ class _Terminal:
         while (line := self._line()) is not None:
             try:
                 self._take(line)
-            except (ValueError, OSError) as error:
+            except (UserError, OSError) as error:
                 print(error)
 
     def _line(self) -> str | None:
@@ -115,23 +116,23 @@ class _Terminal:
         try:
             changes = {str(key): value for key, value in OmegaConf.from_dotlist(text.split()).items()}
         except OmegaConfBaseException as error:
-            raise ValueError(f"{text} cannot be read ({error}): write /set key=value") from None
+            raise UserError(f"{text} cannot be read ({error}): write /set key=value") from None
         known = vars(self.conversation.writer.sampling)
         if unknown := [key for key in changes if key not in known]:
-            raise ValueError(f"{', '.join(unknown)} is no key of the sampling; there are {', '.join(known)}")
+            raise UserError(f"{', '.join(unknown)} is no key of the sampling; there are {', '.join(known)}")
         changed = self.conversation.sampling | changes
         try:
             dataclasses.replace(self.conversation.writer.sampling, **changed)
         except TypeError:
-            raise ValueError(f"/set {text}: that is no value of this kind; see conf/sampling/creative.yaml") from None
+            raise UserError(f"/set {text}: that is no value of this kind; see conf/sampling/creative.yaml") from None
         self.conversation.sampling = changed
         print(f"({', '.join(f'{key}={value}' for key, value in changes.items())} from now on)")
 
     def _save(self, text: str) -> None:
         if not text:
-            raise ValueError("/save wants a file: /save talk.jsonl")
+            raise UserError("/save wants a file: /save talk.jsonl")
         if not self.conversation.turns:
-            raise ValueError("nothing was said yet")
+            raise UserError("nothing was said yet")
         path = Path(text).expanduser()
         with path.open("a", encoding="utf-8") as file:
             file.write(json.dumps({"messages": self.conversation.messages()}, ensure_ascii=False) + "\n")

@@ -1,16 +1,16 @@
-"""A person's mistake is told in a sentence, without a traceback; a fault of ours keeps its own."""
+"""User errors print one sentence; all others keep their traceback."""
 
 import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from gptlab.errors import raised_by_gptlab
+from gptlab.errors import UserError
 
 
 @contextmanager
 def told() -> Iterator[None]:
-    """Ends the program with status 1 and the message of a ValueError of gptlab's or of any OSError; 130 for Ctrl-C.
+    """End the program with status 1 and the message of a UserError or an OSError; 130 for Ctrl-C.
 
     `GPTLAB_TRACEBACK=1` in the environment shows where it was raised.
     """
@@ -19,10 +19,8 @@ def told() -> Iterator[None]:
     except BrokenPipeError:  # whoever read the output, `head` say, has read enough; Python would complain at the exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise SystemExit(1) from None
-    except (ValueError, OSError) as error:
-        if os.environ.get("GPTLAB_TRACEBACK") or not (
-            isinstance(error, OSError) or raised_by_gptlab(error.__traceback__)
-        ):
+    except (UserError, OSError) as error:
+        if os.environ.get("GPTLAB_TRACEBACK"):
             raise
         print(_shown(error), file=sys.stderr)
         raise SystemExit(1) from None

@@ -7,6 +7,7 @@ from typing import Any
 from gptlab.commands.errors import told
 from gptlab.config.compose import compose_config
 from gptlab.config.plain import Config
+from gptlab.errors import UserError
 
 
 def main(overrides: list[str]) -> None:
@@ -50,7 +51,7 @@ def _tasks(names: list[str]) -> Any:
     try:
         from gptlab.evaluation.harness import Tasks
     except ModuleNotFoundError as error:
-        raise ValueError(f'tasks= needs the lm-evaluation-harness ({error}): pip install "gptlab[tasks]"') from None
+        raise UserError(f'tasks= needs the lm-evaluation-harness ({error}): pip install "gptlab[tasks]"') from None
 
     return Tasks(names)
 

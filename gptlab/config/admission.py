@@ -5,6 +5,7 @@ import os
 from typing import Any
 
 from gptlab.config.signature import slot_of
+from gptlab.errors import UserError
 
 TRUST = "GPTLAB_TRUST"  # packages of the user's own, by environment only: a configuration cannot admit itself
 LIGHTNING = {  # slot -> package whose public classes may stand there, and what they are classes of
@@ -50,15 +51,15 @@ def load(target: str, slot: str) -> Any:
     """Import what a target names.
 
     Raises:
-        ValueError: it is refused, does not exist, or is no class or function of the module that it is named in.
+        UserError: it is refused, does not exist, or is no class or function of the module that it is named in.
     """
     if why := refusal(target, slot):
-        raise ValueError(why)
+        raise UserError(why)
     module, _, name = target.rpartition(".")
     try:
         found = getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError) as error:
-        raise ValueError(
+        raise UserError(
             f"_target_ {target} does not exist ({error}): name a class or function with its module"
         ) from None
     home = getattr(found, "__module__", None) or ""
@@ -71,7 +72,7 @@ def load(target: str, slot: str) -> Any:
     else:
         genuine = home == module
     if not genuine:
-        raise ValueError(f"_target_ {target} is not built: name a class or function by the module that defines it")
+        raise UserError(f"_target_ {target} is not built: name a class or function by the module that defines it")
     return found
 
 

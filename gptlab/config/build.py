@@ -18,7 +18,7 @@ def build(node: Mapping[str, Any], slot: str) -> Any:
         slot: the key at which the node stands, see `admission.py`.
 
     Raises:
-        ValueError: a `_target_`, here or deeper, that is not admitted in its slot, or that does not exist.
+        UserError: a `_target_`, here or deeper, that is not admitted in its slot, or that does not exist.
     """
     kind = load(node["_target_"], slot)
     arguments = {name: _value(value, f"{slot}.{name}") for name, value in node.items() if not name.startswith("_")}

@@ -17,11 +17,12 @@ from gptlab.config.check import HYDRA_KEYS, check, nearest
 from gptlab.config.conf import conf_dir
 from gptlab.config.plain import Config, resolved
 from gptlab.config.schema import register_schemas
+from gptlab.errors import UserError
 
 REFUSALS = (HydraException, OmegaConfBaseException, ValueError)  # what Hydra has against an override
 
 
-class ConfigError(ValueError):
+class ConfigError(UserError):
     """Everything that is wrong with a configuration, one sentence a line."""
 
     def __init__(self, problems: list[str]) -> None:

@@ -8,6 +8,8 @@ import yaml  # type: ignore[import-untyped]
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from gptlab.errors import UserError
+
 
 class Config(dict[str, Any]):
     """Nested plain values by attribute, `cfg.model.n_layers`; a `${` in them is text and refers to nothing."""
@@ -29,16 +31,14 @@ def resolved(cfg: DictConfig) -> Config:
     """Return a composed configuration with every reference replaced by its value; what is missing is `???`.
 
     Raises:
-        ValueError: a reference leads nowhere, or in a circle.
+        UserError: a reference leads nowhere, or in a circle.
     """
     try:
         return Config(OmegaConf.to_container(cfg, resolve=True, throw_on_missing=False))  # type: ignore[arg-type]
     except (OmegaConfBaseException, RecursionError, ValueError) as error:
         key = getattr(error, "full_key", None) or "the configuration"
         first = str(error).strip().partition("\n")[0] or type(error).__name__
-        raise ValueError(
-            f"{key} refers to what cannot be found ({first}): change what stands in its ${{...}}"
-        ) from None
+        raise UserError(f"{key} refers to what cannot be found ({first}): change what stands in its ${{...}}") from None
 
 
 def references(cfg: DictConfig) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from typing import Any
 
 from gptlab.config.build import build
 from gptlab.config.plain import Config
+from gptlab.errors import UserError
 from gptlab.model.pretrained import Pretrained
 from gptlab.weights.sources import Source
 
@@ -16,7 +17,7 @@ def adopt(cfg: Config, weights: Source) -> Config:
     So a checkpoint's configuration says what the model is, wherever its weights came from. Without them, cfg as it is.
 
     Raises:
-        ValueError: there are no pretrained weights, or they do not say how conversations are written.
+        UserError: there are no pretrained weights, or they do not say how conversations are written.
     """
     return _adopt_model(_adopt_prompt(cfg, weights), weights)
 
@@ -25,7 +26,7 @@ def _adopt_prompt(cfg: Config, weights: Source) -> Config:
     if "template" not in cfg.prompt or cfg.prompt.template is not None:
         return cfg
     if weights.prompt is None:
-        raise ValueError(
+        raise UserError(
             "prompt=pretrained takes the weights' own way of writing conversations, and these bring none: choose "
             "another, prompt=alpaca, chatml, phi3 or plain"
         )

@@ -10,6 +10,7 @@ from gptlab.config.check import OPTIONAL, check_record
 from gptlab.config.command import typed_command
 from gptlab.config.plain import Config, escaped, plain, references, select
 from gptlab.config.schema import TrainSchema
+from gptlab.errors import UserError
 from gptlab.storage.places import cache_dir
 
 BUILT = ("model", "head", "tuning", "sampling", "prompt", "data")  # groups that an opened run is made of
@@ -21,14 +22,14 @@ def opened_config(record: Mapping[str, Any], checkpoint: Path) -> Config:
     """Return a record's configuration, checked as a typed one is.
 
     Raises:
-        ValueError: it has a problem, or the numbers of rows by class do.
+        UserError: it has a problem, or the numbers of rows by class do.
     """
     cfg = Config(record["config"])
     if problems := check_record(cfg, TrainSchema, groups=BUILT):
         more = f" and {len(problems) - N_TOLD} more" if len(problems) > N_TOLD else ""
-        raise ValueError(f"{checkpoint}: its configuration cannot be used: {'; '.join(problems[:N_TOLD])}{more}")
+        raise UserError(f"{checkpoint}: its configuration cannot be used: {'; '.join(problems[:N_TOLD])}{more}")
     if not all(type(count) is int and count >= 0 for count in record["labels"].values()):
-        raise ValueError(f"{checkpoint}: the rows of its classes are not counted: take another checkpoint")
+        raise UserError(f"{checkpoint}: the rows of its classes are not counted: take another checkpoint")
     return on_this_machine(cfg)
 
 

@@ -46,7 +46,7 @@ def resumption(words: list[str]) -> Resumption:
     Raises:
         ConfigError: every mistake at once; what is to change and cannot is among them, by name.
         FileNotFoundError: there is nothing to go on from.
-        ValueError: the checkpoint is damaged, or no run's.
+        UserError: the checkpoint is damaged, or no run's.
     """
     words = [readable(word) for word in words]
     asked = [word.partition("=")[2].strip("\"'") for word in words if word.startswith("resume=")]

@@ -29,6 +29,7 @@ from gptlab.config.check import check
 from gptlab.config.compose import ConfigError, compose_config, our_hydra
 from gptlab.config.leaderboard import RECORD, read_record, write_record
 from gptlab.config.plain import resolved
+from gptlab.errors import UserError
 
 log = logging.getLogger(__name__)
 
@@ -119,7 +120,7 @@ def run_job(cfg: DictConfig, train: Callable[[DictConfig], Outcome]) -> float:
         The job's objective. A failed one has WORST: a NaN would end an Optuna study.
 
     Raises:
-        ValueError: the folder holds another job, or a process is at work in it.
+        UserError: the folder holds another job, or a process is at work in it.
     """
     job = HydraConfig.get()
     sweep, overrides = Path(job.sweep.dir), list(job.overrides.task)
@@ -199,7 +200,7 @@ def _is_to_do(folder: Path, overrides: list[str]) -> bool:
     """Whether there is anything left to do.
 
     Raises:
-        ValueError: the folder is not this job's.
+        UserError: the folder is not this job's.
     """
     from rich import get_console
 
@@ -207,9 +208,9 @@ def _is_to_do(folder: Path, overrides: list[str]) -> bool:
 
     before = read_record(folder)
     if not before and (folder / "checkpoints").exists():
-        raise ValueError(f"{folder} holds a run that is no job of a sweep: give hydra.sweep.dir another folder")
+        raise UserError(f"{folder} holds a run that is no job of a sweep: give hydra.sweep.dir another folder")
     if before and sorted(before["overrides"]) != sorted(overrides):
-        raise ValueError(
+        raise UserError(
             f"{folder} holds another job ({' '.join(before['overrides'])}): give hydra.sweep.dir another folder, or "
             "give the command of the sweep that is in it"
         )
@@ -217,7 +218,7 @@ def _is_to_do(folder: Path, overrides: list[str]) -> bool:
         get_console().print(f"{folder} is finished already", markup=False, highlight=False, soft_wrap=True)
         return False
     if is_locked(folder):
-        raise ValueError(f"{folder} is being trained by another process: wait for it, or stop it first")
+        raise UserError(f"{folder} is being trained by another process: wait for it, or stop it first")
     return True
 
 

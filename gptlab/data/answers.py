@@ -15,6 +15,7 @@ from gptlab.data.conversations import Conversation
 from gptlab.data.packing import PackedRows, PaddedRows, TokenRow, as_row
 from gptlab.data.prepared import Opening, Rows
 from gptlab.data.split import TEST, TRAIN, VAL
+from gptlab.errors import UserError
 from gptlab.prompts.encoding import Encoded, encode_pieces
 from gptlab.prompts.protocol import Message, PromptStyle, said
 from gptlab.tokenizer.protocol import Tokenizer
@@ -67,7 +68,7 @@ class RowMaker:
         """The rows of one side of the split, with a warning that counts what did not fit.
 
         Raises:
-            ValueError: a conversation cannot be written, with its place; or there is not one row.
+            UserError: a conversation cannot be written, with its place; or there is not one row.
         """
         rows: list[TokenRow] = []
         kept: list[Conversation] = []
@@ -95,12 +96,12 @@ class RowMaker:
         try:
             return encode_pieces(self.style.pieces(conversation.messages, answer_next=False), self.tokenizer)
         except ValueError as error:
-            raise ValueError(f"{conversation.place}: {error}") from error
+            raise UserError(f"{conversation.place}: {error}") from error
 
     def _tell(self, name: str, part: Part, n_conversations: int) -> None:
         context = f"model.context_length={self.context_length}"
         if not part.rows:
-            raise ValueError(
+            raise UserError(
                 f"of {n_conversations:,} {name} conversations none has an answer within {context}: raise it"
             )
         counts = {

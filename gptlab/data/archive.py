@@ -11,6 +11,7 @@ from typing import IO, NamedTuple
 
 from gptlab.data.disk import making, replacing, safe_name
 from gptlab.data.expansion import Bound
+from gptlab.errors import UserError
 from gptlab.storage.excerpts import excerpt_names
 from gptlab.storage.files import open_regular
 
@@ -42,7 +43,7 @@ def take_out(
 
     Raises:
         FileNotFoundError: there is no such archive, or no such member.
-        ValueError: it is no whole zip file, unpacks to too much, or the member has another sha256.
+        UserError: it is no whole zip file, unpacks to too much, or the member has another sha256.
     """
     if not archive.is_file():
         raise FileNotFoundError(f"data.path: there is no {archive}.")
@@ -60,7 +61,7 @@ def take_out(
                 with replacing(path) as temporary:
                     found = _unpack(opened, info, temporary, bound, name)
                     if sha256 not in (None, found):
-                        raise ValueError(
+                        raise UserError(
                             f"{member} in {archive} has the sha256 {found}, but data.sha256 is {sha256}: set "
                             "data.sha256=null to take it as it is."
                         )
@@ -74,8 +75,8 @@ def _open(raw: "_Listed", archive: Path) -> zipfile.ZipFile:
         raise _damaged(archive, error) from error
 
 
-def _damaged(archive: Path | str, error: Exception) -> ValueError:
-    return ValueError(f"{archive} is not a whole zip file ({error!s:.200}); pack or fetch it again.")
+def _damaged(archive: Path | str, error: Exception) -> UserError:
+    return UserError(f"{archive} is not a whole zip file ({error!s:.200}); pack or fetch it again.")
 
 
 class _Listed(io.BufferedReader):
@@ -102,11 +103,11 @@ def _find(opened: zipfile.ZipFile, archive: Path, member: str) -> zipfile.ZipInf
 
 def _check(info: zipfile.ZipInfo, name: str) -> None:
     if info.flag_bits & 1:
-        raise ValueError(f"{name} is encrypted; unpack it yourself, and pass data.path=FILE")
+        raise UserError(f"{name} is encrypted; unpack it yourself, and pass data.path=FILE")
     if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):  # of others a block may unpack to GBs
-        raise ValueError(f"{name} is packed by method {info.compress_type}, wanted deflate; pack it again so")
+        raise UserError(f"{name} is packed by method {info.compress_type}, wanted deflate; pack it again so")
     if info.header_offset < 0:
-        raise ValueError(f"{name} lies before the archive begins; pack or fetch it again.")
+        raise UserError(f"{name} lies before the archive begins; pack or fetch it again.")
 
 
 def _unpack(opened: zipfile.ZipFile, info: zipfile.ZipInfo, path: Path, bound: Bound, name: str) -> str:

@@ -9,6 +9,7 @@ import yaml  # type: ignore[import-untyped]
 
 from gptlab.data.conversations import Conversation
 from gptlab.data.sources import TextFile
+from gptlab.errors import UserError
 from gptlab.prompts.protocol import Message
 from gptlab.slots import slot
 from gptlab.storage.excerpts import excerpt
@@ -37,12 +38,12 @@ class ChatterReader:
         """See `ConversationReader`.
 
         Raises:
-            ValueError: the files are others than the hash says, or one is not such a list.
+            UserError: the files are others than the hash says, or one is not such a list.
         """
         contents = [_content(file) for file in files]
         found = hashlib.sha256(b"".join(contents)).hexdigest()
         if self.sha256 not in (None, found):
-            raise ValueError(
+            raise UserError(
                 f"{files[0].path.parent} has the sha256 {found}, but data.reader.sha256 is {self.sha256}: install the "
                 "pinned version of the package, or set data.reader.sha256=null to take the files as they are"
             )
@@ -57,7 +58,7 @@ class ChatterReader:
 
 def _content(file: TextFile) -> bytes:
     if file.size > MAX_BYTES:
-        raise ValueError(f"{file.path} has {file.size:,} bytes, more than the {MAX_BYTES:,} that are read: cut it")
+        raise UserError(f"{file.path} has {file.size:,} bytes, more than the {MAX_BYTES:,} that are read: cut it")
     with file.open() as raw:
         return raw.read()
 
@@ -71,22 +72,22 @@ def _entries(content: bytes, path: Path) -> list[list[str]]:
         whole = [entry if isinstance(entry, list) else [] for entry in entries]
     except (yaml.YAMLError, TypeError, KeyError, ValueError, OverflowError) as error:
         why = " ".join(str(error).split())
-        raise ValueError(f"{path} is no list of conversations ({why:.200}): reinstall the package") from error
+        raise UserError(f"{path} is no list of conversations ({why:.200}): reinstall the package") from error
     for number, entry in enumerate(whole, start=1):
         if strange := [turn for turn in entry if not isinstance(turn, str)]:
-            raise ValueError(f"{path}, entry {number}: {excerpt(strange[0])} is no text: put it in quotes")
+            raise UserError(f"{path}, entry {number}: {excerpt(strange[0])} is no text: put it in quotes")
     return whole
 
 
 def _check_plain(events: Iterable[Any]) -> None:
-    """Raise a ValueError for aliases, by which a few lines are billions, and for what nests without end."""
+    """Raise a UserError for aliases, by which a few lines are billions, and for what nests without end."""
     depth = 0
     for event in events:
         if isinstance(event, yaml.AliasEvent):
-            raise ValueError(f"line {event.start_mark.line + 1} repeats an earlier part by its name")
+            raise UserError(f"line {event.start_mark.line + 1} repeats an earlier part by its name")
         depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
         if depth > MAX_DEPTH:
-            raise ValueError(f"line {event.start_mark.line + 1} nests more than {MAX_DEPTH} lists")
+            raise UserError(f"line {event.start_mark.line + 1} nests more than {MAX_DEPTH} lists")
 
 
 def _conversations(turns: list[str], *, answers: bool) -> Iterator[tuple[str, ...]]:

@@ -11,6 +11,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from gptlab.errors import UserError
+
 
 def newlines(text: str) -> str:
     r"""\r\n and \r -> \n"""
@@ -94,7 +96,7 @@ def parse_cleaning(clean: Sequence[str]) -> Cleaning:
     """["newlines", "duplicates", "min_length=200"] -> the steps by those names.
 
     Raises:
-        ValueError: there is no step of this name, or it stands in the wrong place, or its number is wrong.
+        UserError: there is no step of this name, or it stands in the wrong place, or its number is wrong.
     """
     functions: list[Callable[[str], str]] = []
     filters: list[tuple[str, int]] = []
@@ -103,9 +105,9 @@ def parse_cleaning(clean: Sequence[str]) -> Cleaning:
         if name in FILTERS:
             filters.append((name, _number(entry, name, number)))
         elif entry not in FUNCTIONS:
-            raise ValueError(f"data.clean: there is no {entry!r}.{_near(name)}")
+            raise UserError(f"data.clean: there is no {entry!r}.{_near(name)}")
         elif filters:
-            raise ValueError(
+            raise UserError(
                 f"data.clean: {entry} changes text, so it must stand before {filters[0][0]}, "
                 "which looks at whole documents as they are in the end."
             )
@@ -118,9 +120,7 @@ def _number(entry: str, name: str, number: str) -> int:
     """The number in min_length=200; 0 for a filter that takes none."""
     takes_one = name == "min_length"
     if takes_one != number.isdecimal() or (number and not takes_one):
-        raise ValueError(
-            f"data.clean: got {entry!r}, wanted {'min_length=200 (in characters)' if takes_one else name}."
-        )
+        raise UserError(f"data.clean: got {entry!r}, wanted {'min_length=200 (in characters)' if takes_one else name}.")
     return int(number or 0)
 
 

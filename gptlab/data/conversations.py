@@ -5,6 +5,7 @@ from typing import Literal, NamedTuple, Protocol
 
 from gptlab.data.records import ENDINGS, Record, check_characters, read_records
 from gptlab.data.sources import TextFile
+from gptlab.errors import UserError
 from gptlab.prompts.protocol import Message, Role, check_turns
 from gptlab.slots import slot
 from gptlab.storage.excerpts import excerpt, excerpt_names
@@ -71,7 +72,7 @@ class RecordReader:
         """See `ConversationReader`.
 
         Raises:
-            ValueError: a file is malformed, a record has not this form, or its turns make no sense; with the place.
+            UserError: a file is malformed, a record has not this form, or its turns make no sense; with the place.
         """
         forms = {"alpaca": _alpaca, "messages": _messages, "columns": self._columns}
         for record in read_records(files, columns=self.columns):
@@ -79,7 +80,7 @@ class RecordReader:
             try:
                 check_turns(messages, answer_next=False)
             except ValueError as error:
-                raise ValueError(f"{record.place}: {error}") from None
+                raise UserError(f"{record.place}: {error}") from None
             yield Conversation(messages, record.place)
 
     def _columns(self, record: Record) -> Iterator[Message]:
@@ -99,7 +100,7 @@ def read_turns(record: Record, field: str, role: str, content: str) -> Iterator[
     """The messages that are listed under a field, whoever speaks and what is said under these keys.
 
     Raises:
-        ValueError: there is no such list, or one of its messages is none; with its place.
+        UserError: there is no such list, or one of its messages is none; with its place.
     """
     turns = record.values.get(field)
     if not isinstance(turns, list):
@@ -107,9 +108,9 @@ def read_turns(record: Record, field: str, role: str, content: str) -> Iterator[
     for number, turn in enumerate(turns, start=1):
         where = f"{record.place}: message {number}"
         if not isinstance(turn, dict) or not isinstance(turn.get(content), str):
-            raise ValueError(f"{where} is {excerpt(turn)}, wanted {{{role}: ..., {content}: a text}}")
+            raise UserError(f"{where} is {excerpt(turn)}, wanted {{{role}: ..., {content}: a text}}")
         if not isinstance(turn.get(role), str) or turn[role] not in ROLES:
-            raise ValueError(f"{where}: the {role} is {excerpt(turn.get(role))}, wanted one of {', '.join(ROLES)}")
+            raise UserError(f"{where}: the {role} is {excerpt(turn.get(role))}, wanted one of {', '.join(ROLES)}")
         check_characters(turn[content], where)
         yield Message(ROLES[turn[role]], turn[content])
 
@@ -126,9 +127,9 @@ def _messages(record: Record) -> Iterator[Message]:
     return read_turns(record, "messages", "role", "content")
 
 
-def _other_form(record: Record, lacking: str) -> ValueError:
+def _other_form(record: Record, lacking: str) -> UserError:
     there = excerpt_names(record.values) or "nothing"
-    return ValueError(
+    return UserError(
         f"{record.place}: {lacking}; there are {there}: choose how the file is written with data.reader.form=alpaca, "
         "messages or columns"
     )

@@ -22,6 +22,7 @@ from gptlab.data.disk import making
 from gptlab.data.progress import progress
 from gptlab.data.shards import Shard, ShardWriter
 from gptlab.data.split import SPLITS, TRAIN, VAL, SplitPiece, SplitText
+from gptlab.errors import UserError
 from gptlab.storage.files import read_json
 from gptlab.tokenizer.protocol import Tokenizer
 
@@ -61,7 +62,7 @@ def open_corpus(text: SplitText, tokenizer: Tokenizer, *, cache_dir: Path, shard
 
     Raises:
         OSError: the cache folder cannot be written, or the disk is full.
-        ValueError: a file changed while it was being read.
+        UserError: a file changed while it was being read.
     """
     state = json.dumps(tokenizer.state(), sort_keys=True)
     parts = [FORMAT, shard_tokens, tokenizer.vocab_size, tokenizer.eot_id, state, *map(text.fingerprint, SPLITS)]
@@ -96,7 +97,7 @@ def _load(folder: Path, note: Callable[..., None]) -> Corpus | None:
             splits[split] = SplitTokens(shards=shards, **meta[split])
             damaged = [shard.path.name for shard in shards if not shard.is_whole(meta["dtype"])]
             if damaged:
-                raise ValueError(f"{', '.join(damaged)} is not what was written")
+                raise UserError(f"{', '.join(damaged)} is not what was written")
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         note("%s is damaged (%s); it is made again", folder, error)
         return None

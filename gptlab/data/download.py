@@ -13,6 +13,7 @@ from typing import Any
 
 from gptlab.data.disk import making, replacing, safe_name
 from gptlab.data.progress import progress
+from gptlab.errors import UserError
 
 log = logging.getLogger(__name__)
 
@@ -28,7 +29,7 @@ def download(url: str, *, sha256: str | None, folder: Path) -> Path:
 
     Raises:
         ConnectionError: the address cannot be reached, answers with an error, breaks off or does not end.
-        ValueError: what came has another sha256, or no address can be so.
+        UserError: what came has another sha256, or no address can be so.
     """
     name = safe_name(address_name(url))
     path = folder / f"{hashlib.sha256(f'{url} {sha256}'.encode()).hexdigest()[:16]}-{name}"
@@ -46,7 +47,7 @@ def address_name(url: str) -> str:
     """Return the last part of an address's path.
 
     Raises:
-        ValueError: no http:// or https:// address can be so.
+        UserError: no http:// or https:// address can be so.
     """
     try:
         parts = urllib.parse.urlparse(url)
@@ -54,7 +55,7 @@ def address_name(url: str) -> str:
     except ValueError:  # a bracket or a port that is none
         fits = False
     if not fits or not url.isascii() or not url.isprintable() or " " in url:
-        raise ValueError(
+        raise UserError(
             f"{url!r:.200} is no address: give https://HOST/PATH, with %XX for blanks and what is not ASCII"
         )
     return Path(parts.path).name
@@ -75,7 +76,7 @@ def _fetch(url: str, path: Path, sha256: str | None) -> None:
     if promised is not None and n_bytes != promised:
         raise ConnectionError(f"{url} broke off after {n_bytes:,} of {promised:,} bytes; try again. {instead}")
     if sha256 is not None and found != sha256:
-        raise ValueError(
+        raise UserError(
             f"{url} has the sha256 {found}, but data.sha256 is {sha256}: the file there changed, or something stands "
             f"between. Set data.sha256=null to take it as it is. {instead}"
         )

@@ -6,6 +6,7 @@ from typing import NamedTuple, Protocol
 
 from gptlab.data.records import ENDINGS, Record, read_records
 from gptlab.data.sources import TextFile
+from gptlab.errors import UserError
 from gptlab.slots import slot
 
 
@@ -52,7 +53,7 @@ class RecordsReader:
         """The file's examples in order.
 
         Raises:
-            ValueError: the file is malformed, or a record lacks a field or has no class under it; with the place.
+            UserError: the file is malformed, or a record lacks a field or has no class under it; with the place.
         """
         for record in read_records([file], columns=self.columns):
             text = record.text(self.text_field, "data.reader.text_field")
@@ -71,5 +72,5 @@ def _named(record: Record, field: str, key: str) -> str:
         return named(value)
     name = record.text(field, key).strip()  # blanks beside it would be another class
     if not name:
-        raise ValueError(f"{record.place}: {field!r} is empty: give it a value, or take the row out")
+        raise UserError(f"{record.place}: {field!r} is empty: give it a value, or take the row out")
     return name

@@ -4,6 +4,7 @@ import gzip
 import io
 from typing import IO, NamedTuple
 
+from gptlab.errors import UserError
 from gptlab.storage.excerpts import excerpt
 
 ALWAYS_UNPACKED_BYTES = 64 << 20  # may come from however few
@@ -22,22 +23,22 @@ class Bound(NamedTuple):
         return max(ALWAYS_UNPACKED_BYTES, int(self.expansion * self.packed))
 
     def check(self, n_bytes: int, name: str) -> None:
-        """Raise a ValueError if so many bytes are more than may come out of the file of this name."""
+        """Raise a UserError if so many bytes are more than may come out of the file of this name."""
         if n_bytes > self.n_bytes:
-            raise ValueError(
+            raise UserError(
                 f"{name} has {self.packed:,} bytes and unpacks to more than {self.n_bytes:,}, the most that "
                 f"{self.key}={self.expansion:g} allows: unpack it yourself, or raise {self.key} if you trust it"
             )
 
 
 def check_expansion(expansion: float, key: str) -> None:
-    """Raise a ValueError unless it is a number from 1."""
+    """Raise a UserError unless it is a number from 1."""
     if not isinstance(expansion, int | float) or isinstance(expansion, bool) or not 1 <= expansion < 1e9:
-        raise ValueError(f"{key} is {excerpt(expansion)}, wanted a number from 1 below a billion")
+        raise UserError(f"{key} is {excerpt(expansion)}, wanted a number from 1 below a billion")
 
 
 def open_gzip(raw: IO[bytes], bound: Bound, name: str) -> io.BufferedReader:
-    """Return what a gzip file unpacks to, which ends in a ValueError where that is too much."""
+    """Return what a gzip file unpacks to, which ends in a UserError where that is too much."""
     return io.BufferedReader(_Unpacked(raw, bound, name), buffer_size=1 << 16)
 
 

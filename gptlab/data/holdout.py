@@ -9,6 +9,7 @@ import numpy as np
 
 from gptlab.data.examples import Example
 from gptlab.data.split import adding_up
+from gptlab.errors import UserError
 
 T = TypeVar("T")
 
@@ -51,17 +52,17 @@ def divide(examples: Sequence[Example], wanted: HoldOut) -> Parts:
     """Groups whole where examples have any, else row by row.
 
     Raises:
-        ValueError: groups are named that are not there; the fractions leave nothing to train on.
+        UserError: groups are named that are not there; the fractions leave nothing to train on.
     """
     if wanted.val_fraction + wanted.test_fraction >= 1:
-        raise ValueError(
+        raise UserError(
             f"data.val_fraction={wanted.val_fraction} and data.test_fraction={wanted.test_fraction} leave nothing to "
             "train on: together they must be less than 1."
         )
     if any(example.group is not None for example in examples):
         return _divide_groups(examples, wanted)
     if wanted.val_groups or wanted.test_groups:
-        raise ValueError(
+        raise UserError(
             "data.val_groups and data.test_groups name groups, but no row has one: say with data.reader.group_field "
             "which column holds them."
         )
@@ -102,11 +103,11 @@ def _checked(named: list[str], known: Iterable[str], part: str, *, but: Sequence
     """The groups that are named."""
     for name in named:
         if name in but:
-            raise ValueError(f"data.{part}_groups: {name!r} is held out for the test: it cannot be both.")
+            raise UserError(f"data.{part}_groups: {name!r} is held out for the test: it cannot be both.")
         if name not in known:
             near = difflib.get_close_matches(name, known, n=3)
             hint = f" Did you mean {' or '.join(near)}?" if near else ""
-            raise ValueError(f"data.{part}_groups: the data has no group {name!r}.{hint}")
+            raise UserError(f"data.{part}_groups: the data has no group {name!r}.{hint}")
     return named
 
 

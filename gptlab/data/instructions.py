@@ -11,6 +11,7 @@ from gptlab.data.answers import PreparedAnswers, RowMaker
 from gptlab.data.conversations import Conversation, ConversationReader, has_empty_answer
 from gptlab.data.sources import collect
 from gptlab.data.split import ALL, TEST, TRAIN, VAL, adding_up
+from gptlab.errors import UserError
 from gptlab.prompts.encoding import check_style
 from gptlab.prompts.protocol import Message, PromptStyle, said
 from gptlab.slots import slot
@@ -60,7 +61,7 @@ class InstructionData:
         max_expansion: the most bytes that one byte of an archive or a gzip file may unpack to.
 
     Raises:
-        ValueError: an argument is impossible, or a file is not what it should be.
+        UserError: an argument is impossible, or a file is not what it should be.
         OSError: a file is not there, cannot be downloaded, or cannot be written.
     """
 
@@ -99,18 +100,18 @@ class InstructionData:
         """Those of train, val or test, or all there are, whatever a model's context; no answer is empty.
 
         Raises:
-            ValueError: there is no such part.
+            UserError: there is no such part.
         """
         found = [one for side in self.sides for one in side] if split == ALL else getattr(self.sides, split)
         if not found:
-            raise ValueError(f"the data has no {split} part: give data.{split}_fraction, or split=all")
+            raise UserError(f"the data has no {split} part: give data.{split}_fraction, or split=all")
         return found
 
     def prepare(self, tokenizer: Tokenizer, *, context_length: int, style: PromptStyle) -> PreparedAnswers:
         """The rows of a run.
 
         Raises:
-            ValueError: the style cannot be written in these tokens, or of a part no answer lies within the context.
+            UserError: the style cannot be written in these tokens, or of a part no answer lies within the context.
         """
         check_style(style, tokenizer)
         maker = RowMaker(
@@ -137,7 +138,7 @@ class InstructionData:
             train, val, _ = divide(whole, self.val_fraction, 0.0, self.split_seed)
             sides = Sides(train, val, self._read(self.test_path, None, "data.test_path"))
         if not (sides.train and sides.val):
-            raise ValueError(
+            raise UserError(
                 f"of {len(whole)} conversations, {len(sides.train)} would be learned from and {len(sides.val)} would "
                 "say how it goes: give more, or change data.val_fraction and data.test_fraction"
             )
@@ -167,10 +168,10 @@ def divide(
     questions on one side.
 
     Raises:
-        ValueError: the fractions leave nothing to learn from.
+        UserError: the fractions leave nothing to learn from.
     """
     if val_fraction + test_fraction >= 1:
-        raise ValueError(
+        raise UserError(
             f"data.val_fraction={val_fraction} and data.test_fraction={test_fraction} leave nothing to learn from: "
             "together they must be less than 1"
         )

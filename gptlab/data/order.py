@@ -6,18 +6,19 @@ import numpy as np
 from torch.utils.data import Sampler
 
 from gptlab.data.prepared import Rows
+from gptlab.errors import UserError
 
 
 def batches_per_epoch(n_rows: int, *, batch_size: int, world_size: int) -> int:
     """Batches in which each of `world_size` devices sees its share of all rows once; what is over is dropped.
 
     Raises:
-        ValueError: there are fewer rows than one batch needs.
+        UserError: there are fewer rows than one batch needs.
     """
     at_once = batch_size * world_size
     if n_rows < at_once:
         devices = f" on {world_size} devices" if world_size > 1 else ""
-        raise ValueError(
+        raise UserError(
             f"data.batch_size={batch_size}{devices}, but the training split has only {n_rows} rows or "
             f"windows; lower data.batch_size to at most {n_rows // world_size}, give more data, or cut a text into "
             "shorter windows with model.context_length."
@@ -63,12 +64,12 @@ class FileOrder(Sampler[np.ndarray]):
     """Validation: every row once; devices take turns, and the last batch may be smaller.
 
     Raises:
-        ValueError: there are fewer rows than devices.
+        UserError: there are fewer rows than devices.
     """
 
     def __init__(self, rows: Rows, *, batch_size: int, rank: int, world_size: int) -> None:
         if len(rows) < world_size:
-            raise ValueError(
+            raise UserError(
                 f"the validation split has {len(rows)} rows or windows, too few for {world_size} devices: hold "
                 "out more with data.val_fraction, or lower trainer.devices"
             )

@@ -3,6 +3,8 @@
 import importlib.util
 from pathlib import Path, PurePosixPath
 
+from gptlab.errors import UserError
+
 PREFIX = "package://"
 
 
@@ -13,14 +15,14 @@ def find_in_package(path: str, *, key: str) -> tuple[Path, Path]:
         key: what the path is called where it was given, for the messages.
 
     Raises:
-        ValueError: the name is no package's, or what follows it leads out of the package.
+        UserError: the name is no package's, or what follows it leads out of the package.
         FileNotFoundError: the package is not installed.
     """
     name, _, inside = path.removeprefix(PREFIX).partition("/")
     if not (name.isidentifier() and name.isascii()):  # of `a.b` Python would import `a`
-        raise ValueError(f"{key} is {path!r:.200}, wanted package://NAME/FILE with the name of one package")
+        raise UserError(f"{key} is {path!r:.200}, wanted package://NAME/FILE with the name of one package")
     if ".." in PurePosixPath(inside).parts or PurePosixPath(inside).is_absolute():
-        raise ValueError(f"{key} is {path!r:.200}, which leads out of the package: give a path within it")
+        raise UserError(f"{key} is {path!r:.200}, which leads out of the package: give a path within it")
     try:
         spec = importlib.util.find_spec(name)
     except ValueError:  # a module that was made and not found, as __main__
@@ -32,6 +34,6 @@ def find_in_package(path: str, *, key: str) -> tuple[Path, Path]:
 
 
 def check_within(folder: Path, file: Path, *, key: str) -> None:
-    """Raise a ValueError if a package's file is a link to somewhere else."""
+    """Raise a UserError if a package's file is a link to somewhere else."""
     if not file.resolve().is_relative_to(folder.resolve()):
-        raise ValueError(f"{key}: {file} is a link that leads out of the package: give the path of the file itself")
+        raise UserError(f"{key}: {file} is a link that leads out of the package: give the path of the file itself")

@@ -6,6 +6,7 @@ from typing import Literal, NamedTuple
 from gptlab.data.conversations import Conversation, alpaca_question, read_turns
 from gptlab.data.records import ENDINGS, Record, read_records
 from gptlab.data.sources import TextFile
+from gptlab.errors import UserError
 from gptlab.prompts.protocol import Message, check_turns
 from gptlab.slots import slot
 
@@ -51,12 +52,12 @@ class PairReader:
         """All pairs in order.
 
         Raises:
-            ValueError: a file is malformed, a record has not this form, or its turns make no sense; with the place.
+            UserError: a file is malformed, a record has not this form, or its turns make no sense; with the place.
         """
         for record in read_records(files, columns=self.columns):
             chosen, rejected = (self._conversation(record, field) for field in self.fields)
             if chosen.messages[:-1] != rejected.messages[:-1]:
-                raise ValueError(f"{record.place}: the two answers are to different questions, wanted the same")
+                raise UserError(f"{record.place}: the two answers are to different questions, wanted the same")
             yield Pair(chosen, rejected)
 
     def _conversation(self, record: Record, field: str) -> Conversation:
@@ -68,7 +69,7 @@ class PairReader:
         try:
             check_turns(messages, answer_next=False)
         except ValueError as error:
-            raise ValueError(f"{record.place}: {field}: {error}") from None
+            raise UserError(f"{record.place}: {field}: {error}") from None
         return Conversation(messages, record.place)
 
     def _question(self, record: Record) -> Message:

@@ -21,6 +21,7 @@ from gptlab.data.prepared import Opening
 from gptlab.data.ragged import alike, longest_first
 from gptlab.data.sources import collect
 from gptlab.data.split import TEST, TRAIN, VAL
+from gptlab.errors import UserError
 from gptlab.prompts.encoding import check_style
 from gptlab.prompts.protocol import PromptStyle
 from gptlab.slots import slot
@@ -44,7 +45,7 @@ class PreferenceData:
         max_expansion: the most bytes that one byte of an archive or a gzip file may unpack to.
 
     Raises:
-        ValueError: a file is not what it should be.
+        UserError: a file is not what it should be.
         OSError: a file is not there, cannot be downloaded, or cannot be written.
     """
 
@@ -78,7 +79,7 @@ class PreferenceData:
         """The rows of a run; a pair of which an answer does not begin within the context is left out, with a count.
 
         Raises:
-            ValueError: the style cannot be written in these tokens, or nothing is left.
+            UserError: the style cannot be written in these tokens, or nothing is left.
         """
         check_style(style, tokenizer)
         maker = RowMaker(tokenizer, style, context_length, learn_all=False, drop_long=False)
@@ -110,7 +111,7 @@ class PreferenceData:
         pairs = self._telling(list(self.reader.read(files)))
         train, val, test = divide(pairs, self.val_fraction, self.test_fraction, self.split_seed)
         if not (train and val):
-            raise ValueError(
+            raise UserError(
                 f"of {len(pairs)} pairs, {len(train)} would be learned from and {len(val)} would say how it goes: "
                 "give more, or change data.val_fraction and data.test_fraction"
             )
@@ -134,7 +135,7 @@ class PreferenceData:
                 f"model.context_length={maker.context_length}"
             )
         if not kept:
-            raise ValueError(f"of {len(pairs):,} {name} pairs none fits: raise model.context_length")
+            raise UserError(f"of {len(pairs):,} {name} pairs none fits: raise model.context_length")
         return kept
 
 

@@ -8,6 +8,7 @@ from typing import IO, Any, NamedTuple, Protocol
 from gptlab.data.pieces import blocks_of, cut, divide
 from gptlab.data.records import check_characters
 from gptlab.data.sources import TextFile
+from gptlab.errors import UserError
 from gptlab.slots import slot
 from gptlab.storage.excerpts import excerpt_names
 from gptlab.storage.files import parse_json
@@ -52,14 +53,14 @@ class TextReader:
 
     def __init__(self, *, field: str, separator: str | None) -> None:
         if separator == "":
-            raise ValueError("data.reader.separator is empty; give the text between two documents, or null for none.")
+            raise UserError("data.reader.separator is empty; give the text between two documents, or null for none.")
         self.field, self.separator = field, separator
 
     def read(self, file: TextFile) -> Iterator[Piece]:
         """The file's documents in order, piece by piece.
 
         Raises:
-            ValueError: the file is not UTF-8, or a line of a .jsonl file holds no object with a text under `field`.
+            UserError: the file is not UTF-8, or a line of a .jsonl file holds no object with a text under `field`.
         """
         with file.open() as raw:
             if file.name.removesuffix(".gz").endswith(".jsonl"):
@@ -97,7 +98,7 @@ def _decoded(file: TextFile, raw: IO[bytes]) -> Iterator[str]:
             before = error.object[: error.start]
             line = 1 + n_lines + before.count(b"\n")
             place = n_read - len(error.object) + error.start
-            raise ValueError(_not_utf8(f"{file.path}, line {line}", place, error)) from error
+            raise UserError(_not_utf8(f"{file.path}, line {line}", place, error)) from error
         yield text
         if not block:
             return
@@ -115,18 +116,18 @@ def _text_of(line: bytes, field: str, place: str, start: int) -> str | None:
     try:
         value = parse_json(line.rstrip().decode("utf-8"), place)
     except UnicodeDecodeError as error:
-        raise ValueError(_not_utf8(place, start + error.start, error)) from error
+        raise UserError(_not_utf8(place, start + error.start, error)) from error
     except ValueError as error:
-        raise ValueError(f"{error}; wanted one object a line.") from error
+        raise UserError(f"{error}; wanted one object a line.") from error
     if not isinstance(value, dict):
-        raise ValueError(f"{place}: wanted an object like {{{json.dumps(field)}: ...}}, got {type(value).__name__}.")
+        raise UserError(f"{place}: wanted an object like {{{json.dumps(field)}: ...}}, got {type(value).__name__}.")
     if field not in value:
         there = excerpt_names(value) or "none at all"
-        raise ValueError(
+        raise UserError(
             f"{place}: no field {field!r}; the fields there are: {there}. Name one with data.reader.field=."
         )
     text = value[field]
     if not isinstance(text, str):
-        raise ValueError(f"{place}: field {field!r} holds {type(text).__name__}; wanted a string.")
+        raise UserError(f"{place}: field {field!r} holds {type(text).__name__}; wanted a string.")
     check_characters(text, f"{place}: field {field!r}")
     return text

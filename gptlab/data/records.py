@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from gptlab.data.sources import TextFile
+from gptlab.errors import UserError
 from gptlab.storage.excerpts import excerpt, excerpt_names
 from gptlab.storage.files import parse_json
 
@@ -30,14 +31,14 @@ class Record(NamedTuple):
             key: of the configuration, which names the field.
 
         Raises:
-            ValueError: there is no such field, or no text in it.
+            UserError: there is no such field, or no text in it.
         """
         if field not in self.values:
             there = excerpt_names(self.values) or "none"
-            raise ValueError(f"{self.place}: no field {field!r}; there are {there}: name one with {key}=")
+            raise UserError(f"{self.place}: no field {field!r}; there are {there}: name one with {key}=")
         value = self.values[field]
         if not isinstance(value, str):
-            raise ValueError(
+            raise UserError(
                 f"{self.place}: {field!r} is {excerpt(value)}, wanted a text: mend it, or name another field with "
                 f"{key}="
             )
@@ -46,9 +47,9 @@ class Record(NamedTuple):
 
 
 def check_characters(text: str, place: str) -> None:
-    """Raise a ValueError if half of a surrogate pair stands in a text, as JSON can write it."""
+    """Raise a UserError if half of a surrogate pair stands in a text, as JSON can write it."""
     if surrogate := _SURROGATE.search(text):
-        raise ValueError(f"{place} holds {surrogate.group()!r}, half a character: mend it")
+        raise UserError(f"{place} holds {surrogate.group()!r}, half a character: mend it")
 
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
@@ -61,7 +62,7 @@ def read_records(files: Iterable[TextFile], *, columns: list[str] | None) -> Ite
         columns: names for the columns of a .csv or .tsv file without a header; None takes them from its first line.
 
     Raises:
-        ValueError: a file is not UTF-8 or not what its name says, with the line.
+        UserError: a file is not UTF-8 or not what its name says, with the line.
     """
     for file in files:
         yield from _read(file, columns)
@@ -74,7 +75,7 @@ def _read(file: TextFile, columns: list[str] | None) -> Iterator[Record]:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = 1 + content.count(b"\n", 0, error.start)
-        raise ValueError(f"{file.path}, line {line}: not UTF-8; save the file as UTF-8") from error
+        raise UserError(f"{file.path}, line {line}: not UTF-8; save the file as UTF-8") from error
     kind = Path(file.name.removesuffix(".gz")).suffix
     if kind == ".json":
         return _objects(text, file.path)
@@ -87,9 +88,9 @@ def _objects(text: str, path: Path) -> Iterator[Record]:
     try:
         entries = parse_json(text, str(path))
     except ValueError as error:
-        raise ValueError(f"{error}; mend it, or write an object a line into a .jsonl") from error
+        raise UserError(f"{error}; mend it, or write an object a line into a .jsonl") from error
     if not isinstance(entries, list):
-        raise ValueError(f"{path} holds a {type(entries).__name__}, wanted a list of objects")
+        raise UserError(f"{path} holds a {type(entries).__name__}, wanted a list of objects")
     for number, entry in enumerate(entries, start=1):
         yield _record(entry, f"{path}, entry {number}")
 
@@ -100,13 +101,13 @@ def _lines(text: str, path: Path) -> Iterator[Record]:
             try:
                 entry = parse_json(line, f"{path}, line {number}")
             except ValueError as error:
-                raise ValueError(f"{error}; wanted one object a line") from error
+                raise UserError(f"{error}; wanted one object a line") from error
             yield _record(entry, f"{path}, line {number}")
 
 
 def _record(entry: Any, place: str) -> Record:
     if not isinstance(entry, dict):
-        raise ValueError(f"{place}: got {excerpt(entry)}, wanted an object")
+        raise UserError(f"{place}: got {excerpt(entry)}, wanted an object")
     return Record(entry, place)
 
 
@@ -118,7 +119,7 @@ def _table(text: str, path: Path, *, delimiter: str, columns: list[str] | None) 
     try:
         names = columns if columns is not None else next(reader, [])
         if len(names) == 1 and (sign := next((sign for sign in ";\t|" if sign in names[0]), None)):
-            raise ValueError(
+            raise UserError(
                 f"{path}, line 1: one column, {excerpt(names[0])}; wanted several, apart by {delimiter!r} "
                 f"and not by {sign!r}: save it so"
             )
@@ -127,10 +128,10 @@ def _table(text: str, path: Path, *, delimiter: str, columns: list[str] | None) 
                 continue
             place = f"{path}, line {reader.line_num}"
             if len(row) != len(names):
-                raise ValueError(
+                raise UserError(
                     f"{place}: {len(row)} columns, wanted {len(names)} ({excerpt_names(names)}): quote a text that "
                     "holds the sign between columns"
                 )
             yield Record(dict(zip(names, row, strict=True)), place)
     except csv.Error as error:
-        raise ValueError(f"{path}, line {reader.line_num}: {error}; mend the row") from error
+        raise UserError(f"{path}, line {reader.line_num}: {error}; mend the row") from error

@@ -20,6 +20,7 @@ from gptlab.data.archive import take_out
 from gptlab.data.download import address_name, download
 from gptlab.data.expansion import Bound, check_expansion, open_gzip
 from gptlab.data.packages import PREFIX, check_within, find_in_package
+from gptlab.errors import UserError
 from gptlab.storage.files import expand_path, open_regular
 
 log = logging.getLogger(__name__)
@@ -41,7 +42,7 @@ class TextFile:
         """The contents, unpacked.
 
         Raises:
-            ValueError: it is no whole gzip file, unpacks to more than it may, is no regular file, or changed since it
+            UserError: it is no whole gzip file, unpacks to more than it may, is no regular file, or changed since it
                 was collected or while it is read.
             OSError: it cannot be read.
         """
@@ -49,16 +50,16 @@ class TextFile:
             try:
                 yield open_gzip(raw, self.bound, str(self.path)) if self.path.suffix == ".gz" else raw
             except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-                raise ValueError(f"{self.path} is not a whole gzip file ({error}); pack or copy it again.") from error
+                raise UserError(f"{self.path} is not a whole gzip file ({error}); pack or copy it again.") from error
 
     def verify(self) -> None:
-        """Raises ValueError where the contents are not those that `sha256` promises."""
+        """Raises UserError where the contents are not those that `sha256` promises."""
         if self.sha256 is None:
             return
         with self._open_raw() as raw:
             found = hashlib.file_digest(raw, "sha256").hexdigest()  # type: ignore[arg-type]
         if found != self.sha256:
-            raise ValueError(
+            raise UserError(
                 f"{self.path} has the sha256 {found}, but data.sha256 is {self.sha256}: "
                 "install the pinned version of the package, or set data.sha256=null to take the file as it is."
             )
@@ -75,7 +76,7 @@ class TextFile:
 
     def _check_unchanged(self, now: os.stat_result) -> None:
         if (now.st_size, now.st_mtime_ns) != (self.size, self.mtime_ns):
-            raise ValueError(f"{self.path} changed while it was being read; run again when nothing writes to it.")
+            raise UserError(f"{self.path} changed while it was being read; run again when nothing writes to it.")
 
 
 def collect(
@@ -94,13 +95,13 @@ def collect(
         key: what the path is called where it was given, for messages.
 
     Raises:
-        ValueError: there is nothing to read; or a file named by itself is empty, no regular file or has another ending.
+        UserError: there is nothing to read; or a file named by itself is empty, no regular file or has another ending.
         FileNotFoundError: there is no such file, folder or package.
         ConnectionError: a download failed.
     """
     paths = [path] if isinstance(path, str) else path
     if sha256 is not None and sum(map(_is_remote, paths)) > 1:
-        raise ValueError(f"data.sha256 is the hash of one file, but {key} names several; set data.sha256=null.")
+        raise UserError(f"data.sha256 is the hash of one file, but {key} names several; set data.sha256=null.")
     expansion_key = "data.max_expansion" if key.startswith("data.") else "max_expansion"
     check_expansion(max_expansion, expansion_key)
     search = _Search(endings, sha256, cache_dir / "downloads", key, max_expansion, expansion_key)
@@ -113,7 +114,7 @@ def collect(
             entry = TextFile(file.absolute(), name, stat.st_size, stat.st_mtime_ns, wanted, bound)
             found.setdefault(os.path.realpath(file), entry)
     if not found:
-        raise ValueError(f"{key}={', '.join(map(_shown, paths))} names no file that ends in {' '.join(endings)}.")
+        raise UserError(f"{key}={', '.join(map(_shown, paths))} names no file that ends in {' '.join(endings)}.")
     return list(found.values())
 
 
@@ -180,10 +181,10 @@ class _Search(NamedTuple):
             return _fitting(_walk(local), local, self.endings)
         if local.exists():
             if not local.is_file():
-                raise ValueError(f"{self.key}: {local} is no regular file: give a file or folder, not a pipe or device")
+                raise UserError(f"{self.key}: {local} is no regular file: give a file or folder, not a pipe or device")
             _check_ending(f"{self.key}={path}", local.name, self.endings)
             if local.stat().st_size == 0:
-                raise ValueError(f"{local} is empty; {self.key} wants text.")
+                raise UserError(f"{local} is empty; {self.key} wants text.")
             return [_File(local, local.name)]
         if glob.has_magic(str(local)):
             matches = [Path(match) for match in glob.glob(str(local), recursive=True)]
@@ -198,7 +199,7 @@ def _shown(path: str) -> str:
 
 def _check_ending(entry: str, name: str, endings: tuple[str, ...]) -> None:
     if not name.endswith(endings):
-        raise ValueError(f"{entry} cannot be read as text; wanted a name that ends in {' '.join(endings)}.")
+        raise UserError(f"{entry} cannot be read as text; wanted a name that ends in {' '.join(endings)}.")
 
 
 def _fitting(files: list[Path], folder: Path, endings: tuple[str, ...]) -> list[_File]:

@@ -11,6 +11,7 @@ import numpy as np
 from gptlab.data.cleaning import Cleaning
 from gptlab.data.readers import Reader
 from gptlab.data.survey import Survey, name_hash
+from gptlab.errors import UserError
 
 TRAIN, VAL = "train", "val"
 SPLITS = (TRAIN, VAL)
@@ -41,18 +42,18 @@ def split_text(survey: Survey, *, val_fraction: float, val_documents: Sequence[s
     one side. Of a single document the end is held out.
 
     Raises:
-        ValueError: a name is unknown, the fraction is impossible, or one side would be empty.
+        UserError: a name is unknown, the fraction is impossible, or one side would be empty.
     """
     if val_documents:
         return Split(_named(survey, val_documents), border=None)
     if not 0 < val_fraction < 1:
-        raise ValueError(f"data.val_fraction must lie between 0 and 1, both excluded; got {val_fraction}.")
+        raise UserError(f"data.val_fraction must lie between 0 and 1, both excluded; got {val_fraction}.")
     if survey.kept.sum() > 1:
         return Split(_drawn(survey, val_fraction, split_seed), border=None)
     characters = int(survey.characters[survey.kept][0])
     border = int(characters * (1 - val_fraction))
     if not 0 < border < characters:
-        raise ValueError(f"the text has {characters} characters, too few to hold out data.val_fraction={val_fraction}.")
+        raise UserError(f"the text has {characters} characters, too few to hold out data.val_fraction={val_fraction}.")
     return Split(np.zeros_like(survey.kept), border)
 
 
@@ -62,10 +63,10 @@ def _named(survey: Survey, names: Sequence[str]) -> np.ndarray:
         if name_hash(name) not in known:
             near = difflib.get_close_matches(name, survey.first_names, n=3)
             hint = f"Did you mean {' or '.join(near)}?" if near else f"The first are {survey.first_names[:3]}."
-            raise ValueError(f"data.val_documents: there is no document {name!r}. {hint}")
+            raise UserError(f"data.val_documents: there is no document {name!r}. {hint}")
     held_out = np.isin(survey.names, np.array([name_hash(name) for name in names], dtype=np.uint64)) & survey.kept
     if (held_out == survey.kept).all():
-        raise ValueError(f"data.val_documents holds out all {held_out.sum()} documents; leave some to train on.")
+        raise UserError(f"data.val_documents holds out all {held_out.sum()} documents; leave some to train on.")
     return held_out
 
 
@@ -74,7 +75,7 @@ def _drawn(survey: Survey, fraction: float, seed: int) -> np.ndarray:
     places = np.flatnonzero(survey.kept)
     groups, group_of = np.unique(survey.digests[places], return_inverse=True)
     if len(groups) == 1:
-        raise ValueError(
+        raise UserError(
             f"all {len(places)} documents are equal, so none can be held out; data.clean=[duplicates] leaves one."
         )
     characters = np.bincount(group_of, weights=survey.characters[places])

@@ -23,6 +23,7 @@ from gptlab.data.expansion import Bound
 from gptlab.data.progress import progress
 from gptlab.data.readers import Reader
 from gptlab.data.sources import TextFile
+from gptlab.errors import UserError
 
 log = logging.getLogger(__name__)
 
@@ -55,7 +56,7 @@ def survey(files: list[TextFile], reader: Reader, cleaning: Cleaning, *, cache_d
     """Reads everything once, and nothing where no file changed since the last time.
 
     Raises:
-        ValueError: there is no text in the files, or something in one of them cannot be read (file and line are named).
+        UserError: there is no text in the files, or something in one of them cannot be read (file and line are named).
     """
     functions = [function.__name__ for function in cleaning.functions]
     names = [(str(file.path), file.name, file.sha256) for file in files]
@@ -149,7 +150,7 @@ def _filtered(found: Survey, cleaning: Cleaning) -> Survey:
             steps.append(Step(name, int(before.sum()), int(kept.sum()), *sizes))
     if not kept.any():
         where = ", ".join(str(file.path) for file in found.files[:3]) + (" ..." if len(found.files) > 3 else "")
-        raise ValueError(f"there is no text left in {where} after cleaning ({len(kept)} documents before).")
+        raise UserError(f"there is no text left in {where} after cleaning ({len(kept)} documents before).")
     return dataclasses.replace(found, kept=kept, steps=steps)
 
 

@@ -22,7 +22,7 @@ class TestamentReader:
         """The verses in order.
 
         Raises:
-            ValueError: the file is not the database.
+            UserError: the file is not the database.
         """
         for book in read_books(file):
             label, place = "old" if book.old else "new", f"{file.path}, {book.name}"

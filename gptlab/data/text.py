@@ -18,6 +18,7 @@ from gptlab.data.sources import collect
 from gptlab.data.split import ALL, SPLITS, TRAIN, VAL, SplitText, split_text
 from gptlab.data.survey import survey
 from gptlab.data.windows import Windows
+from gptlab.errors import UserError
 from gptlab.prompts.protocol import PromptStyle
 from gptlab.slots import slot
 from gptlab.storage.files import expand_path
@@ -43,7 +44,7 @@ class TextData:
         max_expansion: the most bytes that one byte of an archive or a gzip file may unpack to.
 
     Raises:
-        ValueError: an argument is impossible, or a file cannot be read as text.
+        UserError: an argument is impossible, or a file cannot be read as text.
         OSError: a file is not there, cannot be downloaded, or cannot be written.
     """
 
@@ -85,7 +86,7 @@ class TextData:
         """The windows of a run, from the cache where nothing changed; a text has no conversations to be styled.
 
         Raises:
-            ValueError: a split is shorter than a window, or `batch_tokens` holds none.
+            UserError: a split is shorter than a window, or `batch_tokens` holds none.
         """
         batch_size = self.batch_size
         if self.batch_tokens is not None:
@@ -110,7 +111,7 @@ class TextData:
             split: train, val, or all of both.
 
         Raises:
-            ValueError: the split is too short.
+            UserError: the split is too short.
         """
         corpus = open_corpus(self.text, tokenizer, cache_dir=self.cache_dir)
         return _windows(corpus, split, context_length, stride, tail=self.score_tail)
@@ -233,7 +234,7 @@ def _windows(corpus: Corpus, split: str, context_length: int, stride: int, *, ta
     if max(shard.n_tokens for shard in shards) < needed:
         more = "give more text" if split == TRAIN else "hold out more with data.val_fraction"
         less = "" if tail else ", or lower model.context_length"
-        raise ValueError(
+        raise UserError(
             f"the {split} split has {n_tokens:,} tokens, but a window of model.context_length={context_length} "
             f"needs {needed:,}, since each token's successor is its target: {more}{less}."
         )
@@ -242,4 +243,4 @@ def _windows(corpus: Corpus, split: str, context_length: int, stride: int, *, ta
 
 def _at_least(name: str, value: int, least: int, why: str = "") -> None:
     if value < least:
-        raise ValueError(f"data.{name} must be at least {least}{why}; got {value}.")
+        raise UserError(f"data.{name} must be at least {least}{why}; got {value}.")

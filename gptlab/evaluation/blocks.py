@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from gptlab.errors import UserError
 from gptlab.evaluation.intervals import Difference, Sums, paired
 from gptlab.evaluation.score import Scores
 
@@ -57,10 +58,10 @@ def loss_difference(a: Scores, b: Scores, *, seed: int) -> Difference:
     """a's loss - b's, in nats a token, over the tokens that both score. Their tokenizers are the same.
 
     Raises:
-        ValueError: they were scored on different texts.
+        UserError: they were scored on different texts.
     """
     if len(a.losses) != len(b.losses):
-        raise ValueError(
+        raise UserError(
             f"one was scored on {len(a.losses):,} tokens, the other on {len(b.losses):,}: take the same text for both"
         )
     starts = min(blocks_of(a).starts, blocks_of(b).starts, key=len)
@@ -76,14 +77,14 @@ def bits_per_byte_difference(a: Scores, b: Scores, *, seed: int) -> Difference:
     few bytes more, they are the same shares of all bytes.
 
     Raises:
-        ValueError: a tokenizer can lose text, or they were scored on different texts.
+        UserError: a tokenizer can lose text, or they were scored on different texts.
     """
     if a.n_bytes is None or b.n_bytes is None:
-        raise ValueError("a tokenizer that can lose text gives no bits per byte: such models have no common measure")
+        raise UserError("a tokenizer that can lose text gives no bits per byte: such models have no common measure")
     ends = [np.cumsum(n_bytes, dtype=np.int64) for n_bytes in (a.n_bytes, b.n_bytes)]  # bytes up to each token's end
     totals = [int(up_to[-1]) for up_to in ends]
     if abs(totals[0] - totals[1]) > SAME_BYTES * max(totals):
-        raise ValueError(
+        raise UserError(
             f"one was scored on {totals[0]:,} bytes, the other on {totals[1]:,}: take the same text for both"
         )
     starts = [blocks_of(s).starts for s in (a, b)]

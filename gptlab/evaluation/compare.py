@@ -11,6 +11,7 @@ from rich.table import Table
 
 from gptlab.console import printable
 from gptlab.data.windows import Windows
+from gptlab.errors import UserError
 from gptlab.evaluation.blocks import bits_per_byte_difference, loss_difference
 from gptlab.evaluation.inference import ForwardContext
 from gptlab.evaluation.report import number, span, summarise
@@ -57,16 +58,16 @@ def examine(
         forward_context: the precision to compute in.
 
     Raises:
-        ValueError: the head predicts no tokens, or the model gives no numbers.
+        UserError: the head predicts no tokens, or the model gives no numbers.
     """
     model, head, tokenizer = writer.model, writer.head, writer.tokenizer
     if not isinstance(head, TokenHead):
-        raise ValueError(f"{name} predicts no tokens, so there is nothing to compare it by")
+        raise UserError(f"{name} predicts no tokens, so there is nothing to compare it by")
     start, batch_size = perf_counter(), max(1, batch_tokens // windows.context_length)
     try:
         scores = score(model, head, tokenizer, windows, batch_size=batch_size, forward_context=forward_context)
     except ValueError as error:
-        raise ValueError(f"{name}: {error}") from None
+        raise UserError(f"{name}: {error}") from None
     scored = perf_counter()
     with forward_context():
         answers = ["".join(writer.stream(prompt, seed=seed, cache=True, changes=sampling)) for prompt in prompts]

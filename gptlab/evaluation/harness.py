@@ -14,6 +14,7 @@ from lm_eval.evaluator import simple_evaluate
 from lm_eval.tasks import TaskManager
 from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
 
+from gptlab.errors import UserError
 from gptlab.evaluation.inference import ForwardContext
 from gptlab.evaluation.intervals import Z, finite
 from gptlab.evaluation.likelihood import Pair, continuations
@@ -39,10 +40,10 @@ class HarnessModel(TemplateLM):
         """What ends an answer.
 
         Raises:
-            ValueError: the tokenizer has no such token.
+            UserError: the tokenizer has no such token.
         """
         if self.writer.tokenizer.eot_id is None:
-            raise ValueError("tasks= needs a tokenizer with <|endoftext|>: tokenizer.end_of_text=true has one")
+            raise UserError("tasks= needs a tokenizer with <|endoftext|>: tokenizer.end_of_text=true has one")
         return self.writer.tokenizer.eot_id
 
     @property
@@ -105,7 +106,7 @@ class Tasks:
         tasks: names that the harness knows, or yaml files that describe one.
 
     Raises:
-        ValueError: an unknown task.
+        UserError: an unknown task.
     """
 
     def __init__(self, tasks: Sequence[str]) -> None:
@@ -117,9 +118,7 @@ class Tasks:
         self.manager = TaskManager(include_path=[file.parent for file in files] or None, include_defaults=brought)
         for name in self.names:
             if name not in self.manager.all_tasks:
-                raise ValueError(
-                    f"tasks: {name} is no task of the lm-evaluation-harness: `lm-eval ls tasks` lists them"
-                )
+                raise UserError(f"tasks: {name} is no task of the lm-evaluation-harness: `lm-eval ls tasks` lists them")
 
     def __call__(
         self, writer: Writer, batch_tokens: int, forward_context: ForwardContext, *, limit: int | None, seed: int
@@ -157,7 +156,7 @@ def _name(task: str) -> str:
     """As the harness knows it; a file says so itself."""
     found = re.search(r"^task:\s*(\S+)", Path(task).read_text(encoding="utf-8"), re.MULTILINE)
     if found is None:
-        raise ValueError(f"{task} describes no task: it has no line `task: NAME`")
+        raise UserError(f"{task} describes no task: it has no line `task: NAME`")
     return found[1].strip("\"'")
 
 

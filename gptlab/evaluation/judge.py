@@ -8,6 +8,7 @@ import urllib.request
 from time import sleep
 from typing import Any, NamedTuple
 
+from gptlab.errors import UserError
 from gptlab.slots import slot
 
 KEY = "OPENAI_API_KEY"  # in the environment, where the address wants one
@@ -34,13 +35,13 @@ class Judge:
         timeout: seconds that one reply may take.
 
     Raises:
-        ValueError: the prompt lacks one of the three.
+        UserError: the prompt lacks one of the three.
     """
 
     def __init__(self, *, url: str, model: str, prompt: str, timeout: float) -> None:
         missing = [name for name in ("{question}", "{reference}", "{answer}") if name not in prompt]
         if missing:
-            raise ValueError(f"judge.prompt lacks {', '.join(missing)}, without which there is nothing to be judged")
+            raise UserError(f"judge.prompt lacks {', '.join(missing)}, without which there is nothing to be judged")
         self.url, self.model, self.prompt, self.timeout = url.rstrip("/"), model, prompt, timeout
 
     def score(self, question: str, reference: str, answer: str) -> Verdict:

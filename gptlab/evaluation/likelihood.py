@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from gptlab.batch import Batch
+from gptlab.errors import UserError
 from gptlab.evaluation.inference import ForwardContext, inference
 from gptlab.heads.protocol import TokenHead
 from gptlab.model.gpt import GPT
@@ -53,7 +54,7 @@ def continuations(
         forward_context: the precision to compute in.
 
     Raises:
-        ValueError: a continuation is longer than the model's context. A context is cut on the left instead.
+        UserError: a continuation is longer than the model's context. A context is cut on the left instead.
     """
     readers: dict[tuple[int, ...], list[int]] = {}  # what is read -> the pairs that need it
     for number, pair in enumerate(pairs):
@@ -78,7 +79,7 @@ def _read(context: list[int], continuation: list[int], context_length: int) -> t
     assert context, "the first token of all has no probability"
     assert continuation, "nothing is asked"
     if len(continuation) > context_length:
-        raise ValueError(
+        raise UserError(
             f"a continuation has {len(continuation):,} tokens, but the model reads at most "
             f"context_length={context_length:,}: shorten it"
         )

@@ -55,7 +55,7 @@ def evaluate(
         forward_context: the precision to compute in.
 
     Raises:
-        ValueError: the windows leave gaps, or the model gives no numbers.
+        UserError: the windows leave gaps, or the model gives no numbers.
     """
     batch_size, start = max(1, batch_tokens // windows.context_length), perf_counter()
     if not isinstance(head, TokenHead):

@@ -39,7 +39,7 @@ def score_rows(
         batch_size: rows at a time.
 
     Raises:
-        ValueError: the model gives no numbers.
+        UserError: the model gives no numbers.
     """
     order = rows.reading_order()
     found = np.zeros((3, len(order)))

@@ -10,6 +10,7 @@ import torch
 
 from gptlab.batch import IGNORE_INDEX, Batch
 from gptlab.data.windows import Windows
+from gptlab.errors import UserError
 from gptlab.evaluation.inference import ForwardContext, inference
 from gptlab.evaluation.progress import progress
 from gptlab.heads.protocol import TokenHead
@@ -74,10 +75,10 @@ def require_numbers(name: str, value: float) -> None:
     """Of a model that has diverged, there is nothing to report.
 
     Raises:
-        ValueError: it is no finite number.
+        UserError: it is no finite number.
     """
     if not math.isfinite(value):
-        raise ValueError(f"the model gives no numbers (its {name} is {value}): take an earlier checkpoint")
+        raise UserError(f"the model gives no numbers (its {name} is {value}): take an earlier checkpoint")
 
 
 def score(
@@ -99,11 +100,11 @@ def score(
         forward_context: the precision to compute in.
 
     Raises:
-        ValueError: the windows leave gaps, or the model gives no numbers.
+        UserError: the windows leave gaps, or the model gives no numbers.
     """
     T, stride = windows.context_length, windows.stride
     if stride > T:
-        raise ValueError(f"stride is {stride}, but must be at most the context, {T}: tokens would be left out")
+        raise UserError(f"stride is {stride}, but must be at most the context, {T}: tokens would be left out")
     plan = _plan(windows)
     n_bytes, documents = _read(windows, tokenizer)
     n_tokens = sum(shard.n_tokens for shard in windows.shards)

@@ -50,7 +50,7 @@ def judge_rows(model: GPT, head: Head, rows: Rows, *, batch_size: int, forward_c
         batch_size: rows at a time.
 
     Raises:
-        ValueError: the model gives no numbers.
+        UserError: the model gives no numbers.
     """
     order = rows.reading_order()
     found, labels = [], []

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+from gptlab.errors import UserError
 from gptlab.generation.writer import Writer
 from gptlab.prompts.protocol import Message, Piece, PromptStyle
 
@@ -35,7 +36,7 @@ class Conversation:
         """The answer in pieces; one that is broken off is remembered as far as it came.
 
         Raises:
-            ValueError: the question is longer than what the model reads at once.
+            UserError: the question is longer than what the model reads at once.
         """
         self.turns.append(Message("user", question))
         self.tries = 0
@@ -45,10 +46,10 @@ class Conversation:
         """Another answer to the last question.
 
         Raises:
-            ValueError: nothing was asked yet.
+            UserError: nothing was asked yet.
         """
         if not self.turns:
-            raise ValueError("nothing was asked yet")
+            raise UserError("nothing was asked yet")
         if self.turns[-1].role == "assistant":
             self.turns.pop()
         self.tries += 1
@@ -88,7 +89,7 @@ class Conversation:
                 return ids
         if len(ids) < context_length:
             return ids
-        raise ValueError(
+        raise UserError(
             f"the question is {len(ids):,} tokens with its frame, but the model reads at most {context_length:,}: "
             "ask a shorter one"
         )

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from gptlab.errors import UserError
 from gptlab.slots import slot
 
 
@@ -24,7 +25,7 @@ class Sampling:
         stop: texts that end a sample and are not part of it.
 
     Raises:
-        ValueError: a value outside its range.
+        UserError: a value outside its range.
     """
 
     max_new_tokens: int
@@ -46,7 +47,7 @@ class Sampling:
             ("stop", not isinstance(self.stop, str) and "" not in self.stop, "a list of texts, none of them empty"),
         ):
             if not fits:
-                raise ValueError(f"sampling.{name} is {getattr(self, name)!r}, wanted {wanted}")
+                raise UserError(f"sampling.{name} is {getattr(self, name)!r}, wanted {wanted}")
 
 
 def next_ids(logits: Tensor, seen: Tensor, sampling: Sampling, generator: torch.Generator | None) -> Tensor:
@@ -57,7 +58,7 @@ def next_ids(logits: Tensor, seen: Tensor, sampling: Sampling, generator: torch.
         generator: where chance comes from, on the logits' device; None is PyTorch's own.
 
     Raises:
-        ValueError: the model has diverged, and no token has a probability.
+        UserError: the model has diverged, and no token has a probability.
     """
     logits = logits.float()
     if sampling.repetition_penalty != 1:
@@ -70,7 +71,7 @@ def next_ids(logits: Tensor, seen: Tensor, sampling: Sampling, generator: torch.
     except RuntimeError as error:  # looking beforehand would make a GPU wait at each token
         if probs.isfinite().all():
             raise
-        raise ValueError("the model gives no numbers (its logits are nan): take an earlier checkpoint") from error
+        raise UserError("the model gives no numbers (its logits are nan): take an earlier checkpoint") from error
 
 
 def penalise(logits: Tensor, seen: Tensor, penalty: float) -> Tensor:

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.attention.flex_attention import BlockMask
 
+from gptlab.errors import UserError
 from gptlab.model.cache import LayerCache
 from gptlab.model.flex import attend_in_blocks
 from gptlab.model.norm import RMSNorm
@@ -100,7 +101,7 @@ class CausalSelfAttention(nn.Module):
         drop_rate: dropout on the attention weights; the residual path has its own in the block.
 
     Raises:
-        ValueError: n_heads is no multiple of n_kv_heads.
+        UserError: n_heads is no multiple of n_kv_heads.
     """
 
     def __init__(
@@ -119,7 +120,7 @@ class CausalSelfAttention(nn.Module):
     ) -> None:
         super().__init__()
         if n_heads % n_kv_heads:
-            raise ValueError(f"n_heads is {n_heads}, no multiple of n_kv_heads, {n_kv_heads}: choose a divisor")
+            raise UserError(f"n_heads is {n_heads}, no multiple of n_kv_heads, {n_kv_heads}: choose a divisor")
         self.n_heads, self.n_kv_heads, self.head_dim, self.drop_rate = n_heads, n_kv_heads, head_dim, drop_rate
         self.qkv = nn.Linear(emb_dim, (n_heads + 2 * n_kv_heads) * head_dim, bias=qkv_bias)
         self.out = nn.Linear(n_heads * head_dim, emb_dim, bias=bias)

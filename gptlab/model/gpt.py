@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn.attention.flex_attention import BlockMask
 from torch.utils.checkpoint import checkpoint
 
+from gptlab.errors import UserError
 from gptlab.model.attention import Attention, CausalSelfAttention, Sight
 from gptlab.model.block import Block
 from gptlab.model.cache import KVCache
@@ -39,7 +40,7 @@ class GPT(nn.Module):
         init: how the weights start, see `initialise`.
 
     Raises:
-        ValueError: n_heads does not divide emb_dim and head_dim is None; head_dim is odd with rotary positions; a
+        UserError: n_heads does not divide emb_dim and head_dim is None; head_dim is odd with rotary positions; a
             window below 1; a rope_scaling of unknown type or keys.
     """
 
@@ -70,12 +71,12 @@ class GPT(nn.Module):
     ) -> None:
         super().__init__()
         if head_dim is None and emb_dim % n_heads:
-            raise ValueError(f"emb_dim is {emb_dim}, no multiple of n_heads, {n_heads}: change one, or give head_dim")
+            raise UserError(f"emb_dim is {emb_dim}, no multiple of n_heads, {n_heads}: change one, or give head_dim")
         self.head_dim = head_dim or emb_dim // n_heads
         if positions == "rotary" and self.head_dim % 2:
-            raise ValueError(f"head_dim is {self.head_dim}, but rotary positions turn pairs: choose an even one")
+            raise UserError(f"head_dim is {self.head_dim}, but rotary positions turn pairs: choose an even one")
         if window is not None and window < 1:
-            raise ValueError(f"window is {window}, but a token sees at least itself: give 1 or more, or null for all")
+            raise UserError(f"window is {window}, but a token sees at least itself: give 1 or more, or null for all")
         check_scaling(rope_scaling)
         self.vocab_size, self.context_length, self.emb_dim = vocab_size, context_length, emb_dim
         self.n_layers, self.window, self.init, self.attention = n_layers, window, init, attention
@@ -116,11 +117,11 @@ class GPT(nn.Module):
             cache: the tokens already read, to which these are added; gives the same vectors as reading all at once.
 
         Raises:
-            ValueError: more tokens than context_length.
+            UserError: more tokens than context_length.
         """
         T, past = ids.size(1), cache.length if cache is not None else 0
         if past + T > self.context_length:
-            raise ValueError(f"{past + T} tokens, but the model reads at most context_length={self.context_length}")
+            raise UserError(f"{past + T} tokens, but the model reads at most context_length={self.context_length}")
         where = token_positions(T, past, segments=segments, device=ids.device)  # (T,) or (B, T)
         x = self.tok_emb(ids)  # (B, T, D)
         lengths = None if segments is None else document_lengths(segments, window=self.window)

@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from gptlab.errors import UserError
+
 SCALINGS = {  # type -> the keys beside it
     "linear": {"factor"},
     "llama3": {"factor", "low_freq_factor", "high_freq_factor", "original_context_length"},
@@ -15,10 +17,10 @@ SCALINGS = {  # type -> the keys beside it
 
 
 def check_scaling(scaling: Mapping[str, Any] | None) -> None:
-    """A ValueError unless the scaling is None or names a type and exactly its keys."""
+    """A UserError unless the scaling is None or names a type and exactly its keys."""
     if scaling is not None and scaling.keys() - {"type"} != SCALINGS.get(scaling.get("type", "")):
         wanted = " or ".join(f"{{type: {kind}, {', '.join(sorted(keys))}}}" for kind, keys in SCALINGS.items())
-        raise ValueError(f"rope_scaling is {dict(scaling)}, wanted null, {wanted}")
+        raise UserError(f"rope_scaling is {dict(scaling)}, wanted null, {wanted}")
 
 
 def frequencies(

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from itertools import groupby
 from typing import NamedTuple
 
+from gptlab.errors import UserError
 from gptlab.prompts.protocol import END_OF_TEXT, Message, Piece, PromptStyle
 from gptlab.tokenizer.protocol import Tokenizer
 
@@ -32,7 +33,7 @@ def encode_pieces(pieces: Sequence[Piece], tokenizer: Tokenizer) -> Encoded:
     in `[INST] Who` the blank is the word's.
 
     Raises:
-        ValueError: an answer ends with the end of text, and the tokenizer has none; what it cannot encode.
+        UserError: an answer ends with the end of text, and the tokenizer has none; what it cannot encode.
     """
     encoded = _encode(pieces, tokenizer)
     if tokenizer.bos_id is None or encoded.ids[:1] == [tokenizer.bos_id]:  # a template may have written it
@@ -41,19 +42,19 @@ def encode_pieces(pieces: Sequence[Piece], tokenizer: Tokenizer) -> Encoded:
 
 
 def check_style(style: PromptStyle, tokenizer: Tokenizer) -> None:
-    """A ValueError that names the first mark of the style's that the tokenizer cannot express."""
+    """A UserError that names the first mark of the style's that the tokenizer cannot express."""
     turns = [Message("user", "a", "b"), Message("assistant", "c"), Message("user", "d"), Message("assistant", "e")]
     kind = tokenizer.state()["kind"]
     for piece in style.pieces(turns, answer_next=False):
         if piece == END_OF_TEXT and tokenizer.eot_id is None:
-            raise ValueError(
+            raise UserError(
                 f"prompt={style.name} ends an answer with the tokenizer's end of text, and the {kind} tokenizer has "
                 "none: set tokenizer.end_of_text=true where it has that key, or choose another prompt="
             )
         if piece.marks and piece != END_OF_TEXT:
             made = tokenizer.decode(_encode([piece], tokenizer).ids)
             if made != piece.text:
-                raise ValueError(
+                raise UserError(
                     f"prompt={style.name} writes {piece.text!r}, of which the {kind} tokenizer makes {made!r}: choose "
                     "a tokenizer= that loses no text, such as bpe or gpt2, or another prompt="
                 )
@@ -75,7 +76,7 @@ def _parts(pieces: Sequence[Piece], tokenizer: Tokenizer) -> Iterator[_Part]:
     for piece in pieces:
         if piece == END_OF_TEXT:
             if tokenizer.eot_id is None:
-                raise ValueError(
+                raise UserError(
                     "an answer ends with the end of text, and the tokenizer has none: choose another prompt="
                 )
             yield _Part("", piece.learned, tokenizer.eot_id)

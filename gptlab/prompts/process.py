@@ -17,6 +17,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from gptlab.errors import UserError
 from gptlab.prompts.watch import Watch
 
 RENDER_SECONDS = 5.0  # for one request
@@ -63,7 +64,7 @@ class TemplateProcess:
         """Start the process, unless it runs.
 
         Raises:
-            ValueError: the template is not Jinja, or takes too much to be read.
+            UserError: the template is not Jinja, or takes too much to be read.
         """
         with self._lock:
             self._started()
@@ -72,7 +73,7 @@ class TemplateProcess:
         """Yield the text of each ask; several at a time are fetched in one exchange.
 
         Raises:
-            ValueError: the template refuses a conversation, takes too long, too much memory, or writes too much.
+            UserError: the template refuses a conversation, takes too long, too much memory, or writes too much.
         """
         sizes = [[len(message["content"]) for message in conversation] for conversation in conversations]
         batch: list[Ask] = []
@@ -97,9 +98,9 @@ class TemplateProcess:
                 child.end()
                 raise
         if "error" in head:
-            raise ValueError(f"the chat template refuses the conversation: {_sentence(head['error'])}")
+            raise UserError(f"the chat template refuses the conversation: {_sentence(head['error'])}")
         if "fault" in head or len(texts) != len(batch):
-            raise ValueError(f"the chat template {_sentence(head.get('fault', 'writes nothing'))}: {_ELSE}")
+            raise UserError(f"the chat template {_sentence(head.get('fault', 'writes nothing'))}: {_ELSE}")
         return texts
 
     def _started(self) -> "_Child":
@@ -130,7 +131,7 @@ class _Child:
                 env={name: os.environ[name] for name in KEPT_VARIABLES if name in os.environ},
             )
         except OSError as error:
-            raise ValueError(f"no process can be started in which the chat template would run: {error}") from error
+            raise UserError(f"no process can be started in which the chat template would run: {error}") from error
         self.watch = Watch(self.process, shortest=min(RENDER_SECONDS, START_SECONDS))
         self.end = weakref.finalize(self, _end, self.process, self.watch, os.getpid())
         try:
@@ -154,7 +155,7 @@ class _Child:
         """Send a request and return what the reply says, and its texts.
 
         Raises:
-            ValueError: there is none in time, or it is none.
+            UserError: there is none in time, or it is none.
         """
         self.watch.begin(seconds)
         try:
@@ -163,30 +164,30 @@ class _Child:
         except OSError:  # the pipe broke
             found = None
         if self.watch.finish():
-            raise ValueError(f"the chat template did not finish within {seconds:g} seconds: {_ELSE}")
+            raise UserError(f"the chat template did not finish within {seconds:g} seconds: {_ELSE}")
         if found is None:
-            raise ValueError(f"the process in which the chat template ran has died: {_ELSE}")
+            raise UserError(f"the process in which the chat template ran has died: {_ELSE}")
         return found
 
     def _begin(self, template: dict[str, Any]) -> None:
         self.watch.begin(START_SECONDS)
         ready = self._receive()
         if self.watch.finish():
-            raise ValueError(
+            raise UserError(
                 f"the process in which the chat template would run did not start within {START_SECONDS:g} seconds: "
                 "try again when the machine has less to do"
             )
         if ready is None:
-            raise ValueError(
+            raise UserError(
                 f"{sys.executable} does not start the process in which the chat template would run: install jinja2 anew"
             )
         limits = {"max_text_bytes": MAX_TEXT_BYTES, "max_memory_bytes": MAX_MEMORY_BYTES}
         head, _ = self.exchange(template | limits, seconds=RENDER_SECONDS)
         if "syntax" in head:
-            raise ValueError(f"prompt.template is not Jinja: {_sentence(head['syntax'])}")
+            raise UserError(f"prompt.template is not Jinja: {_sentence(head['syntax'])}")
         if head.keys() & {"error", "fault"}:
             why = head["error"] if "error" in head else f"it {head['fault']}"
-            raise ValueError(f"prompt.template cannot be compiled: {_sentence(why)}: {_ELSE}")
+            raise UserError(f"prompt.template cannot be compiled: {_sentence(why)}: {_ELSE}")
 
     def _send(self, data: bytes) -> None:
         assert self.process.stdin is not None
@@ -241,10 +242,10 @@ def _cut(data: bytearray, sizes: Sequence[int]) -> Iterator[str]:
     """The texts of the given sizes.
 
     Raises:
-        ValueError: one is not UTF-8, or there is more than they.
+        UserError: one is not UTF-8, or there is more than they.
     """
     if len(data) != sum(sizes):
-        raise ValueError("more than was announced")
+        raise UserError("more than was announced")
     start = 0
     for size in sizes:
         yield data[start : start + size].decode("utf-8")

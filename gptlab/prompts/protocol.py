@@ -3,6 +3,8 @@
 from collections.abc import Iterable, Sequence
 from typing import Literal, NamedTuple, Protocol
 
+from gptlab.errors import UserError
+
 Role = Literal["system", "user", "assistant"]
 
 
@@ -54,23 +56,23 @@ class PromptStyle(Protocol):
             answer_next: it ends where the assistant is to answer; else with the assistant's last answer and its end.
 
         Raises:
-            ValueError: an order of roles that makes no sense, or that the style has no form for.
+            UserError: an order of roles that makes no sense, or that the style has no form for.
         """
 
 
 def check_turns(messages: Sequence[Message], *, answer_next: bool) -> None:
-    """A ValueError unless user and assistant take turns, the user first, after one system message at most."""
+    """A UserError unless user and assistant take turns, the user first, after one system message at most."""
     turns = [message.role for message in messages]
     wanted: Role = "user"
     for number, role in enumerate(turns, start=1):
         if role == "system" and number == 1:
             continue
         if role != wanted:
-            raise ValueError(
+            raise UserError(
                 f"message {number} is the {role}'s, wanted the {wanted}'s: user and assistant take turns, the user "
                 "first; a system message comes before all"
             )
         wanted = "assistant" if role == "user" else "user"
     if not turns or (wanted == "assistant") != answer_next:
         last = f"the last message is the {turns[-1]}'s" if turns else "there is no message"
-        raise ValueError(f"{last}, wanted {'a question' if answer_next else 'an answer'} at the end")
+        raise UserError(f"{last}, wanted {'a question' if answer_next else 'an answer'} at the end")

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from itertools import groupby
 
+from gptlab.errors import UserError
 from gptlab.prompts.protocol import END_OF_TEXT, Message, Piece, check_turns
 from gptlab.slots import slot
 
@@ -38,7 +39,7 @@ class TurnStyle:
         between: from an answer to the next turn.
 
     Raises:
-        ValueError: a frame does not say, once, where its content stands.
+        UserError: a frame does not say, once, where its content stands.
     """
 
     def __init__(
@@ -96,7 +97,7 @@ class TurnStyle:
 def _frame(name: str, text: str, place: str) -> tuple[str, str]:
     """What stands before the content, and what after it."""
     if text.count(place) != 1:
-        raise ValueError(f"prompt.{name} is {text!r}, in which {place} must stand once: it is where the words go")
+        raise UserError(f"prompt.{name} is {text!r}, in which {place} must stand once: it is where the words go")
     before, _, after = text.partition(place)
     return before, after
 

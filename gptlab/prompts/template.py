@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from functools import cached_property
 from itertools import pairwise
 
+from gptlab.errors import UserError
 from gptlab.prompts.process import Ask, TemplateProcess
 from gptlab.prompts.protocol import END_OF_TEXT, Message, Piece, check_turns
 from gptlab.slots import slot
@@ -31,12 +32,12 @@ class ChatTemplate:
         bos_token, eos_token: texts that the template may write; None where the model has none.
 
     Raises:
-        ValueError: there is no template, or it is not Jinja, or takes too much to be read.
+        UserError: there is no template, or it is not Jinja, or takes too much to be read.
     """
 
     def __init__(self, *, name: str, template: str | None, bos_token: str | None, eos_token: str | None) -> None:
         if template is None:
-            raise ValueError("prompt.template is null: pretrained weights bring one; or choose another prompt=")
+            raise UserError("prompt.template is null: pretrained weights bring one; or choose another prompt=")
         _check_text("name", name, MAX_TOKEN_BYTES)
         _check_text("template", template, MAX_TEMPLATE_BYTES)
         self.name, self.template = name, template
@@ -56,7 +57,7 @@ class ChatTemplate:
         """See `PromptStyle`.
 
         Raises:
-            ValueError: also where the template refuses the conversation, or changes what was said or what came before.
+            UserError: also where the template refuses the conversation, or changes what was said or what came before.
         """
         check_turns(messages, answer_next=answer_next)
         answers = [i for i, message in enumerate(messages) if message.role == "assistant"]
@@ -86,12 +87,12 @@ def _turns(messages: Sequence[Message]) -> list[dict[str, str]]:
     """As templates know them, with one text a message.
 
     Raises:
-        ValueError: one holds what is no text.
+        UserError: one holds what is no text.
     """
     turns = [{"role": message.role, "content": _said(message)} for message in messages]
     for number, turn in enumerate(turns, start=1):
         if not _is_text(turn["content"]):
-            raise ValueError(f"message {number} holds half of a surrogate pair, which is no text: mend its escapes")
+            raise UserError(f"message {number} holds half of a surrogate pair, which is no text: mend its escapes")
     return turns
 
 
@@ -107,7 +108,7 @@ def _words(messages: Sequence[Message], text: str, other: str) -> list[Span]:
         spans.append((at, at + len(found)))
         at += len(found) + len(after)
     if len(spans) < len(messages) or at < len(text) or not text.startswith(frame):
-        raise ValueError(
+        raise UserError(
             "the chat template does not write every message once, in order and as it is: choose another prompt="
         )
     return spans
@@ -122,7 +123,7 @@ def _learned(text: str, words: Span, *, before: str, after: str) -> Span:
     rest = after[words[1] :]
     end = words[1] + len(rest.rstrip() or rest)
     if not (after.startswith(before) and text.startswith(after[:end]) and len(before) <= words[0]):
-        raise ValueError(
+        raise UserError(
             "the chat template writes a question otherwise once it is answered, so what a model learned is not "
             "what it is asked later: choose another prompt="
         )
@@ -130,16 +131,16 @@ def _learned(text: str, words: Span, *, before: str, after: str) -> Span:
 
 
 def _check_text(key: str, value: object, limit: int) -> None:
-    """A ValueError unless the value is a text of at most so many bytes."""
+    """A UserError unless the value is a text of at most so many bytes."""
     if not isinstance(value, str):
-        raise ValueError(f"prompt.{key} is of type {type(value).__name__}, wanted a text: choose another prompt=")
+        raise UserError(f"prompt.{key} is of type {type(value).__name__}, wanted a text: choose another prompt=")
     if len(value) > limit or len(value.encode("utf-8", "surrogatepass")) > limit:
-        raise ValueError(
+        raise UserError(
             f"prompt.{key} has {len(value):,} characters, more than the {limit:,} bytes that it may have: choose "
             "another prompt="
         )
     if not _is_text(value):
-        raise ValueError(f"prompt.{key} holds half of a surrogate pair, which is no text: choose another prompt=")
+        raise UserError(f"prompt.{key} holds half of a surrogate pair, which is no text: choose another prompt=")
 
 
 def _is_text(value: str) -> bool:

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from gptlab.errors import UserError
 from gptlab.storage.checksum import HashingFile, check_checksum, replace_with_checksum
 from gptlab.storage.plain import check_plain
 from gptlab.storage.tensors import check_pickle, check_tensors
@@ -24,7 +25,7 @@ def read_checkpoint(path: Path, *, mmap: bool) -> dict[str, Any]:
         mmap: leave the tensors on disk until they are read; not for a file that will be written in place.
 
     Raises:
-        ValueError: it is no checkpoint of gptlab's, is damaged, or has another format.
+        UserError: it is no checkpoint of gptlab's, is damaged, or has another format.
         FileNotFoundError: there is none.
     """
     check_checksum(path)
@@ -34,11 +35,11 @@ def read_checkpoint(path: Path, *, mmap: bool) -> dict[str, Any]:
     except FileNotFoundError:
         raise
     except Exception as error:
-        raise ValueError(
+        raise UserError(
             f"{path} is not a whole checkpoint ({type(error).__name__}): take another one of the run's, or train anew"
         ) from error
     if not isinstance(content, dict) or not isinstance(content.get(RECORD), dict):
-        raise ValueError(f"{path} holds no gptlab run: give a run's folder, or a .ckpt that `train.py` wrote")
+        raise UserError(f"{path} holds no gptlab run: give a run's folder, or a .ckpt that `train.py` wrote")
     _check_content(content, path)
     return content
 
@@ -53,16 +54,16 @@ def _check_content(content: dict[str, Any], path: Path) -> None:
             if isinstance(found, int) and found > FORMAT
             else "train the run anew, or open it with the gptlab that wrote it"
         )
-        raise ValueError(f"{path} has format {found!r:.20}, and this gptlab reads format {FORMAT}: {what}")
+        raise UserError(f"{path} has format {found!r:.20}, and this gptlab reads format {FORMAT}: {what}")
     try:
         check_plain(record)
     except ValueError as error:
-        raise ValueError(f"{path}: the record of its run cannot be read ({error}): take another checkpoint") from error
+        raise UserError(f"{path}: the record of its run cannot be read ({error}): take another checkpoint") from error
     wrong = [name for name, kind in FIELDS.items() if name not in record or not isinstance(record[name], kind)]
     if wrong:
-        raise ValueError(f"{path}: the record of its run lacks {', '.join(wrong)}: take another checkpoint")
+        raise UserError(f"{path}: the record of its run lacks {', '.join(wrong)}: take another checkpoint")
     if not isinstance(tensors, dict) or not all(isinstance(tensor, Tensor) for tensor in tensors.values()):
-        raise ValueError(f"{path} holds no weights: take another checkpoint of the run's")
+        raise UserError(f"{path} holds no weights: take another checkpoint of the run's")
     check_tensors(content, path)
 
 

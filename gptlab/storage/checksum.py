@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 from typing import IO
 
+from gptlab.errors import UserError
 from gptlab.storage.atomic import replace_text
 from gptlab.storage.files import open_regular, read_text
 from gptlab.storage.places import cache_dir
@@ -50,7 +51,7 @@ def check_checksum(path: Path) -> None:
     A file that was verified, and has not been touched since, is not read again.
 
     Raises:
-        ValueError: the file is not what was written.
+        UserError: the file is not what was written.
     """
     beside = checksum_path(path)
     if not beside.exists():
@@ -61,7 +62,7 @@ def check_checksum(path: Path) -> None:
     with open_regular(path) as file:
         found = hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]
     if found not in wanted:
-        raise ValueError(
+        raise UserError(
             f"{path} is damaged: it is not what {beside.name} says was written; take another checkpoint, or delete "
             f"{beside.name} to use the file all the same"
         )

@@ -3,6 +3,8 @@
 import os
 from pathlib import Path
 
+from gptlab.errors import UserError
+
 CACHE = "GPTLAB_CACHE"  # in the environment; conf/data names it too
 
 
@@ -15,10 +17,10 @@ def subfolder(folder: Path, name: str) -> Path:
     """Return a folder's subfolder.
 
     Raises:
-        ValueError: the name leads elsewhere.
+        UserError: the name leads elsewhere.
     """
     if not name or name in (".", "..") or any(sign in name for sign in "/\\\0:"):
-        raise ValueError(f"folder is {name!r:.80}: it must be the name of one folder, which is made in {folder}")
+        raise UserError(f"folder is {name!r:.80}: it must be the name of one folder, which is made in {folder}")
     return folder / name
 
 
@@ -26,12 +28,12 @@ def check_inside(folder: Path) -> None:
     """Check that nothing in a folder is a link to something outside, where writing would do harm.
 
     Raises:
-        ValueError: there is such a link.
+        UserError: there is such a link.
     """
     root = folder.resolve()
     for parent, folders, files in os.walk(folder):
         for path in (Path(parent, name) for name in (*folders, *files)):
             if path.is_symlink() and not path.resolve().is_relative_to(root):
-                raise ValueError(
+                raise UserError(
                     f"{path} leads out of {folder}, which you did not write: replace the link by what it names"
                 )

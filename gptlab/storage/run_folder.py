@@ -8,6 +8,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
+from gptlab.errors import UserError
 from gptlab.storage.checksum import check_checksum
 from gptlab.storage.files import read_json
 
@@ -20,14 +21,14 @@ def locked(folder: Path) -> Iterator[None]:
     """Keeps others from training in the folder meanwhile; the system lets go of it however the process ends.
 
     Raises:
-        ValueError: somebody else does.
+        UserError: somebody else does.
     """
     folder.mkdir(parents=True, exist_ok=True)
     try:
         with FileLock(folder / ".lock", timeout=0):
             yield
     except Timeout:
-        raise ValueError(f"{folder} is being trained by another process: wait for it, or stop it first") from None
+        raise UserError(f"{folder} is being trained by another process: wait for it, or stop it first") from None
 
 
 @contextmanager
@@ -35,7 +36,7 @@ def training_folder(folder: Path, *, resumes: bool) -> Iterator[None]:
     """The run's own folder while it trains; of several processes that train together, the first one sees to it.
 
     Raises:
-        ValueError: another process trains in it, or it holds a run already and this one does not go on with it.
+        UserError: another process trains in it, or it holds a run already and this one does not go on with it.
     """
     if int(os.environ.get("LOCAL_RANK", 0)):
         yield
@@ -59,12 +60,12 @@ def claim_folder(folder: Path) -> None:
     """Makes it a new run's.
 
     Raises:
-        ValueError: it holds a run already.
+        UserError: it holds a run already.
     """
     checkpoints = folder / "checkpoints"
     checkpoints.mkdir(parents=True, exist_ok=True)
     if any(checkpoints.glob("*.ckpt")):
-        raise ValueError(f"{folder} holds a run already: go on with it by resume={folder}, or give another output_dir")
+        raise UserError(f"{folder} holds a run already: go on with it by resume={folder}, or give another output_dir")
 
 
 def status(folder: Path) -> str:
@@ -77,17 +78,15 @@ def find_last(path: Path) -> Path:
 
     Raises:
         FileNotFoundError: there is none.
-        ValueError: it is damaged, or holds weights only.
+        UserError: it is damaged, or holds weights only.
     """
     last = path / "checkpoints" / "last.ckpt" if path.is_dir() else path
     if last.name == "best.ckpt":
-        raise ValueError(f"resume={path}: it holds weights only; last.ckpt beside it holds all that is needed to go on")
+        raise UserError(f"resume={path}: it holds weights only; last.ckpt beside it holds all that is needed to go on")
     if not path.exists():
         raise FileNotFoundError(f"resume={path}: there is no such folder or file: give a run's folder")
     if last.absolute().parent.name != "checkpoints":
-        raise ValueError(
-            f"resume={path}: a run is resumed in its own folder, from its checkpoints/last.ckpt: give that"
-        )
+        raise UserError(f"resume={path}: a run is resumed in its own folder, from its checkpoints/last.ckpt: give that")
     if not last.is_file():
         raise FileNotFoundError(f"resume={path}: no checkpoints/last.ckpt is in it, so there is nothing to go on from")
     check_checksum(last)

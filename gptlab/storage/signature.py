@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from gptlab.errors import UserError
+
 KEY_FILE = "GPTLAB_KEY_FILE"  # in the environment: where the key lies, for machines that share one
 SIGNATURE = "signature"  # the record's key for it
 
@@ -18,7 +20,7 @@ def sign(record: Mapping[str, Any]) -> dict[str, Any]:
 
     Raises:
         OSError: the key can neither be read nor made.
-        ValueError: others may read the key.
+        UserError: others may read the key.
     """
     return {**record, SIGNATURE: _signature(record, _make_key())}
 
@@ -27,7 +29,7 @@ def is_own(record: Mapping[str, Any]) -> bool:
     """Return whether this user signed the record, and nothing in it has changed since.
 
     Raises:
-        ValueError: others may read the key.
+        UserError: others may read the key.
     """
     found, key = record.get(SIGNATURE), _read_key()
     if key is None or not isinstance(found, str) or not found.isascii():
@@ -56,7 +58,7 @@ def _read_key() -> bytes | None:
     except OSError:
         return None
     if os.name != "nt" and mode & 0o077:
-        raise ValueError(f"{path} is the key that signs your runs, and others may read it: chmod 600 it, or delete it")
+        raise UserError(f"{path} is the key that signs your runs, and others may read it: chmod 600 it, or delete it")
     return content or None
 
 

@@ -14,6 +14,7 @@ from typing import IO, Any
 import torch
 from torch import Tensor
 
+from gptlab.errors import UserError
 from gptlab.storage.excerpts import excerpt
 from gptlab.storage.files import open_regular
 
@@ -38,7 +39,7 @@ def check_pickle(path: Path) -> None:
     """Look through a file of torch's for what takes memory or calls functions, before it is loaded.
 
     Raises:
-        ValueError: it is no whole zip file as torch has written since 1.6, or holds more than tensors and plain values.
+        UserError: it is no whole zip file as torch has written since 1.6, or holds more than tensors and plain values.
         OSError: it cannot be read.
     """
     try:
@@ -57,31 +58,31 @@ def check_tensors(content: Any, path: Path) -> None:
         content: tensors in dicts, lists and tuples, however deep.
 
     Raises:
-        ValueError: a tensor says more numbers than the file holds, as one that repeats a number does.
+        UserError: a tensor says more numbers than the file holds, as one that repeats a number does.
     """
     waiting, seen = [content], set()
     while waiting:
         value = waiting.pop()
         if isinstance(value, Tensor):
             if value.layout is not torch.strided or value.device.type != "cpu":
-                raise ValueError(f"{path} holds a tensor that is not stored plainly, number by number: save it so")
+                raise UserError(f"{path} holds a tensor that is not stored plainly, number by number: save it so")
             if value.numel() * value.element_size() > value.untyped_storage().nbytes():
                 shape = tuple(value.shape)
-                raise ValueError(f"{path} says more numbers than the file holds, for a tensor {shape}: fetch it anew")
+                raise UserError(f"{path} says more numbers than the file holds, for a tensor {shape}: fetch it anew")
         elif isinstance(value, dict | list | tuple) and id(value) not in seen:
             seen.add(id(value))
             waiting += value.values() if isinstance(value, dict) else value
 
 
-def _damaged(path: Path, why: str) -> ValueError:
+def _damaged(path: Path, why: str) -> UserError:
     why = " ".join(why.split())
-    return ValueError(
-        f"{path} is no whole file of torch 1.6 or later ({why:.100}): take another copy of it, or the model's safetensors"
+    return UserError(
+        f"{path} is no whole file of torch 1.6 or later ({why:.100}): take another copy, or the model's safetensors"
     )
 
 
-def _refused(path: Path, what: str) -> ValueError:
-    return ValueError(
+def _refused(path: Path, what: str) -> UserError:
+    return UserError(
         f"{path} is a pickle with more than tensors in it ({what}), which could run anything, so it is not opened: "
         "take another copy of it, or the model's safetensors"
     )
@@ -135,7 +136,7 @@ class _Machine:
         self.memo: dict[int, Value] = {}
 
     def run(self, pickle: bytes) -> None:
-        """Raise a ValueError at the first operation that tensors and plain values do not need."""
+        """Raise a UserError at the first operation that tensors and plain values do not need."""
         operations = pickletools.genops(pickle)
         for n_steps in range(MAX_STEPS):
             try:

@@ -5,6 +5,8 @@ from typing import Any, NoReturn
 
 import numpy as np
 
+from gptlab.errors import UserError
+
 
 class AbsentTokenizer:
     """Knows how many ids there are, and nothing else: enough for logits and export.
@@ -39,7 +41,7 @@ class AbsentTokenizer:
         return {"kind": "absent", "folder": self.folder, "vocab_size": self.vocab_size}
 
     def _refuse(self) -> NoReturn:
-        raise ValueError(
+        raise UserError(
             f"{self.folder} has no tokenizer, so it reads and writes ids only: put its tokenizer.json there, or train "
             "on with another tokenizer= of the same ids"
         )

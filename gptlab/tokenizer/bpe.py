@@ -14,6 +14,7 @@ import tiktoken
 import tokenizers
 from tiktoken_ext.openai_public import r50k_pat_str  # type: ignore[import-untyped]
 
+from gptlab.errors import UserError
 from gptlab.slots import slot
 from gptlab.tokenizer.cache import cached
 from gptlab.tokenizer.library import MOST_IDS, Calling
@@ -42,9 +43,9 @@ class BytePairTokenizer:
         self._ranks, self._pattern, self._special = ranks, pattern, special
         used = {*ranks.values(), *special.values()}
         if not all(0 <= i < MOST_IDS for i in used) or len(set(ranks.values())) < len(ranks):
-            raise ValueError(f"the tokenizer's ids are not distinct numbers from 0 below {MOST_IDS:,}: fetch it anew")
+            raise UserError(f"the tokenizer's ids are not distinct numbers from 0 below {MOST_IDS:,}: fetch it anew")
         if not ranks.keys() >= {chr(byte) for byte in range(256)} or END_OF_TEXT not in special:
-            raise ValueError(f"the tokenizer has no ids for all bytes and {END_OF_TEXT}: fetch it anew")
+            raise UserError(f"the tokenizer has no ids for all bytes and {END_OF_TEXT}: fetch it anew")
         others = {unused(i): i for i in range(max(used)) if i not in used}
         with Calling("tiktoken cannot take the tokenizer's pattern"):
             self._encoding = tiktoken.Encoding(
@@ -103,12 +104,12 @@ def train(texts: TrainingText, *, vocab_size: int, sample_bytes: int, cache_dir:
         cache_dir: holds a folder `tokenizers` of what was learned.
 
     Raises:
-        ValueError: vocab_size or sample_bytes is too small.
+        UserError: vocab_size or sample_bytes is too small.
     """
     if vocab_size < 257:
-        raise ValueError(f"tokenizer.vocab_size is {vocab_size}: 256 bytes and {END_OF_TEXT} need at least 257")
+        raise UserError(f"tokenizer.vocab_size is {vocab_size}: 256 bytes and {END_OF_TEXT} need at least 257")
     if sample_bytes < 1:
-        raise ValueError(f"tokenizer.sample_bytes is {sample_bytes}: it must be at least 1")
+        raise UserError(f"tokenizer.sample_bytes is {sample_bytes}: it must be at least 1")
     key = json.dumps([FORMAT, tokenizers.__version__, texts.fingerprint, vocab_size, sample_bytes])
     path = Path(cache_dir).expanduser() / "tokenizers" / f"{hashlib.sha256(key.encode()).hexdigest()[:20]}.json"
     ranks = cached(path, lambda: learn(texts, n_tokens=vocab_size - 1, sample_bytes=sample_bytes))

@@ -10,6 +10,7 @@ from typing import Any
 
 from filelock import FileLock
 
+from gptlab.errors import UserError
 from gptlab.storage.files import read_json
 
 log = logging.getLogger(__name__)
@@ -35,7 +36,7 @@ def cached(path: Path, learn: Callable[[], Any]) -> Any:
 def _read(path: Path) -> Any:
     record = read_json(path)
     if record["sha256"] != _sha256(record["value"]):
-        raise ValueError("the value is not the one that was written")
+        raise UserError("the value is not the one that was written")
     return record["value"]
 
 

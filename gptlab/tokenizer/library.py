@@ -10,12 +10,14 @@ from typing import Any
 
 import tokenizers
 
+from gptlab.errors import UserError
+
 MOST_IDS = 1 << 22  # a file that tells of more is wrong: the largest vocabularies have 262,144
 MAX_GROWTH = 100  # times as long as it was may a text become before it is cut; replacements one after another multiply
 
 
 class Calling:
-    """Around a call of a library that is written in Rust: a ValueError for its errors and its panics.
+    """Around a call of a library that is written in Rust: a UserError for its errors and its panics.
 
     Args:
         what: what went wrong then.
@@ -29,7 +31,7 @@ class Calling:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
         if isinstance(error, Exception) or _is_panic(error):
-            raise ValueError(f"{self.what} ({' '.join(str(error).split()):.300})") from error
+            raise UserError(f"{self.what} ({' '.join(str(error).split()):.300})") from error
 
 
 def _is_panic(error: BaseException | None) -> bool:
@@ -41,7 +43,7 @@ def parse_tokenizer(content: str) -> tokenizers.Tokenizer:
     """Return the library's tokenizer, which cuts no text and fills none up, whatever its file says.
 
     Raises:
-        ValueError: the content describes none, or one that fails on every text.
+        UserError: the content describes none, or one that fails on every text.
     """
     with _silence(), Calling(f"tokenizers {tokenizers.__version__} cannot read it"):
         library = tokenizers.Tokenizer.from_str(content)
@@ -75,7 +77,7 @@ def _silence() -> Iterator[None]:
 def _check_growth(library: tokenizers.Tokenizer) -> None:
     for part in (library.normalizer, library.pre_tokenizer, library.decoder):
         if part is not None and (growth := _growth(json.loads(part.__getstate__()))) > MAX_GROWTH:
-            raise ValueError(f"it makes a text {growth:.3g} times as long, at most {MAX_GROWTH} times is read")
+            raise UserError(f"it makes a text {growth:.3g} times as long, at most {MAX_GROWTH} times is read")
 
 
 def _growth(part: dict[str, Any]) -> float:

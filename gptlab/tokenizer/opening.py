@@ -1,5 +1,6 @@
 """How a text that a model goes on from begins."""
 
+from gptlab.errors import UserError
 from gptlab.tokenizer.protocol import Tokenizer
 
 
@@ -7,12 +8,12 @@ def begun(tokenizer: Tokenizer, prompt: list[int]) -> list[int]:
     """A prompt's ids as the tokenizer begins a text; the end of another one stands for nothing at all.
 
     Raises:
-        ValueError: an empty prompt, and no <|endoftext|> to stand for it.
+        UserError: an empty prompt, and no <|endoftext|> to stand for it.
     """
     if tokenizer.bos_id is not None:
         return [tokenizer.bos_id, *prompt]
     if prompt:
         return prompt
     if tokenizer.eot_id is None:
-        raise ValueError("the prompt is empty, and the tokenizer has no <|endoftext|> to begin with: give a prompt")
+        raise UserError("the prompt is empty, and the tokenizer has no <|endoftext|> to begin with: give a prompt")
     return [tokenizer.eot_id]

@@ -10,6 +10,7 @@ import numpy as np
 import tokenizers
 from tokenizers import AddedToken, decoders, models, pre_tokenizers
 
+from gptlab.errors import UserError
 from gptlab.slots import slot
 from gptlab.storage.excerpts import excerpt
 from gptlab.storage.files import expand_path, read_bytes, read_object, read_text
@@ -43,7 +44,7 @@ class PretrainedTokenizer:
         bos_id: the id that the model was trained to see first.
 
     Raises:
-        ValueError: the content describes no tokenizer.
+        UserError: the content describes no tokenizer.
     """
 
     def __init__(self, *, tokenizer_json: str, vocab_size: int, eot_id: int | None, bos_id: int | None) -> None:
@@ -51,7 +52,7 @@ class PretrainedTokenizer:
         vocab = self._library.get_vocab()
         ids = [vocab_size - 1, *(i for i in (eot_id, bos_id) if i is not None), *vocab.values()]
         if not all(isinstance(i, int) and 0 <= i < min(vocab_size, MOST_IDS) for i in ids):
-            raise ValueError(
+            raise UserError(
                 f"the tokenizer has ids outside its vocabulary of {excerpt(vocab_size)}, or that is more than "
                 f"{MOST_IDS:,}: fetch it anew"
             )
@@ -73,7 +74,7 @@ class PretrainedTokenizer:
         """The ids as a (T,) uint32 array; other Python threads run meanwhile.
 
         Raises:
-            ValueError: the text holds what the tokenizer has no token for.
+            UserError: the text holds what the tokenizer has no token for.
         """
         encoded(text, "utf-8")  # half of a surrogate pair is refused here as everywhere
         with Calling("the tokenizer cannot encode the text"):
@@ -88,7 +89,7 @@ class PretrainedTokenizer:
         spans = [span for i, span in zip(encoding.ids, encoding.offsets, strict=True) if i in self._borders]
         for start, end in spans:
             if end - start < 2:
-                raise ValueError(
+                raise UserError(
                     f"the tokenizer has no token for {text[start:end]!r} at position {start:,} but the one that ends a "
                     "text: remove it"
                 )
@@ -157,13 +158,13 @@ def load(source: HasTokenizer, *, path: str | None) -> Tokenizer:
     """The tokenizer of the weights that a run begins with, or of another folder.
 
     Raises:
-        ValueError: the folder has none, or a damaged one.
+        UserError: the folder has none, or a damaged one.
     """
     if path is None:
         return source.tokenizer()
     tokenizer = read_tokenizer(expand_path(path, key="tokenizer.path"))
     if tokenizer is None:
-        raise ValueError(
+        raise UserError(
             f"tokenizer.path is {path}, where there is no tokenizer: it takes a folder with a tokenizer.json, or with "
             "GPT-2's vocab.json and merges.txt"
         )
@@ -174,7 +175,7 @@ def read_tokenizer(folder: Path) -> Tokenizer | None:
     """The tokenizer in a model's folder, as the transformers library writes it; None where there is none.
 
     Raises:
-        ValueError: a file is damaged, of a kind that must be converted first, or at odds with config.json.
+        UserError: a file is damaged, of a kind that must be converted first, or at odds with config.json.
     """
     path = _find(folder)
     if path is None:
@@ -183,18 +184,18 @@ def read_tokenizer(folder: Path) -> Tokenizer | None:
         content = read_text(path) if path.suffix == ".json" else _classic(path)
         library = parse_tokenizer(content)
     except ValueError as error:
-        raise ValueError(f"{path} is damaged, or of a newer kind: {error}; fetch it anew") from error
+        raise UserError(f"{path} is damaged, or of a newer kind: {error}; fetch it anew") from error
     n_ids = max(library.get_vocab().values(), default=-1) + 1
     vocab_size = _read_json(folder / "config.json").get("vocab_size", n_ids)  # often rounded up
     if n_ids == 0:
-        raise ValueError(f"{path} has no tokens: fetch it anew")
+        raise UserError(f"{path} has no tokens: fetch it anew")
     if not isinstance(vocab_size, int) or isinstance(vocab_size, bool) or not 0 < vocab_size <= MOST_IDS:
-        raise ValueError(
+        raise UserError(
             f"{folder / 'config.json'}: vocab_size is {excerpt(vocab_size)}, wanted a whole number from 1 to "
             f"{MOST_IDS:,}"
         )
     if n_ids > vocab_size:
-        raise ValueError(
+        raise UserError(
             f"{path} has {n_ids:,} ids, but {folder / 'config.json'} says vocab_size {vocab_size:,}: the model has no "
             "embedding for the rest, so the two do not belong together"
         )
@@ -213,7 +214,7 @@ def _find(folder: Path) -> Path | None:
         return merges
     for other in (folder / "tokenizer.model", merges):
         if other.is_file():
-            raise ValueError(
+            raise UserError(
                 f"{other} is of a kind that gptlab does not read: make a tokenizer.json of it with the package "
                 f"transformers, AutoTokenizer.from_pretrained('{folder}').save_pretrained('{folder}')"
             )
@@ -240,14 +241,14 @@ def _eot_id(folder: Path, library: tokenizers.Tokenizer) -> int | None:
         token = _read_json(folder / name).get("eos_token")
         text = token.get("content") if isinstance(token, dict) else token
         if not isinstance(text, str | None):
-            raise ValueError(f"{folder / name}: eos_token is {excerpt(token)}, wanted the token's text: fetch it anew")
+            raise UserError(f"{folder / name}: eos_token is {excerpt(token)}, wanted the token's text: fetch it anew")
         if text in vocab:
             return vocab[text]
     for name in ("generation_config.json", "config.json"):
         ids = _read_json(folder / name).get("eos_token_id")
         for i in ids if isinstance(ids, list) else [ids]:
             if not isinstance(i, int | None) or isinstance(i, bool):
-                raise ValueError(
+                raise UserError(
                     f"{folder / name}: eos_token_id is {excerpt(ids)}, wanted one id or several: fetch it anew"
                 )
             if i in used:
@@ -263,7 +264,7 @@ def _bos_id(path: Path, library: tokenizers.Tokenizer) -> int | None:
         plain, whole = (library.encode("a", add_special_tokens=added).ids for added in (False, True))
     n_before = next(n for n in range(len(whole) + 1) if whole[n : n + len(plain)] == plain)
     if n_before > 1:
-        raise ValueError(f"{path} puts {n_before} ids before a text, and gptlab knows only models that begin with one")
+        raise UserError(f"{path} puts {n_before} ids before a text, and gptlab knows only models that begin with one")
     return whole[0] if n_before else None
 
 

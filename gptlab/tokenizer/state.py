@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable
 from typing import Any
 
+from gptlab.errors import UserError
 from gptlab.storage.excerpts import excerpt
 from gptlab.storage.files import parse_json
 from gptlab.tokenizer.absent import AbsentTokenizer
@@ -28,16 +29,16 @@ def from_state(state: dict[str, Any]) -> Tokenizer:
     """The tokenizer whose `state()` this is: "kind" names the class, the rest are its arguments.
 
     Raises:
-        ValueError: the kind is none of ours, or it is no such state.
+        UserError: the kind is none of ours, or it is no such state.
     """
     arguments = dict(state) if isinstance(state, dict) else {}
     kind = arguments.pop("kind", None)
     if not isinstance(kind, str) or kind not in KINDS:
-        raise ValueError(f"the tokenizer was saved as {excerpt(kind)}, and this gptlab knows only {', '.join(KINDS)}")
+        raise UserError(f"the tokenizer was saved as {excerpt(kind)}, and this gptlab knows only {', '.join(KINDS)}")
     try:
         return KINDS[kind](**arguments)
     except (TypeError, AttributeError, LookupError, OverflowError, MemoryError) as error:
-        raise ValueError(f"the saved tokenizer of kind {kind} is damaged ({error}): take another file") from error
+        raise UserError(f"the saved tokenizer of kind {kind} is damaged ({error}): take another file") from error
 
 
 def to_json(tokenizer: Tokenizer) -> str:
@@ -49,9 +50,9 @@ def from_json(text: str) -> Tokenizer:
     """Return the tokenizer whose `to_json` this is.
 
     Raises:
-        ValueError: it is none.
+        UserError: it is none.
     """
     state = parse_json(text, "the tokenizer's state")
     if not isinstance(state, dict) or "kind" not in state:
-        raise ValueError(f"the tokenizer's state is a {type(state).__name__}, wanted an object with its kind")
+        raise UserError(f"the tokenizer's state is a {type(state).__name__}, wanted an object with its kind")
     return from_state(state)

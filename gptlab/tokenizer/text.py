@@ -1,5 +1,7 @@
 """What every tokenizer agrees on about text."""
 
+from gptlab.errors import UserError
+
 END_OF_TEXT = "<|endoftext|>"  # decodes to this; the same characters in a text are text
 UNKNOWN = "<|unk|>"
 
@@ -13,12 +15,12 @@ def encoded(text: str, encoding: str) -> bytes:
     """The text in a Unicode encoding.
 
     Raises:
-        ValueError: the text holds half of a surrogate pair, which is no character and has no form in UTF-8.
+        UserError: the text holds half of a surrogate pair, which is no character and has no form in UTF-8.
     """
     try:
         return text.encode(encoding)
     except UnicodeEncodeError as error:
-        raise ValueError(
+        raise UserError(
             f"the text holds {text[error.start]!r} at position {error.start:,}, half of a surrogate pair, which is no "
             "character: read the file as UTF-8 with errors='replace', or remove it"
         ) from None

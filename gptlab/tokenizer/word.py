@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from gptlab.errors import UserError
 from gptlab.slots import slot
 from gptlab.tokenizer.protocol import TrainingText
 from gptlab.tokenizer.text import END_OF_TEXT, UNKNOWN, encoded
@@ -56,14 +57,14 @@ class WordTokenizer:
         """Ids of the text's words and marks.
 
         Raises:
-            ValueError: a word was not learned, and there is no <|unk|> for it.
+            UserError: a word was not learned, and there is no <|unk|> for it.
         """
         items = split(text)
         if self._unknown:
             return [self._ids.get(item, self.vocab_size - 1) for item in items]
         for n, item in enumerate(items, start=1):
             if item not in self._ids:
-                raise ValueError(
+                raise UserError(
                     f"{item!r}, word {n:,} of the text, is not among the {len(self._words):,} that the tokenizer "
                     "learned: tokenizer.unknown=true makes it <|unk|>"
                 )

@@ -9,6 +9,7 @@ import lightning as L
 import torch
 from lightning.pytorch.plugins.io import CheckpointIO
 
+from gptlab.errors import UserError
 from gptlab.storage.checkpoint import FORMAT, RECORD, read_checkpoint, write_checkpoint
 from gptlab.storage.run_folder import FINISHED, status
 from gptlab.storage.signature import sign
@@ -27,19 +28,19 @@ def start_step(
         base: the first weights as they are now, where checkpoints rest on them.
 
     Raises:
-        ValueError: there is nothing left to do, or the data or the first weights are no longer what they were.
+        UserError: there is nothing left to do, or the data or the first weights are no longer what they were.
     """
     if checkpoint is None:
         return 0
     content, folder = read_checkpoint(Path(checkpoint), mmap=True), Path(checkpoint).parents[1]
     state, done = content.get(type(data).__qualname__), content.get("global_step")
     if not isinstance(state, dict) or not isinstance(done, int) or done < 0:
-        raise ValueError(f"resume={folder}: {checkpoint} does not say how far the run came: take another checkpoint")
+        raise UserError(f"resume={folder}: {checkpoint} does not say how far the run came: take another checkpoint")
     data.load_state_dict(state)  # Lightning would load the weights before
     if base is not None:
         check_base(base, content[RECORD]["base"], run=folder)
     if done > n_steps or (done == n_steps and status(folder) in FINISHED):
-        raise ValueError(
+        raise UserError(
             f"resume={folder}: {done} steps of it are done, and {n_steps} are wanted: give a larger trainer.max_steps"
         )
     log.info(f"goes on after step {done} of {n_steps}")

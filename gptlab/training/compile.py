@@ -8,6 +8,8 @@ from typing import Literal
 import torch
 from torch.utils._triton import has_triton
 
+from gptlab.errors import UserError
+
 log = logging.getLogger(__name__)
 
 STEPS_THAT_REPAY = 1000  # compiling takes about a minute, and saves a third of each step on a GPU
@@ -19,13 +21,13 @@ def choose_compile(wanted: Literal["auto"] | bool, *, n_steps: int) -> bool:
     `auto` is yes on a GPU for a run of some length; on a CPU in bfloat16 a compiled step is hardly faster than another.
 
     Raises:
-        ValueError: it is wanted, and what compiles is not there.
+        UserError: it is wanted, and what compiles is not there.
     """
     gpu = torch.cuda.is_available()
     compiler = has_triton() if gpu else shutil.which(os.environ.get("CXX", "g++")) or shutil.which("clang++")
     needed = "triton" if gpu else "a C++ compiler"
     if wanted is True and not compiler:
-        raise ValueError(f"compile=true needs {needed}, which is not here: install it, or set compile=false")
+        raise UserError(f"compile=true needs {needed}, which is not here: install it, or set compile=false")
     if wanted != "auto":
         return wanted
     why_not = {

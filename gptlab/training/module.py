@@ -128,7 +128,7 @@ class GPTModule(L.LightningModule):
         those of the configuration at this step, whatever the file says.
 
         Raises:
-            ValueError: the optimizer's state belongs to other weights.
+            UserError: the optimizer's state belongs to other weights.
         """
         own = self.state_dict()
         checkpoint["state_dict"] |= {name: own[name] for name in self.left_out}

@@ -6,6 +6,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from gptlab.errors import UserError
 from gptlab.slots import slot
 from gptlab.training.muon import Muon
 
@@ -37,7 +38,7 @@ def restored_groups(saved: Any, optimizer: torch.optim.Optimizer) -> list[dict[s
         optimizer: a new one, for the same parameters.
 
     Raises:
-        ValueError: the state belongs to other parameters, or holds tensors of other shapes.
+        UserError: the state belongs to other parameters, or holds tensors of other shapes.
     """
     groups = optimizer.state_dict()["param_groups"]
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
@@ -50,7 +51,7 @@ def restored_groups(saved: Any, optimizer: torch.optim.Optimizer) -> list[dict[s
     except (KeyError, IndexError, TypeError, AttributeError):
         fits = False
     if not fits:
-        raise ValueError("the optimizer's state in the checkpoint belongs to other weights: take another checkpoint")
+        raise UserError("the optimizer's state in the checkpoint belongs to other weights: take another checkpoint")
     if type(optimizer).__module__.partition(".")[0] not in ("torch", "gptlab"):
         return before
     counted = getattr(optimizer, "counted", ())

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from gptlab.batch import on_device
 from gptlab.data.prepared import Prepared, Rows
+from gptlab.errors import UserError
 from gptlab.heads.protocol import Loss
 from gptlab.storage.checkpoint import read_checkpoint
 from gptlab.training.memory import free_memory
@@ -42,7 +43,7 @@ def divide(
         resume: the checkpoint of a run that goes on, and is divided as it was.
 
     Raises:
-        ValueError: as `rows_at_once`.
+        UserError: as `rows_at_once`.
     """
     if accumulate_grad_batches != "auto":
         return data.batch_size, accumulate_grad_batches
@@ -67,7 +68,7 @@ def rows_at_once(modules: nn.ModuleDict, rows: Rows, *, batch_size: int, acceler
         modules: `model` and its `head`; a copy of them is tried.
 
     Raises:
-        ValueError: one row is too much; the system does not tell how much memory it has.
+        UserError: one row is too much; the system does not tell how much memory it has.
     """
     device, precision = torch.device(device_type(accelerator)), choose_precision(precision, accelerator)
     tried = copy.deepcopy(modules).to(device, dtype=STORED.get(precision)).train()
@@ -83,7 +84,7 @@ def rows_at_once(modules: nn.ModuleDict, rows: Rows, *, batch_size: int, acceler
     weight_bytes = sum(parameter.nbytes for parameter in learning)
     free = free_memory(device)
     if free is None:
-        raise ValueError(
+        raise UserError(
             "trainer.accumulate_grad_batches=auto: this system does not tell how much memory is free; give a number"
         )
     room = SHARE * free - STATE * weight_bytes
@@ -92,7 +93,7 @@ def rows_at_once(modules: nn.ModuleDict, rows: Rows, *, batch_size: int, acceler
         sizes = [n for n in range(batch_size, 0, -1) if batch_size % n == 0]
         found = next((n for n in sizes if takes(n) <= room), None)
     if found is None:
-        raise ValueError(
+        raise UserError(
             f"a step needs more than the {free / 1e9:.1f} GB that are free, even with one row at a time: choose a "
             "smaller model, shorten its rows with model.context_length, or set activation_checkpointing=true"
         )

@@ -7,6 +7,8 @@ from typing import Any
 
 import torch
 
+from gptlab.errors import UserError
+
 log = logging.getLogger(__name__)
 
 STORED = {"32-true": torch.float32, "bf16-true": torch.bfloat16, "16-true": torch.float16, "64-true": torch.float64}
@@ -14,11 +16,11 @@ MIXED = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}  # what produc
 
 
 def check_accelerator(accelerator: str) -> None:
-    """A ValueError for a device that is not there."""
+    """A UserError for a device that is not there."""
     there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     there |= {"gpu": any(there.values()), "cpu": True, "auto": True}
     if not there[accelerator]:
-        raise ValueError(
+        raise UserError(
             f"trainer.accelerator is {accelerator}, but torch {torch.__version__} sees none here: "
             "set trainer.accelerator=auto, or install a torch that was built for it"
         )
@@ -28,7 +30,7 @@ def count_devices(accelerator: str, devices: int | str | Sequence[int]) -> int:
     """How many devices train; on a CPU a device is a process.
 
     Raises:
-        ValueError: more GPUs are wanted than there are, or GPUs by number where there is none.
+        UserError: more GPUs are wanted than there are, or GPUs by number where there is none.
     """
     gpus = torch.cuda.device_count() if accelerator in ("auto", "cuda", "gpu") else 0
     if devices == "auto":
@@ -36,13 +38,13 @@ def count_devices(accelerator: str, devices: int | str | Sequence[int]) -> int:
     if isinstance(devices, int | str):
         wanted = int(devices)
     elif accelerator == "cpu" or not (gpus or torch.backends.mps.is_available()):
-        raise ValueError(
+        raise UserError(
             f"trainer.devices={list(devices)} names GPUs, but none is used here: give the number of processes"
         )
     else:
         wanted = len(devices)
     if gpus and wanted > gpus:
-        raise ValueError(f"trainer.devices asks for {wanted} GPUs, but there are {gpus}: lower it, or set it to auto")
+        raise UserError(f"trainer.devices asks for {wanted} GPUs, but there are {gpus}: lower it, or set it to auto")
     return wanted
 
 

@@ -15,6 +15,7 @@ from lightning.pytorch.strategies import DDPStrategy
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from torch.nn.parallel import DistributedDataParallel
 
+from gptlab.errors import UserError
 from gptlab.slots import slot
 from gptlab.training.checkpoint import CheckpointFiles
 from gptlab.training.precision import check_accelerator, choose_precision, count_devices, device_type, warn_if_emulated
@@ -85,10 +86,10 @@ def make_plan(
     """The whole run: whichever of the two limits comes first. Steps take no notice of where an epoch ends.
 
     Raises:
-        ValueError: neither limit is given.
+        UserError: neither limit is given.
     """
     if max_steps is None and max_epochs is None:
-        raise ValueError("trainer.max_steps and trainer.max_epochs are both null: give one, or the run has no end")
+        raise UserError("trainer.max_steps and trainer.max_epochs are both null: give one, or the run has no end")
     by_steps = math.inf if max_steps is None else max_steps * accumulate_grad_batches
     by_epochs = math.inf if max_epochs is None else max_epochs * batches_per_epoch
     n_batches = int(min(by_steps, by_epochs))
@@ -165,7 +166,7 @@ def fit(trainer: L.Trainer, module: L.LightningModule, data: L.LightningDataModu
 
     Raises:
         KeyboardInterrupt: after Ctrl-C, of which Lightning would make an exit with status 1.
-        ValueError: the checkpoint's training state cannot be restored.
+        UserError: the checkpoint's training state cannot be restored.
         SystemExit: 143 after SIGTERM, of which Lightning would make a success.
     """
     handler = signal.getsignal(signal.SIGINT)
@@ -177,7 +178,7 @@ def fit(trainer: L.Trainer, module: L.LightningModule, data: L.LightningDataModu
         if checkpoint is None or hasattr(module, "learning") or isinstance(error, OSError):
             raise
         reason = " ".join(str(error).split())[:300]
-        raise ValueError(
+        raise UserError(
             f"resume={checkpoint}: its training state cannot be restored ({type(error).__name__}: {reason}): resume "
             "another checkpoint, or start a new run from its weights with weights=run"
         ) from error

@@ -5,6 +5,7 @@ from typing import Literal, Protocol
 
 from torch import nn
 
+from gptlab.errors import UserError
 from gptlab.model.gpt import GPT
 from gptlab.model.lora import adapt, layer_names
 from gptlab.slots import slot
@@ -47,10 +48,10 @@ class LastBlock:
         """Freezes the embeddings and the blocks before.
 
         Raises:
-            ValueError: the model has fewer blocks.
+            UserError: the model has fewer blocks.
         """
         if self.n_blocks > model.n_layers:
-            raise ValueError(
+            raise UserError(
                 f"tuning.n_blocks is {self.n_blocks}, but the model has {model.n_layers} blocks: give that or less, or "
                 "choose tuning=full"
             )
@@ -91,7 +92,7 @@ class LoRA:
         """Freezes all weights, and adds the adapters.
 
         Raises:
-            ValueError: a name that no layer has.
+            UserError: a name that no layer has.
         """
         layers = self._layers(layer_names(model))
         model.requires_grad_(False)
@@ -107,7 +108,7 @@ class LoRA:
             return known
         for name in self.matrices:
             if not any(_means(name, layer) for layer in known):
-                raise ValueError(
+                raise UserError(
                     f"tuning.matrices names {name!r}, and the linear layers of this model's blocks are "
                     f"{', '.join(known)}: give some of these, or their last names, or all"
                 )

@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from gptlab.errors import UserError
 from gptlab.model.architecture import architecture_of
 from gptlab.model.gpt import GPT
 from gptlab.model.lora import LoRALinear, adapters
@@ -28,15 +29,15 @@ def export_adapter(model: GPT, head: nn.Module, folder: Path, *, base: Source | 
         base: what the adapter was trained on; None where there is none.
 
     Raises:
-        ValueError: there is something in the folder, or no adapter, or a head that is not the base's.
+        UserError: there is something in the folder, or no adapter, or a head that is not the base's.
         OSError: the folder cannot be written.
     """
     if base is None or not adapters(model):
-        raise ValueError("adapter=true needs a run with tuning=lora; this one has no adapter: leave adapter out")
+        raise UserError("adapter=true needs a run with tuning=lora; this one has no adapter: leave adapter out")
     if any(parameter.requires_grad for parameter in head.parameters()):
-        raise ValueError("adapter=true: the head learned too, and such a folder holds no head: leave adapter out")
+        raise UserError("adapter=true: the head learned too, and such a folder holds no head: leave adapter out")
     if not is_language_model(model, head):
-        raise ValueError("adapter=true: the head is no language model's, and the base has only that: leave adapter out")
+        raise UserError("adapter=true: the head is no language model's, and the base has only that: leave adapter out")
     tensors, named = adapter_tensors(model, head), base.named
     name, commit = named["hub"] or (named["path"], None)
     if Path(name).is_file():

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from gptlab.errors import UserError
 from gptlab.tokenizer.absent import AbsentTokenizer
 from gptlab.tokenizer.protocol import Tokenizer
 
@@ -16,7 +17,7 @@ def check_tokens(ours: Tokenizer, theirs: Tokenizer, *, where: Path) -> None:
     Not their states: the same tokenizer may be one of ours here, and a tokenizer.json of any layout there.
 
     Raises:
-        ValueError: they differ.
+        UserError: they differ.
     """
     if isinstance(theirs, AbsentTokenizer) or ours.state() == theirs.state():
         return
@@ -26,7 +27,7 @@ def check_tokens(ours: Tokenizer, theirs: Tokenizer, *, where: Path) -> None:
         differing = f"has as many ids as the weights in {where} know, {theirs.vocab_size:,}, but not the same"
     else:
         return
-    raise ValueError(
+    raise UserError(
         f"the tokenizer {differing}, so its ids mean other tokens to the model: choose tokenizer=pretrained"
     )
 

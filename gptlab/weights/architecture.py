@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import nn
 
+from gptlab.errors import UserError
 from gptlab.model.architecture import Architecture, architecture_of
 from gptlab.model.gpt import GPT
 from gptlab.weights.names import is_tied
@@ -22,24 +23,24 @@ def check_architecture(model: GPT, weights: Architecture, *, where: Path) -> Non
         where: the weights, for the messages.
 
     Raises:
-        ValueError: they differ; says by which fields.
+        UserError: they differ; says by which fields.
     """
     ours, theirs = architecture_of(model), weights
     if ours.vocab_size != theirs.vocab_size:
-        raise ValueError(
+        raise UserError(
             f"a vocabulary that disagrees with the tokenizer: this has {ours.vocab_size:,} ids, and the embedding in "
             f"{where} {theirs.vocab_size:,} rows; choose the tokenizer that the weights were trained with "
             "(tokenizer=pretrained where they bring it)"
         )
     if differing := [field for field, value in asdict(ours).items() if not _agree(field, value, theirs)]:
         listed = ", ".join(f"model.{field} is {getattr(ours, field)} ({getattr(theirs, field)})" for field in differing)
-        raise ValueError(
+        raise UserError(
             f"the weights in {where} belong to another model (its values in brackets): {listed}; choose "
             "model=pretrained, or give the same"
         )
     if ours.context_length > theirs.context_length:
         if theirs.positions == "learned":
-            raise ValueError(
+            raise UserError(
                 f"model.context_length is {ours.context_length}, but the weights in {where} have "
                 f"{theirs.context_length} learned positions: give at most {theirs.context_length}"
             )
@@ -50,9 +51,9 @@ def check_architecture(model: GPT, weights: Architecture, *, where: Path) -> Non
 
 
 def check_tied(head: nn.Module, tied: bool, *, where: Path) -> None:
-    """A ValueError if the weights have an output matrix of their own, and the head has no place for it."""
+    """A UserError if the weights have an output matrix of their own, and the head has no place for it."""
     if is_tied(head) and not tied:
-        raise ValueError(f"the weights in {where} have an output matrix of their own: set head.tied=false")
+        raise UserError(f"the weights in {where} have an output matrix of their own: set head.tied=false")
 
 
 def _agree(field: str, value: Any, theirs: Architecture) -> bool:

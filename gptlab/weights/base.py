@@ -5,6 +5,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from gptlab.errors import UserError
+
 MAX_LAYERS = 512  # of a model whose weights lie elsewhere
 
 Base = Mapping[str, Any]  # what a checkpoint says: plain values, as `name_base` gives them
@@ -73,35 +75,35 @@ def check_seen(base: Base, files: Iterable[Path], *, checkpoint: Path, own: bool
         own: files that are as the user's own run saw them are not read again.
 
     Raises:
-        ValueError: they have changed, a run's because it has learned on, say.
+        UserError: they have changed, a run's because it has learned on, say.
     """
     files = list(files)
     if len(files) > len(base["sha256"]) or len(base["seen"]) != len(base["sha256"]):
-        raise ValueError(f"{checkpoint} names other files as its base than are there: {_WHAT_NOW}")
+        raise UserError(f"{checkpoint} names other files as its base than are there: {_WHAT_NOW}")
     for file, (_, digest), seen in zip(files, base["sha256"], base["seen"], strict=False):
         if not (own and _seen(file) == list(seen)) and _sha256(file) != digest:
-            raise ValueError(f"{file} is no longer what the run of {checkpoint} began with: {_WHAT_NOW}")
+            raise UserError(f"{file} is no longer what the run of {checkpoint} began with: {_WHAT_NOW}")
 
 
 def check_layers(n_layers: Any, tensors: Mapping[str, Any]) -> None:
     """Check that a record does not ask for more layers than it has tensors, which may be more than memory holds.
 
     Raises:
-        ValueError: it does.
+        UserError: it does.
     """
     if not isinstance(n_layers, int) or n_layers > max(len(tensors), MAX_LAYERS):
-        raise ValueError(f"n_layers is {n_layers!r:.40}, and there are {len(tensors)} tensors")
+        raise UserError(f"n_layers is {n_layers!r:.40}, and there are {len(tensors)} tensors")
 
 
 def check_base(base: Base, before: Base, *, run: Path) -> None:
     """Compares the weights with what a checkpoint says of them.
 
     Raises:
-        ValueError: they have changed.
+        UserError: they have changed.
     """
     now, then = ([digest for _, digest in which["sha256"]] for which in (base, before))
     if now != then:
-        raise ValueError(
+        raise UserError(
             f"resume={run}: its first weights, in {base['path']}, have sha256 {', '.join(now)}, and had "
             f"{', '.join(then)} when it began: {_WHAT_NOW}"
         )

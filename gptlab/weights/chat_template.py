@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+from gptlab.errors import UserError
 from gptlab.storage.excerpts import excerpt
 from gptlab.storage.files import read_object, read_text
 
@@ -13,7 +14,7 @@ def read_chat_template(folder: Path) -> dict[str, str | None] | None:
     """template, bos_token and eos_token, as `ChatTemplate` takes them; None where the folder has no template.
 
     Raises:
-        ValueError: a file is damaged.
+        UserError: a file is damaged.
     """
     config = _read(folder / "tokenizer_config.json")
     template = _template(folder, config)
@@ -33,9 +34,9 @@ def _template(folder: Path, config: dict[str, Any]) -> str | None:
         default = [entry for entry in found if isinstance(entry, dict) and entry.get("name") == "default"]
         found = default[-1].get("template") if default else None
     if not isinstance(found, str | None):
-        raise ValueError(f"{folder}: chat_template is {excerpt(found)}, wanted a text: fetch the folder anew")
+        raise UserError(f"{folder}: chat_template is {excerpt(found)}, wanted a text: fetch the folder anew")
     if found is not None and len(found) > MAX_BYTES:
-        raise ValueError(f"{folder}: chat_template has {len(found):,} characters, more than the {MAX_BYTES:,} allowed")
+        raise UserError(f"{folder}: chat_template has {len(found):,} characters, more than the {MAX_BYTES:,} allowed")
     return found
 
 
@@ -44,7 +45,7 @@ def _text(named: dict[str, Any], key: str) -> str | None:
     token = named.get(key)
     text = token.get("content") if isinstance(token, dict) else token
     if not isinstance(text, str | None):
-        raise ValueError(f"the tokenizer's {key} is {excerpt(token)}, wanted the token's text: fetch the folder anew")
+        raise UserError(f"the tokenizer's {key} is {excerpt(token)}, wanted the token's text: fetch the folder anew")
     return text
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from gptlab.errors import UserError
 from gptlab.model.architecture import architecture_of
 from gptlab.model.gpt import GPT
 from gptlab.model.lora import adapters
@@ -39,7 +40,7 @@ def export_weights(
         labels: of a classifier its classes in order; rows are padded with `eos_id` then, which no text may hold.
 
     Raises:
-        ValueError: no published family has such a model or such a head.
+        UserError: no published family has such a model or such a head.
         OSError: the folder cannot be written.
     """
     tensors = tensors_to_write(model, head, classifier=bool(labels))
@@ -62,30 +63,30 @@ def tensors_to_write(model: GPT, head: nn.Module, *, classifier: bool) -> dict[s
     """Each tensor of theirs by its name, as a view of ours.
 
     Raises:
-        ValueError: they have no such head.
+        UserError: they have no such head.
     """
     assert not adapters(model), "merged before, or it would be lost"
     if classifier:
         _check_classifier(head)
     elif not is_language_model(model, head):
-        raise ValueError(_ANOTHER_HEAD)
+        raise UserError(_ANOTHER_HEAD)
     own = tensors_of(model, head)
     found = entries(architecture_of(model), tied=classifier or is_tied(head)) + [SCORE] * classifier
     return {entry.theirs: _theirs(own, entry) for entry in found}
 
 
 def _check_classifier(head: nn.Module) -> None:
-    """A ValueError if their classifiers judge in another way."""
+    """A UserError if their classifiers judge in another way."""
     pooling = getattr(head, "pooling", None)
     if pooling is None:
-        raise ValueError(_ANOTHER_HEAD)
+        raise UserError(_ANOTHER_HEAD)
     if pooling != "last":
-        raise ValueError(
+        raise UserError(
             f"head.pooling is {pooling}, and the transformers library judges a text by its last token alone: train "
             "with head.pooling=last"
         )
     if "out.bias" in dict(head.named_parameters()):
-        raise ValueError(
+        raise UserError(
             "head.bias is true, and in the transformers library a classifier's projection has no bias: train with "
             "head.bias=false"
         )

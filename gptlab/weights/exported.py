@@ -9,6 +9,7 @@ from typing import Any
 
 from torch import nn
 
+from gptlab.errors import UserError
 from gptlab.model.architecture import architecture_of
 from gptlab.model.gpt import GPT
 from gptlab.tokenizer.huggingface import write_tokenizer
@@ -46,7 +47,7 @@ def export(
         chat_template: how an assistant's conversations are written, in the language of Jinja.
 
     Raises:
-        ValueError: there is something in the folder, or no published family has such a model or such a head.
+        UserError: there is something in the folder, or no published family has such a model or such a head.
         OSError: the folder cannot be written.
     """
     reader = "AutoTokenizer"
@@ -74,13 +75,13 @@ def new_folder(folder: Path, n_bytes: int) -> Iterator[None]:
         n_bytes: that it will hold.
 
     Raises:
-        ValueError: there is something in it.
+        UserError: there is something in it.
         OSError: it cannot be written.
     """
     if folder.is_file():
-        raise ValueError(f"to={folder} is a file: give a new folder")
+        raise UserError(f"to={folder} is a file: give a new folder")
     if folder.exists() and any(folder.iterdir()):
-        raise ValueError(f"to={folder} is not empty: give a new folder")
+        raise UserError(f"to={folder} is not empty: give a new folder")
     new = [path for path in (folder, *folder.parents) if not path.exists()]
     try:
         folder.mkdir(parents=True, exist_ok=True)

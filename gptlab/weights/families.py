@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from gptlab.errors import UserError
 from gptlab.model.architecture import Architecture
 from gptlab.storage.excerpts import excerpt
 
@@ -94,7 +95,7 @@ def read_config(config: Mapping[str, Any], where: Path) -> Described:
         where: the file, for the messages.
 
     Raises:
-        ValueError: a field has a value that no part of ours has.
+        UserError: a field has a value that no part of ours has.
     """
     kind = config.get("model_type")
     if not isinstance(kind, str) or kind not in DEFAULTS:
@@ -108,13 +109,13 @@ def read_config(config: Mapping[str, Any], where: Path) -> Described:
     return Described(architecture, tied=fields.truth("tie_word_embeddings"))
 
 
-def refused(where: Path | str, field: str, got: Any, wanted: str) -> ValueError:
+def refused(where: Path | str, field: str, got: Any, wanted: str) -> UserError:
     """The sentence for a field that cannot be honoured."""
     try:
         shown = json.dumps(got)
     except RecursionError:
         shown = excerpt(got)
-    return ValueError(f"{where}: {field} is {shown:.80}; gptlab takes {wanted}")
+    return UserError(f"{where}: {field} is {shown:.80}; gptlab takes {wanted}")
 
 
 def _any_of(values: Iterable[Any]) -> str:

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 
+from gptlab.errors import UserError
 from gptlab.model.architecture import Architecture
 
 NAMES = {"gpt2": "GPT2", "llama": "Llama", "mistral": "Mistral", "qwen2": "Qwen2", "qwen3": "Qwen3"}
@@ -29,7 +30,7 @@ def write_config(
         labels: of a classifier its classes in order.
 
     Raises:
-        ValueError: the model is of neither family; says by which fields.
+        UserError: the model is of neither family; says by which fields.
     """
     kind = model_type(architecture)
     name = str(dtype).removeprefix("torch.")
@@ -73,12 +74,12 @@ def model_type(architecture: Architecture) -> str:
     """What config.json calls a model of this kind.
 
     Raises:
-        ValueError: the model is of neither family; says by which fields.
+        UserError: the model is of neither family; says by which fields.
     """
     learned = architecture.positions == "learned"
     if misfits := _not_gpt2(architecture) if learned else _not_llama(architecture):
         family = "a GPT-2" if learned else "a Llama, Mistral or Qwen"
-        raise ValueError(f"the transformers library has no such model: {family} has {'; '.join(misfits)}")
+        raise UserError(f"the transformers library has no such model: {family} has {'; '.join(misfits)}")
     return "gpt2" if learned else _llama_kind(architecture)
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from gptlab.errors import UserError
 from gptlab.model.empty import empty_weights
 from gptlab.model.gpt import GPT
 from gptlab.storage.excerpts import excerpt_names
@@ -29,7 +30,7 @@ class PretrainedFolder:
 
     Raises:
         FileNotFoundError: no folder, or no config.json, weights or shard in it.
-        ValueError: a model that gptlab has no parts for, a damaged file, or a tensor that is missing, too many or of
+        UserError: a model that gptlab has no parts for, a damaged file, or a tensor that is missing, too many or of
             another shape.
     """
 
@@ -62,7 +63,7 @@ class PretrainedFolder:
         Returns the names of the head's parameters that the weights have nothing for; they keep their values.
 
         Raises:
-            ValueError: they belong to another model or head, or two of theirs that are one of ours differ.
+            UserError: they belong to another model or head, or two of theirs that are one of ours differ.
         """
         check_architecture(model, self.architecture, where=self.path)
         check_tied(head, self.tied, where=self.path)
@@ -82,7 +83,7 @@ class PretrainedFolder:
         return [name for name in own if name.startswith("head.") and (name, None) not in filled]
 
     def _check_names(self) -> None:
-        """A ValueError unless the files hold the tensors of such a model, and no others."""
+        """A UserError unless the files hold the tensors of such a model, and no others."""
         wanted = {entry.theirs for entry in self.entries}
         wrong = [f"{entry.theirs} is missing" for entry in self.entries if entry.theirs not in self.stored]
         for name, tensor in self.stored.items():
@@ -93,7 +94,7 @@ class PretrainedFolder:
         self._refuse(wrong)
 
     def _check_shapes(self, config: Path) -> None:
-        """A ValueError unless such a model exists, and its shapes are those of the stored tensors."""
+        """A UserError unless such a model exists, and its shapes are those of the stored tensors."""
         embedding, vocab_size = self.stored[self.entries[0].theirs], self.architecture.vocab_size
         if embedding.shape[:1] != (vocab_size,):
             told = f"{embedding.name} in {embedding.file.name} is {embedding.shape}"
@@ -102,7 +103,7 @@ class PretrainedFolder:
             with torch.device("meta"), empty_weights():  # a size that nobody has memory for is told below
                 model = GPT(**asdict(self.architecture), drop_rate=0.0, attention="fused", init="gpt2")
         except (ValueError, RuntimeError) as error:  # torch's own, of a size that it cannot count
-            raise ValueError(f"{config}: {error}") from error
+            raise UserError(f"{config}: {error}") from error
         own = tensors_of(model, nn.Module())
         own[OUT] = own[EMBEDDING]
         wrong = []
@@ -115,7 +116,7 @@ class PretrainedFolder:
     def _refuse(self, wrong: list[str]) -> None:
         if wrong:
             more = f" and {len(wrong) - N_TOLD} more" if len(wrong) > N_TOLD else ""
-            raise ValueError(f"{self.path} is not the model of its config.json: {'; '.join(wrong[:N_TOLD])}{more}")
+            raise UserError(f"{self.path} is not the model of its config.json: {'; '.join(wrong[:N_TOLD])}{more}")
 
 
 def _check_equal(tensor: Stored, target: Tensor) -> None:
@@ -126,4 +127,4 @@ def _check_equal(tensor: Stored, target: Tensor) -> None:
         why = "is not the embedding, to which config.json ties it: is its tie_word_embeddings right?"
     else:
         why = "is not the gate_proj beside it: of gated layers with hidden_act relu, gptlab has only relu(W x) * W x"
-    raise ValueError(f"{tensor.file}: {tensor.name} {why}")
+    raise UserError(f"{tensor.file}: {tensor.name} {why}")

@@ -4,6 +4,7 @@ import re
 from functools import partial
 from pathlib import Path
 
+from gptlab.errors import UserError
 from gptlab.storage.files import expand_path
 
 GPT2 = {  # size -> name on the hub
@@ -29,13 +30,13 @@ def find_folder(path: str, *, revision: str | None) -> Path:
 
     Raises:
         FileNotFoundError: there is no such folder, or nothing of that name on the hub or in the cache.
-        ValueError: a revision of a folder that is here, or the hub's library is not installed.
+        UserError: a revision of a folder that is here, or the hub's library is not installed.
         ConnectionError: the hub cannot be reached, or keeps the model to itself.
     """
     folder = expand_path(path, key="weights.path")
     if folder.is_dir():
         if revision is not None:
-            raise ValueError(f"{path} is a folder here, which has no revision {revision}: leave the revision out")
+            raise UserError(f"{path} is a folder here, which has no revision {revision}: leave the revision out")
         return folder
     if folder.exists():
         raise FileNotFoundError(f"{path} is a file: give the folder that it is in")
@@ -44,7 +45,7 @@ def find_folder(path: str, *, revision: str | None) -> Path:
     try:
         from huggingface_hub import snapshot_download
     except ModuleNotFoundError:
-        raise ValueError(f'{path} is no folder here; to fetch it from the hub: pip install "gptlab[hub]"') from None
+        raise UserError(f'{path} is no folder here; to fetch it from the hub: pip install "gptlab[hub]"') from None
     fetch = partial(snapshot_download, path, revision=revision, ignore_patterns="*/*")  # of its top folder
     try:
         folder = Path(fetch(allow_patterns=[*DESCRIPTION, *SAFETENSORS]))

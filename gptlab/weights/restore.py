@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from gptlab.errors import raised_by_gptlab
+from gptlab.errors import UserError
 from gptlab.model.empty import NoFirstValues, give_memory
 from gptlab.storage.checkpoint import read_checkpoint
 from gptlab.tokenizer.protocol import Tokenizer
@@ -52,11 +52,11 @@ def check_formats(modules: nn.ModuleDict) -> None:
     """Check that all weights are floating-point numbers of one format.
 
     Raises:
-        ValueError: they are not.
+        UserError: they are not.
     """
     found = {parameter.dtype for parameter in modules.parameters()}
     if len(found) > 1 or not found <= {torch.float16, torch.bfloat16, torch.float32, torch.float64}:
-        raise ValueError(f"its weights are {', '.join(sorted(map(str, found)))}, wanted floats of one format")
+        raise UserError(f"its weights are {', '.join(sorted(map(str, found)))}, wanted floats of one format")
 
 
 @contextmanager
@@ -64,17 +64,15 @@ def damage_told(checkpoint: Path) -> Iterator[None]:
     """Tell in one sentence what fails while parts are made from a checkpoint's record, which may say anything.
 
     Raises:
-        ValueError: with the reason; our own errors, and those of the disk, as they are.
+        UserError: with the reason; our own errors, and those of the disk, as they are.
     """
     try:
         yield
-    except OSError:
+    except (OSError, UserError):
         raise
     except Exception as error:
-        if isinstance(error, ValueError) and raised_by_gptlab(error.__traceback__):
-            raise
         reason = " ".join(str(error).split())[:300]
-        raise ValueError(
+        raise UserError(
             f"{checkpoint} holds no run that can be opened ({type(error).__name__}: {reason}): take another checkpoint "
             "of the run's, or train anew"
         ) from error

@@ -8,6 +8,7 @@ from typing import Any, Literal, NamedTuple, Protocol
 import torch
 from torch import nn
 
+from gptlab.errors import UserError
 from gptlab.model.architecture import Architecture, architecture_of
 from gptlab.model.empty import empty_weights
 from gptlab.model.gpt import GPT
@@ -58,7 +59,7 @@ class Source(Protocol):
         """Copies the weights in place; returns the head's parameters that they have nothing for, which stay fresh.
 
         Raises:
-            ValueError: the model is another one, or the tokenizer gives other ids.
+            UserError: the model is another one, or the tokenizer gives other ids.
         """
 
 
@@ -76,21 +77,21 @@ class Scratch:
     @property
     def architecture(self) -> Architecture:
         """There is none."""
-        raise ValueError(f"model=pretrained {_NOTHING}")
+        raise UserError(f"model=pretrained {_NOTHING}")
 
     @property
     def tied(self) -> bool:
         """There is nothing to be tied."""
-        raise ValueError(f"model=pretrained {_NOTHING}")
+        raise UserError(f"model=pretrained {_NOTHING}")
 
     @property
     def prompt(self) -> dict[str, Any] | None:
         """There is none."""
-        raise ValueError(f"prompt=pretrained {_NOTHING}")
+        raise UserError(f"prompt=pretrained {_NOTHING}")
 
     def tokenizer(self) -> Tokenizer:
         """There is none."""
-        raise ValueError(f"tokenizer=pretrained {_NOTHING}")
+        raise UserError(f"tokenizer=pretrained {_NOTHING}")
 
     def fill(self, model: GPT, head: nn.Module, tokenizer: Tokenizer) -> list[str]:
         """Nothing is copied."""
@@ -109,7 +110,7 @@ class Folder:
         revision: branch, tag or commit of a model on the hub; None is the newest.
 
     Raises:
-        ValueError: a model that gptlab has no parts for, or a damaged folder.
+        UserError: a model that gptlab has no parts for, or a damaged folder.
         OSError: nothing is there, or nothing could be downloaded.
     """
 
@@ -160,7 +161,7 @@ class TrainedRun:
         run: its folder (the best weights, else the last), or a .ckpt.
 
     Raises:
-        ValueError: not a whole checkpoint.
+        UserError: not a whole checkpoint.
         FileNotFoundError: there is none.
     """
 
@@ -231,12 +232,12 @@ def tokenizer_of(content: dict[str, Any], base: Source | None, checkpoint: Path)
     state = content[RECORD]["tokenizer"]
     if state is None:
         if base is None:
-            raise ValueError(f"{checkpoint}: the record of its run lacks a tokenizer: take another checkpoint")
+            raise UserError(f"{checkpoint}: the record of its run lacks a tokenizer: take another checkpoint")
         return base.tokenizer()
     try:
         return from_json(state)
     except Exception as error:  # a state that no tokenizer has
-        raise ValueError(f"{checkpoint}: its tokenizer cannot be made ({error}): take another checkpoint") from error
+        raise UserError(f"{checkpoint}: its tokenizer cannot be made ({error}): take another checkpoint") from error
 
 
 def first_weights(checkpoint: str) -> "FirstWeights":
@@ -263,11 +264,11 @@ def open_base(record: Mapping[str, Any], checkpoint: Path) -> Source:
 
     Raises:
         FileNotFoundError: they are not where they were.
-        ValueError: the record names none, or others.
+        UserError: the record names none, or others.
     """
     base: Any = record.get("base")
     if not is_base(base):
-        raise ValueError(f"{checkpoint} holds an adapter, and does not name its base weights: take another checkpoint")
+        raise UserError(f"{checkpoint} holds an adapter, and does not name its base weights: take another checkpoint")
     if base["path"] is None:
         return Scratch()
     own = is_own(record)
@@ -292,4 +293,4 @@ def _architecture(config: dict[str, Any], vocab_size: int, tensors: Mapping[str,
         with empty_weights():
             return architecture_of(GPT(vocab_size=vocab_size, **arguments))
     except Exception as error:  # any argument may be of any type and size
-        raise ValueError(f"{path}: its model cannot be made ({error}): take another checkpoint") from error
+        raise UserError(f"{path}: its model cannot be made ({error}): take another checkpoint") from error

@@ -12,6 +12,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from gptlab.errors import UserError
 from gptlab.storage.excerpts import excerpt
 from gptlab.storage.files import open_regular, read_object
 from gptlab.storage.tensors import check_pickle, check_tensors
@@ -49,7 +50,7 @@ def find_tensors(folder: Path) -> list[Stored]:
 
     Raises:
         FileNotFoundError: there are no weights, or a shard is missing.
-        ValueError: a file is damaged, or a pickle holds more than tensors.
+        UserError: a file is damaged, or a pickle holds more than tensors.
     """
     for name in FILES:
         index = folder / f"{name}.index.json"
@@ -65,12 +66,10 @@ def find_tensors(folder: Path) -> list[Stored]:
 def _shards(index: Path) -> list[Path]:
     weight_map = read_object(index).get("weight_map")
     if not isinstance(weight_map, dict):
-        raise ValueError(f"{index} has no weight_map, which says what lies in which file: fetch it anew")
+        raise UserError(f"{index} has no weight_map, which says what lies in which file: fetch it anew")
     for name in weight_map.values():
         if not isinstance(name, str) or Path(name).name != name or not name.isprintable() or len(name) > 255:
-            raise ValueError(
-                f"{index}: weight_map names {excerpt(name)}, which is no file of the folder: fetch it anew"
-            )
+            raise UserError(f"{index}: weight_map names {excerpt(name)}, which is no file of the folder: fetch it anew")
     files = [index.parent / name for name in sorted(set(weight_map.values()))]
     for file in files:
         if not file.is_file():
@@ -91,15 +90,15 @@ def _survey(file: Path) -> list[Stored]:
             parts = [(name, opened.get_slice(name)) for name in opened.keys()]  # noqa: SIM118  # it is no dict
             return [Stored(file, name, tuple(x.get_shape()), DTYPES.get(x.get_dtype())) for name, x in parts]
     except SafetensorError as error:
-        raise ValueError(f"{file} is no whole safetensors file ({error}): fetch it anew") from error
+        raise UserError(f"{file} is no whole safetensors file ({error}): fetch it anew") from error
 
 
 def _check_header(file: Path) -> None:
-    """Raise a ValueError if a safetensors file says of itself that its header is huge: the library reads 100 MB."""
+    """Raise a UserError if a safetensors file says of itself that its header is huge: the library reads 100 MB."""
     with open_regular(file) as raw:
         n_bytes = int.from_bytes(raw.read(8), "little")
     if n_bytes > MAX_HEADER_BYTES:
-        raise ValueError(
+        raise UserError(
             f"{file} is no whole safetensors file (a header of {n_bytes:,} bytes, at most {MAX_HEADER_BYTES:,} are "
             "read): fetch it anew"
         )
@@ -110,18 +109,18 @@ def _load_pickle(file: Path) -> dict[str, Tensor]:
     try:
         content = torch.load(file, map_location="cpu", weights_only=True, mmap=True)
     except pickle.UnpicklingError as error:
-        raise ValueError(
+        raise UserError(
             f"{file} is a pickle with more than tensors in it, which could run anything, so it is not opened: take the "
             "model's safetensors"
         ) from error
     except Exception as error:  # torch has many for a damaged file, and one for a file older than its mapping
-        raise ValueError(
+        raise UserError(
             f"{file} is no whole file of torch 1.6 or later ({type(error).__name__}): fetch it anew, or take the "
             "model's safetensors"
         ) from error
     named = isinstance(content, dict) and all(isinstance(name, str) for name in content)
     if not named or not all(isinstance(x, Tensor) for x in content.values()):
-        raise ValueError(f"{file} holds something else than tensors by name: give a model's weights")
+        raise UserError(f"{file} holds something else than tensors by name: give a model's weights")
     return content
 
 

@@ -8,6 +8,7 @@ import lightning as L
 import torch
 from torch.optim import Optimizer
 
+from gptlab.errors import UserError
 from gptlab.training.callbacks.validation import validation_metrics
 from gptlab.training.flops import flops_per_token, peak_flops
 from gptlab.training.memory import memory_in_use
@@ -58,7 +59,7 @@ class Meter(L.Callback):
     def _log(self, trainer: L.Trainer, pl_module: Any, *, n_tokens: int) -> None:
         self.loss = float(pl_module.step_loss)
         if not math.isfinite(self.loss):
-            raise ValueError(
+            raise UserError(
                 f"the training loss is {self.loss} at step {trainer.global_step}: lower optim.lr, or set "
                 "trainer.gradient_clip_val; the last whole checkpoint is kept"
             )

@@ -117,7 +117,7 @@ def _go_on(checkpoint: Path, words: list[str], notes: list[str]) -> Resumption:
     before = compose_config("resume", given)
     foreign = {} if own else foreign_entries(record["config"])
     problems = [*_untyped(foreign, words, run)]
-    changes = list(_changes(words, before, record.get("choices") or {}, problems))
+    changes = list(_changes(words, before, record["choices"], problems))
     after, whole = compose_whole("resume", [*changes, *given])
     problems += _refusals(run, before, after, may_change=(*MAY_CHANGE, *GIVEN, *foreign))
     if problems:

@@ -15,7 +15,14 @@ from gptlab.storage.tensors import check_pickle, check_tensors
 
 FORMAT = 2
 RECORD = "gptlab"  # the key under which a checkpoint says what it is
-FIELDS = {"config": dict, "tokenizer": str | None, "labels": dict, "command": str}  # of the record
+FIELDS = {
+    "config": dict,
+    "tokenizer": str | None,
+    "labels": dict,
+    "references": dict,
+    "choices": dict,
+    "command": str,
+}  # of the record
 
 
 def read_checkpoint(path: Path, *, mmap: bool) -> dict[str, Any]:

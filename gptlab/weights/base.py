@@ -47,22 +47,25 @@ def find_base(base: Base, checkpoint: Path, *, own: bool) -> str | None:
 
     Args:
         checkpoint: the one that names them.
-        own: the user's own run names them; another's word fetches nothing.
+        own: the user's own run names them; on another's word nothing is fetched, and no place read but the run's own.
 
     Raises:
         FileNotFoundError: they are not there.
     """
     run = checkpoint.absolute().parent
     beside = (run.parent if run.name == "checkpoints" else run) / "base"
-    place = next((place for place in (Path(base["path"]), beside) if place.exists()), None)
+    places = (Path(base["path"]), beside) if own else (beside,)
+    place = next((place for place in places if place.exists()), None)
     if place is None and base["hub"] and own:
         return None
     if place is None:
         sums = ", ".join(f"{digest} {name}" for name, digest in base["sha256"])
         hub = f" ({base['hub'][0]}, revision {base['hub'][1]}, of the hub)" if base["hub"] else ""
+        where = f"they are not at {base['path']}" if own else "they are not beside it, as it is no run of yours"
+        back = "bring them back, or put" if own else "put"
         raise FileNotFoundError(
-            f"{checkpoint} needs the weights that its run began with, and they are not at {base['path']} (sha256 "
-            f"{sums}): bring them back, or put them{hub}, or a link to them, at {beside}"
+            f"{checkpoint} needs the weights that its run began with, and {where} (sha256 {sums}): {back} them{hub}, "
+            f"or a link to them, at {beside}"
         )
     return str(place)
 

@@ -245,8 +245,7 @@ def first_weights(checkpoint: str) -> "FirstWeights":
     content = read_checkpoint(Path(checkpoint), mmap=True)
     named = content[RECORD].get("base") is not None
     source = open_base(content[RECORD], Path(checkpoint)) if named else TrainedRun(run=checkpoint)
-    chosen = content[RECORD].get("choices") or {}
-    return FirstWeights(source, tokenizer_of(content, source, Path(checkpoint)), chosen)
+    return FirstWeights(source, tokenizer_of(content, source, Path(checkpoint)), content[RECORD]["choices"])
 
 
 class FirstWeights(NamedTuple):
@@ -260,7 +259,7 @@ class FirstWeights(NamedTuple):
 def open_base(record: Mapping[str, Any], checkpoint: Path) -> Source:
     """Open the weights that a checkpoint names.
 
-    The word of a run that is not the user's own fetches nothing: its base is where its path or the run's folder says.
+    On the word of a run that is not the user's own nothing is fetched or read: its base lies as `base` in its folder.
 
     Raises:
         FileNotFoundError: they are not where they were.

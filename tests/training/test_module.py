@@ -21,7 +21,14 @@ from gptlab.training.schedules import constant
 from gptlab.training.trainer import TrainerParts, make_plan, make_trainer
 from tests.reference.tiny import tiny_gpt
 
-RECORD = {"config": {}, "tokenizer": None, "labels": {}, "command": ""}  # the form of a run's
+RECORD = {
+    "config": {},
+    "references": {},
+    "choices": {},
+    "tokenizer": None,
+    "labels": {},
+    "command": "",
+}  # the form of a run's
 
 
 def ragged(n_rows: int) -> list[Batch]:

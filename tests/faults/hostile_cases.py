@@ -129,11 +129,7 @@ def _targets() -> Iterator[Case]:
     yield Case("reader is mkdir", "classifier", _set("data.reader", attacks["mkdir"]), ("classify",))
     for place in ("optim", "schedule", "trainer", "data.reader", "callbacks.samples", "logger.tensorboard"):
         for name in ("mkdir", "import", "eval"):
-            works = True if place.startswith(("callbacks", "logger")) else False
-            # callbacks and loggers that are not gptlab's are listed, and have to be typed again
-            yield Case(
-                f"{place} is {name}", "lm", _set(place, attacks[name]), ("resume",), works=None if works else False
-            )
+            yield Case(f"{place} is {name}", "lm", _set(place, attacks[name]), ("resume",))
     writer = {"_target_": "lightning.pytorch.loggers.csv_logs.ExperimentWriter", "log_dir": "/tmp/gptlab-evil"}
     saver = {"_target_": "lightning.pytorch.callbacks.ModelCheckpoint", "dirpath": "/tmp/gptlab-evil"}
     yield Case("Lightning's writer", "lm", _set("logger.evil", lambda w: writer), ("resume", "resume itself"))

@@ -95,6 +95,7 @@ class World:
         """Ends the process."""
         if self.process is not None:
             self.process.kill()
+            self.process.communicate()
 
 
 def make_bases(folder: Path, text: Path, lm: Path) -> dict[str, Path]:

@@ -14,14 +14,16 @@ LIGHTNING = {  # slot -> package whose public classes may stand there, and what 
 }
 
 
-def refusal(target: Any, slot: str) -> str | None:
+def refusal(target: Any, slot: str, key: str | None = None) -> str | None:
     """Return why a target is not built in a slot; None where it is. Nothing is imported.
 
     Args:
         slot: the key at which the target stands, `*` for the name of a callback or logger.
+        key: the same with that name, as a user types it.
     """
+    key = key or slot
     if not isinstance(target, str):
-        return f"{slot}._target_ is {target!r:.80}: it must be the name of a class or function"
+        return f"{key}._target_ is {target!r:.80}: it must be the name of a class or function"
     module = target.rpartition(".")[0]
     if is_trusted(module) or (is_lightning(target) and _in_package(module, LIGHTNING.get(slot, ("",))[0])):
         return None
@@ -29,9 +31,9 @@ def refusal(target: Any, slot: str) -> str | None:
     if marked == slot:
         return None
     if marked is not None:
-        return f"{slot}._target_ is {target}, which stands in {marked} and nowhere else: choose another for {slot}"
+        return f"{key}._target_ is {target}, which stands in {marked} and nowhere else: choose another for {key}"
     return (
-        f"{slot}._target_ is {target}, which is not built: a configuration is code, and only gptlab's own parts, each "
+        f"{key}._target_ is {target}, which is not built: a configuration is code, and only gptlab's own parts, each "
         "in its place, and Lightning's callbacks and loggers are admitted; admit a package of your own by "
         f"{TRUST}=PACKAGE in the environment"
     )

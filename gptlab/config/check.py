@@ -80,7 +80,7 @@ def _check_node(node: Mapping[str, Any], path: str, slot: str) -> Iterator[str]:
     if target is None:
         yield f"{path} names nothing to build: choose one of its configurations, as in {path.partition('.')[0]}=NAME"
         return
-    if why := refusal(target, slot):
+    if why := refusal(target, slot, path):
         yield why
         return
     known = arguments(target)

@@ -39,6 +39,7 @@ WRONG = {
     ("nonsense",): "'nonsense' cannot be read: write key=value",
     ("head._target_=gptlab.heads.nothing.Head",): "head._target_ is gptlab.heads.nothing.Head, which is not built",
     ("optim._target_=gptlab.training.schedules.wsd",): "optim._target_ is gptlab.training.",
+    ("callbacks.samples._target_=os.system",): "callbacks.samples._target_ is os.system, which is not built",
     ("name=a/b",): "name is 'a/b': it must be one folder's name",
     ("seed=18446744073709551616",): "seed is 18446744073709551616: it must be at least 0 and less than 2^63",
     ("sampling.top_k=${nothing}",): "sampling.top_k refers to what cannot be found",

@@ -16,6 +16,7 @@ from tests.benchmarks import (
     head,
     loop,
     measure,
+    opening,
     packing,
     preparation,
     sampling,
@@ -111,6 +112,11 @@ def test_loop(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatc
     monkeypatch.setenv("GPTLAB_TRUST", "tests")
     found = measured(loop, ["steps=150", "logger=none", "output=json"], capsys)
     assert [row["loop"] for row in found["rows"]] == ["plain loop", "train.py"]
+
+
+def test_opening(capsys: pytest.CaptureFixture[str], tiny_run: TrainedRun) -> None:
+    found = measured(opening, [f"run={tiny_run.folder}", "rounds=2", "output=json"], capsys)
+    assert [row["way"] for row in found["rows"]] == ["verified before", "hashed first", "the hash alone"]
 
 
 @pytest.mark.slow

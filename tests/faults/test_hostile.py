@@ -1,6 +1,7 @@
 """Nothing that comes from a stranger runs code, writes elsewhere, reads a secret, opens a connection, or never ends."""
 
 import shutil
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from tests.conftest import TrainedRun
 from tests.faults.hostile_cases import Case, cases, doors
 from tests.faults.hostile_world import BYTES, SECONDS, SECRETS, World
 
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="memory and pipes are watched through /proc")
 CASES = [(case, door) for case in cases() for door in case.doors]
 HARMLESS_NAMES = {"GPTLAB_TRACEBACK", "COLUMNS", "LINES", "TERM", "NO_COLOR", "FORCE_COLOR", "LANG", "LC_ALL"}
 DATA = {"bomb.gz": "x.txt.gz", "bomb.zip": "x.zip#x.txt", "climb.zip": "x.zip#../../evil/x.txt"}

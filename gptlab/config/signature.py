@@ -2,6 +2,7 @@
 
 import ast
 import importlib.util
+import sys
 from functools import cache
 from pathlib import Path
 from types import NoneType
@@ -74,7 +75,9 @@ def fits(value: Any, wanted: Any) -> bool:
         return isinstance(value, list) and all(fits(item, get_args(wanted)[0]) for item in value)
     if isinstance(value, bool):
         return wanted is bool
-    return isinstance(value, (int, float) if wanted is float else wanted)
+    if wanted is float and isinstance(value, int):
+        return abs(value) <= sys.float_info.max  # a whole number of 400 digits is no float
+    return isinstance(value, wanted)
 
 
 def words(wanted: Any) -> str:

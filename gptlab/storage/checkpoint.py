@@ -107,7 +107,8 @@ def write_checkpoint(content: dict[str, Any], path: Path) -> None:
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with part.open("wb") as file:
+        part.unlink(missing_ok=True)  # it may be a link, as in `replace_text`
+        with part.open("xb") as file:
             hashing = HashingFile(file)
             torch.save(content, hashing)  # type: ignore[arg-type]  # it calls write and flush
             file.flush()

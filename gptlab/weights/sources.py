@@ -213,12 +213,17 @@ class TrainedRun:
     def _fill_adapted(self, base: Source, model: GPT, head: nn.Module) -> list[str]:
         """The base, and what was learned on it."""
         fresh, own = base.fill(model, head, self._tokenizer), tensors_of(model, head)
-        for name, tensor in self.tensors.items():
-            layer, _, part = name.rpartition(".")
-            if part == "lora_a":
-                own[f"{layer}.weight"] += low_rank(tensor, self.tensors[f"{layer}.lora_b"], alpha=self.tuning["alpha"])
-            elif name in own and own[name].shape == tensor.shape:  # the head's own
-                own[name].copy_(tensor)
+        try:
+            for name, tensor in self.tensors.items():
+                layer, _, part = name.rpartition(".")
+                if part == "lora_a":
+                    other, alpha = self.tensors[f"{layer}.lora_b"], self.tuning["alpha"]
+                    own[f"{layer}.weight"] += low_rank(tensor, other, alpha=alpha)
+                elif name in own and own[name].shape == tensor.shape:  # the head's own
+                    own[name].copy_(tensor)
+        except Exception as error:  # any tensor may be missing or of any shape, and alpha anything
+            why = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+            raise UserError(f"{self.path}: its adapter does not fit ({why}): take another checkpoint") from error
         return [name for name in fresh if name not in self.tensors or self.tensors[name].shape != own[name].shape]
 
 

@@ -49,6 +49,7 @@ def test_types_are_followed_to_where_they_are_named() -> None:
 
 def test_what_fits() -> None:
     assert fits(3, float)
+    assert not fits(10**400, float)
     assert not fits(True, float)
     assert not fits(True, int)
     assert fits(None, (int, type(None)))

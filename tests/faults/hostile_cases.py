@@ -309,6 +309,7 @@ def _folders() -> Iterator[Case]:
     for name in ("checkpoints/evil", "tensorboard", "evaluation", "train.log"):
         yield Case(f"{name} leads out", "lm", lambda w, f, n=name: _link(w, f / n), ("resume",))
     yield Case("evaluation leads out of it", "lm", lambda w, f: _link(w, f / "evaluation"), ("evaluate",), works=True)
+    yield Case("a link where a report is written", "lm", _planted, ("evaluate",), works=True)
     for name, text in {
         "a list": "[1]",
         "deep": "[" * 10**5,
@@ -357,6 +358,14 @@ def _link(world: World, path: Path) -> None:
     path.symlink_to(world.root / "evil")
 
 
+def _planted(world: World, folder: Path) -> None:
+    """A link under the name that the report has while this process writes it."""
+    assert world.process is not None
+    (folder / "evaluation").mkdir(exist_ok=True)
+    part = f".text-{world.text.stem}-val.json.{world.process.pid}.part"
+    (folder / "evaluation" / part).symlink_to(world.root / "evil" / "planted")
+
+
 def _pipe(path: Path) -> None:
     path.unlink(missing_ok=True)
     os.mkfifo(path)
@@ -394,12 +403,40 @@ def _bases() -> Iterator[Case]:
         yield Case(
             f"its base is {value!r}", "lora", lambda w, f, v=value: edit(lambda r: r.update(base=v))(f), ("generate",)
         )
+    opening = ("generate", "export", "resume", "weights=run")
+    for value in ("x", [1], None, 10**400):
+        alpha = _config(lambda w, config, v=value: config["tuning"].update(alpha=v))
+        yield Case(f"an adapter's alpha is {str(value)[:5]}", "lora", alpha, opening)
+    for key in ("model.norm_eps", "model.rope_base", "sampling.temperature"):
+        yield Case(f"{key} is no float", "lm", _config(lambda w, c, k=key: _put(c, k, 10**400)), ("generate",))
+    large = _config(lambda w, c: _put(c, "model.rope_base", 10**400))
+    yield Case("model.rope_base is no float", "lm", large, ("weights=run",))
+    for value in ([1], {"_target_": "os.mkdir", "path": "/tmp/gptlab-evil"}):
+        tuning = _config(lambda w, config, v=value: config.update(tuning=v))
+        yield Case(f"an adapter's tuning is {value!r:.20}", "lora", tuning, opening)
+    for name, tensor in {"missing": None, "of another shape": torch.zeros(3, 3)}.items():
+        yield Case(f"an adapter's lora_b is {name}", "lora", _lora_b(tensor), opening)
     yield Case(
         "a preference run's base is on the hub",
         "preference",
         base(path="/nowhere", hub=["evil/evil", "main"]),
         ("resume",),
     )
+
+
+def _put(config: dict[str, Any], key: str, value: Any) -> None:
+    group, _, name = key.partition(".")
+    config[group][name] = value
+
+
+def _lora_b(tensor: torch.Tensor | None) -> Callable[[World, Path], object]:
+    def change(content: dict[str, Any]) -> None:
+        name = next(name for name in content["state_dict"] if name.endswith("lora_b"))
+        content["state_dict"].pop(name)
+        if tensor is not None:
+            content["state_dict"][name] = tensor
+
+    return lambda w, f: edit_content(change)(f)
 
 
 def _training_states() -> Iterator[Case]:

@@ -186,8 +186,8 @@ def config_of(run: Run, data: Config | None) -> Config:
     if run.record is not None and not is_own(run.record):
         named = foreign_entries(run.cfg).get("data.path")
         raise UserError(
-            f"the run was not trained by you, and names {named!r:.200} as its data: nothing is read on its word, so "
-            "say what to read, data=text data.path=my.txt"
+            f"the run was not trained by you, so its data, {named!r:.200}, are not read unless you name them: give "
+            "data=text data.path=my.txt"
         )
     return run.cfg.data
 
@@ -250,7 +250,7 @@ def run_folder(path: str) -> Path:
 
 def describe(run: Run, path: str) -> dict[str, Any]:
     """What an exported model's card says of it: plain values; a pretrained model's own past is not known."""
-    summary = _numbers_of(read_summary(run_folder(path)))
+    summary = _card_summary(read_summary(run_folder(path)))
     return {
         "name": run.cfg.name,
         "parameters": count_parameters(run),
@@ -261,8 +261,8 @@ def describe(run: Run, path: str) -> dict[str, Any]:
     }
 
 
-def _numbers_of(summary: dict[str, Any]) -> dict[str, Any]:
-    """Return of a summary, which may say anything, what a card shows: numbers, and texts by name."""
+def _card_summary(summary: dict[str, Any]) -> dict[str, Any]:
+    """Return the entries of summary.json that a card shows; of a stranger's file any other is dropped."""
 
     def numbers(value: Any) -> dict[str, float]:
         pairs = value.items() if isinstance(value, dict) else ()

@@ -5,6 +5,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from gptlab.commands.shown import show
 from gptlab.errors import UserError
 
 
@@ -22,17 +23,8 @@ def told() -> Iterator[None]:
     except (UserError, OSError) as error:
         if os.environ.get("GPTLAB_TRACEBACK"):
             raise
-        print(_shown(error), file=sys.stderr)
+        show(f"{error}\n", sys.stderr)  # it may quote a stranger's file
         raise SystemExit(1) from None
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         raise SystemExit(130) from None
-
-
-def _shown(error: Exception) -> str:
-    """The message, which may quote a stranger's file."""
-    if not sys.stderr.isatty():
-        return str(error)
-    from gptlab.console import printable
-
-    return printable(str(error))

@@ -19,6 +19,7 @@ from omegaconf import DictConfig, read_write
 from gptlab.config.plain import Config, select
 from gptlab.storage.atomic import replace_text
 from gptlab.storage.files import read_json
+from gptlab.storage.run_folder import read_summary
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -97,8 +98,8 @@ def read_jobs(sweep: Path) -> list[Job]:
     """All jobs that have begun, in the order of `ranked`."""
     jobs = []
     for path in sweep.rglob(RECORD):
-        record, summary = read_record(path.parent), path.with_name("summary.json")
-        found = json.loads(summary.read_text(encoding="utf-8")) if "value" in record else {}
+        record = read_record(path.parent)
+        found = read_summary(path.parent) if "value" in record else {}
         jobs.append(Job(path.parent, record, found))
     return ranked(jobs)
 

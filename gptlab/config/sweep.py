@@ -5,7 +5,6 @@ Jobs may run in processes of their own: what they know of each other, and the le
 
 import gc
 import itertools
-import json
 import logging
 import math
 import shutil
@@ -240,11 +239,11 @@ def _beginning(folder: Path) -> str | None:
 
 def _done(cfg: DictConfig, folder: Path) -> Outcome | None:
     """What the job came to where it was finished and not noted: by resume=, or just before the process was killed."""
-    from gptlab.storage.run_folder import FINISHED, status
+    from gptlab.storage.run_folder import FINISHED, read_summary
 
-    if status(folder) not in FINISHED:
+    summary = read_summary(folder)
+    if summary.get("status") not in FINISHED:
         return None
-    summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
     return Outcome(summary, *load(cfg.head._target_, "head").monitor)
 
 

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from gptlab.errors import UserError
 from gptlab.storage.checksum import HashingFile, check_checksum, replace_with_checksum
-from gptlab.storage.plain import check_plain
 from gptlab.storage.tensors import check_pickle, check_tensors
+from gptlab.storage.values import check_plain
 
 FORMAT = 2
 RECORD = "gptlab"  # the key under which a checkpoint says what it is

@@ -61,7 +61,7 @@ def find_base(base: Base, checkpoint: Path, *, own: bool) -> str | None:
     if place is None:
         sums = ", ".join(f"{digest} {name}" for name, digest in base["sha256"])
         hub = f" ({base['hub'][0]}, revision {base['hub'][1]}, of the hub)" if base["hub"] else ""
-        where = f"they are not at {base['path']}" if own else "they are not beside it, as it is no run of yours"
+        where = f"they are not at {base['path']}" if own else "they are not beside it (you did not train it)"
         back = "bring them back, or put" if own else "put"
         raise FileNotFoundError(
             f"{checkpoint} needs the weights that its run began with, and {where} (sha256 {sums}): {back} them{hub}, "

@@ -250,7 +250,8 @@ def first_weights(checkpoint: str) -> "FirstWeights":
     content = read_checkpoint(Path(checkpoint), mmap=True)
     named = content[RECORD].get("base") is not None
     source = open_base(content[RECORD], Path(checkpoint)) if named else TrainedRun(run=checkpoint)
-    return FirstWeights(source, tokenizer_of(content, source, Path(checkpoint)), content[RECORD]["choices"])
+    tokenizer = tokenizer_of(content, source, Path(checkpoint)) if named else source.tokenizer()
+    return FirstWeights(source, tokenizer, content[RECORD]["choices"])
 
 
 class FirstWeights(NamedTuple):
@@ -278,8 +279,7 @@ def open_base(record: Mapping[str, Any], checkpoint: Path) -> Source:
     own = is_own(record)
     place = find_base(base, checkpoint, own=own)
     if place is None:
-        name, commit = base["hub"]
-        return Folder(path=name, revision=commit)
+        return Folder(path=base["hub"][0], revision=base["hub"][1])
     if is_model(place):
         found: Folder | TrainedRun = Folder(path=place, revision=None)
     else:  # a checkpoint that is what it should be cannot lead back here: its digest would have to be in itself

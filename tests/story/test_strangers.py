@@ -103,7 +103,9 @@ def test_anothers_run_writes_and_is_exported_but_names_no_text(
     export.main([f"run={stranger}", f"to={tmp_path / 'exported'}"])
     capsys.readouterr()
     said = told(evaluate.main, [f"run={stranger}", "n_questions=0"], capsys)
-    assert re.search(r"was not trained by you, and names '.*toy\.txt' as its data: nothing is read on its word", said)
+    assert re.search(
+        r"was not trained by you, so its data, '.*toy\.txt', are not read unless you name them: give data=text", said
+    )
     assert told(compare.main, [f"run=[{stranger},{stranger}]"], capsys) == said
     evaluate.main([f"run={stranger}", "data=text", f"data.path={toy_text}", "n_questions=0"])
 

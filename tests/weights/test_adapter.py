@@ -122,9 +122,10 @@ def test_where_a_base_is_found(tmp_path: Path) -> None:
     )
     on_the_hub = {**base, "hub": ["org/name", "a1b2"]}
     assert find_base(on_the_hub, checkpoint, own=True) is None
-    with pytest.raises(
-        FileNotFoundError, match=r"not beside it, .*: put them \(org/name, revision a1b2, of the hub\), or a"
-    ):
+    wanted = (
+        r"not beside it \(you did not train it\) \(sha256 .*\): put them \(org/name, revision a1b2, of the hub\), or a"
+    )
+    with pytest.raises(FileNotFoundError, match=wanted):
         find_base(on_the_hub, checkpoint, own=False)
     (tmp_path / "run" / "base").symlink_to(new)
     assert find_base(base, checkpoint, own=True) == str(tmp_path / "run" / "base")

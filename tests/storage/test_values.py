@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 import torch
 
-from gptlab.storage.plain import MAX_DEPTH, check_plain
+from gptlab.storage.values import MAX_DEPTH, check_plain
 
 
 def test_plain_values_pass() -> None:

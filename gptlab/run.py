@@ -15,26 +15,26 @@ from torch import Tensor, nn
 from gptlab.batch import Batch
 from gptlab.config.build import build, build_for
 from gptlab.config.check import check
-from gptlab.config.command import choices, typed_command
+from gptlab.config.command import choices, command_line
 from gptlab.config.compose import ConfigError, compose_config
-from gptlab.config.leaderboard import hparams_row
+from gptlab.config.hparams import hparams_values
 from gptlab.config.plain import Config, resolved, to_yaml
 from gptlab.config.pretrained import adopt
 from gptlab.config.record import as_written, describe_config, opened_config
-from gptlab.data.order import batches_per_epoch
-from gptlab.data.prepared import Prepared
-from gptlab.generation.writer import Writer
-from gptlab.heads.protocol import Given, ReferringHead, TokenHead
+from gptlab.data.protocol import Prepared
+from gptlab.data.samplers import batches_per_epoch
+from gptlab.generation.generator import TextGenerator
+from gptlab.hardware.compile import choose_compile
+from gptlab.hardware.precision import count_devices, float32_products
+from gptlab.heads.protocol import HeadContext, ReferenceHead, TokenHead
 from gptlab.model.cache import KVCache
-from gptlab.model.empty import empty_weights, give_memory
+from gptlab.model.meta import materialize, meta_weights
 from gptlab.storage.checkpoint import RECORD, find_checkpoint, read_checkpoint
 from gptlab.storage.run_folder import training_folder
 from gptlab.tokenizer import pretrained
 from gptlab.tokenizer.protocol import Tokenizer
 from gptlab.tokenizer.state import to_json
-from gptlab.training.compile import choose_compile
 from gptlab.training.context import RunContext
-from gptlab.training.precision import count_devices, float32_products
 from gptlab.training.summary import record_stop, write_summary
 from gptlab.training.tuning import frozen
 from gptlab.weights.base import check_layers
@@ -55,10 +55,12 @@ class Run:
         self.typed: dict[str, Any] = {}  # the configuration before it was resolved, and the choice of each group
         self.tuning = build(cfg.tuning, "tuning")
         self.model = build(cfg.model, "model")(vocab_size=tokenizer.vocab_size)
-        given = Given(vocab_size=tokenizer.vocab_size, token_bytes=tokenizer.token_bytes(), labels=labels)
+        given = HeadContext(vocab_size=tokenizer.vocab_size, token_bytes=tokenizer.token_bytes(), labels=labels)
         self.head = build(cfg.head, "head")(self.model, given)
         sampling = build(cfg.sampling, "sampling")
-        self.writer = Writer(model=self.model, head=self.head, tokenizer=tokenizer, sampling=sampling, seed=cfg.seed)
+        self.text_generator = TextGenerator(
+            model=self.model, head=self.head, tokenizer=tokenizer, sampling=sampling, seed=cfg.seed
+        )
 
     @classmethod
     def compose(cls, cfg: Config | DictConfig) -> "Run":
@@ -84,14 +86,14 @@ class Run:
         torch.manual_seed(cfg.seed)
         run = cls(cfg, tokenizer, data=data, labels=data.labels)
         run.typed = {"written": as_written(typed, configured, cfg), "chosen": first.choices if first else choices()}
-        rests = run.tuning.partial or isinstance(run.head, ReferringHead)
+        rests = run.tuning.partial or isinstance(run.head, ReferenceHead)
         run.weights = weights if rests else None
         fresh = weights.fill(run.model, run.head, tokenizer) if rests or cfg.resume is None else []
         if fresh:
             log.info(f"not in the pretrained weights, newly initialised: {', '.join(fresh)}")
         if learning := run.tuning.apply(run.model, run.head, fresh):
             log.info(learning)
-        if isinstance(run.head, ReferringHead):
+        if isinstance(run.head, ReferenceHead):
             run.head.begin()
         return run
 
@@ -114,7 +116,7 @@ class Run:
             tokenizer = tokenizer_of(content, base, checkpoint)
             cfg = opened_config(record, checkpoint)
             check_layers(cfg.model.n_layers, content["state_dict"])
-            with empty_weights():  # they are replaced at once
+            with meta_weights():  # they are replaced at once
                 run = cls(cfg, tokenizer, data=None, labels=record["labels"])
             run.record, run.weights = record, base
             restore(_modules(run), content["state_dict"], base=base, tokenizer=tokenizer, tune=run.tuning.apply)
@@ -124,14 +126,15 @@ class Run:
     def train(self) -> dict[str, Any]:
         """Trains what was composed, in its own folder; returns what summary.json says."""
         # Lightning takes seconds to import, and only training needs it
-        from gptlab.data.modules import TextDataModule
-        from gptlab.training.callbacks.ending import ValidateAtEnd
-        from gptlab.training.callbacks.meter import Meter
+        from gptlab.data.datamodule import RunDataModule
+        from gptlab.training.callbacks.final_validation import FinalValidation
+        from gptlab.training.callbacks.hparams import HParams
         from gptlab.training.callbacks.reseed import Reseed
         from gptlab.training.callbacks.signals import StopOnSignal
+        from gptlab.training.callbacks.throughput import Throughput
         from gptlab.training.checkpoint import CheckpointFiles, start_step
+        from gptlab.training.micro_batch import choose_micro_batch
         from gptlab.training.module import GPTModule
-        from gptlab.training.parts import divide
         from gptlab.training.trainer import TrainerParts, fit, make_plan
 
         assert self.data is not None
@@ -139,28 +142,35 @@ class Run:
         world = count_devices(cfg.trainer.accelerator, cfg.trainer.devices)
         self.model.recompute = cfg.activation_checkpointing
         where = {key: cfg.trainer[key] for key in ("accumulate_grad_batches", "accelerator", "precision")}
-        rows, times = divide(_modules(self), self.data, resume=cfg.resume, **where)
+        rows, times = choose_micro_batch(_modules(self), self.data, resume=cfg.resume, **where)
         per_epoch = batches_per_epoch(len(self.data.train), batch_size=rows, world_size=world)
         limits = {key: cfg.trainer[key] for key in ("max_steps", "max_epochs")}
         plan = make_plan(**limits, batches_per_epoch=per_epoch, accumulate_grad_batches=times)
-        data = TextDataModule(self.data, batch_size=rows, seed=cfg.seed, n_batches=plan.n_batches, world_size=world)
+        data = RunDataModule(self.data, batch_size=rows, seed=cfg.seed, n_batches=plan.n_batches, world_size=world)
         module = GPTModule(
             model=self.model,
             head=self.head,
             optimizer=build(cfg.optim, "optim"),
             schedule=partial(build(cfg.schedule, "schedule"), total_steps=plan.n_steps),
-            left_out=frozen(_modules(self)) if self.tuning.partial else (),
+            frozen_names=frozen(_modules(self)) if self.tuning.partial else (),
         )
         if choose_compile(cfg.compile, n_steps=plan.n_steps):
-            module.loss_of = torch.compile(module.loss_of)  # type: ignore[method-assign]  # not the writing of samples
+            module.compute_loss = torch.compile(module.compute_loss)  # type: ignore[method-assign]  # not the writing of samples
         products = float32_products(cfg.trainer.precision, cfg.trainer.accelerator)
         with products, training_folder(folder, resumes=cfg.resume is not None):  # nothing is written before
             record = _record(self)
             done = start_step(cfg.resume, data, n_steps=plan.n_steps, base=record.get("base"))
             context = _context(self, total_steps=plan.n_steps, start_step=done)
-            meter = Meter(log_every_n_steps=cfg.trainer.log_every_n_steps)
+            meter = Throughput(log_every_n_steps=cfg.trainer.log_every_n_steps)
             watchers = (build_for(context, node, "callbacks.*") for node in cfg.callbacks.values() if node is not None)
-            callbacks = [Reseed(seed=cfg.seed), meter, ValidateAtEnd(), hparams_row(cfg), *watchers, StopOnSignal()]
+            callbacks = [
+                Reseed(seed=cfg.seed),
+                meter,
+                FinalValidation(),
+                HParams(hparams_values(cfg)),
+                *watchers,
+                StopOnSignal(),
+            ]
             loggers = [build_for(context, node, "logger.*") for node in cfg.logger.values() if node is not None]
             parts = TrainerParts(callbacks, loggers, CheckpointFiles(record), plan)
             trainer = build(cfg.trainer, "trainer")(parts, accumulate_grad_batches=times)
@@ -191,7 +201,7 @@ class Run:
             cache: keep keys and values; without it the same text, slower.
             sampling: what differs from the run's `sampling` configuration: temperature (0 is greedy) ...
         """
-        return self.writer.stream(prompt, seed=seed, cache=cache, changes=sampling)
+        return self.text_generator.stream(prompt, seed=seed, cache=cache, changes=sampling)
 
     def generate(self, prompt: str, *, seed: int | None = None, cache: bool = True, **sampling: Any) -> str:
         """What follows the prompt, whole. Arguments as for `stream`."""
@@ -201,19 +211,19 @@ class Run:
         self, prompt: str, n_samples: int, *, seed: int | None = None, cache: bool = True, **sampling: Any
     ) -> list[str]:
         """Several texts that follow the same prompt, drawn side by side. Arguments as for `stream`."""
-        return self.writer.texts(prompt, n_samples, seed=seed, cache=cache, changes=sampling)
+        return self.text_generator.generate_batch(prompt, n_samples, seed=seed, cache=cache, changes=sampling)
 
     def write_samples(self, prompt: str | None) -> list[str]:
-        """In the midst of training, openings and what the model makes of them: of the data's own, or of a prompt.
+        """In the midst of training, sample_prompts and what the model makes of them: of the data's own, or of a prompt.
 
         A head that predicts no tokens writes nothing.
         """
         assert self.data is not None
         if not isinstance(self.head, TokenHead):
             return []
-        openings = self.data.openings(self.tokenizer, prompt)
-        follow = partial(self.writer.follow, seed=None, changes={})
-        return [opening.shown + "".join(follow(opening.ids, stop=opening.stop)) for opening in openings]
+        sample_prompts = self.data.sample_prompts(self.tokenizer, prompt)
+        follow = partial(self.text_generator.continue_ids, seed=None, changes={})
+        return [opening.shown + "".join(follow(opening.ids, stop=opening.stop)) for opening in sample_prompts]
 
     def describe_data(self, n_examples: int) -> dict[str, Any]:
         """What the run learns from, and the first training row's way through the embeddings; plain values."""
@@ -227,9 +237,9 @@ def _open_folder(path: str, device: str) -> Run:
     """A pretrained model, with what `conf/pretrained.yaml` says about what no folder can."""
     weights = Folder(path=path, revision=None)
     cfg = adopt(compose_config("pretrained", [] if weights.prompt else ["prompt=plain"]), weights)
-    with empty_weights():
+    with meta_weights():
         run = Run(cfg, weights.tokenizer(), data=None, labels={})
-    give_memory(_modules(run).eval(), dtype=weights.dtype, device=device)
+    materialize(_modules(run).eval(), dtype=weights.dtype, device=device)
     _modules(run).to(device)  # what has its numbers from elsewhere
     weights.fill(run.model, run.head, run.tokenizer)
     return run
@@ -260,7 +270,7 @@ def _record(run: Run) -> dict[str, Any]:
 
 def _context(run: Run, *, total_steps: int, start_step: int) -> RunContext:
     """What callbacks and loggers know of it."""
-    from gptlab.evaluation.examiner import Examiner
+    from gptlab.evaluation.probes import ProbeRunner
 
     assert run.data is not None
     asks = isinstance(run.head, TokenHead) and next(run.data.held_out(), None) is not None
@@ -270,11 +280,13 @@ def _context(run: Run, *, total_steps: int, start_step: int) -> RunContext:
         total_steps=total_steps,
         start_step=start_step,
         write=run.write_samples,
-        understand=Examiner(run.model, run.head, run.tokenizer, run.data.held_out, seed=run.cfg.seed) if asks else None,
+        understand=ProbeRunner(run.model, run.head, run.tokenizer, run.data.held_out, seed=run.cfg.seed)
+        if asks
+        else None,
         labels=tuple(run.labels),
         decode=run.tokenizer.decode,
         config=to_yaml(run.cfg),
-        command=typed_command(),
+        command=command_line(),
     )
 
 
@@ -293,7 +305,9 @@ def _summarise(run: Run, trainer: Any, meter: Any, *, started: float) -> dict[st
         "name": run.cfg.name,
         "parameters": count_parameters(run),
         "verb": data.verb,
-        "opening": next((" ".join(text.split()[:4]) for text, *_ in data.openings(run.tokenizer, None)), ""),
+        "sample_prompt": next(
+            (" ".join(text.split()[:4]) for text, *_ in data.sample_prompts(run.tokenizer, None)), ""
+        ),
         **measure_final(_modules(run), data, **how),
         "total_seconds": round(perf_counter() - started, 3),  # with validations, samples and checkpoints
     }

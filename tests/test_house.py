@@ -10,46 +10,39 @@ import yaml
 ROOT = Path(__file__).parents[1]
 SOURCES = sorted((ROOT / "gptlab").rglob("*.py"))
 YAMLS = sorted((ROOT / "conf").rglob("*.yaml"))
-EVERYWHERE = {"batch", "console", "errors", "slots", "storage"}
-LIGHT = {"batch", "tokenizer", "prompts", "model", "generation.sampling", "training.schedules"}
+EVERYWHERE = {"batch", "bounds", "console", "errors", "slots", "storage"}
+LIGHT = {"tokenizer", "prompts", "model", "hardware", "generation.sampling", "training.schedules"}
+PARTS = LIGHT | {"heads", "data", "data.datamodule", "generation", "weights"}
+MEASURING = {"training", "evaluation"}
 HEAVY = ("lightning", "torchmetrics")
 CONFIG = ("hydra", "omegaconf")
 
-# room -> (rooms it may import, libraries it may not)
+# package -> (packages it may import, libraries it may not)
 ROOMS: dict[str, tuple[set[str], tuple[str, ...]]] = {
     "batch": (set(), (*HEAVY, *CONFIG)),
+    "bounds": (set(), (*HEAVY, *CONFIG, "torch")),
     "errors": (set(), (*HEAVY, *CONFIG, "torch")),
     "slots": (set(), (*HEAVY, *CONFIG, "torch")),
     "console": (set(), (*HEAVY, *CONFIG, "torch")),
     "storage": (set(), (*HEAVY, *CONFIG)),
-    "tokenizer": ({"batch"}, (*HEAVY, *CONFIG, "torch")),
-    "prompts": ({"batch", "tokenizer"}, (*HEAVY, *CONFIG, "torch")),  # which marks are tokens, a tokenizer knows
-    "model": ({"batch"}, (*HEAVY, *CONFIG)),
-    "generation.sampling": ({"batch"}, (*HEAVY, *CONFIG)),
-    "training.schedules": ({"batch"}, (*HEAVY, *CONFIG)),
-    "heads": (LIGHT | {"heads"}, ("lightning", *CONFIG)),
-    "data": (LIGHT | {"data"}, (*HEAVY, *CONFIG)),
-    "data.modules": (LIGHT | {"data"}, ("torchmetrics", *CONFIG)),
-    "generation": (LIGHT | {"generation"}, (*HEAVY, *CONFIG)),
-    "weights": (LIGHT | {"weights"}, (*HEAVY, *CONFIG)),
-    "training": (LIGHT | {"heads", "data", "generation", "weights", "training"}, CONFIG),
-    "evaluation": (LIGHT | {"heads", "data", "generation", "weights", "evaluation"}, CONFIG),
-    "config": (LIGHT | {"heads", "data", "generation", "weights", "training", "evaluation", "config"}, HEAVY),
-    "run": (
-        LIGHT | {"heads", "data", "data.modules", "generation", "weights", "training", "evaluation", "config", "run"},
-        HEAVY,
-    ),
-    "opened": (
-        LIGHT | {"heads", "data", "generation", "weights", "training", "evaluation", "config", "run", "opened"},
-        HEAVY,
-    ),
-    "measured": (
-        LIGHT
-        | {"heads", "data", "generation", "weights", "training", "evaluation", "config", "run", "opened", "measured"},
-        HEAVY,
-    ),
-    "classified": (LIGHT | {"data", "evaluation", "config", "run"}, HEAVY),
-    "commands": ({"commands", "config", "run", "opened", "measured", "classified"}, HEAVY),
+    "tokenizer": (set(), (*HEAVY, *CONFIG, "torch")),
+    "prompts": ({"tokenizer"}, (*HEAVY, *CONFIG, "torch")),  # which marks are tokens, a tokenizer knows
+    "model": (set(), (*HEAVY, *CONFIG)),
+    "hardware": (set(), (*HEAVY, *CONFIG)),
+    "generation.sampling": (set(), (*HEAVY, *CONFIG)),
+    "training.schedules": (set(), (*HEAVY, *CONFIG)),
+    "heads": (LIGHT, ("lightning", *CONFIG)),
+    "data": (LIGHT, (*HEAVY, *CONFIG)),
+    "data.datamodule": (LIGHT | {"data"}, ("torchmetrics", *CONFIG)),
+    "generation": (LIGHT, (*HEAVY, *CONFIG)),
+    "weights": (LIGHT, (*HEAVY, *CONFIG)),
+    "training": (PARTS, CONFIG),
+    "evaluation": (PARTS, CONFIG),
+    "config": (PARTS | MEASURING, HEAVY),
+    "run": (PARTS | MEASURING | {"config"}, HEAVY),
+    "sweeps": (PARTS | MEASURING | {"config", "run"}, HEAVY),
+    "workflows": (PARTS | MEASURING | {"config", "run", "sweeps"}, HEAVY),
+    "commands": ({"config", "run", "sweeps", "workflows"}, HEAVY),
 }
 GROUPS = {  # where the code of a configuration group lives
     "tokenizer": "gptlab.tokenizer",
@@ -67,7 +60,7 @@ GROUPS = {  # where the code of a configuration group lives
     "logger": "gptlab.training",
     "sampling": "gptlab.generation",
     "judge": "gptlab.evaluation",
-    "hydra": "gptlab.config",
+    "hydra": "gptlab.sweeps",
 }
 # the keys that people type after `model.` and `data.`
 MANY_ARGUMENTS = {"GPT.__init__", "TextData.__init__", "InstructionData.__init__", "LabelledData.__init__"}
@@ -131,7 +124,7 @@ def test_a_verb_calls_into_one_room_at_most() -> None:
     for path in SOURCES:
         if room(path) == "commands":
             rooms = {module.split(".")[1] for module, _ in imports(path) if module.startswith("gptlab.")}
-            more = rooms - EVERYWHERE - {"commands", "config", "run", "opened", "measured", "classified"}
+            more = rooms - EVERYWHERE - {"commands", "config", "run", "sweeps", "workflows"}
             assert len(more) <= 1, f"{path.name} reaches into {sorted(more)}: one of these rooms is missing something"
 
 
@@ -158,6 +151,51 @@ def test_functions_files_and_arguments_stay_small() -> None:
             assert length <= limit, f"{where} has {length} lines, at most {limit} are a thought"
     lengths.sort()
     assert lengths[int(0.9 * len(lengths))] <= 30, "one function in ten has more than 30 lines"
+
+
+def test_no_import_circles_not_even_lazy_ones() -> None:
+    """Every import counts, also in a function or for types."""
+    modules = {".".join(path.relative_to(ROOT).with_suffix("").parts): path for path in SOURCES}
+    arrows = {
+        name: sorted({target for module, _ in imports(path) if (target := module) in modules and target != name})
+        for name, path in modules.items()
+    }
+    done: set[str] = set()
+
+    def visit(name: str, trail: tuple[str, ...]) -> None:
+        assert name not in trail, f"import circle: {' -> '.join((*trail[trail.index(name) :], name))}"
+        if name not in done:
+            for target in arrows[name]:
+                visit(target, (*trail, name))
+            done.add(name)
+
+    for name in arrows:
+        visit(name, ())
+
+
+def test_folders_hold_at_most_sixteen_files() -> None:
+    for folder in sorted({path.parent for path in SOURCES}):
+        files = [path for path in SOURCES if path.parent == folder and path.name != "__init__.py"]
+        if folder.name not in ("commands", "workflows"):
+            assert len(files) <= 16, f"{folder.relative_to(ROOT)} has {len(files)} files: it holds two subjects"
+
+
+def test_few_files_are_tiny() -> None:
+    """A thought of under 30 lines rarely needs a file of its own; a verb's file may be that short."""
+    files = [path for path in SOURCES if path.name != "__init__.py" and path.parent.name != "commands"]
+    tiny = [path.relative_to(ROOT) for path in files if len(path.read_text(encoding="utf-8").splitlines()) < 30]
+    assert len(tiny) <= 0.1 * len(files), f"{len(tiny)} of {len(files)} files have under 30 lines: {tiny}"
+
+
+def test_first_lines_of_docstrings_are_short() -> None:
+    counts = []
+    for path in SOURCES:
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and (text := ast.get_docstring(node)):
+                counts.append(len(text.splitlines()[0].split()))
+    counts.sort()
+    assert counts[len(counts) // 2] <= 9, f"the median first line has {counts[len(counts) // 2]} words"
 
 
 def test_a_run_has_at_most_ten_methods() -> None:

@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from gptlab.commands.errors import told
-from gptlab.commands.shown import show
+from gptlab.commands.errors import report_errors
+from gptlab.commands.terminal import write
 from gptlab.config.compose import compose_config
 from gptlab.config.plain import keywords
 from gptlab.errors import UserError
 
 if TYPE_CHECKING:
-    from gptlab.generation.conversation import Conversation
+    from gptlab.generation.chat_session import ChatSession
 
 HELP = """\
   /regenerate            another answer to the last question
@@ -32,25 +32,26 @@ HELP = """\
 
 def main(overrides: list[str]) -> None:
     """Asks and answers until there is nothing more to be said."""
-    with told():
+    with report_errors():
         cfg = compose_config("chat", overrides)
 
         # torch takes seconds to import: mistakes are told before
-        from gptlab.opened import choose_device, conversation_of, get_ready_to_write
         from gptlab.run import Run
+        from gptlab.workflows.chat import chat_session
+        from gptlab.workflows.precision import choose_device, prepare_generation
 
         run = Run.open(cfg.run, device=choose_device(cfg.device))
-        run.writer.seed = cfg.seed
-        conversation = conversation_of(run, cfg.prompt, system=cfg.system)
+        run.text_generator.seed = cfg.seed
+        conversation = chat_session(run, cfg.prompt, system=cfg.system)
         conversation.sampling = keywords(cfg.sampling)
-        with get_ready_to_write(run, cfg.precision):
+        with prepare_generation(run, cfg.precision):
             _Terminal(conversation).talk()
 
 
 class _Terminal:
     """Lines that are typed, and what becomes of them."""
 
-    def __init__(self, conversation: "Conversation") -> None:
+    def __init__(self, conversation: "ChatSession") -> None:
         self.conversation = conversation
         self.n_forgotten = 0  # turns of which the person was told
         self.commands: dict[str, Callable[[str], None]] = {
@@ -102,7 +103,7 @@ class _Terminal:
         self.n_forgotten = self.conversation.n_forgotten
         try:
             for piece in pieces:
-                show(piece)
+                write(piece)
         except KeyboardInterrupt:
             print(" ...", end="")
             pieces.close()  # type: ignore[attr-defined]  # a generator: it remembers how far it came
@@ -117,12 +118,12 @@ class _Terminal:
             changes = {str(key): value for key, value in OmegaConf.from_dotlist(text.split()).items()}
         except OmegaConfBaseException as error:
             raise UserError(f"{text} cannot be read ({error}): write /set key=value") from None
-        known = vars(self.conversation.writer.sampling)
+        known = vars(self.conversation.text_generator.sampling)
         if unknown := [key for key in changes if key not in known]:
             raise UserError(f"{', '.join(unknown)} is no key of the sampling; there are {', '.join(known)}")
         changed = self.conversation.sampling | changes
         try:
-            dataclasses.replace(self.conversation.writer.sampling, **changed)
+            dataclasses.replace(self.conversation.text_generator.sampling, **changed)
         except TypeError:
             raise UserError(f"/set {text}: that is no value of this kind; see conf/sampling/creative.yaml") from None
         self.conversation.sampling = changed

@@ -2,9 +2,8 @@
 
 import json
 
-from gptlab.commands.errors import told
-from gptlab.commands.shown import show
-from gptlab.commands.typed import take_text
+from gptlab.commands.errors import report_errors
+from gptlab.commands.terminal import raw_option, write
 from gptlab.config.compose import compose_config
 
 NOTHING = 'there is nothing to classify: give text="..." or file=FILE'
@@ -13,15 +12,15 @@ BOTH = "text= and file= are both given: choose one"
 
 def main(overrides: list[str]) -> None:
     """Prints a line a text: its class, the probability, and of a file the text."""
-    with told():
-        text, others = take_text("text", overrides)
+    with report_errors():
+        text, others = raw_option("text", overrides)
         n_given = (text is not None) + any(word.startswith("file=") and word != "file=" for word in others)
         cfg = compose_config("classify", others, problems=[] if n_given == 1 else [(NOTHING, "", BOTH)[n_given]])
 
         # torch takes seconds to import: mistakes are told before
-        from gptlab.classified import classify, texts_of
-        from gptlab.opened import choose_device, set_precision
         from gptlab.run import Run
+        from gptlab.workflows.classify import classify, texts_of
+        from gptlab.workflows.precision import choose_device, set_precision
 
         reading = {"field": cfg.field, "max_expansion": cfg.max_expansion, "cache_dir": cfg.cache_dir}
         texts = [text] if text is not None else texts_of(cfg.file, **reading)
@@ -31,7 +30,7 @@ def main(overrides: list[str]) -> None:
             if cfg.output == "json":
                 print(json.dumps(verdict, ensure_ascii=False))
             else:
-                show(_line(verdict, whole=text is not None) + "\n")
+                write(_line(verdict, whole=text is not None) + "\n")
 
 
 def _line(verdict: dict, *, whole: bool) -> str:

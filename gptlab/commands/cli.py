@@ -30,7 +30,7 @@ def main(words: list[str] | None = None) -> int:
         print(f"gptlab {verb}: there is no such verb; there are {', '.join(VERBS)}", file=sys.stderr)
         return 2
     if verb != "train" and any(word in HELP for word in overrides):  # train prints its own
-        from gptlab.config.conf import conf_dir
+        from gptlab.storage.places import conf_dir
 
         print(f"gptlab {verb} {VERBS[verb]}\n\nIts keys, from conf/{verb}.yaml:\n")
         print((conf_dir() / f"{verb}.yaml").read_text(encoding="utf-8"))

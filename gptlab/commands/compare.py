@@ -3,7 +3,7 @@
 import json
 from typing import TYPE_CHECKING, Any
 
-from gptlab.commands.errors import told
+from gptlab.commands.errors import report_errors
 from gptlab.config.compose import compose_config
 from gptlab.config.plain import Config, keywords
 
@@ -14,14 +14,16 @@ if TYPE_CHECKING:
 
 def main(overrides: list[str]) -> None:
     """Measures one after the other, and shows them side by side."""
-    with told():
+    with report_errors():
         cfg = compose_config("compare", overrides)
 
         import rich
 
         from gptlab.evaluation.compare import compare, show_comparison
-        from gptlab.opened import check_paths, choose_device, config_of, text_of
         from gptlab.run import Run
+        from gptlab.workflows.compare import check_paths
+        from gptlab.workflows.precision import choose_device
+        from gptlab.workflows.run_data import config_of, text_of
 
         check_paths(cfg.run)
         device, data, prompts, models = choose_device(cfg.device), cfg.data, list(cfg.prompts), []
@@ -40,11 +42,13 @@ def main(overrides: list[str]) -> None:
 
 def _examined(run: "Run", cfg: Config, text: Any, prompts: list[str], path: str) -> "Examined":
     from gptlab.evaluation.compare import examine
-    from gptlab.opened import facts, set_precision, windows_of
     from gptlab.run import count_parameters
+    from gptlab.workflows.compare import facts
+    from gptlab.workflows.precision import set_precision
+    from gptlab.workflows.run_data import windows_of
 
     return examine(
-        run.writer,
+        run.text_generator,
         windows_of(run, text, cfg.split, context_length=cfg.context_length, stride=None),
         prompts,
         name=path,

@@ -2,13 +2,13 @@
 
 import json
 
-from gptlab.commands.errors import told
+from gptlab.commands.errors import report_errors
 from gptlab.config.compose import compose_config
 
 
 def main(overrides: list[str]) -> None:
     """Collects, cleans, splits and tokenises as `train` would with these overrides, and shows what came of it."""
-    with told():
+    with report_errors():
         cfg = compose_config("data", overrides)
 
         import rich

@@ -5,12 +5,12 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from gptlab.commands.shown import show
+from gptlab.commands.terminal import write
 from gptlab.errors import UserError
 
 
 @contextmanager
-def told() -> Iterator[None]:
+def report_errors() -> Iterator[None]:
     """End the program with status 1 and the message of a UserError or an OSError; 130 for Ctrl-C.
 
     `GPTLAB_TRACEBACK=1` in the environment shows where it was raised.
@@ -23,7 +23,7 @@ def told() -> Iterator[None]:
     except (UserError, OSError) as error:
         if os.environ.get("GPTLAB_TRACEBACK"):
             raise
-        show(f"{error}\n", sys.stderr)  # it may quote a stranger's file
+        write(f"{error}\n", sys.stderr)  # it may quote a stranger's file
         raise SystemExit(1) from None
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)

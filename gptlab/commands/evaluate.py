@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from gptlab.commands.errors import told
+from gptlab.commands.errors import report_errors
 from gptlab.config.compose import compose_config
 from gptlab.config.plain import Config
 from gptlab.errors import UserError
@@ -12,15 +12,16 @@ from gptlab.errors import UserError
 
 def main(overrides: list[str]) -> None:
     """Measures, shows, and writes what it found beside the run."""
-    with told():
+    with report_errors():
         cfg = compose_config("evaluate", overrides)
 
         import rich
 
-        from gptlab.evaluation.report import show
-        from gptlab.measured import measured
-        from gptlab.opened import choose_device, keep_items, keep_report, set_precision
+        from gptlab.evaluation.evaluate import show
         from gptlab.run import Run
+        from gptlab.workflows.evaluate import evaluate_run
+        from gptlab.workflows.precision import choose_device, set_precision
+        from gptlab.workflows.reports import keep_items, keep_report
 
         names = [cfg.tasks] if isinstance(cfg.tasks, str) else list(cfg.tasks)
         tasks = _tasks(names)  # a mistaken name is told before anything is measured
@@ -30,12 +31,14 @@ def main(overrides: list[str]) -> None:
         report: dict[str, Any] = {**how, "precision": precision.name, "data": None}
         kept, name = [], _name(cfg, overrides)
         if cfg.data is not None or "data" in run.cfg or not names:
-            found = measured(run, cfg, precision)
+            found = evaluate_run(run, cfg, precision)
             report |= found.report
             keep_report(report, cfg.run, name=name)  # whatever becomes of the tasks
             kept += keep_items(found.items, cfg.run, name=name)
         if names:
-            report["tasks"] = tasks(run.writer, cfg.batch_tokens, precision.context, limit=cfg.limit, seed=cfg.seed)
+            report["tasks"] = tasks(
+                run.text_generator, cfg.batch_tokens, precision.context, limit=cfg.limit, seed=cfg.seed
+            )
         kept += keep_report(report, cfg.run, name=name)
         if cfg.output == "json":
             print(json.dumps(report, indent=2))

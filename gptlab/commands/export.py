@@ -4,7 +4,7 @@ import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gptlab.commands.errors import told
+from gptlab.commands.errors import report_errors
 from gptlab.config.compose import compose_config
 from gptlab.config.plain import Config
 
@@ -14,11 +14,12 @@ if TYPE_CHECKING:
 
 def main(overrides: list[str]) -> None:
     """Writes the folder, and says how to open it."""
-    with told():
+    with report_errors():
         cfg = compose_config("export", overrides)
 
-        from gptlab.opened import cast_weights, merge_adapter
         from gptlab.run import Run
+        from gptlab.workflows.export import merge_adapter
+        from gptlab.workflows.precision import cast_weights
 
         run, folder = Run.open(cfg.run), Path(cfg.to).expanduser()
         if not cfg.adapter:
@@ -32,10 +33,10 @@ def main(overrides: list[str]) -> None:
 
 def _write_model(run: "Run", folder: Path, cfg: Config) -> list[str]:
     """The whole model; returns how to open it."""
-    from gptlab.opened import chat_template, describe
-    from gptlab.weights.exported import export
+    from gptlab.weights.export.model import export
+    from gptlab.workflows.export import card_facts, chat_template
 
-    card = describe(run, cfg.run)
+    card = card_facts(run, cfg.run)
     labels, template = list(run.labels), chat_template(run)
     export(
         run.model,
@@ -57,7 +58,7 @@ def _write_model(run: "Run", folder: Path, cfg: Config) -> list[str]:
 
 def _write_adapter(run: "Run", folder: Path) -> list[str]:
     """The adapter alone; returns how to open it."""
-    from gptlab.weights.adapter import export_adapter
+    from gptlab.weights.export.adapter import export_adapter
 
     base = export_adapter(run.model, run.head, folder, base=run.weights)
     return [f'PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained("{base}"), "{folder}")']

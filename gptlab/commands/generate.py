@@ -3,9 +3,8 @@
 import json
 from typing import TYPE_CHECKING, Any
 
-from gptlab.commands.errors import told
-from gptlab.commands.shown import show
-from gptlab.commands.typed import take_text
+from gptlab.commands.errors import report_errors
+from gptlab.commands.terminal import raw_option, write
 from gptlab.config.compose import compose_config
 from gptlab.config.plain import keywords
 
@@ -17,19 +16,20 @@ MISSING = "prompt is missing: give prompt=VALUE"
 
 def main(overrides: list[str]) -> None:
     """Streams one text to the terminal, or prints several once they are done."""
-    with told():
-        prompt, others = take_text("prompt", overrides)
+    with report_errors():
+        prompt, others = raw_option("prompt", overrides)
         cfg = compose_config("generate", others, problems=[] if prompt is not None else [MISSING])
         assert prompt is not None
 
         # torch takes seconds to import: mistakes are told before
-        from gptlab.opened import check_writes, choose_device, get_ready_to_write
         from gptlab.run import Run
+        from gptlab.workflows.chat import check_writes
+        from gptlab.workflows.precision import choose_device, prepare_generation
 
         run = Run.open(cfg.run, device=choose_device(cfg.device))
         check_writes(run)
         how = {"seed": cfg.seed, "cache": cfg.cache, **keywords(cfg.sampling)}
-        with get_ready_to_write(run, cfg.precision):
+        with prepare_generation(run, cfg.precision):
             _write(run, prompt, cfg.n_samples, cfg.output, how)
 
 
@@ -40,8 +40,8 @@ def _write(run: "Run", prompt: str, n_samples: int, output: str, how: dict[str, 
     elif n_samples == 1:
         print(prompt, end="", flush=True)
         for piece in run.stream(prompt, **how):
-            show(piece)
+            write(piece)
         print()
     else:
         for number, text in enumerate(run.generate_many(prompt, n_samples, **how), 1):
-            show(f"--- {number} of {n_samples}\n{prompt}{text}\n\n")
+            write(f"--- {number} of {n_samples}\n{prompt}{text}\n\n")

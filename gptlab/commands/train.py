@@ -14,14 +14,14 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from gptlab.commands.errors import told
+from gptlab.commands.errors import report_errors
 from gptlab.commands.memory import keep_freed_memory
 from gptlab.config.compose import check_composes, our_hydra
-from gptlab.config.conf import conf_dir
 from gptlab.config.manual import manual
 from gptlab.config.resume import attempt, resumption
 from gptlab.config.schema import register_schemas
-from gptlab.config.sweep import Outcome, check_job, check_jobs, run_job, sweep_jobs
+from gptlab.storage.places import conf_dir
+from gptlab.sweeps.jobs import Outcome, check_job, check_jobs, run_job, sweep_jobs
 
 if TYPE_CHECKING:
     from gptlab.run import Run
@@ -37,7 +37,7 @@ def main(overrides: list[str] | None = None) -> float | None:
     """
     words = sys.argv[1:] if overrides is None else overrides
     if any(word in ("--help", "-h") for word in words):
-        with told():
+        with report_errors():
             print(manual(), flush=True)
         return None
     keep_freed_memory()
@@ -46,20 +46,20 @@ def main(overrides: list[str] | None = None) -> float | None:
 
     def job(cfg: DictConfig) -> float:
         if HydraConfig.get().mode == RunMode.MULTIRUN:
-            with told():
-                return run_job(cfg, told()(_train_job))
+            with report_errors():
+                return run_job(cfg, report_errors()(_train_job))
         sys.argv = _again(argv, words)
         if int(os.environ.get("LOCAL_RANK", 0)):
             logging.disable(logging.WARNING)  # of several processes, one speaks
         hydra_cfg = HydraConfig.get()
-        with told(), attempt(cfg.resume, Path(hydra_cfg.runtime.output_dir, str(hydra_cfg.output_subdir))):
+        with report_errors(), attempt(cfg.resume, Path(hydra_cfg.runtime.output_dir, str(hydra_cfg.output_subdir))):
             outcome = _train(cfg)
             _show(outcome)
         best.append(outcome.value)
         return outcome.value
 
     whole: DictConfig | None = None  # of a run that has been composed and checked
-    with told():
+    with report_errors():
         if jobs := sweep_jobs(words):
             check_jobs(jobs)
             words = sorted(words, key=lambda word: not word.startswith("-"))  # Hydra wants -m before all or after all
@@ -72,7 +72,7 @@ def main(overrides: list[str] | None = None) -> float | None:
             whole = found.whole if found.whole.hydra.mode != RunMode.MULTIRUN else None
     try:
         if whole is not None:
-            with told():
+            with report_errors():
                 _run(whole, job)
         else:
             register_schemas()

@@ -8,7 +8,7 @@ from gptlab.config.admission import refusal
 from gptlab.config.plain import select
 from gptlab.config.rules import broken_pairs, broken_rules
 from gptlab.config.schema import root_types
-from gptlab.config.signature import Argument, arguments, constant, fits, words
+from gptlab.config.signature import Argument, arguments, class_constant, fits, words
 
 OPTIONAL = ("callbacks", "logger")  # groups of named parts, which may be empty
 BY_HAND = ("vocab_size", "total_steps")  # keywords that a run fills in, with all that stands before a `*`
@@ -148,6 +148,6 @@ def _unmet_needs(cfg: Mapping[str, Any]) -> Iterator[str]:
     head, data = (select(cfg, f"{group}._target_") for group in ("head", "data"))
     if refusal(head, "head") or refusal(data, "data"):
         return
-    needs, gives = constant(head, "needs"), constant(data, "gives")
+    needs, gives = class_constant(head, "needs"), class_constant(data, "gives")
     if needs and gives and (problem := _unmet(head.rpartition(".")[2], needs, data.rpartition(".")[2], gives)):
         yield problem

@@ -7,7 +7,7 @@ from pathlib import Path
 from hydra.core.hydra_config import HydraConfig
 
 
-def typed_command() -> str:
+def command_line() -> str:
     """The command that trains this run; of a sweep, what would train this job alone."""
     if not HydraConfig.initialized():
         return "Run.compose(...).train()"

@@ -14,10 +14,10 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from gptlab.config.check import HYDRA_KEYS, check, nearest
-from gptlab.config.conf import conf_dir
 from gptlab.config.plain import Config, resolved
 from gptlab.config.schema import register_schemas
 from gptlab.errors import UserError
+from gptlab.storage.places import conf_dir
 
 REFUSALS = (HydraException, OmegaConfBaseException, ValueError)  # what Hydra has against an override
 

@@ -5,7 +5,7 @@ from string import Template
 
 from omegaconf import OmegaConf
 
-from gptlab.config.conf import conf_dir
+from gptlab.storage.places import conf_dir
 
 NO_CHOICE = ("hydra", "local")  # folders of conf that are chosen by themselves
 

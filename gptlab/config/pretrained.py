@@ -6,7 +6,7 @@ from typing import Any
 from gptlab.config.build import build
 from gptlab.config.plain import Config
 from gptlab.errors import UserError
-from gptlab.model.pretrained import Pretrained
+from gptlab.model.architecture import Pretrained
 from gptlab.weights.sources import Source
 
 

@@ -7,7 +7,7 @@ from typing import Any
 from omegaconf import DictConfig
 
 from gptlab.config.check import OPTIONAL, check_record
-from gptlab.config.command import typed_command
+from gptlab.config.command import command_line
 from gptlab.config.plain import Config, escaped, plain, references, select
 from gptlab.config.schema import TrainSchema
 from gptlab.errors import UserError
@@ -40,7 +40,7 @@ def describe_config(cfg: Config, written: Mapping[str, Any], chosen: Mapping[str
         written: the same with its references, see `as_written`.
         chosen: the choice of each group when the run began.
     """
-    return {"config": plain(cfg), "references": plain(written), "choices": dict(chosen), "command": typed_command()}
+    return {"config": plain(cfg), "references": plain(written), "choices": dict(chosen), "command": command_line()}
 
 
 def as_written(typed: Config | DictConfig, configured: Config, adopted: Config) -> dict[str, Any]:

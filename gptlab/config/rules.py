@@ -33,7 +33,7 @@ def fraction(*keys: str) -> list[Rule]:
 RULES = [
     Rule("seed", "at least 0 and less than 2^63", lambda value: 0 <= value < 2**63),
     *at_least(0, "data.n_workers", "data.split_seed", "optim.weight_decay", "schedule.warmup_steps"),
-    *at_least(0, "head.lm_weight"),
+    *at_least(0, "head.lm_loss_weight"),
     *at_least(
         1,
         "data.batch_size",
@@ -44,11 +44,11 @@ RULES = [
         "model.emb_dim",
         "model.n_heads",
     ),
-    *at_least(1, "model.n_kv_heads", "model.head_dim", "model.n_layers", "model.hidden_dim", "model.window"),
-    Rule("head.chunk_rows", "auto or at least 1", lambda value: value == "auto" or value >= 1),
+    *at_least(1, "model.n_kv_heads", "model.head_dim", "model.n_layers", "model.hidden_dim", "model.sliding_window"),
+    Rule("head.loss_chunk_rows", "auto or at least 1", lambda value: value == "auto" or value >= 1),
     *at_least(1, "trainer.max_steps", "trainer.max_epochs", "trainer.val_check_interval"),
     *at_least(1, "trainer.accumulate_grad_batches", "trainer.log_every_n_steps", "n_samples", "n_windows"),
-    *at_least(1, "callbacks.checkpoint.every_n_train_steps", "callbacks.early_stopping.patience"),
+    *at_least(1, "callbacks.last_checkpoint.every_n_train_steps", "callbacks.early_stopping.patience"),
     *at_least(1, "callbacks.samples.every_n_validations"),
     *above_zero("optim.lr", "optim.eps", "model.norm_eps", "model.rope_base", "trainer.gradient_clip_val"),
     *at_least(1, "context_length", "stride", "batch_tokens", "limit"),
@@ -59,7 +59,7 @@ RULES = [
     *at_least(1, "optim.ns_steps", "tuning.n_blocks", "tuning.rank"),
     *above_zero("tuning.alpha"),
     *fraction("tuning.drop_rate"),
-    Rule("tuning.matrices", "all, or a list of names", lambda value: len(value) > 0),
+    Rule("tuning.target_modules", "all, or a list of names", lambda value: len(value) > 0),
     *fraction("model.drop_rate", "head.drop_rate", "optim.momentum", "optim.momentum_start", "data.test_fraction"),
     Rule("data.val_fraction", "more than 0 and less than 1", lambda value: 0 < value < 1),
     Rule(
@@ -67,8 +67,8 @@ RULES = [
         "two numbers in [0, 1)",
         lambda b: len(b) == 2 and all(0 <= x < 1 for x in b),
     ),
-    Rule("schedule.start", "at least 0 and at most 1", lambda value: 0 <= value <= 1),
-    Rule("schedule.end", "at least 0 and at most 1", lambda value: 0 <= value <= 1),
+    Rule("schedule.start_factor", "at least 0 and at most 1", lambda value: 0 <= value <= 1),
+    Rule("schedule.end_factor", "at least 0 and at most 1", lambda value: 0 <= value <= 1),
     Rule("schedule.decay_fraction", "at least 0 and at most 1", lambda value: 0 <= value <= 1),
     Rule("trainer.devices", "at least 1, auto, or a list of GPU numbers", lambda value: _devices(value)),
     Rule("name", "one folder's name, without / or \\ and of at most 100 characters", lambda value: _folder_name(value)),
@@ -139,7 +139,7 @@ def broken_pairs(cfg: Mapping[str, Any]) -> Iterator[str]:
                 "weights=hf weights.path=FOLDER, weights=gpt2 or weights=run weights.run=FOLDER"
             )
         for group, key in (("model", "path"), ("tokenizer", "path"), ("prompt", "template")):
-            of_weights = re.search(r"\.pretrained\.|\.ChatTemplate$", str(get(f"{group}._target_")))
+            of_weights = re.search(r"\.pretrained\.|\.Pretrained$|\.ChatTemplate$", str(get(f"{group}._target_")))
             if of_weights and get(f"{group}.{key}") is None:
                 yield (
                     f"{group}=pretrained takes what the weights come with, but weights=scratch has none: choose "

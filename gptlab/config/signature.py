@@ -40,7 +40,7 @@ def arguments(target: str) -> dict[str, Argument] | None:
 
 
 @cache
-def constant(target: str, name: str) -> Any:
+def class_constant(target: str, name: str) -> Any:
     """The literal value of a class's attribute; None where it has none."""
     definition, _ = _definition(target)
     for part in definition.body if isinstance(definition, ast.ClassDef) else ():

@@ -6,12 +6,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from gptlab.evaluation.answers import MEASURES
+from gptlab.console import unit_progress
 from gptlab.evaluation.inference import ForwardContext, inference
-from gptlab.evaluation.intervals import Sums, bootstrap, entry
+from gptlab.evaluation.intervals import Sums, bootstrap, with_interval
 from gptlab.evaluation.judge import Judge
-from gptlab.evaluation.progress import progress
-from gptlab.generation.writer import Writer
+from gptlab.evaluation.text_match import MEASURES
+from gptlab.generation.generator import TextGenerator
 
 log = logging.getLogger(__name__)
 
@@ -36,7 +36,7 @@ class Answer(NamedTuple):
 
 
 def answer_questions(
-    writer: Writer,
+    text_generator: TextGenerator,
     questions: Sequence[Question],
     *,
     stop: Sequence[str],
@@ -54,10 +54,13 @@ def answer_questions(
     """
     sampling = {**sampling, "stop": [*sampling["stop"], *stop]}
     prompts = [question.prompt for question in questions]
-    with inference(writer.model, forward_context), progress("Answering", len(prompts), "questions") as advance:
-        texts = writer.answers(prompts, batch_tokens=batch_tokens, changes=sampling, advance=advance)
+    with (
+        inference(text_generator.model, forward_context),
+        unit_progress("Answering", len(prompts), "questions") as advance,
+    ):
+        texts = text_generator.generate_many(prompts, batch_tokens=batch_tokens, changes=sampling, advance=advance)
     answers: list[Answer] = []
-    with progress("Judging", len(texts), "answers") as advance:
+    with unit_progress("Judging", len(texts), "answers") as advance:
         for question, text in zip(questions, texts, strict=True):
             scores = {name: measure(text, question.reference) for name, measure in MEASURES.items()}
             judged, reply = None, None
@@ -85,5 +88,5 @@ def summarise(answers: Sequence[Answer], *, seed: int) -> dict[str, dict[str, An
     report = {}
     for name, values in columns.items():
         sums = Sums(np.array(values), np.ones(len(values)))
-        report[name] = {**entry(sums.ratio, bootstrap(sums, seed=seed)), "n": len(values)}
+        report[name] = {**with_interval(sums.ratio, bootstrap(sums, seed=seed)), "n": len(values)}
     return report

@@ -23,7 +23,7 @@ class Blocks(NamedTuple):
     starts: np.ndarray  # (U,), the token with which each begins
 
 
-def blocks_of(scores: Scores) -> Blocks:
+def score_blocks(scores: Scores) -> Blocks:
     """Documents where there are enough, else windows or stretches of the text; neighbours joined where there are many.
 
     An interval over documents says what others of their kind would give, one over windows or stretches only what other
@@ -64,7 +64,7 @@ def loss_difference(a: Scores, b: Scores, *, seed: int) -> Difference:
         raise UserError(
             f"one was scored on {len(a.losses):,} tokens, the other on {len(b.losses):,}: take the same text for both"
         )
-    starts = min(blocks_of(a).starts, blocks_of(b).starts, key=len)
+    starts = min(score_blocks(a).starts, score_blocks(b).starts, key=len)
     both = a.scored & b.scored
     weights = _sums(both, starts)
     return paired(*(Sums(_sums(s.losses * both, starts), weights) for s in (a, b)), seed=seed)
@@ -87,7 +87,7 @@ def bits_per_byte_difference(a: Scores, b: Scores, *, seed: int) -> Difference:
         raise UserError(
             f"one was scored on {totals[0]:,} bytes, the other on {totals[1]:,}: take the same text for both"
         )
-    starts = [blocks_of(s).starts for s in (a, b)]
+    starts = [score_blocks(s).starts for s in (a, b)]
     fewer = 0 if len(starts[0]) <= len(starts[1]) else 1
     borders = np.unique(ends[fewer][starts[fewer][1:] - 1])
     shares = (total / totals[fewer] for total in totals)  # 1 but for a few bytes

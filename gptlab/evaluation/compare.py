@@ -10,13 +10,13 @@ from rich.console import Console
 from rich.table import Table
 
 from gptlab.console import printable
-from gptlab.data.windows import Windows
+from gptlab.data.text.windows import Windows
 from gptlab.errors import UserError
 from gptlab.evaluation.blocks import bits_per_byte_difference, loss_difference
+from gptlab.evaluation.evaluate import number, span, summarise
 from gptlab.evaluation.inference import ForwardContext
-from gptlab.evaluation.report import number, span, summarise
 from gptlab.evaluation.score import Scores, score
-from gptlab.generation.writer import Writer
+from gptlab.generation.generator import TextGenerator
 from gptlab.heads.protocol import TokenHead
 
 LONGEST = 40  # characters of a value in the table of what differs
@@ -37,7 +37,7 @@ class Examined:
 
 
 def examine(
-    writer: Writer,
+    text_generator: TextGenerator,
     windows: Windows,
     prompts: Sequence[str],
     *,
@@ -60,7 +60,7 @@ def examine(
     Raises:
         UserError: the head predicts no tokens, or the model gives no numbers.
     """
-    model, head, tokenizer = writer.model, writer.head, writer.tokenizer
+    model, head, tokenizer = text_generator.model, text_generator.head, text_generator.tokenizer
     if not isinstance(head, TokenHead):
         raise UserError(f"{name} predicts no tokens, so there is nothing to compare it by")
     start, batch_size = perf_counter(), max(1, batch_tokens // windows.context_length)
@@ -70,7 +70,9 @@ def examine(
         raise UserError(f"{name}: {error}") from None
     scored = perf_counter()
     with forward_context():
-        answers = ["".join(writer.stream(prompt, seed=seed, cache=True, changes=sampling)) for prompt in prompts]
+        answers = [
+            "".join(text_generator.stream(prompt, seed=seed, cache=True, changes=sampling)) for prompt in prompts
+        ]
     n_written = sum(len(tokenizer.encode(answer)) for answer in answers)
     return Examined(
         name=name,

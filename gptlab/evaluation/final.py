@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from torch import nn
 
-from gptlab.data.prepared import Prepared, Rows
-from gptlab.evaluation.measure import measure
+from gptlab.data.protocol import Prepared, Rows
+from gptlab.evaluation.inference import measure
 from gptlab.weights.restore import take_best
 
 N_TRAIN_SAMPLE = 200  # training windows that the final weights are measured on

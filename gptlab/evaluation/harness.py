@@ -18,7 +18,7 @@ from gptlab.errors import UserError
 from gptlab.evaluation.inference import ForwardContext
 from gptlab.evaluation.intervals import Z, finite
 from gptlab.evaluation.likelihood import Pair, continuations
-from gptlab.generation.writer import Writer
+from gptlab.generation.generator import TextGenerator
 from gptlab.heads.protocol import TokenHead
 
 logger = logging.getLogger(__name__)
@@ -30,10 +30,10 @@ N_RESAMPLES = 1000  # for the few metrics whose error has no formula; the harnes
 class HarnessModel(TemplateLM):
     """Answers the harness's three questions: how likely is a continuation, how likely a text, and what comes next."""
 
-    def __init__(self, writer: Writer, *, batch_tokens: int, forward_context: ForwardContext) -> None:
+    def __init__(self, text_generator: TextGenerator, *, batch_tokens: int, forward_context: ForwardContext) -> None:
         super().__init__()
-        self.writer, self.batch_tokens, self.forward_context = writer, batch_tokens, forward_context
-        self._device = writer.model.tok_emb.weight.device
+        self.text_generator, self.batch_tokens, self.forward_context = text_generator, batch_tokens, forward_context
+        self._device = text_generator.model.tok_emb.weight.device
 
     @property
     def eot_token_id(self) -> int:
@@ -42,21 +42,21 @@ class HarnessModel(TemplateLM):
         Raises:
             UserError: the tokenizer has no such token.
         """
-        if self.writer.tokenizer.eot_id is None:
+        if self.text_generator.tokenizer.eot_id is None:
             raise UserError("tasks= needs a tokenizer with <|endoftext|>: tokenizer.end_of_text=true has one")
-        return self.writer.tokenizer.eot_id
+        return self.text_generator.tokenizer.eot_id
 
     @property
     def prefix_token_id(self) -> int:
         """What stands where nothing comes before."""
-        bos_id = self.writer.tokenizer.bos_id
+        bos_id = self.text_generator.tokenizer.bos_id
         return self.eot_token_id if bos_id is None else bos_id
 
     def tok_encode(self, string: str, add_special_tokens: bool | None = None, **kwargs: Any) -> list[int]:
         """Ids of a text, begun as the tokenizer begins one unless that is not wanted."""
-        bos_id = self.writer.tokenizer.bos_id
+        bos_id = self.text_generator.tokenizer.bos_id
         begin = [] if bos_id is None or add_special_tokens is False else [bos_id]
-        return begin + self.writer.tokenizer.encode(string)
+        return begin + self.text_generator.tokenizer.encode(string)
 
     def _loglikelihood_tokens(
         self, requests: list[tuple[tuple[str, str], list[int], list[int]]], **kwargs: Any
@@ -68,7 +68,7 @@ class HarnessModel(TemplateLM):
         pairs: list[Pair] = []
         owners: list[int] = []  # the request that each is of
         for number, request in enumerate(requests):
-            ids, length = self.tok_encode(request.args[0]), self.writer.model.context_length
+            ids, length = self.tok_encode(request.args[0]), self.text_generator.model.context_length
             windows = get_rolling_token_windows(ids, self.prefix_token_id, max_seq_len=length, context_len=1)
             pairs += [make_disjoint_window(window) for window in windows]
             owners += [number] * (len(pairs) - len(owners))
@@ -85,16 +85,16 @@ class HarnessModel(TemplateLM):
         texts = [""] * len(requests)
         for numbers in groups.values():
             wanted = _sampling(requests[numbers[0]].args[1])
-            room = max(1, self.writer.model.context_length - wanted["max_new_tokens"])
+            room = max(1, self.text_generator.model.context_length - wanted["max_new_tokens"])
             prompts = [self.tok_encode(requests[number].args[0])[-room:] for number in numbers]
             with self.forward_context():
-                answers = self.writer.answers(prompts, batch_tokens=self.batch_tokens, changes=wanted)
+                answers = self.text_generator.generate_many(prompts, batch_tokens=self.batch_tokens, changes=wanted)
             for number, text in zip(numbers, answers, strict=True):
                 texts[number] = text
         return texts
 
     def _likelihoods(self, pairs: Sequence[Pair]) -> list[Any]:
-        model, head = self.writer.model, self.writer.head
+        model, head = self.text_generator.model, self.text_generator.head
         assert isinstance(head, TokenHead)
         return continuations(model, head, pairs, batch_tokens=self.batch_tokens, forward_context=self.forward_context)
 
@@ -121,7 +121,13 @@ class Tasks:
                 raise UserError(f"tasks: {name} is no task of the lm-evaluation-harness: `lm-eval ls tasks` lists them")
 
     def __call__(
-        self, writer: Writer, batch_tokens: int, forward_context: ForwardContext, *, limit: int | None, seed: int
+        self,
+        text_generator: TextGenerator,
+        batch_tokens: int,
+        forward_context: ForwardContext,
+        *,
+        limit: int | None,
+        seed: int,
     ) -> dict[str, dict[str, dict[str, float | None]]]:
         """task -> metric -> value, and low and high of its 95 % interval, None where the harness gives no error.
 
@@ -132,7 +138,7 @@ class Tasks:
         Raises:
             OSError: a task's examples are not here and cannot be downloaded.
         """
-        model = HarnessModel(writer, batch_tokens=batch_tokens, forward_context=forward_context)
+        model = HarnessModel(text_generator, batch_tokens=batch_tokens, forward_context=forward_context)
         seeds = {f"{kind}_seed": seed for kind in ("random", "numpy_random", "torch_random", "fewshot_random")}
         try:
             found = simple_evaluate(

@@ -47,7 +47,7 @@ def finite(value: float | None) -> float | None:
     return value if value is not None and math.isfinite(value) else None
 
 
-def entry(value: float, interval: Interval | None) -> dict[str, float | None]:
+def with_interval(value: float, interval: Interval | None) -> dict[str, float | None]:
     """A number of a report with the ends of its interval; None where there is none, and for what is not finite."""
     low, high = interval or (None, None)
     return {"value": finite(value), "low": finite(low), "high": finite(high)}

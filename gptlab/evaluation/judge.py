@@ -17,7 +17,7 @@ _WAIT = 2.0  # seconds before the second, and twice that before the third
 _SCORE = re.compile(r"(?<![\d.-])(100|\d{1,2})(?![\d.]*\d)")
 
 
-class Verdict(NamedTuple):
+class JudgeScore(NamedTuple):
     """What the judge says of one answer."""
 
     score: int | None  # 0 to 100; None where its reply holds no such number
@@ -44,7 +44,7 @@ class Judge:
             raise UserError(f"judge.prompt lacks {', '.join(missing)}, without which there is nothing to be judged")
         self.url, self.model, self.prompt, self.timeout = url.rstrip("/"), model, prompt, timeout
 
-    def score(self, question: str, reference: str, answer: str) -> Verdict:
+    def score(self, question: str, reference: str, answer: str) -> JudgeScore:
         """One answer's.
 
         Raises:
@@ -54,7 +54,7 @@ class Judge:
         asked = re.sub("|".join(map(re.escape, texts)), lambda found: texts[found.group()], self.prompt)
         reply = self._ask(asked)
         found = _SCORE.search(reply)
-        return Verdict(int(found.group(1)) if found else None, reply)
+        return JudgeScore(int(found.group(1)) if found else None, reply)
 
     def _ask(self, prompt: str) -> str:
         content = {

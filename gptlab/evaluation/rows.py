@@ -7,10 +7,10 @@ import numpy as np
 import torch
 
 from gptlab.batch import IGNORE_INDEX, on_device
-from gptlab.data.prepared import Rows
+from gptlab.console import unit_progress
+from gptlab.data.protocol import Rows
 from gptlab.evaluation.inference import ForwardContext, inference
-from gptlab.evaluation.intervals import Interval, Sums, bootstrap, entry
-from gptlab.evaluation.progress import progress
+from gptlab.evaluation.intervals import Interval, Sums, bootstrap, with_interval
 from gptlab.evaluation.score import exp, require_numbers
 from gptlab.heads.protocol import TokenHead
 from gptlab.model.gpt import GPT
@@ -43,7 +43,7 @@ def score_rows(
     """
     order = rows.reading_order()
     found = np.zeros((3, len(order)))
-    with inference(model, forward_context) as device, progress("Scoring", len(order), "rows") as advance:
+    with inference(model, forward_context) as device, unit_progress("Scoring", len(order), "rows") as advance:
         for start in range(0, len(order), batch_size):
             numbers = order[start : start + batch_size]
             batch = on_device(rows[numbers], device)
@@ -63,7 +63,7 @@ def summarise(scores: RowScores, *, seed: int) -> dict[str, dict[str, Any]]:
     of_loss = bootstrap(Sums(scores.losses, scores.counts), seed=seed)
     of_hits = bootstrap(Sums(scores.hits, scores.counts), seed=seed)
     return {
-        "loss": entry(scores.loss, of_loss),
-        "perplexity": entry(exp(scores.loss), of_loss and Interval(exp(of_loss.low), exp(of_loss.high))),
-        "accuracy": entry(Sums(scores.hits, scores.counts).ratio, of_hits),
+        "loss": with_interval(scores.loss, of_loss),
+        "perplexity": with_interval(exp(scores.loss), of_loss and Interval(exp(of_loss.low), exp(of_loss.high))),
+        "accuracy": with_interval(Sums(scores.hits, scores.counts).ratio, of_hits),
     }

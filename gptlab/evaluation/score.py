@@ -9,10 +9,10 @@ import numpy as np
 import torch
 
 from gptlab.batch import IGNORE_INDEX, Batch
-from gptlab.data.windows import Windows
+from gptlab.console import unit_progress
+from gptlab.data.text.windows import Windows
 from gptlab.errors import UserError
 from gptlab.evaluation.inference import ForwardContext, inference
-from gptlab.evaluation.progress import progress
 from gptlab.heads.protocol import TokenHead
 from gptlab.model.gpt import GPT
 from gptlab.tokenizer.protocol import Tokenizer
@@ -109,7 +109,7 @@ def score(
     n_bytes, documents = _read(windows, tokenizer)
     n_tokens = sum(shard.n_tokens for shard in windows.shards)
     losses, scored = np.zeros(n_tokens, dtype=np.float32), np.zeros(n_tokens, dtype=bool)
-    with inference(model, forward_context) as device, progress("Scoring", len(windows)) as advance:
+    with inference(model, forward_context) as device, unit_progress("Scoring", len(windows)) as advance:
         for start in range(0, len(plan.numbers), batch_size):
             numbers, first, n_old = (part[start : start + batch_size] for part in plan)  # (B,) each
             batch = windows[numbers]

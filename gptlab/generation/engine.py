@@ -25,7 +25,7 @@ def generate_ids(
 ) -> Iterator[Tensor]:
     """Yields the next id of every sample, (B,), until all have ended or have max_new_tokens.
 
-    The ids are the same with and without a cache, also beyond context_length (see `window_start`): a cache only saves
+    The ids are the same with and without a cache, also beyond context_length (see `context_start`): a cache only saves
     reading what was read before. The model's training mode is left as the caller set it.
 
     Args:
@@ -47,7 +47,7 @@ def generate_ids(
     cache = None if new_cache is None else new_cache(min(n_most, context_length))
     start = unread = 0  # the window's first token, and the first that the cache lacks
     for n in range(n_prompt, n_most):
-        previous, start = start, window_start(n, context_length)
+        previous, start = start, context_start(n, context_length)
         if cache is None or start != previous:
             unread = start
             if cache is not None:
@@ -64,7 +64,7 @@ def generate_ids(
             return
 
 
-def window_start(n_tokens: int, context_length: int) -> int:
+def context_start(n_tokens: int, context_length: int) -> int:
     """The first of n tokens that the model still sees: 0 while all fit, then jumps that leave the last half context.
 
     It depends on the number of tokens alone. When a window is full, reading goes on from its second half: a cache,

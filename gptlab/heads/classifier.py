@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from gptlab.batch import Batch
 from gptlab.heads.projection import Projection
-from gptlab.heads.protocol import Given, Loss, Monitor
+from gptlab.heads.protocol import HeadContext, Loss, Monitor
 from gptlab.model.gpt import GPT
 from gptlab.model.init import initialise
 from gptlab.slots import slot
@@ -26,7 +26,7 @@ class ClassifierHead(nn.Module):
             training rows; `none` weighs every row with 1.
         bias: whether the projection has one; the transformers library's has none.
         drop_rate: dropout on the pooled vector.
-        lm_weight: while it learns, of the loss as a language model of the same texts beside that of their classes: it
+        lm_loss_weight: while it learns, of the loss as a language model of the same texts beside that of their classes: it
             keeps what pretraining taught (GPT-1, section 3.2, has 0.5). Its output matrix is the token embedding.
     """
 
@@ -36,17 +36,17 @@ class ClassifierHead(nn.Module):
     def __init__(
         self,
         model: GPT,
-        given: Given,
+        given: HeadContext,
         *,
         pooling: Pooling,
         class_weights: Literal["none", "balanced"],
         bias: bool,
         drop_rate: float,
-        lm_weight: float,
+        lm_loss_weight: float,
     ) -> None:
         super().__init__()
-        self.lm_weight = lm_weight
-        self.words = Projection(model, given.vocab_size, tied=True, chunk_rows="auto") if lm_weight else None
+        self.lm_loss_weight = lm_loss_weight
+        self.words = Projection(model, given.vocab_size, tied=True, loss_chunk_rows="auto") if lm_loss_weight else None
         counts = torch.tensor([float(n) for n in given.labels.values()])  # (C,)
         self.n_classes, self.pooling = len(counts), pooling
         self.drop = nn.Dropout(drop_rate)
@@ -69,7 +69,7 @@ class ClassifierHead(nn.Module):
         logits, labels = self(hidden, batch).float(), batch["labels"]
         losses = F.cross_entropy(logits, labels, reduction="none")  # (B,)
         if self.words is not None and torch.is_grad_enabled():
-            losses = losses + self.lm_weight * text_losses(hidden, batch, self.words)
+            losses = losses + self.lm_loss_weight * text_losses(hidden, batch, self.words)
         weights = torch.ones_like(losses) if self.class_weights is None else self.class_weights[labels]
         return Loss((weights * losses).sum(), weights.sum(), logits.detach())
 

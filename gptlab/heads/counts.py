@@ -15,7 +15,7 @@ def confusion_matrix(log_probs: np.ndarray, labels: np.ndarray) -> np.ndarray:
 
 
 class Reliability(NamedTuple):
-    """Verdicts by how sure they are; the bins are equally wide, and 0 to 1 together."""
+    """Predictions by how sure they are; the bins are equally wide, and 0 to 1 together."""
 
     counts: np.ndarray  # (N_BINS,), rows
     confidence: np.ndarray  # (N_BINS,), their mean probability of the class they are called; nan without rows

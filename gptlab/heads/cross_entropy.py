@@ -13,7 +13,7 @@ from torch import Tensor
 from gptlab.batch import IGNORE_INDEX
 
 ChunkRows = int | Literal["auto"] | None
-BLOCK = 4 * 2**20  # bytes of float32 logits that are normalised at once on a CPU: they stay in its cache
+CACHE_BYTES = 4 * 2**20  # bytes of float32 logits that are normalised at once on a CPU: they stay in its cache
 
 
 def cross_entropy(hidden: Tensor, weight: Tensor, targets: Tensor, *, chunk_rows: ChunkRows) -> Tensor:
@@ -23,18 +23,18 @@ def cross_entropy(hidden: Tensor, weight: Tensor, targets: Tensor, *, chunk_rows
 
     Args:
         chunk_rows: R: only (R, V) logits exist at a time, and the gradient is computed beside the loss, chunk by chunk;
-            `auto` takes as many as the device has room for, see `rows_at_once`; None is the plain form with all (N, V)
+            `auto` takes as many as the device has room for, see `logit_rows`; None is the plain form with all (N, V)
             of them. Equal in value and gradient. No double backward.
     """
     if chunk_rows is None:
         return _plain(hidden, weight, targets, "sum")
     # inside forward() torch reports gradients as wanted under no_grad too, so it is told
     learning = torch.is_grad_enabled()
-    rows = rows_at_once(chunk_rows, weight, learning=learning)
+    rows = logit_rows(chunk_rows, weight, learning=learning)
     return _ChunkedCrossEntropy.apply(hidden, weight, targets, rows, learning)
 
 
-def rows_at_once(chunk_rows: int | Literal["auto"], weight: Tensor, *, learning: bool) -> int:
+def logit_rows(chunk_rows: int | Literal["auto"], weight: Tensor, *, learning: bool) -> int:
     """R at most; for `auto` as many as fit in 1 GB of logits on a GPU, on a CPU in 64 MB, while learning in 128 or 256.
 
     weight (V, D). A chunk adds to the whole (V, D) gradient: within its product where both are of one format; where the
@@ -74,7 +74,7 @@ def token_scores(hidden: Tensor, weight: Tensor, targets: Tensor, *, chunk_rows:
 
 def _chunks(hidden: Tensor, weight: Tensor, targets: Tensor, chunk_rows: ChunkRows) -> Iterator[tuple[Tensor, Tensor]]:
     """(R, D) and (R,) of each chunk."""
-    rows = len(hidden) if chunk_rows is None else rows_at_once(chunk_rows, weight, learning=False)
+    rows = len(hidden) if chunk_rows is None else logit_rows(chunk_rows, weight, learning=False)
     return zip(hidden.split(rows), targets.split(rows), strict=True)
 
 
@@ -165,7 +165,7 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
 def _score(logits: Tensor, targets: Tensor, wide: torch.dtype) -> Tensor:
     """The loss of a chunk's rows () in the format `wide`; (R, V) logits become the loss's gradient by them."""
     total = torch.zeros((), dtype=wide, device=logits.device)
-    n_rows = BLOCK // (4 * logits.size(1)) if logits.device.type == "cpu" else len(logits)
+    n_rows = CACHE_BYTES // (4 * logits.size(1)) if logits.device.type == "cpu" else len(logits)
     for block in _slices(len(logits), max(1, n_rows)):
         scored = targets[block, None] != IGNORE_INDEX  # (K, 1)
         target = targets[block, None].clamp_min(0)

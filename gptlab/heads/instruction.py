@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from gptlab.batch import IGNORE_INDEX, Batch
 from gptlab.heads.cross_entropy import ChunkRows
 from gptlab.heads.projection import Projection, Tied
-from gptlab.heads.protocol import Given, Loss, Monitor
+from gptlab.heads.protocol import HeadContext, Loss, Monitor
 from gptlab.model.gpt import GPT
 from gptlab.slots import slot
 
@@ -18,15 +18,15 @@ class InstructionHead(nn.Module):
     """Projects each hidden vector onto the vocabulary. A language model's head goes on into it: the names are the same.
 
     Args:
-        tied, chunk_rows: see `Projection`.
+        tied, loss_chunk_rows: see `Projection`.
     """
 
     needs = ("ids", "targets")
     monitor = Monitor("val/loss", "min")
 
-    def __init__(self, model: GPT, given: Given, *, tied: Tied, chunk_rows: ChunkRows) -> None:
+    def __init__(self, model: GPT, given: HeadContext, *, tied: Tied, loss_chunk_rows: ChunkRows) -> None:
         super().__init__()
-        self.out = Projection(model, given.vocab_size, tied=tied, chunk_rows=chunk_rows)
+        self.out = Projection(model, given.vocab_size, tied=tied, loss_chunk_rows=loss_chunk_rows)
 
     def forward(self, hidden: Tensor, batch: Batch) -> Tensor:
         """(B, T, D) -> (B, T, V)"""

@@ -70,3 +70,18 @@ class BitsPerByte(MeanLoss):
     def compute(self) -> Tensor:
         """()"""
         return super().compute() / math.log(2)
+
+
+class MeanReward(MeanLoss):
+    """The mean over pairs of a times the chosen answer's reward and b times the rejected one's."""
+
+    def __init__(self, a: float, b: float) -> None:
+        super().__init__()
+        self.a, self.b = a, b
+
+    def update(self, loss: Loss, batch: Batch) -> None:
+        """Adds one batch."""
+        assert loss.logits is not None
+        chosen, rejected = loss.logits.double().sum(dim=0)  # (N, 2) -> ()
+        self.total += self.a * chosen + self.b * rejected
+        self.count += len(loss.logits)

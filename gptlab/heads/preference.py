@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from gptlab.batch import IGNORE_INDEX, Batch
 from gptlab.heads.cross_entropy import ChunkRows
 from gptlab.heads.projection import Projection, Tied
-from gptlab.heads.protocol import Given, Loss, Monitor
+from gptlab.heads.protocol import HeadContext, Loss, Monitor
 from gptlab.model.gpt import GPT
 from gptlab.model.lora import adapter_off, adapters
 from gptlab.slots import slot
@@ -29,18 +29,18 @@ class PreferenceHead(nn.Module):
 
     Args:
         beta: how dear it is to move away from the reference.
-        tied, chunk_rows: see `Projection`; the parameters are a language model's.
+        tied, loss_chunk_rows: see `Projection`; the parameters are a language model's.
     """
 
     needs = ("pairs",)  # see batch.py
     monitor = Monitor("val/loss", "min")
 
-    def __init__(self, model: GPT, given: Given, *, beta: float, tied: Tied, chunk_rows: ChunkRows) -> None:
+    def __init__(self, model: GPT, given: HeadContext, *, beta: float, tied: Tied, loss_chunk_rows: ChunkRows) -> None:
         super().__init__()
         self.beta = beta
         self.backbone = (model,)  # in a tuple, so that the model's parameters do not become the head's too
         self.reference: tuple[GPT, Tensor] | None = None  # likewise; None where the model itself is it
-        self.out = Projection(model, given.vocab_size, tied=tied, chunk_rows=chunk_rows)
+        self.out = Projection(model, given.vocab_size, tied=tied, loss_chunk_rows=loss_chunk_rows)
 
     @torch.no_grad()
     def begin(self) -> None:
@@ -73,8 +73,7 @@ class PreferenceHead(nn.Module):
 
     def metrics(self) -> dict[str, Any]:
         """loss in nats, the share of pairs with the higher reward for the chosen answer, and the mean rewards."""
-        from gptlab.heads.metrics import Accuracy, MeanLoss
-        from gptlab.heads.reward_metrics import MeanReward
+        from gptlab.heads.metrics import Accuracy, MeanLoss, MeanReward
 
         return {
             "loss": MeanLoss(),

@@ -23,14 +23,14 @@ class Projection(nn.Module):
     Args:
         tied: it is the token embedding itself (arXiv 1608.05859), and no parameter of this module; False is a matrix of
             its own, without bias. `auto` is tied, but where pretrained weights are not.
-        chunk_rows: rows of logits that exist at once; None is all, see `cross_entropy`.
+        loss_chunk_rows: rows of logits that exist at once; None is all, see `cross_entropy`.
     """
 
     weight: Tensor | None
 
-    def __init__(self, model: GPT, vocab_size: int, *, tied: Tied, chunk_rows: ChunkRows) -> None:
+    def __init__(self, model: GPT, vocab_size: int, *, tied: Tied, loss_chunk_rows: ChunkRows) -> None:
         super().__init__()
-        self.chunk_rows = chunk_rows
+        self.loss_chunk_rows = loss_chunk_rows
         self.backbone = (model,)  # in a tuple, so that the model's parameters do not become the head's too
         self.register_parameter("weight", None)
         if not tied:
@@ -56,18 +56,20 @@ class Projection(nn.Module):
     def loss(self, hidden: Tensor, batch: Batch) -> Loss:
         """(B, T, D) -> cross entropy in nats, summed over the targets that are not IGNORE_INDEX"""
         targets = batch["targets"].flatten()
-        total = cross_entropy(hidden.flatten(0, 1), self.matrix, targets, chunk_rows=self.chunk_rows)
+        total = cross_entropy(hidden.flatten(0, 1), self.matrix, targets, chunk_rows=self.loss_chunk_rows)
         return Loss(total, (targets != IGNORE_INDEX).sum(), None)
 
     def token_losses(self, hidden: Tensor, batch: Batch) -> Tensor:
         """As `TokenHead` has it."""
         targets = batch["targets"]
-        losses = token_cross_entropy(hidden.flatten(0, 1), self.matrix, targets.flatten(), chunk_rows=self.chunk_rows)
+        losses = token_cross_entropy(
+            hidden.flatten(0, 1), self.matrix, targets.flatten(), chunk_rows=self.loss_chunk_rows
+        )
         return losses.view_as(targets)
 
     def token_scores(self, hidden: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
         """As `TokenHead` has it."""
         targets = batch["targets"]
-        scores = token_scores(hidden.flatten(0, 1), self.matrix, targets.flatten(), chunk_rows=self.chunk_rows)
+        scores = token_scores(hidden.flatten(0, 1), self.matrix, targets.flatten(), chunk_rows=self.loss_chunk_rows)
         losses, right = (each.view_as(targets) for each in scores)
         return losses, right

@@ -26,7 +26,7 @@ class Monitor(NamedTuple):
     mode: Literal["min", "max"]
 
 
-class Given(NamedTuple):
+class HeadContext(NamedTuple):
     """What a run knows by the time it builds a head."""
 
     vocab_size: int
@@ -65,7 +65,7 @@ class TokenHead(Head, Protocol):
 
 
 @runtime_checkable
-class ReferringHead(Head, Protocol):
+class ReferenceHead(Head, Protocol):
     """A head that compares what is learned with what the run began with."""
 
     def begin(self) -> None:

@@ -5,9 +5,11 @@ from typing import Any, Literal
 
 from torch import nn
 
+from gptlab.model.attention import Attention
 from gptlab.model.feed_forward import FeedForwardKind, SwiGLU, gelu
 from gptlab.model.gpt import GPT
 from gptlab.model.norm import NormKind, RMSNorm
+from gptlab.slots import slot
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,7 +33,7 @@ class Architecture:
     norm_eps: float
     feed_forward: FeedForwardKind
     qk_norm: bool
-    window: int | None
+    sliding_window: int | None
 
 
 def architecture_of(model: GPT) -> Architecture:
@@ -57,5 +59,21 @@ def architecture_of(model: GPT) -> Architecture:
         norm_eps=float(model.final_norm.eps or 0.0),
         feed_forward="swiglu" if isinstance(ff, SwiGLU) else "gelu" if ff.activation is gelu else "relu2",
         qk_norm=isinstance(attention.q_norm, RMSNorm),
-        window=model.window,
+        sliding_window=model.sliding_window,
     )
+
+
+@slot("model")
+@dataclass(frozen=True, kw_only=True)
+class Pretrained:
+    """What a run may choose about a model whose weights exist already.
+
+    Args:
+        context_length: the most tokens it reads at once, at most what it was trained for; None is that.
+        drop_rate: as for `GPT`; it has no weights.
+        attention: likewise.
+    """
+
+    context_length: int | None
+    drop_rate: float
+    attention: Attention

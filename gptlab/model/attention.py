@@ -14,14 +14,14 @@ from torch.nn.attention.flex_attention import BlockMask
 
 from gptlab.errors import UserError
 from gptlab.model.cache import LayerCache
-from gptlab.model.flex import attend_in_blocks
+from gptlab.model.flex import flex_attend
 from gptlab.model.norm import RMSNorm
-from gptlab.model.rotary import rotate
+from gptlab.model.rotary import apply_rotary
 
 Attention = Literal["fused", "naive", "flex"]
 
 
-class Sight(NamedTuple):
+class AttentionContext(NamedTuple):
     """What every layer of one forward pass shares: where the tokens stand and what each may look at."""
 
     mask: Tensor | BlockMask | None  # (T, S) or (B, 1, T, S) bool, True where a query may look; None: plain causality
@@ -45,7 +45,7 @@ def naive_attention(q: Tensor, k: Tensor, v: Tensor, *, mask: Tensor | None, dro
 
 # On a CPU the gradient of short rows is slower in bfloat16 than in float32, several times at 64 tokens:
 # python -m tests.benchmarks.attention
-SHORT = 128
+SHORT_ROW_TOKENS = 128
 
 
 def fused_attention(q: Tensor, k: Tensor, v: Tensor, *, mask: Tensor | None, dropout: float) -> Tensor:
@@ -53,7 +53,7 @@ def fused_attention(q: Tensor, k: Tensor, v: Tensor, *, mask: Tensor | None, dro
 
     q (B, H, T, K), k and v (B, G, S, K) -> (B, H, T, K). Without a mask either T = S, or T = 1 and all is visible.
     """
-    if q.requires_grad and q.dtype == torch.bfloat16 and q.device.type == "cpu" and k.size(-2) <= SHORT:
+    if q.requires_grad and q.dtype == torch.bfloat16 and q.device.type == "cpu" and k.size(-2) <= SHORT_ROW_TOKENS:
         with torch.autocast("cpu", enabled=False):  # which would take them back to bfloat16
             return fused_attention(q.float(), k.float(), v.float(), mask=mask, dropout=dropout).to(q.dtype)
     return F.scaled_dot_product_attention(
@@ -68,7 +68,7 @@ def flexible_attention(q: Tensor, k: Tensor, v: Tensor, *, mask: Tensor | BlockM
     """
     if isinstance(mask, Tensor) or mask is None:
         return fused_attention(q, k, v, mask=mask, dropout=dropout)
-    return attend_in_blocks(q, k, v, mask)
+    return flex_attend(q, k, v, mask)
 
 
 ATTENTIONS: dict[str, Callable[..., Tensor]] = {
@@ -78,7 +78,7 @@ ATTENTIONS: dict[str, Callable[..., Tensor]] = {
 }
 
 
-def by_document(
+def attend_per_document(
     attend: Callable[..., Tensor], q: Tensor, k: Tensor, v: Tensor, *, lengths: list[list[int]], dropout: float
 ) -> Tensor:
     """Each document of each row by itself: what a mask would hide is not computed.
@@ -128,19 +128,19 @@ class CausalSelfAttention(nn.Module):
         self.k_norm = RMSNorm(head_dim, norm_eps) if qk_norm else nn.Identity()
         self.attend = ATTENTIONS[attention]
 
-    def forward(self, x: Tensor, sight: Sight, cache: LayerCache | None = None) -> Tensor:
+    def forward(self, x: Tensor, sight: AttentionContext, cache: LayerCache | None = None) -> Tensor:
         """(B, T, D) -> (B, T, D); a cache gives the past's keys and values and takes the new ones."""
         sizes = [n_heads * self.head_dim for n_heads in (self.n_heads, self.n_kv_heads, self.n_kv_heads)]
         q, k, v = (part.unflatten(-1, (-1, self.head_dim)).transpose(1, 2) for part in self.qkv(x).split(sizes, dim=-1))
         q, k = self.q_norm(q), self.k_norm(k)
         if sight.rotation is not None:
-            q, k = rotate(q, *sight.rotation), rotate(k, *sight.rotation)
+            q, k = apply_rotary(q, *sight.rotation), apply_rotary(k, *sight.rotation)
         q, k = q.to(v.dtype), k.to(v.dtype)  # autocast normalises in float32
         if cache is not None:
             k, v = cache.append(k, v)  # (B, G, S, K)
         dropout = self.drop_rate if self.training else 0.0
         if sight.lengths is not None:
-            heads = by_document(self.attend, q, k, v, lengths=sight.lengths, dropout=dropout)
+            heads = attend_per_document(self.attend, q, k, v, lengths=sight.lengths, dropout=dropout)
         else:
             heads = self.attend(q, k, v, mask=sight.mask, dropout=dropout)
         return self.out(heads.transpose(1, 2).flatten(2))

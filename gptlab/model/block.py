@@ -2,7 +2,7 @@
 
 from torch import Tensor, nn
 
-from gptlab.model.attention import Sight
+from gptlab.model.attention import AttentionContext
 from gptlab.model.cache import LayerCache
 
 
@@ -17,7 +17,7 @@ class Block(nn.Module):
         self.norm2, self.ff = norm2, ff
         self.drop = nn.Dropout(drop_rate)
 
-    def forward(self, x: Tensor, sight: Sight, cache: LayerCache | None = None) -> Tensor:
+    def forward(self, x: Tensor, sight: AttentionContext, cache: LayerCache | None = None) -> Tensor:
         """(B, T, D) -> (B, T, D)"""
         x = x + self.drop(self.attention(self.norm1(x), sight, cache))
         return x + self.drop(self.ff(self.norm2(x)))

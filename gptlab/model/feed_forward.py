@@ -1,13 +1,12 @@
 """The feed-forward half of a block: every token by itself, through a wider layer.   D embedding, F hidden."""
 
 from collections.abc import Callable
-from typing import Any, Literal, cast
+from typing import Literal
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
-from torch.utils.checkpoint import checkpoint
+
+from gptlab.model.cpu_kernels import ReLU2Kernel, project
 
 FeedForwardKind = Literal["gelu", "swiglu", "relu2"]
 
@@ -24,41 +23,7 @@ def swiglu(gate: Tensor, up: Tensor) -> Tensor:
 
 def relu2(x: Tensor) -> Tensor:
     """max(x, 0)^2  (Primer, arXiv 2109.08668)."""
-    return _ReLU2.apply(x)
-
-
-class _ReLU2(torch.autograd.Function):
-    """d/dx max(x, 0)^2 = 2 max(x, 0): one product where autograd chains a power and a threshold, to the same bits."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor) -> Tensor:
-        r = F.relu(x)
-        ctx.save_for_backward(r)
-        return r * r
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> Tensor:
-        (r,) = ctx.saved_tensors
-        return (grad * r).mul_(2)
-
-
-# Numbers in a hidden layer from which keeping it costs more than computing it again: of GPT-2's training step with 8
-# rows of 256 tokens that is a hundredth of the time, for a twelfth of the memory.
-LARGE = 2**22
-
-
-def project(out: nn.Linear, activate: Callable[..., Tensor], *x: Tensor) -> Tensor:
-    """out(activate(*x)); where activate(*x) is large, the gradient of `out` has it made again instead of kept.
-
-    x (B, T, F) each -> (B, T, D). The compiler decides by itself what to keep.
-    """
-    compiled = torch.compiler.is_compiling()
-    if compiled or x[0].numel() < LARGE or not (torch.is_grad_enabled() and out.weight.requires_grad):
-        return out(activate(*x))
-    # it stops once all that the gradient asks for is there: before the product
-    again = checkpoint(lambda *x: out(activate(*x)), *x, use_reentrant=False, preserve_rng_state=False)
-    return cast(Tensor, again)
+    return ReLU2Kernel.apply(x)
 
 
 class FeedForward(nn.Module):

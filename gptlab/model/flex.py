@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn.attention.flex_attention import BlockMask, create_block_mask, flex_attention
 
 
-def in_blocks(mask: Tensor) -> BlockMask:
+def to_block_mask(mask: Tensor) -> BlockMask:
     """The same mask, that knows its blocks of 128 x 128 in which nothing is seen.   (B, 1, T, T)"""
 
     def sees(b: Tensor, h: Tensor, query: Tensor, key: Tensor) -> Tensor:
@@ -21,7 +21,7 @@ def in_blocks(mask: Tensor) -> BlockMask:
     return create_block_mask(sees, B, None, T, S, device=str(mask.device))
 
 
-def attend_in_blocks(q: Tensor, k: Tensor, v: Tensor, blocks: BlockMask) -> Tensor:
+def flex_attend(q: Tensor, k: Tensor, v: Tensor, blocks: BlockMask) -> Tensor:
     """q (B, H, T, K), k and v (B, G, T, K) -> (B, H, T, K); gradients on a GPU only."""
     out: Tensor = _kernel(q.is_cuda)(q, k, v, block_mask=blocks, enable_gqa=q.size(1) != k.size(1))
     return out

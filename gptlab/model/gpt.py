@@ -9,15 +9,15 @@ from torch.nn.attention.flex_attention import BlockMask
 from torch.utils.checkpoint import checkpoint
 
 from gptlab.errors import UserError
-from gptlab.model.attention import Attention, CausalSelfAttention, Sight
+from gptlab.model.attention import Attention, AttentionContext, CausalSelfAttention
 from gptlab.model.block import Block
 from gptlab.model.cache import KVCache
 from gptlab.model.feed_forward import FeedForwardKind, make_feed_forward
-from gptlab.model.flex import in_blocks
+from gptlab.model.flex import to_block_mask
 from gptlab.model.init import Init, initialise
-from gptlab.model.mask import document_lengths, token_positions, visible
+from gptlab.model.mask import causal_mask, document_lengths, token_positions
 from gptlab.model.norm import NormKind, make_norm
-from gptlab.model.rotary import check_scaling, rotation
+from gptlab.model.rotary import check_scaling, rotary_cos_sin
 from gptlab.slots import slot
 
 
@@ -65,7 +65,7 @@ class GPT(nn.Module):
         norm_eps: float,
         feed_forward: FeedForwardKind,
         qk_norm: bool,
-        window: int | None,
+        sliding_window: int | None,
         attention: Attention,
         init: Init,
     ) -> None:
@@ -75,11 +75,13 @@ class GPT(nn.Module):
         self.head_dim = head_dim or emb_dim // n_heads
         if positions == "rotary" and self.head_dim % 2:
             raise UserError(f"head_dim is {self.head_dim}, but rotary positions turn pairs: choose an even one")
-        if window is not None and window < 1:
-            raise UserError(f"window is {window}, but a token sees at least itself: give 1 or more, or null for all")
+        if sliding_window is not None and sliding_window < 1:
+            raise UserError(
+                f"sliding_window is {sliding_window}, but a token sees at least itself: give 1 or more, or null for all"
+            )
         check_scaling(rope_scaling)
         self.vocab_size, self.context_length, self.emb_dim = vocab_size, context_length, emb_dim
-        self.n_layers, self.window, self.init, self.attention = n_layers, window, init, attention
+        self.n_layers, self.sliding_window, self.init, self.attention = n_layers, sliding_window, init, attention
         self.rope_base, self.rope_scaling = rope_base, rope_scaling
 
         def new_norm() -> nn.Module:
@@ -124,19 +126,19 @@ class GPT(nn.Module):
             raise UserError(f"{past + T} tokens, but the model reads at most context_length={self.context_length}")
         where = token_positions(T, past, segments=segments, device=ids.device)  # (T,) or (B, T)
         x = self.tok_emb(ids)  # (B, T, D)
-        lengths = None if segments is None else document_lengths(segments, window=self.window)
+        lengths = None if segments is None else document_lengths(segments, sliding_window=self.sliding_window)
         mask: Tensor | BlockMask | None = None
         if not lengths:
-            mask = visible(T, past, window=self.window, segments=segments, device=ids.device)
+            mask = causal_mask(T, past, sliding_window=self.sliding_window, segments=segments, device=ids.device)
         drops = self.training and self.drop_emb.p > 0
         if self.attention == "flex" and isinstance(mask, Tensor) and segments is not None and ids.is_cuda and not drops:
-            mask = in_blocks(mask)  # its kernels have gradients on a GPU only, and no dropout
-        sight = Sight(
+            mask = to_block_mask(mask)  # its kernels have gradients on a GPU only, and no dropout
+        sight = AttentionContext(
             mask=mask,
             lengths=lengths,
             rotation=None
             if self.pos_emb is not None
-            else rotation(where, self.head_dim, base=self.rope_base, scaling=self.rope_scaling, dtype=x.dtype),
+            else rotary_cos_sin(where, self.head_dim, base=self.rope_base, scaling=self.rope_scaling, dtype=x.dtype),
         )
         if self.pos_emb is not None:
             x = x + self.pos_emb(where)
@@ -154,7 +156,7 @@ class GPT(nn.Module):
         if self.pos_emb is not None:
             positions = self.pos_emb(where)
             return {"tok_emb": tokens, "pos_emb": positions, "tok_emb + pos_emb": tokens + positions}
-        turns = rotation(where, self.head_dim, base=self.rope_base, scaling=self.rope_scaling, dtype=tokens.dtype)
+        turns = rotary_cos_sin(where, self.head_dim, base=self.rope_base, scaling=self.rope_scaling, dtype=tokens.dtype)
         return {"tok_emb": tokens, "cos of each position's angles": turns[0]}
 
     def new_cache(self, capacity: int) -> KVCache:

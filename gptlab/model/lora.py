@@ -10,9 +10,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from gptlab.model.empty import empty_weights
 from gptlab.model.gpt import GPT
 from gptlab.model.init import initialise_adapter
+from gptlab.model.meta import meta_weights
 
 
 def low_rank(a: Tensor, b: Tensor, *, alpha: float) -> Tensor:
@@ -31,7 +31,7 @@ class LoRALinear(nn.Linear):
     """
 
     def __init__(self, linear: nn.Linear, *, rank: int, alpha: float, drop_rate: float) -> None:
-        with empty_weights():
+        with meta_weights():
             super().__init__(linear.in_features, linear.out_features, bias=linear.bias is not None)
         self.weight, self.bias = linear.weight, linear.bias
         self.lora_a = nn.Parameter(linear.weight.new_empty(rank, linear.in_features))
@@ -73,7 +73,7 @@ def merge(model: nn.Module) -> None:
     """W + (alpha / R) B A becomes W, in place, and the layers are plain ones again; a model without adapters stays."""
     for name, layer in adapters(model).items():
         layer.weight += low_rank(layer.lora_a, layer.lora_b, alpha=layer.alpha)
-        with empty_weights():
+        with meta_weights():
             plain = nn.Linear(layer.in_features, layer.out_features, bias=layer.bias is not None)
         plain.weight, plain.bias = layer.weight, layer.bias
         model.set_submodule(name, plain.train(layer.training))

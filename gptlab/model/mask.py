@@ -4,8 +4,8 @@ import torch
 from torch import Tensor
 
 
-def visible(
-    n_new: int, n_past: int, *, window: int | None, segments: Tensor | None, device: torch.device
+def causal_mask(
+    n_new: int, n_past: int, *, sliding_window: int | None, segments: Tensor | None, device: torch.device
 ) -> Tensor | None:
     """True where a query may look: not ahead, not over a document's border, not further back than the window.
 
@@ -15,20 +15,20 @@ def visible(
         window: how many tokens a token sees, itself included (arXiv 2310.06825); None is all of them.
         segments: (B, T), the document each token belongs to; only without a past.
     """
-    within = window is None or n_past + n_new <= window
+    within = sliding_window is None or n_past + n_new <= sliding_window
     if within and segments is None and (n_past == 0 or n_new == 1):
         return None
     query = torch.arange(n_past, n_past + n_new, device=device)[:, None]  # (T, 1)
     key = torch.arange(n_past + n_new, device=device)  # (S,)
     mask = key <= query  # (T, S)
-    if window is not None:
-        mask &= key > query - window
+    if sliding_window is not None:
+        mask &= key > query - sliding_window
     if segments is not None:
         mask = mask & (segments[:, :, None] == segments[:, None, :])[:, None]  # (B, 1, T, T)
     return mask
 
 
-def document_lengths(segments: Tensor, *, window: int | None) -> list[list[int]] | None:
+def document_lengths(segments: Tensor, *, sliding_window: int | None) -> list[list[int]] | None:
     """Tokens of each row's documents, one after the other; each may then be attended to by itself.   (B, T)
 
     None where a mask does better: a document is longer than the window, or on a GPU, which reading them would hold up.
@@ -37,7 +37,7 @@ def document_lengths(segments: Tensor, *, window: int | None) -> list[list[int]]
         return None
     lengths: list[list[int]] = [row.unique_consecutive(return_counts=True)[1].tolist() for row in segments]
     longest = max((max(row) for row in lengths), default=0)
-    return lengths if window is None or longest <= window else None
+    return lengths if sliding_window is None or longest <= sliding_window else None
 
 
 def token_positions(n_new: int, n_past: int, *, segments: Tensor | None, device: torch.device) -> Tensor:

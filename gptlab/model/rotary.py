@@ -6,9 +6,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from gptlab.errors import UserError
+from gptlab.model.cpu_kernels import RotaryKernel
 
 SCALINGS = {  # type -> the keys beside it
     "linear": {"factor"},
@@ -43,7 +43,7 @@ def frequencies(
     return freqs * (keep + (1 - keep) / scaling["factor"])
 
 
-def rotation(
+def rotary_cos_sin(
     positions: Tensor, head_dim: int, *, base: float, scaling: Mapping[str, Any] | None, dtype: torch.dtype
 ) -> tuple[Tensor, Tensor]:
     """Cosine and sine of each position's angles.   (T,) -> 2 x (T, K/2); (B, T) -> 2 x (B, 1, T, K/2)
@@ -59,35 +59,10 @@ def rotation(
     return angles.cos(), angles.sin()
 
 
-def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+def apply_rotary(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     """(a, b) -> (a cos - b sin, b cos + a sin), a and b the two halves of a head.   (B, H, T, K) -> (B, H, T, K)"""
     cos, sin = cos.to(x.dtype), sin.to(x.dtype)
     if torch.compiler.is_compiling():  # it makes one loop of the formula
         a, b = x.chunk(2, dim=-1)
         return torch.cat((a * cos - b * sin, b * cos + a * sin), dim=-1)
-    return _Rotation.apply(x, cos, sin)
-
-
-class _Rotation(torch.autograd.Function):
-    """The gradient of a turn is the turn back: autograd would keep a product for each term of it."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-        ctx.save_for_backward(cos, sin)
-        return _turned(x, cos, sin)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
-        cos, sin = ctx.saved_tensors
-        return _turned(grads[0], cos, -sin), None, None
-
-
-def _turned(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """In place of what is to come: no product is written anywhere else."""
-    a, b = x.chunk(2, dim=-1)
-    turned = torch.empty(x.shape, dtype=x.dtype, device=x.device)
-    first, second = turned.chunk(2, dim=-1)
-    torch.mul(a, cos, out=first).addcmul_(b, sin, value=-1)
-    torch.mul(b, cos, out=second).addcmul_(a, sin)
-    return turned
+    return RotaryKernel.apply(x, cos, sin)

@@ -16,7 +16,7 @@ class Message(NamedTuple):
     input: str = ""  # what the instruction is about, where data keeps the two apart, as Alpaca's does
 
 
-def said(messages: Iterable[Message]) -> str:
+def plain_text(messages: Iterable[Message]) -> str:
     """The words of all, without who said them; a line each, and what an instruction is about on one of its own."""
     return "\n".join(text for message in messages for text in (message.content, message.input) if text)
 

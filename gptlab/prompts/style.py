@@ -9,14 +9,14 @@ from gptlab.slots import slot
 
 # Line breaks and blanks of the program itself are in its tags, so that it writes nothing but the frames.
 _JINJA = """\
-{{%- if messages[0]['role'] != 'system' -%}}{opening}{{%- endif -%}}
+{{%- if messages[0]['role'] != 'system' -%}}{preamble}{{%- endif -%}}
 {{%- for message in messages -%}}
 {{%- if message['role'] == 'system' -%}}
 {before_system}{{{{ message['content'] }}}}{after_system}
 {{%- elif message['role'] == 'user' -%}}
-{{%- if loop.index0 > 0 and loop.previtem['role'] == 'assistant' -%}}{between}{{%- endif -%}}
+{{%- if loop.index0 > 0 and loop.previtem['role'] == 'assistant' -%}}{separator}{{%- endif -%}}
 {before_user}{{{{ message['content'] }}}}{after_user}
-{{%- if add_generation_prompt or not loop.last -%}}{answer}{{%- endif -%}}
+{{%- if add_generation_prompt or not loop.last -%}}{assistant}{{%- endif -%}}
 {{%- else -%}}
 {{{{ message['content'] }}}}{end}
 {{%- endif -%}}
@@ -30,22 +30,31 @@ class TurnStyle:
 
     Args:
         name: of the style.
-        opening: before the first turn, where the conversation has no system message.
+        preamble: before the first turn, where the conversation has no system message.
         system: frame of the system message: `{content}` is what it says.
         user: frame of what a person says.
         input: frame of what an instruction is about, after it, within the person's frame; `{input}`.
-        answer: what stands before an answer.
+        assistant: what stands before an answer.
         end: what ends an answer; None is the tokenizer's end of text.
-        between: from an answer to the next turn.
+        separator: from an answer to the next turn.
 
     Raises:
         UserError: a frame does not say, once, where its content stands.
     """
 
     def __init__(
-        self, *, name: str, opening: str, system: str, user: str, input: str, answer: str, end: str | None, between: str
+        self,
+        *,
+        name: str,
+        preamble: str,
+        system: str,
+        user: str,
+        input: str,
+        assistant: str,
+        end: str | None,
+        separator: str,
     ) -> None:
-        self.name, self.opening, self.answer, self.end, self.between = name, opening, answer, end, between
+        self.name, self.preamble, self.assistant, self.end, self.separator = name, preamble, assistant, end, separator
         self.system = _frame("system", system, "{content}")
         self.user = _frame("user", user, "{content}")
         self.input = _frame("input", input, "{input}")
@@ -63,7 +72,7 @@ class TurnStyle:
     @property
     def template(self) -> str:
         """See `PromptStyle`. A message there has one text: what an instruction is about follows it on a line."""
-        texts = {"opening": self.opening, "answer": self.answer, "between": self.between, "end": self.end}
+        texts = {"preamble": self.preamble, "assistant": self.assistant, "separator": self.separator, "end": self.end}
         for name, (before, after) in {"system": self.system, "user": self.user}.items():
             texts |= {f"before_{name}": before, f"after_{name}": after}
         values = {name: "eos_token" if text is None else ascii(text) for name, text in texts.items()}
@@ -71,7 +80,7 @@ class TurnStyle:
 
     def _parts(self, messages: Sequence[Message]) -> Iterator[Piece]:
         if messages[0].role != "system":
-            yield _mark(self.opening)
+            yield _mark(self.preamble)
         answered = False
         for message in messages:
             words = Piece(message.content, learned=message.role == "assistant", marks=False)
@@ -80,9 +89,9 @@ class TurnStyle:
                 yield from (_mark(before), words, _mark(after))
             elif message.role == "user":
                 before, after = self.user
-                yield from (_mark(self.between if answered else ""), _mark(before), words)
+                yield from (_mark(self.separator if answered else ""), _mark(before), words)
                 yield from self._input(message.input)
-                yield from (_mark(after), _mark(self.answer))
+                yield from (_mark(after), _mark(self.assistant))
             else:
                 yield words
                 yield END_OF_TEXT if self.end is None else Piece(self.end, learned=True, marks=True)

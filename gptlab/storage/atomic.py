@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 
-def replace_text(path: Path, text: str) -> None:
+def atomic_write(path: Path, text: str) -> None:
     """Writes the file whole or not at all: no reader sees half of it, and a power cut leaves the old one or the new."""
     part = path.with_name(f".{path.name}.{os.getpid()}.part")  # several processes may write the same file
     part.unlink(missing_ok=True)  # the folder may be a stranger's, and this a link to a file of the user's

@@ -13,7 +13,7 @@ from gptlab.storage.checksum import HashingFile, check_checksum, replace_with_ch
 from gptlab.storage.tensors import check_pickle, check_tensors
 from gptlab.storage.values import check_plain
 
-FORMAT = 2
+FORMAT = 3
 RECORD = "gptlab"  # the key under which a checkpoint says what it is
 FIELDS = {
     "config": dict,
@@ -107,7 +107,7 @@ def write_checkpoint(content: dict[str, Any], path: Path) -> None:
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        part.unlink(missing_ok=True)  # it may be a link, as in `replace_text`
+        part.unlink(missing_ok=True)  # it may be a link, as in `atomic_write`
         with part.open("xb") as file:
             hashing = HashingFile(file)
             torch.save(content, hashing)  # type: ignore[arg-type]  # it calls write and flush

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import IO
 
 from gptlab.errors import UserError
-from gptlab.storage.atomic import replace_text
+from gptlab.storage.atomic import atomic_write
 from gptlab.storage.files import open_regular, read_text
 from gptlab.storage.places import cache_dir
 
@@ -39,9 +39,9 @@ def replace_with_checksum(part: Path, path: Path, digest: str) -> None:
     beside = checksum_path(path)
     old = beside.read_text(encoding="utf-8") if beside.exists() else ""
     new = f"{digest}  {path.name}\n"
-    replace_text(beside, new + old)
+    atomic_write(beside, new + old)
     os.replace(part, path)
-    replace_text(beside, new)
+    atomic_write(beside, new)
     _note(path, digest)
 
 

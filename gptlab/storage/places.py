@@ -37,3 +37,10 @@ def check_inside(folder: Path) -> None:
                 raise UserError(
                     f"{path} leads out of {folder}, which you did not write: replace the link by what it names"
                 )
+
+
+def conf_dir() -> Path:
+    """Return the folder of configurations: in an installed wheel, or beside the package in a checkout."""
+    package = Path(__file__).parents[1]
+    inside = package / "conf"
+    return inside if inside.is_dir() else package.parent / "conf"

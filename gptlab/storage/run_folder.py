@@ -1,5 +1,6 @@
 """A run's folder: whose it is, and how far the run in it came. Needs no torch."""
 
+import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,6 +10,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from gptlab.errors import UserError
+from gptlab.storage.atomic import atomic_write
 from gptlab.storage.checksum import check_checksum
 from gptlab.storage.files import read_json
 
@@ -100,3 +102,17 @@ def read_summary(folder: Path) -> dict[str, Any]:
     except (OSError, ValueError):
         return {}
     return found if isinstance(found, dict) else {}
+
+
+JOB_RECORD = "status.json"  # in each job's folder: what it was to do, and what became of it
+
+
+def read_job_record(folder: Path) -> dict[str, Any]:
+    """What the folder's job was to do and what became of it; empty where there is no job."""
+    path = folder / JOB_RECORD
+    return read_json(path) if path.is_file() else {}
+
+
+def write_job_record(folder: Path, record: dict[str, Any]) -> None:
+    """The inverse; no reader ever sees half a file."""
+    atomic_write(folder / JOB_RECORD, json.dumps(record, indent=2, allow_nan=False) + "\n")

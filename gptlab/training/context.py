@@ -17,7 +17,9 @@ class RunContext(NamedTuple):
     monitor: Monitor
     total_steps: int
     start_step: int  # 0, or the step after which a resumed run goes on
-    write: Callable[[str | None], list[str]]  # prompt -> what the model makes of it; None: of the data's own openings
+    write: Callable[
+        [str | None], list[str]
+    ]  # prompt -> what the model makes of it; None: of the data's own sample_prompts
     understand: (
         Callable[[int, ForwardContext], dict[str, float]] | None
     )  # number of questions -> share answered rightly

@@ -13,7 +13,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from tensorboard.compat.proto.summary_pb2 import Summary  # type: ignore[import-untyped]
 
 from gptlab.slots import slot
-from gptlab.storage.atomic import replace_text
+from gptlab.storage.atomic import atomic_write
 from gptlab.storage.places import subfolder
 from gptlab.training.context import RunContext
 
@@ -100,7 +100,7 @@ class CSVFile(Logger):
         table = DictWriter(text, self.columns, lineterminator="\n")
         table.writeheader()
         table.writerows(rows)
-        replace_text(self.path, text.getvalue())
+        atomic_write(self.path, text.getvalue())
 
     def log_hyperparams(self, *_: Any) -> None:
         """They are in the run's config."""

@@ -25,7 +25,7 @@ class GPTModule(L.LightningModule):
     Args:
         optimizer: takes the named parameters.
         schedule: step -> fraction of the learning rate.
-        left_out: names of tensors that its checkpoints do not hold; they are there already when one is loaded.
+        frozen_names: names of tensors that its checkpoints do not hold; they are there already when one is loaded.
     """
 
     def __init__(
@@ -35,14 +35,14 @@ class GPTModule(L.LightningModule):
         head: Any,  # a Head that is an nn.Module: Python has no type for both
         optimizer: Callable[[NamedParameters], Optimizer],
         schedule: Callable[[int], float],
-        left_out: Sequence[str] = (),
+        frozen_names: Sequence[str] = (),
     ) -> None:
         super().__init__()
         self.model = model
         self.head = head
-        self.make_optimizer, self.schedule, self.left_out = optimizer, schedule, left_out
+        self.optimizer_factory, self.schedule, self.frozen_names = optimizer, schedule, frozen_names
         self.metrics = nn.ModuleDict(self.head.metrics())
-        self.window: list[Loss] = []  # the micro-batches since the last step, where it has several
+        self.accumulated: list[Loss] = []  # the micro-batches since the last step, where it has several
         self.step_loss = torch.tensor(math.nan)  # mean loss of the last step
         self.grad_norm = torch.tensor(math.nan)  # of all its gradients together, before clipping
 
@@ -57,31 +57,31 @@ class GPTModule(L.LightningModule):
         """Notes what learns: to search the modules for it costs a part of each step."""
         self.learning = [parameter for parameter in self.parameters() if parameter.requires_grad]
 
-    def loss_of(self, batch: Batch) -> Loss:
+    def compute_loss(self, batch: Batch) -> Loss:
         """What the batch costs."""
         return self.head.loss(self.model(batch["ids"], segments=batch.get("segments")), batch)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """What is backpropagated: the mean of a batch that is a whole step; else the sum of its losses, in units of the
         first micro-batch's size so that fp16 gradients stay in range."""
-        loss = self.loss_of(batch)
+        loss = self.compute_loss(batch)
         if self.trainer.accumulate_grad_batches * self.trainer.world_size == 1:
             mean = loss.total / loss.count.clamp_min(1)  # a step in which nothing is scored teaches nothing
             self.step_loss = mean.detach()
             return mean
-        if not self.window:
+        if not self.accumulated:
             self.unit = batch["ids"].numel()
-        self.window.append(Loss(loss.total.detach(), loss.count, None))
+        self.accumulated.append(Loss(loss.total.detach(), loss.count, None))
         return loss.total / self.unit * self.trainer.accumulate_grad_batches  # undoes Lightning's division
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
         """Makes the gradients those of the mean over everything the window scored."""
-        if not self.window:  # the batch was a whole step
+        if not self.accumulated:  # the batch was a whole step
             return
-        sums = torch.stack([sum(loss.total for loss in self.window), sum(loss.count for loss in self.window)])  # type: ignore[list-item]
+        sums = torch.stack([sum(loss.total for loss in self.accumulated), sum(loss.count for loss in self.accumulated)])  # type: ignore[list-item]
         total, count = self.trainer.strategy.reduce(sums, reduce_op="sum")
         count = count.clamp_min(1)
-        self.window.clear()
+        self.accumulated.clear()
         self.step_loss = total / count
         gradients = [p.grad for p in self.learning if p.grad is not None]
         torch._foreach_mul_(gradients, self.unit * self.trainer.world_size / count)
@@ -96,7 +96,7 @@ class GPTModule(L.LightningModule):
 
     def validation_step(self, batch: Batch, batch_idx: int) -> Any:
         """Adds a batch to the metrics; returns its Loss, for callbacks that look closer."""
-        loss = self.loss_of(batch)
+        loss = self.compute_loss(batch)
         metric: Any
         for metric in self.metrics.values():
             metric.update(loss, batch)
@@ -106,19 +106,19 @@ class GPTModule(L.LightningModule):
         """Says `val/<metric>` over the whole validation set to whoever asks the trainer."""
         metric: Any
         for name, metric in self.metrics.items():
-            # not to the logger: Meter writes it, under the step that was validated; all devices have the same value
+            # not to the logger: Throughput writes it, under the step that was validated; all devices have the same value
             self.log(f"val/{name}", metric.compute().float(), logger=False, sync_dist=True)
             metric.reset()
 
     def configure_optimizers(self) -> Any:
         """The optimizer, its rate following the schedule step by step."""
-        optimizer = self.make_optimizer(self.named_parameters())
+        optimizer = self.optimizer_factory(self.named_parameters())
         scheduler = LambdaLR(optimizer, self.schedule)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Leaves out what is left out."""
-        for name in self.left_out:
+        for name in self.frozen_names:
             del checkpoint["state_dict"][name]
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -131,9 +131,9 @@ class GPTModule(L.LightningModule):
             UserError: the optimizer's state belongs to other weights.
         """
         own = self.state_dict()
-        checkpoint["state_dict"] |= {name: own[name] for name in self.left_out}
+        checkpoint["state_dict"] |= {name: own[name] for name in self.frozen_names}
         step, [saved] = int(checkpoint["global_step"]), checkpoint["optimizer_states"]
-        fresh = self.make_optimizer(self.named_parameters())
+        fresh = self.optimizer_factory(self.named_parameters())
         groups = restored_groups(saved, fresh)
         for group, rate in zip(groups, [group["lr"] for group in fresh.param_groups], strict=True):
             group |= {"initial_lr": rate, "lr": rate * self.schedule(step)}

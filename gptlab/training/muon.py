@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.optim.adamw import adamw
 
-from gptlab.training.precision import multiplies_bf16
+from gptlab.hardware.precision import multiplies_bf16
 
 
 def newton_schulz(x: Tensor, steps: int) -> Tensor:

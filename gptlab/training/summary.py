@@ -10,21 +10,21 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from gptlab.storage.atomic import replace_text
+from gptlab.storage.atomic import atomic_write
 
 log = logging.getLogger(__name__)
 
 
 def write_summary(summary: dict[str, Any], folder: Path) -> None:
     """`summary.json`, whole or not at all; a number that is not finite becomes null, for JSON has no word for it."""
-    replace_text(folder / "summary.json", json.dumps(_finite(summary), indent=2, allow_nan=False) + "\n")
+    atomic_write(folder / "summary.json", json.dumps(_finite(summary), indent=2, allow_nan=False) + "\n")
 
 
 def how_it_went(trainer: Any, meter: Any, folder: Path) -> dict[str, Any]:
     """What the trainer and its callbacks know at the end of a run."""
+    from gptlab.hardware.precision import products_in
     from gptlab.training.callbacks.checkpoints import BestCheckpoint
     from gptlab.training.callbacks.validation import validation_metrics
-    from gptlab.training.precision import products_in
 
     best = next((callback for callback in trainer.callbacks if isinstance(callback, BestCheckpoint)), None)
     return {
@@ -89,7 +89,7 @@ def show_summary(summary: dict[str, Any], console: Console) -> None:
 def use_command(summary: dict[str, Any]) -> str:
     """What a person types to use the run."""
     verb = summary["verb"]
-    more = {"generate": f" prompt={shlex.quote(summary['opening'])}", "classify": ' text="..."', "chat": ""}[verb]
+    more = {"generate": f" prompt={shlex.quote(summary['sample_prompt'])}", "classify": ' text="..."', "chat": ""}[verb]
     return f"gptlab {verb} run={shlex.quote(summary['folder'])}{more}"
 
 

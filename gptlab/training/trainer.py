@@ -16,15 +16,15 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 from torch.nn.parallel import DistributedDataParallel
 
 from gptlab.errors import UserError
+from gptlab.hardware.precision import check_accelerator, choose_precision, count_devices, device_type, warn_if_emulated
 from gptlab.slots import slot
 from gptlab.training.checkpoint import CheckpointFiles
-from gptlab.training.precision import check_accelerator, choose_precision, count_devices, device_type, warn_if_emulated
 
 for _name in ("lightning.pytorch", "lightning.fabric"):  # they advertise, and repeat what our own lines say
     logging.getLogger(_name).setLevel(logging.WARNING)
 # lightning 2.6 calls a name that torch 2.13 is about to drop; nothing for a user to do
 warnings.filterwarnings("ignore", message=r".*isinstance\(treespec, LeafSpec\)` is deprecated")
-# Meter logs the first and the last step, however short the run
+# Throughput logs the first and the last step, however short the run
 warnings.filterwarnings("ignore", message=r"The number of training batches .* is smaller than the logging interval")
 # its own loaders would begin the epoch anew; ours begins where the run stopped, see data/order.py
 warnings.filterwarnings("ignore", message=r"You're resuming from a checkpoint that ended before the epoch ended")

@@ -83,10 +83,16 @@ class LoRA:
         rank: int,
         alpha: float,
         drop_rate: float,
-        matrices: list[str] | Literal["all"],
+        target_modules: list[str] | Literal["all"],
         head: Literal["fresh", "all"],
     ) -> None:
-        self.rank, self.alpha, self.drop_rate, self.matrices, self.head = rank, alpha, drop_rate, matrices, head
+        self.rank, self.alpha, self.drop_rate, self.target_modules, self.head = (
+            rank,
+            alpha,
+            drop_rate,
+            target_modules,
+            head,
+        )
 
     def apply(self, model: GPT, head: nn.Module, fresh: Sequence[str]) -> str:
         """Freezes all weights, and adds the adapters.
@@ -104,15 +110,15 @@ class LoRA:
 
     def _layers(self, known: list[str]) -> list[str]:
         """The names of the layers that are meant."""
-        if self.matrices == "all":
+        if self.target_modules == "all":
             return known
-        for name in self.matrices:
+        for name in self.target_modules:
             if not any(_means(name, layer) for layer in known):
                 raise UserError(
-                    f"tuning.matrices names {name!r}, and the linear layers of this model's blocks are "
+                    f"tuning.target_modules names {name!r}, and the linear layers of this model's blocks are "
                     f"{', '.join(known)}: give some of these, or their last names, or all"
                 )
-        return [layer for layer in known if any(_means(name, layer) for name in self.matrices)]
+        return [layer for layer in known if any(_means(name, layer) for name in self.target_modules)]
 
 
 def _means(name: str, layer: str) -> bool:

@@ -172,7 +172,7 @@ def _gpt2(fields: _Fields) -> Architecture:
         norm_eps=fields.number("layer_norm_epsilon"),
         feed_forward="gelu",
         qk_norm=False,
-        window=None,
+        sliding_window=None,
     )
 
 
@@ -197,7 +197,7 @@ def _llama(fields: _Fields, kind: str) -> Architecture:
         norm_eps=fields.number("rms_norm_eps"),
         feed_forward="relu2" if fields["hidden_act"] == "relu" else "swiglu",
         qk_norm=kind == "qwen3",
-        window=_window(fields, kind),
+        sliding_window=_window(fields, kind),
     )
 
 
@@ -225,11 +225,11 @@ def _rope(fields: _Fields) -> tuple[float, dict[str, Any] | None]:
 
 def _window(fields: _Fields, kind: str) -> int | None:
     """The tokens that a token sees, itself included: transformers counts them as we do."""
-    window = fields["sliding_window"] if kind == "mistral" or fields.truth("use_sliding_window") else None
+    sliding_window = fields["sliding_window"] if kind == "mistral" or fields.truth("use_sliding_window") else None
     types, what = fields["layer_types"], "layer_types"
     if not types:  # the first layers are full
         n_layers, what = fields.count("num_hidden_layers", most=MOST_LAYERS), "max_window_layers"
-        n_full = n_layers if window is None else 0 if kind == "mistral" else fields.count(what, least=0)
+        n_full = n_layers if sliding_window is None else 0 if kind == "mistral" else fields.count(what, least=0)
         types = ["full_attention"] * (n_full > 0) + ["sliding_attention"] * (n_full < n_layers)
 
     def all_are(name: str) -> bool:
@@ -237,6 +237,6 @@ def _window(fields: _Fields, kind: str) -> int | None:
 
     if all_are("full_attention"):
         return None
-    if all_are("sliding_attention") and window is not None:
+    if all_are("sliding_attention") and sliding_window is not None:
         return fields.count("sliding_window")
     raise refused(fields.where, what, fields[what], "one window for all layers, or none")

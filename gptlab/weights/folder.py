@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from gptlab.errors import UserError
-from gptlab.model.empty import empty_weights
 from gptlab.model.gpt import GPT
+from gptlab.model.meta import meta_weights
 from gptlab.storage.excerpts import excerpt_names
 from gptlab.storage.files import read_object
 from gptlab.weights.architecture import check_architecture, check_tied
@@ -100,7 +100,7 @@ class PretrainedFolder:
             told = f"{embedding.name} in {embedding.file.name} is {embedding.shape}"
             self._refuse([f"that says vocab_size {vocab_size:,}, and {told}"])
         try:
-            with torch.device("meta"), empty_weights():  # a size that nobody has memory for is told below
+            with torch.device("meta"), meta_weights():  # a size that nobody has memory for is told below
                 model = GPT(**asdict(self.architecture), drop_rate=0.0, attention="fused", init="gpt2")
         except (ValueError, RuntimeError) as error:  # torch's own, of a size that it cannot count
             raise UserError(f"{config}: {error}") from error

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from gptlab.errors import UserError
-from gptlab.model.empty import NoFirstValues, give_memory
+from gptlab.model.meta import SkipInit, materialize
 from gptlab.storage.checkpoint import read_checkpoint
 from gptlab.tokenizer.protocol import Tokenizer
 from gptlab.weights.sources import Source
@@ -30,12 +30,12 @@ def restore(
     model, head = modules["model"], modules["head"]
     fresh: list[str] = []
     if base:
-        give_memory(modules, dtype=next(iter(tensors.values())).dtype, device="cpu")
+        materialize(modules, dtype=next(iter(tensors.values())).dtype, device="cpu")
         fresh = base.fill(model, head, tokenizer)  # type: ignore[arg-type]  # a GPT
-    with NoFirstValues():  # an adapter's numbers are replaced at once
+    with SkipInit():  # an adapter's numbers are replaced at once
         tune(model, head, fresh)
-    left_out = {name: p for name, p in modules.named_parameters() if not p.requires_grad} if base else {}
-    modules.load_state_dict({**left_out, **tensors}, assign=True)
+    frozen_names = {name: p for name, p in modules.named_parameters() if not p.requires_grad} if base else {}
+    modules.load_state_dict({**frozen_names, **tensors}, assign=True)
     check_formats(modules)
 
 

@@ -10,9 +10,9 @@ from torch import nn
 
 from gptlab.errors import UserError
 from gptlab.model.architecture import Architecture, architecture_of
-from gptlab.model.empty import empty_weights
 from gptlab.model.gpt import GPT
 from gptlab.model.lora import low_rank
+from gptlab.model.meta import meta_weights
 from gptlab.slots import slot
 from gptlab.storage.checkpoint import RECORD, find_checkpoint, read_checkpoint
 from gptlab.storage.signature import is_own
@@ -294,7 +294,7 @@ def _architecture(config: dict[str, Any], vocab_size: int, tensors: Mapping[str,
     try:
         arguments = {key: value for key, value in config["model"].items() if not key.startswith("_")}
         check_layers(arguments.get("n_layers"), tensors)
-        with empty_weights():
+        with meta_weights():
             return architecture_of(GPT(vocab_size=vocab_size, **arguments))
     except Exception as error:  # any argument may be of any type and size
         raise UserError(f"{path}: its model cannot be made ({error}): take another checkpoint") from error

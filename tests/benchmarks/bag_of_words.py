@@ -16,16 +16,16 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 
 from gptlab.config.build import build
-from gptlab.evaluation.verdicts import Verdicts, accuracy, balanced_accuracy, judge_rows, paired
-from gptlab.opened import set_precision
+from gptlab.evaluation.classification import Predictions, accuracy, balanced_accuracy, paired_difference, predict_rows
 from gptlab.run import Run
+from gptlab.workflows.precision import set_precision
 from tests.benchmarks.measure import given, machine, report
 
 MEASURES = {"accuracy": accuracy, "balanced accuracy": balanced_accuracy}
 STRENGTHS = (0.1, 0.3, 1.0, 3.0, 10.0)
 
 
-def baseline(parts: Any, classes: list[str]) -> Verdicts:
+def baseline(parts: Any, classes: list[str]) -> Predictions:
     """Its verdicts on the test part."""
     texts = {name: [example.text for example in part] for name, part in parts._asdict().items()}
     labels = {name: np.array([classes.index(e.label) for e in part]) for name, part in parts._asdict().items()}
@@ -35,8 +35,8 @@ def baseline(parts: Any, classes: list[str]) -> Verdicts:
         regression = LogisticRegression(C=strength, class_weight=weights, max_iter=2000)
         return make_pipeline(words, regression).fit(texts["train"], labels["train"])
 
-    def verdicts(model: Any, part: str) -> Verdicts:
-        return Verdicts(model.predict_log_proba(texts[part]), labels[part])
+    def verdicts(model: Any, part: str) -> Predictions:
+        return Predictions(model.predict_log_proba(texts[part]), labels[part])
 
     models = [fitted(*how) for how in product((CountVectorizer, TfidfVectorizer), STRENGTHS, (None, "balanced"))]
     best = max(models, key=lambda model: balanced_accuracy(verdicts(model, "val")))
@@ -52,10 +52,10 @@ def main(words: list[str]) -> None:
         data = build(run.cfg.data, "data")
         rows = data.prepare(run.tokenizer, context_length=run.model.context_length).test
         context = set_precision(run, "auto").context
-        ours = judge_rows(run.model, run.head, rows, batch_size=64, forward_context=context)
+        ours = predict_rows(run.model, run.head, rows, batch_size=64, forward_context=context)
         theirs = baseline(data.parts, list(run.labels))
         for name, measure in MEASURES.items():
-            by = paired(ours, theirs, measure, seed=0)
+            by = paired_difference(ours, theirs, measure, seed=0)
             low, high = by.interval or (float("nan"), float("nan"))
             found.append(
                 {

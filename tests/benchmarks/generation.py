@@ -16,11 +16,11 @@ from torch import Tensor, nn
 
 from gptlab.config.compose import compose_config
 from gptlab.generation.engine import generate_ids
+from gptlab.generation.generator import last_logits
 from gptlab.generation.sampling import Sampling
-from gptlab.generation.writer import last_logits
 from gptlab.model.gpt import GPT
-from gptlab.model.int8 import quantise
-from gptlab.model.packed import pack
+from gptlab.model.inference.int8 import quantise
+from gptlab.model.inference.prepacked import prepack
 from tests.benchmarks.measure import ceilings, formats, given, lower_quartile, machine, ratios, report, take_turns
 from tests.benchmarks.peers import transformers_model
 from tests.benchmarks.training import our_parts
@@ -69,7 +69,7 @@ def main(words: list[str]) -> None:
     for name, dtype in formats().items():
         parts = our_parts(cfg).eval()
         peer = transformers_model(parts, cfg.model).eval()
-        pack(parts.to(dtype)["model"], parts["head"].out.owner, dtype=dtype)
+        prepack(parts.to(dtype)["model"], parts["head"].out.owner, dtype=dtype)
         ways[f"ours, {name}"] = partial(ours, parts, prompt, n_new)
         ways[f"transformers, {name}"] = partial(theirs, peer.to(dtype), prompt, n_new)
     parts = our_parts(cfg).eval()

@@ -16,11 +16,11 @@ import torch
 
 from gptlab.batch import IGNORE_INDEX
 from gptlab.commands.memory import keep_freed_memory
+from gptlab.hardware.precision import autocast, choose_precision
 from gptlab.heads.cross_entropy import ChunkRows, cross_entropy
-from gptlab.training.precision import autocast, choose_precision
 from tests.benchmarks.measure import Apart, ceilings, given, in_turns, lower_quartile, machine, ratios, report
 
-WAYS: dict[str, tuple[ChunkRows, bool]] = {  # chunk_rows, and whether freed memory is kept
+WAYS: dict[str, tuple[ChunkRows, bool]] = {  # loss_chunk_rows, and whether freed memory is kept
     "plain": (None, False),
     "chunks of 256": (256, False),
     "auto": ("auto", False),
@@ -31,7 +31,7 @@ WAYS: dict[str, tuple[ChunkRows, bool]] = {  # chunk_rows, and whether freed mem
 
 def make(way: str, options: dict[str, Any]) -> Callable[[], float]:
     """One of the ways, in its own process."""
-    chunk_rows, kept = WAYS[way]
+    loss_chunk_rows, kept = WAYS[way]
     if kept:
         keep_freed_memory()
     torch.manual_seed(0)
@@ -44,7 +44,7 @@ def make(way: str, options: dict[str, Any]) -> Callable[[], float]:
     def step() -> float:
         hidden.grad = weight.grad = None
         with autocast(options["precision"], "cpu"):
-            total = cross_entropy(hidden, weight, targets, chunk_rows=chunk_rows)
+            total = cross_entropy(hidden, weight, targets, chunk_rows=loss_chunk_rows)
         total.backward()
         return total.item()
 

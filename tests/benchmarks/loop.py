@@ -25,9 +25,9 @@ from torch import nn
 from gptlab.commands import train
 from gptlab.config.build import build
 from gptlab.config.compose import compose_config
-from gptlab.data.order import TrainOrder
+from gptlab.data.samplers import TrainSampler
+from gptlab.hardware.precision import autocast, choose_precision
 from gptlab.run import Run
-from gptlab.training.precision import autocast, choose_precision
 from tests.benchmarks.measure import given, lower_quartile, machine, ratio, report
 
 SMALL = ["data=text", "tokenizer=char", "model=tiny", "model.emb_dim=32", "model.n_layers=1", "data.batch_size=4"]
@@ -67,7 +67,7 @@ def plain(words: list[str], n_steps: int) -> Iterator[None]:
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: rate(step, total_steps=n_steps))
     precision = choose_precision(cfg.trainer.precision, "cpu")
     what: dict[str, Any] = {"n_batches": n_steps, "start": 0, "rank": 0, "world_size": 1, "seed": cfg.seed}
-    order = TrainOrder(data.train, batch_size=data.batch_size, **what)
+    order = TrainSampler(data.train, batch_size=data.batch_size, **what)
     for index in order:
         batch = data.train[index]
         with autocast(precision, "cpu"):
@@ -92,7 +92,7 @@ def main(words: list[str]) -> None:
         if options["text"] is None:
             text.write_text("It was the best of times, it was the worst of times.\n" * 2000, encoding="utf-8")
         more = ["trainer.max_steps=" + str(n_steps), "trainer.val_check_interval=null"]
-        more += [f"callbacks.checkpoint.every_n_train_steps={n_steps + 1}"]
+        more += [f"callbacks.last_checkpoint.every_n_train_steps={n_steps + 1}"]
         words = [*SMALL, f"data.path={text}", *more, *words]
         Turns.plain, Turns.seconds = plain(words, n_steps), {"plain loop": [], "train.py": []}
         with redirect_stdout(StringIO()):

@@ -16,8 +16,8 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from gptlab.training.flops import measure_peak
-from gptlab.training.precision import choose_precision
+from gptlab.hardware.peak import measure_peak
+from gptlab.hardware.precision import choose_precision
 
 
 def take_turns(ways: Mapping[str, Callable[[], object]], *, rounds: int, warm_up: int = 1) -> dict[str, list[float]]:

@@ -17,20 +17,20 @@ import numpy as np
 from gptlab.batch import IGNORE_INDEX, Batch
 from gptlab.commands.memory import keep_freed_memory
 from gptlab.config.compose import compose_config
-from gptlab.data.answers import Part
-from gptlab.data.labelled_rows import LabelledRows
-from gptlab.data.packing import PackedRows
-from gptlab.data.prepared import Rows
+from gptlab.data.chat.packing import PackedRows
+from gptlab.data.chat.prepared import EncodedSplit
+from gptlab.data.classification.rows import LabelledRows
+from gptlab.data.protocol import Rows
 from gptlab.heads.cross_entropy import ChunkRows
-from gptlab.opened import set_precision
 from gptlab.run import Run
+from gptlab.workflows.precision import set_precision
 from tests.benchmarks.measure import ceilings, given, lower_quartile, machine, ratios, report, take_turns
 
 CONVERSATIONS = [
     "head=instruction",
     "data=instructions",
     "tokenizer=gpt2",
-    "data.learn=all",
+    "data.train_on=all",
     "model.context_length=512",
 ]
 BOOK = "as the book"
@@ -40,7 +40,7 @@ class Way(NamedTuple):
     """An epoch's batches, and how the head takes them."""
 
     batches: list[Batch]
-    chunk_rows: ChunkRows
+    loss_chunk_rows: ChunkRows
 
     @property
     def scored(self) -> int:
@@ -63,15 +63,15 @@ def batches(rows: Rows, batch_rows: int) -> list[Batch]:
 
 def of_conversations(run: Run, size: int, share: float) -> tuple[dict[str, Way], int]:
     """The ways, and how many tokens they hold."""
-    whole: Part = run.data.parts["train"]  # type: ignore[union-attr]
+    whole: EncodedSplit = run.data.parts["train"]  # type: ignore[union-attr]
     kept = np.random.default_rng(0).permutation(len(whole.rows))[: max(size, round(share * len(whole.rows)))]
     part = whole._replace(rows=[whole.rows[i] for i in kept])
     packed = PackedRows(part.rows, context_length=run.model.context_length)
     packed_size = max(1, round(size * part.n_tokens / len(part.rows) / run.model.context_length))
     ways = {
-        BOOK: Way(batches(part.padded(by_length=False), size), None),
-        "side by side": Way(batches(part.padded(by_length=False), size), "auto"),
-        "by length": Way(batches(part.padded(by_length=True), size), "auto"),
+        BOOK: Way(batches(part.padded(group_by_length=False), size), None),
+        "side by side": Way(batches(part.padded(group_by_length=False), size), "auto"),
+        "by length": Way(batches(part.padded(group_by_length=True), size), "auto"),
         "packed": Way(batches(packed, packed_size), "auto"),
     }
     return ways, part.n_tokens
@@ -82,22 +82,22 @@ def of_labelled(run: Run, size: int, share: float) -> tuple[dict[str, Way], int]
     whole: LabelledRows = run.data.train  # type: ignore[union-attr, assignment]
     kept = np.random.default_rng(0).permutation(len(whole))[: max(size, round(share * len(whole)))]
 
-    def way(*, pad_to: int | None, by_length: bool) -> Way:
+    def way(*, pad_to: int | None, group_by_length: bool) -> Way:
         rows = LabelledRows(
             [whole.row(i) for i in kept],
             whole.labels[kept],
             fill=whole.fill,
             max_tokens=whole.max_tokens,
             pad_to=pad_to,
-            by_length=by_length,
+            group_by_length=group_by_length,
             even=False,
         )
         return Way(batches(rows, size), None)
 
     ways = {
-        BOOK: way(pad_to=int(whole.lengths.max()), by_length=False),
-        "side by side": way(pad_to=None, by_length=False),
-        "by length": way(pad_to=None, by_length=True),
+        BOOK: way(pad_to=int(whole.lengths.max()), group_by_length=False),
+        "side by side": way(pad_to=None, group_by_length=False),
+        "by length": way(pad_to=None, group_by_length=True),
     }
     return ways, int(whole.lengths[kept].sum())
 
@@ -125,8 +125,8 @@ def main(words: list[str]) -> None:
 
     def calls(way: Way) -> Any:
         def call() -> None:
-            if hasattr(run.head, "out") and hasattr(run.head.out, "chunk_rows"):
-                run.head.out.chunk_rows = way.chunk_rows
+            if hasattr(run.head, "out") and hasattr(run.head.out, "loss_chunk_rows"):
+                run.head.out.loss_chunk_rows = way.loss_chunk_rows
             learn(run, way, context)
 
         return call

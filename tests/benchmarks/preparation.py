@@ -19,8 +19,8 @@ from typing import Any
 
 import tiktoken
 
-from gptlab.data.readers import TextReader
-from gptlab.data.text import TextData
+from gptlab.data.text.dataset import TextData
+from gptlab.data.text.readers import TextReader
 from gptlab.tokenizer import gpt2
 from tests.benchmarks.measure import given, lower_quartile, machine, ratios, report, resident
 

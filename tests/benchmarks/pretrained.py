@@ -15,8 +15,9 @@ from torch.nn import functional as F
 
 from gptlab.config.compose import compose_config
 from gptlab.evaluation.score import score
-from gptlab.opened import set_precision, text_of
 from gptlab.run import Run
+from gptlab.workflows.precision import set_precision
+from gptlab.workflows.run_data import text_of
 from tests.benchmarks.measure import given, machine, report, resident
 
 CONTEXT = 512  # tokens of a window

@@ -14,9 +14,9 @@ from pathlib import Path
 import numpy as np
 from torch.utils.data import DataLoader
 
-from gptlab.data.order import TrainOrder
-from gptlab.data.shards import ShardWriter
-from gptlab.data.windows import Windows
+from gptlab.data.samplers import TrainSampler
+from gptlab.data.text.shards import ShardWriter
+from gptlab.data.text.windows import Windows
 from tests.benchmarks.measure import given, lower_quartile, machine, ratios, report, take_turns
 
 N_VOCAB = 50257
@@ -33,7 +33,7 @@ def corpus(folder: Path, n_tokens: int, context: int) -> Windows:
 
 def draw(windows: Windows, batch: int, n_batches: int) -> None:
     """So many batches."""
-    order = TrainOrder(windows, batch_size=batch, seed=0, n_batches=n_batches, start=0, rank=0, world_size=1)
+    order = TrainSampler(windows, batch_size=batch, seed=0, n_batches=n_batches, start=0, rank=0, world_size=1)
     for _ in DataLoader(windows, sampler=order, batch_size=None):  # type: ignore[arg-type]
         pass
 

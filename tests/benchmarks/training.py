@@ -24,9 +24,9 @@ from gptlab.batch import Batch
 from gptlab.commands.memory import keep_freed_memory
 from gptlab.config.build import build
 from gptlab.config.compose import compose_config
-from gptlab.heads.protocol import Given
-from gptlab.training.flops import flops_per_token
-from gptlab.training.precision import autocast, choose_precision
+from gptlab.hardware.precision import autocast, choose_precision
+from gptlab.heads.protocol import HeadContext
+from gptlab.training.mfu import flops_per_token
 from tests.benchmarks.measure import (
     Apart,
     ceilings,
@@ -67,7 +67,7 @@ def our_parts(cfg: DictConfig, vocab_size: int = VOCAB_SIZE) -> nn.ModuleDict:
     """The configured model and head, initialised as GPT-2."""
     torch.manual_seed(0)
     model = build(cfg.model, "model")(vocab_size=vocab_size)
-    head = build(cfg.head, "head")(model, Given(vocab_size=vocab_size, token_bytes=None, labels={}))
+    head = build(cfg.head, "head")(model, HeadContext(vocab_size=vocab_size, token_bytes=None, labels={}))
     return nn.ModuleDict({"model": model, "head": head}).train()
 
 
@@ -92,12 +92,12 @@ def ours(cfg: DictConfig, precision: str, vocab_size: int) -> Step:
 def theirs(cfg: DictConfig, precision: str, vocab_size: int, peer: str, path: str) -> Step:
     """A peer's step, from our first weights."""
     parts, batch = our_parts(cfg, vocab_size), new_batch(cfg, vocab_size)
-    model, loss_of, optimizer = PEERS[peer].make(cfg, parts, path)
+    model, compute_loss, optimizer = PEERS[peer].make(cfg, parts, path)
     del parts
 
     def step() -> float:
         with autocast(precision, "cpu"):
-            loss = loss_of(batch["ids"], batch["targets"])
+            loss = compute_loss(batch["ids"], batch["targets"])
         loss.backward()
         nn.utils.clip_grad_norm_(model.parameters(), cfg.trainer.gradient_clip_val)
         optimizer.step()
@@ -113,7 +113,7 @@ def make(whose: str, precision: str, words: list[str], vocab_size: int, path: st
     if whose == "defaults":
         keep_freed_memory()
         return ours(cfg, precision, vocab_size)
-    cfg.head.chunk_rows = None  # equal settings: all logits at once, as the peers
+    cfg.head.loss_chunk_rows = None  # equal settings: all logits at once, as the peers
     if whose == "ours":
         return ours(cfg, precision, vocab_size)
     return theirs(cfg, precision, vocab_size, whose, path)

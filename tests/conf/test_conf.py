@@ -12,7 +12,7 @@ from gptlab.config.compose import ConfigError, compose_config
 from gptlab.config.plain import flat
 from gptlab.run import Run
 from tests.conftest import ROOT, write_text
-from tests.prompts.folder import CHATML, write_model
+from tests.support.template_folder import CHATML, write_model
 
 ROOTS = {"hydra", "experiment", "debug", "judge"}
 CHOICES = [
@@ -93,7 +93,7 @@ def write_labelled(path: Path) -> Path:
 
 ASSISTANTS = {  # experiments on conversations, and what takes the place of large weights
     "finetune_assistant": ["weights=scratch", "~weights.size", "model=tiny", *NARROW],
-    "assistant_chatter": ["data/reader=records", "data.reader.form=alpaca", *NARROW],
+    "assistant_chatter": ["data/reader=conversations", "data.reader.format=alpaca", *NARROW],
     "assistant_smollm2": ["weights.path={folder}", "sampling.max_new_tokens=4"],
 }
 

@@ -23,7 +23,7 @@ from gptlab.config.compose import compose_config
         "hydra.utils.instantiate",
         "gptlab.run.Run.open",
         "gptlab.config.build.build",
-        "gptlab.data.download.download",
+        "gptlab.data.files.download.download",
         "gptlab.tokenizer.cache.cached",
         "gptlab.tokenizer.bpe.cached",
         "gptlab.storage.checkpoint.write_checkpoint",

@@ -2,8 +2,7 @@
 
 import pytest
 
-from gptlab.config.compose import ConfigError, compose_config
-from gptlab.config.conf import conf_dir
+from gptlab.config.compose import ConfigError, compose_config, conf_dir
 
 WRONG = {
     ("model.n_layer=3",): "model.n_layer is no key (did you mean model.n_layers?)",
@@ -81,7 +80,7 @@ class LabelHead:
 
     needs = ("ids", "labels")
 
-    def __init__(self, model: object, given: object, *, tied: bool, chunk_rows: int | None) -> None: ...
+    def __init__(self, model: object, given: object, *, tied: bool, loss_chunk_rows: int | None) -> None: ...
 
 
 def test_a_wrong_choice_is_told_once_whatever_else_is_typed() -> None:

@@ -8,7 +8,7 @@ import pytest
 import yaml
 from hydra.utils import get_object
 
-from gptlab.config.signature import arguments, constant, fits, words
+from gptlab.config.signature import arguments, class_constant, fits, words
 from tests.conftest import ROOT
 
 
@@ -60,8 +60,8 @@ def test_what_fits() -> None:
 
 
 def test_a_class_says_what_it_needs_without_being_imported() -> None:
-    assert constant("gptlab.heads.lm.LMHead", "needs") == ("ids", "targets")
-    assert constant("gptlab.data.text.TextData", "gives") == ("ids", "targets")
+    assert class_constant("gptlab.heads.lm.LMHead", "needs") == ("ids", "targets")
+    assert class_constant("gptlab.data.text.dataset.TextData", "gives") == ("ids", "targets")
 
 
 def test_a_source_that_is_not_there_is_not_judged() -> None:

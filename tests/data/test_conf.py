@@ -10,7 +10,7 @@ import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from gptlab.data.cleaning import parse_cleaning
+from gptlab.data.text.cleaning import parse_cleaning
 
 CONF = Path(__file__).parents[2] / "conf"
 

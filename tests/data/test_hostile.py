@@ -19,17 +19,17 @@ from typing import Any
 
 import pytest
 
-from gptlab.classified import texts_of
-from gptlab.data import archive as archives
-from gptlab.data import download as downloads
-from gptlab.data.chatter import ChatterReader
-from gptlab.data.conversations import RecordReader
-from gptlab.data.download import download
-from gptlab.data.kjv import BooksReader, read_books
-from gptlab.data.readers import TextReader
-from gptlab.data.records import ENDINGS, read_records
-from gptlab.data.sources import TextFile, collect
-from tests.data.standins import read_documents, text_data
+from gptlab.data.chat.chatterbot import ChatterBotReader
+from gptlab.data.chat.readers import ConversationReader
+from gptlab.data.files import archive as archives
+from gptlab.data.files import download as downloads
+from gptlab.data.files.download import download
+from gptlab.data.files.paths import TextFile, collect
+from gptlab.data.files.records import ENDINGS, read_records
+from gptlab.data.text.kjv import KjvReader, read_books
+from gptlab.data.text.readers import TextReader
+from gptlab.workflows.classify import texts_of
+from tests.support.data import read_documents, text_data
 
 needs_pipes = pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="the system has no named pipes")
 
@@ -282,7 +282,7 @@ def test_a_small_table_lowers_nobodys_limit(tmp_path: Path) -> None:
 
 def test_a_role_of_any_kind_is_told(tmp_path: Path) -> None:
     (tmp_path / "a.json").write_text('[{"messages": [{"role": ["user"], "content": "a"}]}]')
-    reader = RecordReader(form="messages", prompt_field="a", response_field="b", columns=None)
+    reader = ConversationReader(format="messages", prompt_field="a", response_field="b", columns=None)
     with pytest.raises(ValueError, match=r"entry 1: message 1: the role is \['user'\], wanted one of"):
         list(reader.read([collected(tmp_path / "a.json", tmp_path)]))
 
@@ -304,7 +304,7 @@ YAML = {
 def test_yaml_that_is_no_conversations_is_one_sentence(content: str, sentence: str, tmp_path: Path) -> None:
     (tmp_path / "a.yml").write_text(content)
     with pytest.raises(ValueError, match=rf"a\.yml.*{sentence}") as raised:
-        list(ChatterReader(sha256=None).read([collected(tmp_path / "a.yml", tmp_path)]))
+        list(ChatterBotReader(sha256=None).read([collected(tmp_path / "a.yml", tmp_path)]))
     assert len(str(raised.value).splitlines()) == 1
 
 
@@ -339,7 +339,7 @@ def test_another_database_is_one_sentence(statements: list[str], why: str, tmp_p
 def test_what_is_no_database_is_one_sentence(content: bytes, tmp_path: Path) -> None:
     (tmp_path / "a.db").write_bytes(content)
     with pytest.raises(ValueError, match=r"a\.db is not the database"):
-        list(BooksReader().read(collected(tmp_path / "a.db", tmp_path)))
+        list(KjvReader().read(collected(tmp_path / "a.db", tmp_path)))
 
 
 def test_a_database_of_gigabytes_is_not_read(tmp_path: Path) -> None:

@@ -9,37 +9,37 @@ import pytest
 from gptlab.evaluation.blocks import (
     MAX_BLOCKS,
     bits_per_byte_difference,
-    blocks_of,
     loss_difference,
     per_byte,
     per_token,
+    score_blocks,
 )
 from gptlab.evaluation.intervals import bootstrap
-from tests.evaluation.parts import hard_and_easy, scores_of
+from tests.support.evaluation import hard_and_easy, scores_of
 
 
 def test_documents_are_the_blocks_where_there_are_enough() -> None:
     losses = np.ones(400)
-    many = blocks_of(scores_of(losses, documents=np.arange(0, 300, 10)))
+    many = score_blocks(scores_of(losses, documents=np.arange(0, 300, 10)))
     assert many.kind == "documents"
     assert many.starts.tolist() == list(range(0, 300, 10))
-    few = blocks_of(scores_of(losses, documents=np.arange(0, 290, 10)))
+    few = score_blocks(scores_of(losses, documents=np.arange(0, 290, 10)))
     assert few.kind == "windows"
     assert few.starts.tolist() == [0, *range(11, 400, 10)]
 
 
 def test_where_windows_overlap_stretches_are_as_long_as_one() -> None:
     """Else a small stride would make neighbouring tokens pass for independent ones."""
-    blocks = blocks_of(scores_of(np.ones(400), stride=3))
+    blocks = score_blocks(scores_of(np.ones(400), stride=3))
     assert (blocks.kind, blocks.starts.tolist()) == ("stretches", [*range(0, 400, 10)])
 
 
 @pytest.mark.parametrize(("n", "length"), [(8000, 160), (800, 32)])
 def test_in_a_short_text_stretches_are_shorter_than_a_long_context(n: int, length: int) -> None:
-    blocks = blocks_of(scores_of(np.ones(n), length=8192))
+    blocks = score_blocks(scores_of(np.ones(n), length=8192))
     assert (blocks.kind, blocks.starts.tolist()) == ("stretches", [*range(0, n, length)])
-    assert blocks_of(scores_of(np.ones(n), length=30)).kind == "windows"
-    assert blocks_of(scores_of(np.ones(100_000), length=30)).kind == "stretches"  # of two windows
+    assert score_blocks(scores_of(np.ones(n), length=30)).kind == "windows"
+    assert score_blocks(scores_of(np.ones(100_000), length=30)).kind == "stretches"  # of two windows
 
 
 @pytest.mark.parametrize("compare", [loss_difference, bits_per_byte_difference])
@@ -74,7 +74,7 @@ def test_a_tokenizer_may_count_a_space_before_each_text() -> None:
 @pytest.mark.parametrize("n", [1, 2, 11, 40_000])
 def test_blocks_hold_every_token_and_are_not_too_many(n: int) -> None:
     scores = scores_of(hard_and_easy(40_000)[:n], sizes=np.arange(n) % 4)
-    starts = blocks_of(scores).starts
+    starts = score_blocks(scores).starts
     assert len(starts) <= MAX_BLOCKS
     assert per_token(scores, starts).weights.sum() == scores.n_tokens == n - 1
     assert per_byte(scores, starts).weights.sum() == scores.scored_bytes
@@ -106,7 +106,7 @@ def test_the_same_text_is_compared_where_tokens_differ() -> None:
     assert b.bits_per_byte is not None
     assert difference.value == pytest.approx(b.bits_per_byte - a.bits_per_byte)
     assert difference.value == pytest.approx(0.01 / math.log(2), rel=0.02)
-    alone = bootstrap(per_byte(a, blocks_of(a).starts), seed=0)
+    alone = bootstrap(per_byte(a, score_blocks(a).starts), seed=0)
     assert difference.interval is not None
     assert alone is not None
     assert difference.interval.high - difference.interval.low < 0.1 * (alone.high - alone.low)

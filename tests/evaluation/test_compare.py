@@ -10,7 +10,7 @@ from rich.console import Console
 
 from gptlab.evaluation.compare import Examined, compare, show_comparison
 from gptlab.evaluation.score import Scores
-from tests.evaluation.parts import hard_and_easy, scores_of
+from tests.support.evaluation import hard_and_easy, scores_of
 
 
 def examined(name: str, scores: Scores, *, tokenizer: str = "bytes") -> Examined:

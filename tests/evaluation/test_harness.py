@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from gptlab.commands import evaluate, export
-from gptlab.opened import set_precision
 from gptlab.run import Run
+from gptlab.workflows.precision import set_precision
 from tests.conftest import TrainedRun
 
 pytest.importorskip("lm_eval", reason="the harness needs the dev extra")
@@ -82,7 +82,7 @@ def test_the_harness_finds_the_same_through_us_and_through_transformers(
     folder = tmp_path / "exported"
     export.main([f"run={tiny_run.folder}", f"to={folder}"])
     run = Run.open(tiny_run.folder)
-    found = Tasks(tasks)(run.writer, 300, set_precision(run, "32-true").context, limit=None, seed=0)
+    found = Tasks(tasks)(run.text_generator, 300, set_precision(run, "32-true").context, limit=None, seed=0)
     theirs: Any = simple_evaluate(
         HFLM(pretrained=str(folder), device="cpu", dtype="float32", batch_size=4),
         tasks=[f"local_{name}" for name in ("choice", "writing", "rolling")],

@@ -14,9 +14,9 @@ from gptlab.model.gpt import GPT
 from gptlab.tokenizer import bpe, char, word
 from gptlab.tokenizer.bytes import ByteTokenizer
 from gptlab.tokenizer.protocol import Tokenizer
-from tests.evaluation.parts import FP32, T, model_and_head, nats
-from tests.reference.tiny import FAMILIES
-from tests.tokenizer.samples import PROSE, hard_texts, learnable
+from tests.support.evaluation import FP32, T, model_and_head, nats
+from tests.support.tiny_models import FAMILIES
+from tests.support.tokenizers import PROSE, hard_texts, learnable
 
 
 def judged(pairs: list[tuple[list[int], list[int]]], batch_tokens: int = 50, **changes: Any) -> list[Likelihood]:

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 import torch
 
-from gptlab.evaluation.measure import measure
+from gptlab.evaluation.inference import measure
 from gptlab.evaluation.score import Scores, exp, score
+from gptlab.hardware.precision import cpu_multiplies_bf16
 from gptlab.tokenizer.word import WordTokenizer
-from gptlab.training.precision import cpu_multiplies_bf16
-from tests.evaluation.parts import EOT, FP32, TOKENIZER, T, model_and_head, nats, random_ids, windows_of
+from tests.support.evaluation import EOT, FP32, TOKENIZER, T, model_and_head, nats, random_ids, windows_of
 
 
 def scored(windows: object, batch_size: int = 3, **changes: object) -> Scores:

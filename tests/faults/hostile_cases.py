@@ -33,7 +33,7 @@ def doors(world: World, folder: Path, base: str) -> dict[str, tuple[str, list[st
     short = ["debug=smoke", "trainer.accelerator=cpu", "trainer.precision=32-true", f"output_dir={out}"]
     again = {
         "classifier": ["data=jsonl", f"data.path={world.root}/bases/rows.jsonl"],
-        "instruction": ["data=chat", "data.reader.form=columns", f"data.path={world.root}/bases/turns.jsonl"],
+        "instruction": ["data=chat", "data.reader.format=columns", f"data.path={world.root}/bases/turns.jsonl"],
         "preference": ["data=preferences", f"data.path={world.root}/bases/pairs.jsonl"],
     }.get(base, data)
     return {
@@ -158,7 +158,7 @@ def _texts() -> Iterator[Case]:
     yield Case(
         "a secret in the prompt",
         "instruction",
-        _set("prompt.answer", lambda w: "${oc.env:SECRET}"),
+        _set("prompt.assistant", lambda w: "${oc.env:SECRET}"),
         ("chat",),
         works=True,
     )
@@ -472,7 +472,7 @@ def _training_states() -> Iterator[Case]:
         works=True,
     )
     yield Case("the steps are a text", "lm", state(lambda c: c.update(global_step="x")), ("resume",))
-    yield Case("the data's state is a list", "lm", state(lambda c: c.update(TextDataModule=[])), ("resume",))
+    yield Case("the data's state is a list", "lm", state(lambda c: c.update(RunDataModule=[])), ("resume",))
 
 
 def _published() -> Iterator[Case]:

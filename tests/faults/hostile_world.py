@@ -15,12 +15,12 @@ import torch
 from gptlab.commands import export
 from gptlab.commands.train import main as train
 from tests.conftest import ROOT, TINY, silence
-from tests.prompts.folder import CHATML, write_model
+from tests.support.template_folder import CHATML, write_model
 
 SECRETS = {"SECRET": "canary-7fd1", "OPENAI_API_KEY": "canary-90ab", "AWS_SECRET_ACCESS_KEY": "canary-c2e4"}
 SECONDS, BYTES = 10, 1 << 30  # that a hostile file may take, the bytes above those of the harmless one
 SMALL = [word for word in TINY if not word.startswith(("tokenizer", "model", "sampling"))]
-COLUMNS = ("data=chat", "data.reader.form=columns")
+COLUMNS = ("data=chat", "data.reader.format=columns")
 FRESH = [word for word in TINY if not word.startswith(("tokenizer", "sampling"))]
 
 
@@ -109,7 +109,7 @@ def make_bases(folder: Path, text: Path, lm: Path) -> dict[str, Path]:
         lines = "".join(json.dumps(entry) + "\n" for entry in entries)
         (folder / f"{name}.jsonl").write_text(lines, encoding="utf-8")
     begin = ["weights=run", f"weights.run={folder / 'lm'}", "model=pretrained", "tokenizer=pretrained", "prompt=plain"]
-    short = ["trainer.max_steps=2", "callbacks.checkpoint.every_n_train_steps=1", "trainer.val_check_interval=2"]
+    short = ["trainer.max_steps=2", "callbacks.last_checkpoint.every_n_train_steps=1", "trainer.val_check_interval=2"]
     heads = {
         "classifier": [*FRESH, "tokenizer=bytes", "head=classifier", "data=jsonl", "rows.jsonl"],
         "instruction": [*FRESH, "tokenizer=bytes", "head=instruction", "prompt=plain", *COLUMNS, "turns.jsonl"],

@@ -113,7 +113,7 @@ def test_a_loss_that_is_no_number_stops_the_run(
 ) -> None:
     """At the third step; what was saved before it is there and whole."""
     wild = ["optim=adamw", "optim.lr=1e20", "trainer.gradient_clip_val=null", "schedule.warmup_steps=2"]
-    more = ["schedule.start=1e-23", "trainer.max_steps=30", "callbacks.checkpoint.every_n_train_steps=1"]
+    more = ["schedule.start_factor=1e-23", "trainer.max_steps=30", "callbacks.last_checkpoint.every_n_train_steps=1"]
     sentence = told(capsys, folder, "data=text", f"data.path={toy_text}", *wild, *more)
     assert "lower optim.lr" in sentence
     saved = torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from gptlab.generation.engine import generate_ids, window_start
-from tests.reference.tiny import FAMILIES, tiny_gpt
+from gptlab.generation.engine import context_start, generate_ids
+from tests.support.tiny_models import FAMILIES, tiny_gpt
 
 V, EOT = 10, 9
 families = pytest.mark.parametrize("family", FAMILIES)
@@ -81,7 +81,7 @@ def test_the_window_keeps_all_that_fits_then_the_last_half(make_sampling):
 
 @pytest.mark.parametrize("context_length", [1, 2, 3, 7, 8])
 def test_the_window_of_any_length_fits_and_jumps_seldom(context_length):
-    starts = [window_start(n, context_length) for n in range(1, 200)]
+    starts = [context_start(n, context_length) for n in range(1, 200)]
     sizes = [n - start for n, start in enumerate(starts, start=1)]
     assert max(sizes) == context_length
     assert min(sizes[context_length:]) == max(context_length // 2, 1)

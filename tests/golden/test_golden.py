@@ -9,10 +9,10 @@ import torch
 
 from gptlab.batch import Batch
 from gptlab.heads.lm import LMHead
-from gptlab.heads.protocol import Given
+from gptlab.heads.protocol import HeadContext
 from gptlab.training.optimizers import adamw
 from gptlab.training.schedules import cosine
-from tests.reference.tiny import FAMILIES, tiny_gpt
+from tests.support.tiny_models import FAMILIES, tiny_gpt
 
 GOLDEN = Path(__file__).with_name("losses.json")
 
@@ -25,12 +25,12 @@ def losses(family: str) -> list[float]:
             ramp = torch.linspace(-1, 1, parameter.numel()) * (7 + number % 5)
             scale = 0.05 if parameter.ndim > 1 else 0.01
             parameter.copy_((ramp.sin() * scale).reshape(parameter.shape) + (1.0 if parameter.ndim == 1 else 0.0))
-    head = LMHead(model, Given(vocab_size=50, token_bytes=None), tied=True, chunk_rows=11)
+    head = LMHead(model, HeadContext(vocab_size=50, token_bytes=None), tied=True, loss_chunk_rows=11)
     optimizer = adamw(
         model.named_parameters(), lr=0.01, betas=[0.9, 0.95], eps=1e-8, weight_decay=0.1, decay="matrices", fused=True
     )
     scheduler = torch.optim.lr_scheduler.LambdaLR(
-        optimizer, partial(cosine, total_steps=10, warmup_steps=2, start=0.1, end=0.1)
+        optimizer, partial(cosine, total_steps=10, warmup_steps=2, start_factor=0.1, end_factor=0.1)
     )
     ids = (torch.arange(4 * 17).reshape(4, 17) * 7 + 3) % 50
     found = []

@@ -13,16 +13,16 @@ from gptlab.config.check import check
 from gptlab.config.compose import ConfigError, compose_config
 from gptlab.heads.class_metrics import N_BINS, class_metrics
 from gptlab.heads.classifier import ClassifierHead
-from gptlab.heads.protocol import Given, Loss, TokenHead
+from gptlab.heads.protocol import HeadContext, Loss, TokenHead
 from gptlab.model.gpt import GPT
-from tests.reference.tiny import FAMILIES, tiny_gpt
+from tests.support.tiny_models import FAMILIES, tiny_gpt
 
 LABELS = {"a": 6, "b": 3, "c": 1}
 POOLINGS = ("last", "first", "mean", "book")
 
 
-def given(labels: dict[str, int] = LABELS) -> Given:
-    return Given(vocab_size=50, token_bytes=None, labels=labels)
+def given(labels: dict[str, int] = LABELS) -> HeadContext:
+    return HeadContext(vocab_size=50, token_bytes=None, labels=labels)
 
 
 def classifier(model: GPT, **changes: Any) -> ClassifierHead:
@@ -30,7 +30,10 @@ def classifier(model: GPT, **changes: Any) -> ClassifierHead:
     head = ClassifierHead(
         model,
         given(),
-        **({"pooling": "last", "class_weights": "none", "bias": True, "drop_rate": 0.0, "lm_weight": 0.0} | changes),
+        **(
+            {"pooling": "last", "class_weights": "none", "bias": True, "drop_rate": 0.0, "lm_loss_weight": 0.0}
+            | changes
+        ),
     ).eval()
     torch.nn.init.normal_(head.out.weight)
     return head
@@ -96,7 +99,7 @@ def test_the_loss_is_the_cross_entropy_and_weights_are_pytorchs() -> None:
 @pytest.mark.parametrize("class_weights", ["none", "balanced"])
 def test_a_language_model_s_loss_beside_the_classes(class_weights: str) -> None:
     model, batch = tiny_gpt(vocab_size=50), rows([3, 1, 6], width=8)
-    plain, both = (classifier(model, class_weights=class_weights, lm_weight=weight) for weight in (0.0, 0.5))
+    plain, both = (classifier(model, class_weights=class_weights, lm_loss_weight=weight) for weight in (0.0, 0.5))
     hidden = model(batch["ids"])
     means = [0.0] * 3
     for row, n in ((0, 3), (2, 6)):  # one token follows nothing
@@ -113,7 +116,7 @@ def test_a_language_model_s_loss_beside_the_classes(class_weights: str) -> None:
 
 def test_a_head_begins_as_the_model_did() -> None:
     for init, bound in (("gpt2", 0.02), ("torch", 24**-0.5)):
-        settings: Any = {"pooling": "last", "class_weights": "none", "drop_rate": 0.0, "lm_weight": 0.0}
+        settings: Any = {"pooling": "last", "class_weights": "none", "drop_rate": 0.0, "lm_loss_weight": 0.0}
         head = ClassifierHead(tiny_gpt(init=init), given(), **settings, bias=True)
         assert ClassifierHead(tiny_gpt(init=init), given(), **settings, bias=False).out.bias is None
         weight = head.out.weight.detach()

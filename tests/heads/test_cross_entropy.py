@@ -6,7 +6,7 @@ from torch import Tensor
 
 from gptlab.batch import IGNORE_INDEX
 from gptlab.heads import cross_entropy as module
-from gptlab.heads.cross_entropy import ChunkRows, cross_entropy, rows_at_once, token_cross_entropy
+from gptlab.heads.cross_entropy import ChunkRows, cross_entropy, logit_rows, token_cross_entropy
 
 N, D, V = 50, 8, 33
 
@@ -116,11 +116,11 @@ def test_improbable_targets_and_huge_logits() -> None:
 
 def test_auto_chunks_fit_in_their_room() -> None:
     weight = torch.empty(50257, 1)
-    assert rows_at_once("auto", weight, learning=True) == 2**27 // (4 * 50257)
+    assert logit_rows("auto", weight, learning=True) == 2**27 // (4 * 50257)
     with torch.autocast("cpu", torch.bfloat16):
-        assert rows_at_once("auto", weight, learning=True) == 2**28 // (2 * 50257)
-    assert rows_at_once("auto", weight, learning=False) == 2**26 // (4 * 50257)
-    assert rows_at_once(7, weight, learning=True) == 7
+        assert logit_rows("auto", weight, learning=True) == 2**28 // (2 * 50257)
+    assert logit_rows("auto", weight, learning=False) == 2**26 // (4 * 50257)
+    assert logit_rows(7, weight, learning=True) == 7
 
 
 @pytest.mark.parametrize("chunk_rows", [20, "auto"])

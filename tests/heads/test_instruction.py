@@ -9,17 +9,17 @@ from gptlab.batch import IGNORE_INDEX, Batch
 from gptlab.heads.cross_entropy import token_cross_entropy, token_scores
 from gptlab.heads.instruction import InstructionHead
 from gptlab.heads.lm import LMHead
-from gptlab.heads.protocol import Given, TokenHead
+from gptlab.heads.protocol import HeadContext, TokenHead
 from gptlab.model.gpt import GPT
-from tests.reference.tiny import tiny_gpt
+from tests.support.tiny_models import tiny_gpt
 
 V = 40
 
 
 def model_and_heads(*, tied: bool) -> tuple[GPT, InstructionHead, LMHead]:
     model = tiny_gpt(vocab_size=V)
-    given = Given(vocab_size=V, token_bytes=None)
-    head, lm = (kind(model, given, tied=tied, chunk_rows=7) for kind in (InstructionHead, LMHead))
+    given = HeadContext(vocab_size=V, token_bytes=None)
+    head, lm = (kind(model, given, tied=tied, loss_chunk_rows=7) for kind in (InstructionHead, LMHead))
     lm.load_state_dict(head.state_dict())  # the same names and shapes
     return model, head, lm  # type: ignore[return-value]
 
@@ -40,9 +40,9 @@ def test_it_is_a_language_model_s_head(tied: bool) -> None:
     assert torch.equal(head(hidden, data), lm(hidden, data))
     assert torch.equal(head.token_losses(hidden, data), lm.token_losses(hidden, data))
     (weight,) = [model.tok_emb.weight] if tied else head.parameters()
-    (lm_weight,) = [model.tok_emb.weight] if tied else lm.parameters()
+    (lm_loss_weight,) = [model.tok_emb.weight] if tied else lm.parameters()
     ours = torch.autograd.grad(head.loss(hidden, data).total, weight, retain_graph=True)
-    assert torch.equal(*ours, *torch.autograd.grad(lm.loss(hidden, data).total, lm_weight))
+    assert torch.equal(*ours, *torch.autograd.grad(lm.loss(hidden, data).total, lm_loss_weight))
 
 
 def test_hits_are_counted_where_nothing_learns() -> None:
@@ -62,13 +62,13 @@ def test_hits_are_counted_where_nothing_learns() -> None:
     torch.testing.assert_close(measuring.total, learning.total.detach())
 
 
-@pytest.mark.parametrize("chunk_rows", [None, 1, 4, 50])
-def test_scores_chunk_by_chunk(chunk_rows: int | None) -> None:
+@pytest.mark.parametrize("loss_chunk_rows", [None, 1, 4, 50])
+def test_scores_chunk_by_chunk(loss_chunk_rows: int | None) -> None:
     torch.manual_seed(0)
     hidden, weight, targets = torch.randn(11, 6), torch.randn(V, 6), torch.randint(V, (11,))
     targets[3] = IGNORE_INDEX
     targets[4] = int((weight @ hidden[4]).argmax())
-    losses, right = token_scores(hidden, weight, targets, chunk_rows=chunk_rows)
+    losses, right = token_scores(hidden, weight, targets, chunk_rows=loss_chunk_rows)
     torch.testing.assert_close(losses, token_cross_entropy(hidden, weight, targets, chunk_rows=None))
     assert torch.equal(right, (hidden @ weight.T).argmax(dim=1) == targets)
     assert right[4]

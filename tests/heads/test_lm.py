@@ -8,10 +8,10 @@ import torch
 
 from gptlab.batch import IGNORE_INDEX, Batch
 from gptlab.heads.lm import LMHead
-from gptlab.heads.protocol import Given, TokenHead
+from gptlab.heads.protocol import HeadContext, TokenHead
 from gptlab.model.gpt import GPT
-from tests.reference.tiny import tiny_gpt
-from tests.story.length_head import LengthHead
+from tests.support.length_head import LengthHead
+from tests.support.tiny_models import tiny_gpt
 
 V = 40
 
@@ -19,7 +19,7 @@ V = 40
 def model_and_head(*, tied: bool, token_bytes: np.ndarray | None = None) -> tuple[GPT, LMHead]:
     torch.manual_seed(0)
     model = tiny_gpt(vocab_size=V)
-    return model, LMHead(model, Given(vocab_size=V, token_bytes=token_bytes), tied=tied, chunk_rows=16)
+    return model, LMHead(model, HeadContext(vocab_size=V, token_bytes=token_bytes), tied=tied, loss_chunk_rows=16)
 
 
 def batch() -> Batch:
@@ -56,11 +56,11 @@ def test_loss_is_the_sum_over_scored_tokens_of_the_logits_cross_entropy(tied: bo
     assert loss.logits is None
 
 
-@pytest.mark.parametrize("chunk_rows", [None, 5])
+@pytest.mark.parametrize("loss_chunk_rows", [None, 5])
 @pytest.mark.parametrize("mixed", [False, True], ids=["fp32", "bf16"])
-def test_what_each_token_costs_adds_up_to_the_loss(chunk_rows: int | None, mixed: bool) -> None:
+def test_what_each_token_costs_adds_up_to_the_loss(loss_chunk_rows: int | None, mixed: bool) -> None:
     model, head = model_and_head(tied=True)
-    head.chunk_rows = chunk_rows
+    head.loss_chunk_rows = loss_chunk_rows
     with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=mixed):
         hidden, data = model(batch()["ids"]), batch()
         losses, total = head.token_losses(hidden, data), head.loss(hidden, data).total
@@ -73,7 +73,7 @@ def test_what_each_token_costs_adds_up_to_the_loss(chunk_rows: int | None, mixed
 def test_a_head_says_whether_it_predicts_tokens() -> None:
     model, head = model_and_head(tied=True)
     assert isinstance(head, TokenHead)
-    assert not isinstance(LengthHead(model, Given(V, np.ones(V)), scale=1.0), TokenHead)
+    assert not isinstance(LengthHead(model, HeadContext(V, np.ones(V)), scale=1.0), TokenHead)
 
 
 def test_metrics_are_exact_over_batches_of_unequal_size() -> None:

@@ -13,15 +13,15 @@ from torch import nn
 from gptlab.batch import IGNORE_INDEX, Batch
 from gptlab.commands.train import main
 from gptlab.config.compose import compose_config
-from gptlab.data.packing import TokenRow
-from gptlab.data.preferences import PairRows
+from gptlab.data.chat.packing import TokenRow
+from gptlab.data.chat.prepared_preferences import PairRows
 from gptlab.heads.preference import PreferenceHead, answer_log_probs
-from gptlab.heads.protocol import Given, ReferringHead, TokenHead
+from gptlab.heads.protocol import HeadContext, ReferenceHead, TokenHead
 from gptlab.model.gpt import GPT
 from gptlab.model.lora import adapt, adapters
 from gptlab.run import Run
 from tests.conftest import TINY, TrainedRun
-from tests.reference.tiny import tiny_gpt
+from tests.support.tiny_models import tiny_gpt
 
 V = 50
 
@@ -29,7 +29,7 @@ V = 50
 def pair() -> tuple[GPT, PreferenceHead]:
     torch.manual_seed(0)
     model = tiny_gpt()
-    head = PreferenceHead(model, Given(vocab_size=V, token_bytes=None), beta=0.1, tied=True, chunk_rows=None)
+    head = PreferenceHead(model, HeadContext(vocab_size=V, token_bytes=None), beta=0.1, tied=True, loss_chunk_rows=None)
     return model, head
 
 
@@ -112,14 +112,14 @@ def test_with_adapters_the_reference_is_the_model_without_them() -> None:
 def test_it_is_a_head_of_both_kinds() -> None:
     _, head = pair()
     assert isinstance(head, TokenHead)
-    assert isinstance(head, ReferringHead)
+    assert isinstance(head, ReferenceHead)
 
 
 def test_a_batch_is_the_chosen_rows_over_the_rejected_ones() -> None:
     def row(*ids: int) -> TokenRow:
         return TokenRow(np.array(ids), np.array(ids) + 1)
 
-    rows = PairRows([row(1, 2), row(3)], [row(4), row(5, 6, 7)], by_length=True)
+    rows = PairRows([row(1, 2), row(3)], [row(4), row(5, 6, 7)], group_by_length=True)
     found = rows[np.array([1, 0])]
     assert found["ids"].tolist() == [[3, 0, 0], [1, 2, 0], [5, 6, 7], [4, 0, 0]]
     assert found["targets"][0].tolist() == [4, IGNORE_INDEX, IGNORE_INDEX]
@@ -156,7 +156,7 @@ def test_a_run_comes_to_prefer_what_it_should(tuning: str, tiny_run: TrainedRun,
         "optim.weight_decay=0",
         "schedule=constant",
         "trainer.val_check_interval=10",
-        "callbacks.checkpoint.every_n_train_steps=10",
+        "callbacks.last_checkpoint.every_n_train_steps=10",
     ]
     main([*words, "trainer.max_steps=20", f"output_dir={tmp_path / 'straight'}"])
     summary = json.loads((tmp_path / "straight" / "summary.json").read_text(encoding="utf-8"))

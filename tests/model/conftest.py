@@ -7,12 +7,12 @@ import torch
 from torch import Tensor
 
 from gptlab.model.gpt import GPT
-from tests.reference.tiny import tiny_gpt
+from tests.support.tiny_models import tiny_gpt
 
 
 @pytest.fixture
 def make_gpt() -> Callable[..., GPT]:
-    """`make_gpt(window=5, ...)`: a tiny GPT-2 but for the changes."""
+    """`make_gpt(sliding_window=5, ...)`: a tiny GPT-2 but for the changes."""
     return tiny_gpt
 
 

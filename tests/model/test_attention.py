@@ -5,11 +5,17 @@ import torch
 from torch import Tensor
 
 from gptlab.model import gpt
-from gptlab.model.attention import CausalSelfAttention, Sight, flexible_attention, fused_attention, naive_attention
-from gptlab.model.flex import in_blocks
-from gptlab.model.mask import document_lengths, visible
-from gptlab.model.rotary import rotation
-from tests.reference.tiny import FAMILIES, LLAMA
+from gptlab.model.attention import (
+    AttentionContext,
+    CausalSelfAttention,
+    flexible_attention,
+    fused_attention,
+    naive_attention,
+)
+from gptlab.model.flex import to_block_mask
+from gptlab.model.mask import causal_mask, document_lengths
+from gptlab.model.rotary import rotary_cos_sin
+from tests.support.tiny_models import FAMILIES, LLAMA
 
 families = pytest.mark.parametrize("family", FAMILIES)
 kinds = pytest.mark.parametrize("attention", ["fused", "naive", "flex"])
@@ -71,7 +77,7 @@ def test_packed_documents_are_as_if_alone_in_value_and_gradient(make_gpt, ids, f
 def test_documents_one_by_one_are_what_a_mask_shows(make_gpt, ids, family, attention, monkeypatch):
     one_by_one, masked = (make_gpt(**FAMILIES[family], attention=attention).double() for _ in range(2))
     hidden = one_by_one(ids, segments=SEGMENTS)
-    monkeypatch.setattr(gpt, "document_lengths", lambda segments, window: None)  # as on a GPU
+    monkeypatch.setattr(gpt, "document_lengths", lambda segments, sliding_window: None)  # as on a GPU
     through_a_mask = masked(ids, segments=SEGMENTS)
     torch.testing.assert_close(hidden, through_a_mask, rtol=1e-10, atol=1e-10)
     weighted_sum(hidden).backward()
@@ -88,8 +94,8 @@ def test_a_mask_in_blocks_shows_what_the_mask_shows(window, n_kv_heads):
     segments = torch.tensor([[d for d, n in enumerate(row) for _ in range(n)] for row in lengths])  # (2, 320)
     torch.manual_seed(0)
     q, k, v = (torch.randn(2, heads, 320, 16) for heads in (4, n_kv_heads, n_kv_heads))
-    mask = visible(320, 0, window=window, segments=segments, device=torch.device("cpu"))
-    ours = flexible_attention(q, k, v, mask=in_blocks(mask), dropout=0.0)
+    mask = causal_mask(320, 0, sliding_window=window, segments=segments, device=torch.device("cpu"))
+    ours = flexible_attention(q, k, v, mask=to_block_mask(mask), dropout=0.0)
     torch.testing.assert_close(ours, naive_attention(q, k, v, mask=mask, dropout=0.0), rtol=1e-5, atol=1e-5)
 
 
@@ -105,9 +111,9 @@ def test_flex_is_fused_on_a_gpu_in_value_and_gradient(make_gpt, ids, family):
 
 
 def test_a_document_longer_than_the_window_needs_a_mask():
-    assert document_lengths(SEGMENTS, window=None) == LENGTHS
-    assert document_lengths(SEGMENTS, window=20) == LENGTHS
-    assert document_lengths(SEGMENTS, window=19) is None
+    assert document_lengths(SEGMENTS, sliding_window=None) == LENGTHS
+    assert document_lengths(SEGMENTS, sliding_window=20) == LENGTHS
+    assert document_lengths(SEGMENTS, sliding_window=19) is None
 
 
 @kinds
@@ -115,7 +121,7 @@ def test_a_document_longer_than_the_window_needs_a_mask():
 @pytest.mark.parametrize("window", [1, 4])
 @torch.no_grad()
 def test_a_window_shows_a_token_itself_and_those_just_before(make_gpt, ids, attention, positions, window):
-    model = make_gpt(n_layers=1, window=window, positions=positions, attention=attention)
+    model = make_gpt(n_layers=1, sliding_window=window, positions=positions, attention=attention)
     other = ids.clone()
     other[:, 5] = (other[:, 5] + 1) % 50
     reached = (model(other) - model(ids)).abs().amax(dim=(0, 2)) > 1e-6  # (T,)
@@ -124,7 +130,7 @@ def test_a_window_shows_a_token_itself_and_those_just_before(make_gpt, ids, atte
 
 @torch.no_grad()
 def test_a_window_as_long_as_the_text_hides_nothing(make_gpt, ids):
-    torch.testing.assert_close(make_gpt(window=20)(ids), make_gpt()(ids))
+    torch.testing.assert_close(make_gpt(sliding_window=20)(ids), make_gpt()(ids))
 
 
 @torch.no_grad()
@@ -140,7 +146,9 @@ def test_rotary_positions_are_relative(make_gpt, ids):
 
 def test_angles_are_exact_however_coarse_the_weights():
     far = torch.tensor([0, 1, 1000, 100_001])
-    coarse, exact = (rotation(far, 8, base=1e4, scaling=None, dtype=dtype) for dtype in (torch.bfloat16, torch.float32))
+    coarse, exact = (
+        rotary_cos_sin(far, 8, base=1e4, scaling=None, dtype=dtype) for dtype in (torch.bfloat16, torch.float32)
+    )
     assert all(map(torch.equal, coarse, exact))
 
 
@@ -160,7 +168,7 @@ def test_dropout_falls_on_attention_weights_in_training_only(attention):
         norm_eps=1e-5,
         attention=attention,
     )
-    x, sight = torch.randn(1, 5, 8).expand(20_000, 5, 8), Sight(mask=None, lengths=None, rotation=None)
+    x, sight = torch.randn(1, 5, 8).expand(20_000, 5, 8), AttentionContext(mask=None, lengths=None, rotation=None)
     with torch.no_grad():
         dropped = layer.train()(x, sight)
         whole = layer.eval()(x, sight)

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from tests.reference.tiny import FAMILIES
+from tests.support.tiny_models import FAMILIES
 
 families = pytest.mark.parametrize("family", FAMILIES)
 kinds = pytest.mark.parametrize("attention", ["fused", "naive"])

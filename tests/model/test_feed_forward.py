@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from gptlab.model import feed_forward
+from gptlab.model import cpu_kernels
 from gptlab.model.feed_forward import FeedForwardKind, make_feed_forward, relu2
 
 
@@ -43,7 +43,7 @@ def test_a_large_hidden_layer_is_made_again_to_the_same_bits(
     kind: FeedForwardKind, n_inner: int, autocast: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     kept, n_kept = learned(kind, autocast=autocast)
-    monkeypatch.setattr(feed_forward, "LARGE", 0)
+    monkeypatch.setattr(cpu_kernels, "RECOMPUTE_NUMEL", 0)
     again, n_again = learned(kind, autocast=autocast)
     assert all(torch.equal(*pair) for pair in zip(kept, again, strict=True))
     assert n_again == n_inner  # what goes into the activation
@@ -52,6 +52,6 @@ def test_a_large_hidden_layer_is_made_again_to_the_same_bits(
 
 def test_what_is_frozen_keeps_no_hidden_layer_and_makes_none_again(monkeypatch: pytest.MonkeyPatch) -> None:
     layer = make_feed_forward("gelu", emb_dim=8, hidden_dim=24, bias=False).requires_grad_(False)
-    monkeypatch.setattr(feed_forward, "LARGE", 0)
-    monkeypatch.setattr(feed_forward, "checkpoint", lambda *args, **kwargs: 1 / 0)
+    monkeypatch.setattr(cpu_kernels, "RECOMPUTE_NUMEL", 0)
+    monkeypatch.setattr(cpu_kernels, "checkpoint", lambda *args, **kwargs: 1 / 0)
     layer(torch.randn(2, 3, 8, requires_grad=True)).sum().backward()

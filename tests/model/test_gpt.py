@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from gptlab.model import feed_forward
-from tests.reference.tiny import FAMILIES, LLAMA
+from gptlab.model import cpu_kernels
+from tests.support.tiny_models import FAMILIES, LLAMA
 
 families = pytest.mark.parametrize("family", FAMILIES)
 
@@ -44,7 +44,7 @@ def test_a_full_context_is_read_and_one_token_more_refused(make_gpt, ids):
     [
         ({"n_heads": 5}, "emb_dim is 24, no multiple of n_heads, 5"),
         ({**LLAMA, "head_dim": 7}, "head_dim is 7, but rotary positions turn pairs"),
-        ({"window": 0}, "window is 0"),
+        ({"sliding_window": 0}, "sliding_window is 0"),
         ({**LLAMA, "rope_scaling": {"type": "yarn", "factor": 2.0}}, "rope_scaling is .*yarn.*wanted"),
         ({**LLAMA, "rope_scaling": {"type": "linear", "factr": 2.0}}, "rope_scaling is .*factr.*wanted"),
     ],
@@ -104,10 +104,10 @@ def test_bfloat16_is_close(make_gpt, ids, family):
     assert (pure - exact).norm() < 0.05 * exact.norm()
 
 
-@pytest.mark.parametrize("large", [feed_forward.LARGE, 0])
+@pytest.mark.parametrize("large", [cpu_kernels.RECOMPUTE_NUMEL, 0])
 def test_recomputed_blocks_give_the_same_gradients_and_keep_less(make_gpt, ids, large: int, monkeypatch) -> None:
     """With dropout on: what is drawn the first time is drawn again; also around layers that do so themselves."""
-    monkeypatch.setattr(feed_forward, "LARGE", large)
+    monkeypatch.setattr(cpu_kernels, "RECOMPUTE_NUMEL", large)
 
     def gradients(*, recompute: bool) -> tuple[list[torch.Tensor], int]:
         kept = 0

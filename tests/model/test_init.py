@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from tests.reference.tiny import LLAMA
+from tests.support.tiny_models import LLAMA
 
 WIDE = {"vocab_size": 300, "context_length": 128, "emb_dim": 128, "n_layers": 3, "shake": 0}
 

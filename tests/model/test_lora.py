@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from gptlab.model.architecture import architecture_of
 from gptlab.model.gpt import GPT
 from gptlab.model.lora import LoRALinear, adapt, adapter_off, adapters, layer_names, merge
-from tests.reference.tiny import FAMILIES, tiny_gpt
+from tests.support.tiny_models import FAMILIES, tiny_gpt
 
 IDS = torch.randint(50, (3, 20), generator=torch.Generator().manual_seed(1))  # (B, T)
 

@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from tests.reference import textbook
-from tests.reference.copies import textbook_weights
-from tests.reference.tiny import LLAMA
+from tests.support.copies import textbook_weights
+from tests.support.tiny_models import LLAMA
 
 TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-10}
 precisions = pytest.mark.parametrize("dtype", TOLERANCE, ids=str)
@@ -38,7 +38,7 @@ def test_gpt2(make_gpt, ids, dtype, changes):
         {"n_kv_heads": None},
         {"feed_forward": "relu2"},
         {"qk_norm": True},
-        {"window": 3},
+        {"sliding_window": 3},
         {"head_dim": 10},
         {"qkv_bias": True},
         {"rope_scaling": {"type": "linear", "factor": 2.5}},
@@ -49,7 +49,7 @@ def test_gpt2(make_gpt, ids, dtype, changes):
 def test_llama(make_gpt, ids, dtype, changes):
     models = [make_gpt(**{**LLAMA, **changes}, attention=attention).to(dtype) for attention in ("fused", "naive")]
     weights = textbook_weights(models[0])
-    options = {"rope_base": models[0].rope_base, "window": changes.get("window")}
+    options = {"rope_base": models[0].rope_base, "window": changes.get("sliding_window")}
     if "rope_scaling" in changes:
         options["rope_factor"] = changes["rope_scaling"]["factor"]
     assert_same_logits(models, ids[:1, :10], lambda row: textbook.llama(row, weights, **options), dtype)

@@ -5,7 +5,7 @@ from types import ModuleType
 import pytest
 import torch
 
-from tests.reference.copies import take_gpt2, take_llama
+from tests.support.copies import take_gpt2, take_llama
 
 SIZES = {
     "vocab_size": 50,
@@ -79,7 +79,7 @@ def test_llama(make_gpt, ids, transformers, rope, scaling):
 def test_mistral_window(make_gpt, ids, transformers):
     rope = {"rope_theta": 100.0, "rope_type": "default"}
     config = transformers.MistralConfig(**SIZES, rope_parameters=rope, sliding_window=6)
-    model = make_gpt(**OURS, qkv_bias=False, bias=False, window=6)
+    model = make_gpt(**OURS, qkv_bias=False, bias=False, sliding_window=6)
     assert_same_logits(model, transformers.MistralForCausalLM(config), ids)
 
 

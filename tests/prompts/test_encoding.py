@@ -13,8 +13,8 @@ from gptlab.tokenizer.char import CharTokenizer
 from gptlab.tokenizer.pretrained import read_tokenizer
 from gptlab.tokenizer.protocol import Tokenizer
 from gptlab.tokenizer.word import WordTokenizer
-from tests.prompts.folder import write_tokenizer
 from tests.prompts.test_style import style
+from tests.support.template_folder import write_tokenizer
 
 
 @pytest.fixture(scope="module")

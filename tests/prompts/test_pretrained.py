@@ -13,7 +13,7 @@ from gptlab.config.compose import ConfigError, compose_config
 from gptlab.prompts.protocol import Message
 from gptlab.run import Run
 from tests.conftest import write_text
-from tests.prompts.folder import CHATML, write_model
+from tests.support.template_folder import CHATML, write_model
 
 SHORT = (
     "trainer.max_steps=2",
@@ -30,7 +30,7 @@ def tasks(tmp_path: Path) -> list[str]:
     records = [{"prompt": f"Say {i}.", "response": f"{i}"} for i in range(60)]
     path = tmp_path / "tasks.json"
     path.write_text(json.dumps(records), encoding="utf-8")
-    return ["data=chat", f"data.path={path}", "data.reader.form=columns", "data.packing=true", "data.batch_size=2"]
+    return ["data=chat", f"data.path={path}", "data.reader.format=columns", "data.packing=true", "data.batch_size=2"]
 
 
 def chatml(run: Run) -> str:

@@ -22,8 +22,8 @@ from gptlab.prompts.process import Ask, TemplateProcess
 from gptlab.prompts.protocol import Message
 from gptlab.prompts.renderer import Environment, Renderer
 from gptlab.prompts.template import ChatTemplate
-from tests.prompts.folder import CHATML
 from tests.prompts.test_template import BARE, LLAMA2, chat_template
+from tests.support.template_folder import CHATML
 
 ROOT = Path(__file__).parents[2]
 TURNS = [Message("user", "Who?"), Message("assistant", "Me."), Message("user", "And I?"), Message("assistant", "You.")]

@@ -107,6 +107,6 @@ def test_an_order_without_sense(messages: list[Message], answer_next: bool, sent
 
 
 def test_a_frame_says_where_the_words_go() -> None:
-    frames = {"opening": "", "system": "{content}", "input": "{input}", "answer": "", "end": None, "between": ""}
+    frames = {"preamble": "", "system": "{content}", "input": "{input}", "assistant": "", "end": None, "separator": ""}
     with pytest.raises(ValueError, match=r"prompt\.user is 'Q: ', in which \{content\} must stand once"):
         TurnStyle(name="mine", user="Q: ", **frames)

@@ -12,8 +12,8 @@ from gptlab.prompts.template import ChatTemplate
 from gptlab.tokenizer.bytes import ByteTokenizer
 from gptlab.tokenizer.pretrained import read_tokenizer
 from gptlab.weights.chat_template import read_chat_template
-from tests.prompts.folder import CHATML, write_tokenizer
 from tests.prompts.test_style import AGAIN, ANSWERED, LAST, STYLES, SYSTEM, learned, style, text
+from tests.support.template_folder import CHATML, write_tokenizer
 
 USER = Message("user", "Add 1 and 2.")
 LLAMA2 = """\

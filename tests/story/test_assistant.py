@@ -9,10 +9,10 @@ from transformers import AutoTokenizer
 from gptlab.commands.cli import main as gptlab
 from gptlab.commands.train import main as train
 from gptlab.config.build import build
-from gptlab.opened import conversation_of
 from gptlab.prompts.encoding import encode_pieces
 from gptlab.prompts.protocol import Message
 from gptlab.run import Run
+from gptlab.workflows.chat import chat_session
 from tests.conftest import TINY
 
 
@@ -25,7 +25,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     file = folder / "colours.jsonl"
     file.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     words = [word for word in TINY if not word.startswith(("tokenizer", "sampling"))]
-    data = ["head=instruction", "data=chat", f"data.path={file}", "data.reader.form=columns", "prompt=plain"]
+    data = ["head=instruction", "data=chat", f"data.path={file}", "data.reader.format=columns", "prompt=plain"]
     more = ["tokenizer=bytes", "optim=adamw", "optim.lr=1e-2", "trainer.max_steps=120"]
     train([*words, *data, *more, "sampling.max_new_tokens=8", f"output_dir={folder / 'run'}"])
     return folder / "run"
@@ -82,7 +82,7 @@ def test_other_programs_and_an_export_ask_it_as_it_was_taught(
     assert theirs.apply_chat_template(asked, add_generation_prompt=True, return_dict=False) == wanted
     answers = []
     for each in (opened, exported):
-        talk = conversation_of(each, None, system=None)
+        talk = chat_session(each, None, system=None)
         talk.sampling = {"temperature": 0.0, "max_new_tokens": 8}
         answers.append("".join(talk.ask("colour of snow 3")))
     assert answers[0] == answers[1] == "white"

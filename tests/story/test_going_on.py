@@ -192,8 +192,8 @@ def test_a_run_killed_between_its_last_step_and_its_summary_gets_one(run: Path) 
 def test_a_killed_train_py_goes_on_bit_for_bit(words: list[str], tmp_path: Path) -> None:
     """A real process, killed without a chance to save, amid a step; then the same command with resume=auto."""
     killed, straight = tmp_path / "killed", tmp_path / "straight"
-    more = ["trainer.max_steps=12", "callbacks.checkpoint.every_n_train_steps=4"]
-    watch = ["+callbacks.watch._target_=tests.story.watch.Watch", "+callbacks.watch._partial_=true"]
+    more = ["trainer.max_steps=12", "callbacks.last_checkpoint.every_n_train_steps=4"]
+    watch = ["+callbacks.watch._target_=tests.support.watch.Watch", "+callbacks.watch._partial_=true"]
     stop = ["+callbacks.watch.stop_at=9", "+callbacks.watch.how=SIGKILL"]
     command = [sys.executable, "train.py", *words, *more, f"output_dir={killed}"]
     environment = {**os.environ, "GPTLAB_TRUST": "tests", "PYTHONPATH": str(ROOT)}

@@ -9,8 +9,8 @@ import torch
 
 from gptlab.commands import compare, evaluate, export, generate
 from gptlab.commands.train import main as train
-from gptlab.opened import get_ready_to_write, set_precision
 from gptlab.run import Run
+from gptlab.workflows.precision import prepare_generation, set_precision
 from tests.conftest import TINY, TrainedRun, silence
 
 ON = ("trainer.max_steps=2", "trainer.val_check_interval=1", "schedule.warmup_steps=0", "callbacks=none", "logger=none")
@@ -55,9 +55,9 @@ def test_a_format_that_the_cpu_lacks_is_kept_and_not_computed_in(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    monkeypatch.setattr("gptlab.training.precision.cpu_multiplies_bf16", lambda: there)
+    monkeypatch.setattr("gptlab.hardware.precision.cpu_multiplies_bf16", lambda: there)
     export.main([f"run={tiny_run.folder}", f"to={tmp_path / 'half'}", "precision=bf16-true"])
-    for ready in (set_precision, get_ready_to_write):
+    for ready in (set_precision, prepare_generation):
         run = Run.open(tmp_path / "half")
         assert run.model.final_norm.weight.dtype == torch.bfloat16
         ready(run, "auto")

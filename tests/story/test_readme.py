@@ -7,7 +7,7 @@ import pytest
 
 from gptlab.commands.cli import VERBS
 from gptlab.config.compose import ConfigError, compose_config
-from gptlab.config.sweep import check_jobs, sweep_jobs
+from gptlab.sweeps.jobs import check_jobs, sweep_jobs
 from tests.conftest import ROOT
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")

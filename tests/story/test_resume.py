@@ -23,8 +23,8 @@ RUN = (
     "trainer.val_check_interval=4",
     "trainer.accumulate_grad_batches=2",
     "trainer.log_every_n_steps=1",
-    "callbacks.checkpoint.every_n_train_steps=3",
-    "+callbacks.watch._target_=tests.story.watch.Watch",
+    "callbacks.last_checkpoint.every_n_train_steps=3",
+    "+callbacks.watch._target_=tests.support.watch.Watch",
     "+callbacks.watch._partial_=true",
 )
 

@@ -64,7 +64,7 @@ def test_a_checkpoint_alone_is_enough_and_opening_writes_nothing(
 
 def test_the_best_checkpoint_has_the_best_validation(tiny_run: TrainedRun) -> None:
     from gptlab.config.compose import compose_config
-    from gptlab.evaluation.measure import measure
+    from gptlab.evaluation.inference import measure
 
     run = Run.open(tiny_run.folder)
     overrides = [*TINY, "data=text", f"data.path={tiny_run.text}"]
@@ -136,7 +136,7 @@ def test_a_fourth_head_is_one_file_and_one_yaml(
 ) -> None:
     """The test of the design: nothing of gptlab is edited for it to train, be measured, saved and opened."""
     monkeypatch.setenv("GPTLAB_TRUST", "tests")
-    head = ["head._target_=tests.story.length_head.LengthHead", "~head.tied", "~head.chunk_rows"]
+    head = ["head._target_=tests.support.length_head.LengthHead", "~head.tied", "~head.loss_chunk_rows"]
     more = ["trainer.max_steps=3", f"output_dir={tmp_path / 'run'}", "+head.scale=2.0"]
     best = main([*TINY, "data=text", f"data.path={tiny_run.text}", *head, *more])
     assert best is not None
@@ -147,7 +147,7 @@ def test_a_fourth_head_is_one_file_and_one_yaml(
 
 
 def test_a_part_that_is_null_is_left_out(tiny_run: TrainedRun, tmp_path: Path) -> None:
-    off = ["callbacks.samples=null", "logger.tensorboard=null", "callbacks.understanding=null"]
+    off = ["callbacks.samples=null", "logger.tensorboard=null", "callbacks.probes=null"]
     more = ["trainer.max_steps=2", f"output_dir={tmp_path / 'run'}"]
     main([*TINY, "data=text", f"data.path={tiny_run.text}", *off, *more])
     assert not (tmp_path / "run" / "tensorboard").exists()

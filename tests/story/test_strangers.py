@@ -27,7 +27,10 @@ def trained(toy_text: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run with Lightning's callbacks, and with keys that refer to others."""
     folder = tmp_path_factory.mktemp("outputs") / "own"
     words = [*TINY, "data=text", f"data.path={toy_text}", "trainer.max_steps=4", f"output_dir={folder}", "logger=csv"]
-    refers = ["callbacks.checkpoint.every_n_train_steps=${trainer.val_check_interval}", "trainer.val_check_interval=2"]
+    refers = [
+        "callbacks.last_checkpoint.every_n_train_steps=${trainer.val_check_interval}",
+        "trainer.val_check_interval=2",
+    ]
     main([*words, *OWN, f"+logger.lightning.save_dir={folder}", *refers, "name=${model.n_layers}-layers"])
     return folder
 
@@ -55,7 +58,7 @@ def test_an_own_run_is_resumed_with_nothing_typed_again(run: Path, trained: Path
     """Callbacks, loggers, data and references are as they were; a key that others refer to takes them along."""
     main([f"resume={run}", "trainer.max_steps=8", "trainer.val_check_interval=4", "trainer.log_every_n_steps=1"])
     record = read_checkpoint(run / "checkpoints" / "last.ckpt", mmap=True)["gptlab"]
-    assert record["config"]["callbacks"]["checkpoint"]["every_n_train_steps"] == 4
+    assert record["config"]["callbacks"]["last_checkpoint"]["every_n_train_steps"] == 4
     assert record["config"]["name"] == "2-layers"
     assert record["choices"]["model"] == "mini"
     assert record["references"]["name"] == "${model.n_layers}-layers"
@@ -144,5 +147,5 @@ def test_an_older_format_is_told_in_a_sentence(run: Path, capsys: pytest.Capture
     write_checkpoint(content, best)
     said = told(generate.main, [f"run={run}", "prompt=And"], capsys)
     assert said.strip().endswith(
-        "and this gptlab reads format 2: train the run anew, or open it with the gptlab that wrote it"
+        "and this gptlab reads format 3: train the run anew, or open it with the gptlab that wrote it"
     )

@@ -168,7 +168,7 @@ def test_ctrl_c_ends_a_sweep_and_its_command_goes_on(
     monkeypatch.setenv("GPTLAB_TRUST", "tests")
     monkeypatch.chdir(tmp_path)
     interrupt = "+callbacks.interrupt._target_=tests.story.test_sweep.Interrupt"
-    command = [*words, interrupt, "callbacks.checkpoint.every_n_train_steps=1", "name=a,b", "-m"]
+    command = [*words, interrupt, "callbacks.last_checkpoint.every_n_train_steps=1", "name=a,b", "-m"]
     assert sweep(*command) == 130
     (folder,) = tmp_path.glob("outputs/sweeps/*/*")  # one, whatever name a job has
     assert record(folder / "0")["status"] == "interrupted"
@@ -181,7 +181,7 @@ def test_ctrl_c_ends_a_sweep_and_its_command_goes_on(
     assert_equal_weights(folder / "0", tmp_path / "single")
 
 
-def broken_head(model: Any, given: Any, *, tied: Any, chunk_rows: Any) -> Any:
+def broken_head(model: Any, given: Any, *, tied: Any, loss_chunk_rows: Any) -> Any:
     """A fault of ours."""
     raise RuntimeError("no memory is left")
 

@@ -35,8 +35,8 @@ RESUMED = (
     "trainer.max_steps=16",
     "trainer.val_check_interval=4",
     "trainer.accumulate_grad_batches=2",
-    "callbacks.checkpoint.every_n_train_steps=3",
-    "+callbacks.watch._target_=tests.story.watch.Watch",
+    "callbacks.last_checkpoint.every_n_train_steps=3",
+    "+callbacks.watch._target_=tests.support.watch.Watch",
     "+callbacks.watch._partial_=true",
 )
 IDS = torch.arange(12)[None] + 60
@@ -189,8 +189,17 @@ def test_a_new_run_begins_with_base_and_adapter(
     """Merged. An adapter on an adapter rests on both runs' files."""
     more = [f"weights.run={straight}", f"tuning={tuning}", "callbacks=none", "trainer.max_steps=1"]
     own = [word for word in words if not word.startswith("tuning")]
-    best = "+callbacks.best._target_=gptlab.training.callbacks.checkpoints.BestCheckpoint"
-    main([*own, *more, best, "+callbacks.best._partial_=true", "optim.lr=1e-12", f"output_dir={tmp_path / 'on'}"])
+    best = "+callbacks.best_checkpoint._target_=gptlab.training.callbacks.checkpoints.BestCheckpoint"
+    main(
+        [
+            *own,
+            *more,
+            best,
+            "+callbacks.best_checkpoint._partial_=true",
+            "optim.lr=1e-12",
+            f"output_dir={tmp_path / 'on'}",
+        ]
+    )
     run = Run.open(tmp_path / "on")
     torch.testing.assert_close(run.logits(IDS), Run.open(straight).logits(IDS), rtol=1e-4, atol=1e-4)
     if tuning == "lora":
@@ -203,8 +212,8 @@ def test_a_head_of_its_own_learns_too_and_is_stored(words: list[str], base: Path
     rows = (f"{'ham' if i % 2 else 'spam'},the king saw {i} rivers\n" for i in range(40))
     (tmp_path / "rows.csv").write_text("label,text\n" + "".join(rows), encoding="utf-8")
     own = ["head=classifier", "data=csv", f"data.path={tmp_path / 'rows.csv'}"]
-    best = "+callbacks.best._target_=gptlab.training.callbacks.checkpoints.BestCheckpoint"
-    short = ["trainer.max_steps=3", "callbacks=none", best, "+callbacks.best._partial_=true"]
+    best = "+callbacks.best_checkpoint._target_=gptlab.training.callbacks.checkpoints.BestCheckpoint"
+    short = ["trainer.max_steps=3", "callbacks=none", best, "+callbacks.best_checkpoint._partial_=true"]
     main([*words, *own, *short, f"output_dir={tmp_path / 'one'}"])
     stored = torch.load(tmp_path / "one" / "checkpoints" / "best.ckpt", weights_only=True)["state_dict"]
     assert {name for name in stored if name.startswith("head.")} == {"head.out.weight"}

@@ -7,7 +7,7 @@ from gptlab.tokenizer.bytes import ByteTokenizer
 from gptlab.tokenizer.huggingface import write_tokenizer
 from gptlab.tokenizer.pretrained import read_tokenizer
 from gptlab.tokenizer.protocol import Tokenizer
-from tests.tokenizer.samples import TEXTS, Pieces, learnable
+from tests.support.tokenizers import TEXTS, Pieces, learnable
 
 
 @pytest.fixture(scope="session")

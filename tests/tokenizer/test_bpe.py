@@ -14,7 +14,7 @@ from tokenizers import models, pre_tokenizers, trainers
 from gptlab.tokenizer import bpe
 from gptlab.tokenizer.bpe import BytePairTokenizer
 from gptlab.tokenizer.merges import sample
-from tests.tokenizer.samples import PROSE, Pieces, hard_texts, learnable
+from tests.support.tokenizers import PROSE, Pieces, hard_texts, learnable
 
 
 def learn(text: Pieces, folder: Path, *, vocab_size: int = 400, sample_bytes: int = 10**6) -> BytePairTokenizer:

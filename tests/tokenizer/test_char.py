@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from gptlab.tokenizer import char
-from tests.tokenizer.samples import Pieces
+from tests.support.tokenizers import Pieces
 
 
 def test_tiny_shakespeare_has_nanogpts_ids(shared_data: Path) -> None:

@@ -9,7 +9,7 @@ from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
 from gptlab.tokenizer.bytes import ByteTokenizer
-from tests.tokenizer.samples import Pieces, learnable
+from tests.support.tokenizers import Pieces, learnable
 
 CONF = Path(__file__).parents[2] / "conf" / "tokenizer"
 

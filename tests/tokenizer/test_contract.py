@@ -12,7 +12,7 @@ import torch
 from gptlab.tokenizer import bpe, char, word
 from gptlab.tokenizer.protocol import Tokenizer
 from gptlab.tokenizer.state import from_state
-from tests.tokenizer.samples import LOSSLESS, LOSSY, TEXTS, Pieces
+from tests.support.tokenizers import LOSSLESS, LOSSY, TEXTS, Pieces
 
 
 @pytest.fixture(params=[*LOSSLESS, *LOSSY])

@@ -13,7 +13,7 @@ import tiktoken.load
 import tiktoken_ext.openai_public
 
 from gptlab.tokenizer import gpt2
-from tests.tokenizer.samples import hard_texts
+from tests.support.tokenizers import hard_texts
 
 Internet = Callable[[Callable[[str], bytes]], None]
 

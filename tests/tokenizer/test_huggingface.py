@@ -17,7 +17,7 @@ from gptlab.tokenizer.merges import merges_of
 from gptlab.tokenizer.pretrained import read_tokenizer
 from gptlab.tokenizer.protocol import Tokenizer
 from gptlab.tokenizer.text import END_OF_TEXT
-from tests.tokenizer.samples import LOSSLESS, LOSSY, TEXTS, Pieces, hard_texts
+from tests.support.tokenizers import LOSSLESS, LOSSY, TEXTS, Pieces, hard_texts
 
 transformers = pytest.importorskip("transformers")
 

@@ -16,7 +16,7 @@ from gptlab.tokenizer import gpt2
 from gptlab.tokenizer.bytes import ByteTokenizer
 from gptlab.tokenizer.pretrained import PretrainedTokenizer, load, read_tokenizer
 from gptlab.tokenizer.state import from_state
-from tests.tokenizer.samples import PROSE, hard_texts, learnable
+from tests.support.tokenizers import PROSE, hard_texts, learnable
 
 QWEN = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 LOOK_ALIKES = ["<|endoftext|>", "<s>", "</s>", "<|im_end|>", "<tool>", " </s> ", "x<|endoftext|><|endoftext|>y"]

@@ -6,7 +6,7 @@ import pytest
 
 from gptlab.tokenizer import word
 from gptlab.tokenizer.word import WordTokenizer
-from tests.tokenizer.samples import Pieces
+from tests.support.tokenizers import Pieces
 
 
 @pytest.fixture

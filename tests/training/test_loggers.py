@@ -11,7 +11,7 @@ from tensorboard.backend.event_processing.plugin_event_accumulator import EventA
 from tensorboard.util.tensor_util import make_ndarray
 
 from gptlab.training.loggers import CSVFile, tensorboard
-from tests.training.test_meter import context
+from tests.training.callbacks.test_throughput import context
 
 TAG = "train/loss"
 

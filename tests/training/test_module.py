@@ -11,15 +11,15 @@ from torch.utils.data import DataLoader
 
 from gptlab.batch import IGNORE_INDEX, Batch
 from gptlab.heads.lm import LMHead
-from gptlab.heads.protocol import Given
+from gptlab.heads.protocol import HeadContext
 from gptlab.storage.checksum import checksum_path
-from gptlab.training.callbacks.ending import ValidateAtEnd
+from gptlab.training.callbacks.final_validation import FinalValidation
 from gptlab.training.checkpoint import CheckpointFiles
 from gptlab.training.module import GPTModule
 from gptlab.training.optimizers import adamw
 from gptlab.training.schedules import constant
 from gptlab.training.trainer import TrainerParts, make_plan, make_trainer
-from tests.reference.tiny import tiny_gpt
+from tests.support.tiny_models import tiny_gpt
 
 RECORD = {
     "config": {},
@@ -48,7 +48,7 @@ class Watch(L.Callback):
         self.validated: list[int] = []
 
     def on_train_batch_end(self, trainer: L.Trainer, pl_module: Any, *_: Any) -> None:
-        if not pl_module.window:
+        if not pl_module.accumulated:
             self.losses.append(float(pl_module.step_loss))
 
     def on_validation_end(self, trainer: L.Trainer, *_: Any) -> None:
@@ -60,9 +60,9 @@ def trained(
 ) -> tuple[GPTModule, Watch]:
     """Trains a tiny model in float64 on the same 22 rows, in order."""
     model = tiny_gpt().train()
-    head = LMHead(model, Given(vocab_size=50, token_bytes=None), tied=True, chunk_rows=7)
+    head = LMHead(model, HeadContext(vocab_size=50, token_bytes=None), tied=True, loss_chunk_rows=7)
     optimizer = partial(adamw, lr=0.01, betas=[0.9, 0.95], eps=1e-8, weight_decay=0.1, decay="matrices", fused=True)
-    schedule = partial(constant, total_steps=99, warmup_steps=0, start=0.0)
+    schedule = partial(constant, total_steps=99, warmup_steps=0, start_factor=0.0)
     module = GPTModule(model=model, head=head, optimizer=optimizer, schedule=schedule)
     loader = DataLoader(rows or ragged(22), batch_size=batch_size)
     arguments = {
@@ -86,7 +86,7 @@ def trained(
         accumulate_grad_batches=accumulate,
     )
     watch = Watch()
-    parts = TrainerParts([watch, ValidateAtEnd()], False, CheckpointFiles({}), plan)
+    parts = TrainerParts([watch, FinalValidation()], False, CheckpointFiles({}), plan)
     make_trainer(parts, **arguments).fit(module, loader, DataLoader(ragged(3), batch_size=2))
     return module, watch
 
@@ -115,7 +115,7 @@ def test_a_window_in_which_nothing_is_scored_teaches_nothing() -> None:
 def test_the_step_is_that_of_plain_pytorch() -> None:
     module, watched = trained(8, 1, max_epochs=1)
     model = tiny_gpt().double().train()
-    head = LMHead(model, Given(vocab_size=50, token_bytes=None), tied=True, chunk_rows=None)
+    head = LMHead(model, HeadContext(vocab_size=50, token_bytes=None), tied=True, loss_chunk_rows=None)
     optimizer = adamw(
         model.named_parameters(), lr=0.01, betas=[0.9, 0.95], eps=1e-8, weight_decay=0.1, decay="matrices", fused=False
     )

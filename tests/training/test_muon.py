@@ -11,10 +11,10 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from gptlab.batch import Batch
 from gptlab.heads.lm import LMHead
-from gptlab.heads.protocol import Given
+from gptlab.heads.protocol import HeadContext
 from gptlab.training.muon import Muon, newton_schulz, orthogonalise
 from gptlab.training.optimizers import muon
-from tests.reference.tiny import FAMILIES, tiny_gpt
+from tests.support.tiny_models import FAMILIES, tiny_gpt
 
 SETTINGS: dict[str, Any] = {
     "lr": 0.02,
@@ -47,7 +47,7 @@ def by_hand(matrix: Tensor) -> Tensor:
 def network(*, tied: bool = True, **changes: Any) -> nn.ModuleDict:
     """A tiny GPT and its head under the names that a GPTModule has."""
     model = tiny_gpt(**changes).train()
-    head = LMHead(model, Given(vocab_size=50, token_bytes=None), tied=tied, chunk_rows=None)
+    head = LMHead(model, HeadContext(vocab_size=50, token_bytes=None), tied=tied, loss_chunk_rows=None)
     return nn.ModuleDict({"model": model, "head": head})
 
 

@@ -9,7 +9,7 @@ from gptlab.training.schedules import constant, cosine, wsd
 
 
 def test_cosine_warms_up_falls_and_stays() -> None:
-    rates = [cosine(step, total_steps=100, warmup_steps=10, start=0.1, end=0.2) for step in range(120)]
+    rates = [cosine(step, total_steps=100, warmup_steps=10, start_factor=0.1, end_factor=0.2) for step in range(120)]
     assert rates[0] == pytest.approx(0.1)
     assert rates[5] == pytest.approx(0.55)
     assert rates[10] == 1.0
@@ -20,16 +20,24 @@ def test_cosine_warms_up_falls_and_stays() -> None:
 
 
 def test_constant_is_constant_after_its_warm_up() -> None:
-    assert [constant(step, total_steps=9, warmup_steps=2, start=0.0) for step in range(4)] == [0.0, 0.5, 1.0, 1.0]
-    assert constant(0, total_steps=9, warmup_steps=0, start=0.0) == 1.0
+    assert [constant(step, total_steps=9, warmup_steps=2, start_factor=0.0) for step in range(4)] == [
+        0.0,
+        0.5,
+        1.0,
+        1.0,
+    ]
+    assert constant(0, total_steps=9, warmup_steps=0, start_factor=0.0) == 1.0
 
 
 def test_a_warm_up_as_long_as_the_run() -> None:
-    assert cosine(10, total_steps=10, warmup_steps=10, start=0.0, end=0.0) == 1.0
+    assert cosine(10, total_steps=10, warmup_steps=10, start_factor=0.0, end_factor=0.0) == 1.0
 
 
 def test_wsd_is_a_trapezoid() -> None:
-    rates = [wsd(step, total_steps=100, warmup_steps=10, start=0.1, decay_fraction=0.4, end=0.2) for step in range(120)]
+    rates = [
+        wsd(step, total_steps=100, warmup_steps=10, start_factor=0.1, decay_fraction=0.4, end_factor=0.2)
+        for step in range(120)
+    ]
     assert rates[:10] == pytest.approx([0.1 + 0.09 * step for step in range(10)])
     assert rates[10:61] == [1.0] * 51
     assert rates[61] == pytest.approx(1 - 0.8 / 40)
@@ -40,7 +48,10 @@ def test_wsd_is_a_trapezoid() -> None:
 
 def test_wsd_before_its_decline_does_not_know_the_length_of_the_run() -> None:
     short, long = (
-        [wsd(step, total_steps=n, warmup_steps=5, start=0.0, decay_fraction=0.5, end=0.0) for step in range(20)]
+        [
+            wsd(step, total_steps=n, warmup_steps=5, start_factor=0.0, decay_fraction=0.5, end_factor=0.0)
+            for step in range(20)
+        ]
         for n in (40, 400)
     )
     assert short == long
@@ -49,7 +60,7 @@ def test_wsd_before_its_decline_does_not_know_the_length_of_the_run() -> None:
 @pytest.mark.parametrize("warmup_steps", [7, 10, 1000])
 def test_wsd_with_a_warm_up_into_the_decline_has_no_jump(warmup_steps: int) -> None:
     rates = [
-        wsd(step, total_steps=10, warmup_steps=warmup_steps, start=0.1, decay_fraction=0.5, end=0.0)
+        wsd(step, total_steps=10, warmup_steps=warmup_steps, start_factor=0.1, decay_fraction=0.5, end_factor=0.0)
         for step in range(11)
     ]
     assert all(0 < rate <= 1 for rate in rates[:10])
@@ -58,5 +69,8 @@ def test_wsd_with_a_warm_up_into_the_decline_has_no_jump(warmup_steps: int) -> N
 
 
 def test_wsd_without_a_decline_is_constant() -> None:
-    rates = [wsd(step, total_steps=9, warmup_steps=0, start=0.0, decay_fraction=0.0, end=0.0) for step in range(9)]
+    rates = [
+        wsd(step, total_steps=9, warmup_steps=0, start_factor=0.0, decay_fraction=0.0, end_factor=0.0)
+        for step in range(9)
+    ]
     assert rates == [1.0] * 9

@@ -18,7 +18,7 @@ SUMMARY: dict[str, Any] = {
     "tokens_per_second": 30.0,
     "total_seconds": 2.0,
     "verb": "classify",
-    "opening": "",
+    "sample_prompt": "",
     "train": {"train/loss": 0.5},
     "val": {"val/loss": 1.25},
     "best": {},

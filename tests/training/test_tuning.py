@@ -9,19 +9,19 @@ from torch import Tensor, nn
 
 from gptlab.batch import Batch
 from gptlab.heads.lm import LMHead
-from gptlab.heads.protocol import Given
-from gptlab.model.empty import empty_weights
+from gptlab.heads.protocol import HeadContext
 from gptlab.model.gpt import GPT
+from gptlab.model.meta import meta_weights
 from gptlab.training.optimizers import adamw, muon
 from gptlab.training.tuning import LastBlock, LoRA, Tuning, frozen
-from tests.reference.tiny import FAMILIES, GPT2, tiny_gpt
+from tests.support.tiny_models import FAMILIES, GPT2, tiny_gpt
 from tests.training.test_muon import SETTINGS
 
 FINAL = {"model.final_norm.weight", "model.final_norm.bias"}
 
 
 def lora(**changes: Any) -> LoRA:
-    return LoRA(**{"rank": 3, "alpha": 6.0, "drop_rate": 0.0, "matrices": "all", "head": "fresh", **changes})
+    return LoRA(**{"rank": 3, "alpha": 6.0, "drop_rate": 0.0, "target_modules": "all", "head": "fresh", **changes})
 
 
 def tuned(
@@ -29,7 +29,7 @@ def tuned(
 ) -> tuple[nn.ModuleDict, set[str]]:
     """A tiny model and its head, and the names of what learns."""
     model = tiny_gpt(**FAMILIES[family]).train()
-    head = LMHead(model, Given(50, None), tied=tied, chunk_rows=None)
+    head = LMHead(model, HeadContext(50, None), tied=tied, loss_chunk_rows=None)
     tuning.apply(model, head, list(fresh))
     modules = nn.ModuleDict({"model": model, "head": head})
     return modules, dict(modules.named_parameters()).keys() - frozen(modules)
@@ -72,12 +72,12 @@ def test_lora_learns_the_adapter_alone() -> None:
 def test_it_is_said_what_learns() -> None:
     def said(tuning: Tuning, *, tied: bool, fresh: Iterable[str] = ()) -> str:
         model = tiny_gpt()
-        return tuning.apply(model, LMHead(model, Given(50, None), tied=tied, chunk_rows=None), list(fresh))
+        return tuning.apply(model, LMHead(model, HeadContext(50, None), tied=tied, loss_chunk_rows=None), list(fresh))
 
     assert said(LastBlock(n_blocks=1), tied=False) == "the last block, the final norm and the head learn"
     assert said(LastBlock(n_blocks=2), tied=True).endswith("but not the output matrix, for it is the embedding")
     wanted = "adapters of rank 3 learn, on attention.qkv, and head.out.weight"
-    assert said(lora(matrices=["qkv"]), tied=False, fresh=["head.out.weight"]) == wanted
+    assert said(lora(target_modules=["qkv"]), tied=False, fresh=["head.out.weight"]) == wanted
 
 
 def test_of_the_head_what_is_fresh_or_all() -> None:
@@ -100,7 +100,7 @@ def test_of_the_head_what_is_fresh_or_all() -> None:
     ids=str,
 )
 def test_layers_by_name(names: list[str], layers: list[str]) -> None:
-    _, learning = tuned(lora(matrices=names))
+    _, learning = tuned(lora(target_modules=names))
     assert {name.removeprefix("model.blocks.1.") for name in learning if ".1." in name and name.endswith("_a")} == {
         f"{layer}.lora_a" for layer in layers
     }
@@ -108,8 +108,10 @@ def test_layers_by_name(names: list[str], layers: list[str]) -> None:
 
 @pytest.mark.parametrize("name", ["down", "ut", "gate"])
 def test_a_name_that_no_layer_has(name: str) -> None:
-    with pytest.raises(ValueError, match=rf"^tuning\.matrices names '{name}', .*attention\.qkv, .*ff\.out: give some"):
-        tuned(lora(matrices=["qkv", name]))
+    with pytest.raises(
+        ValueError, match=rf"^tuning\.target_modules names '{name}', .*attention\.qkv, .*ff\.out: give some"
+    ):
+        tuned(lora(target_modules=["qkv", name]))
 
 
 def adam(modules: nn.Module) -> torch.optim.Optimizer:
@@ -137,7 +139,7 @@ def test_no_optimizer_is_given_what_does_not_learn() -> None:
 def test_an_adapter_of_a_model_of_135_million_is_small() -> None:
     """SmolLM2-135M's shape, rank 8 on every matrix: under 10 MB in float32."""
     shape = {**GPT2, **FAMILIES["llama"], "vocab_size": 49152, "context_length": 8192, "emb_dim": 576, "n_heads": 9}
-    with empty_weights():
+    with meta_weights():
         model = GPT(**{**shape, "n_kv_heads": 3, "n_layers": 30, "hidden_dim": 1536})
         lora(rank=8).apply(model, nn.Module(), [])
     tensors: list[Tensor] = [parameter for parameter in model.parameters() if parameter.requires_grad]

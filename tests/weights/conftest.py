@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from gptlab.batch import Batch
 from gptlab.heads.lm import LMHead
-from gptlab.heads.protocol import Given
+from gptlab.heads.protocol import HeadContext
 from gptlab.model.gpt import GPT
 from gptlab.weights.folder import PretrainedFolder
 
@@ -69,7 +69,7 @@ def make_ours(*, tied: bool, dtype: torch.dtype = torch.float32, **arguments: An
     """A model and its head with numbers that no folder has."""
     arguments = {"drop_rate": 0.0, "attention": "fused", "init": "gpt2"} | arguments
     model = GPT(**arguments).to(dtype).eval()
-    return model, LMHead(model, Given(model.vocab_size, None), tied=tied, chunk_rows=None).to(dtype)
+    return model, LMHead(model, HeadContext(model.vocab_size, None), tied=tied, loss_chunk_rows=None).to(dtype)
 
 
 def read(folder: Path, *, tied: bool | None = None, **changes: Any) -> tuple[GPT, LMHead]:

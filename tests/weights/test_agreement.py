@@ -14,7 +14,7 @@ from gptlab.tokenizer.pretrained import read_tokenizer
 from gptlab.tokenizer.protocol import Tokenizer
 from gptlab.tokenizer.text import END_OF_TEXT
 from gptlab.weights.agreement import check_tokens
-from tests.tokenizer.samples import PROSE
+from tests.support.tokenizers import PROSE
 
 WHERE = Path("run")
 UNKNOWN = {"unknown": True, "end_of_text": True}

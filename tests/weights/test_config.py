@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from gptlab.model.architecture import Architecture, architecture_of
+from gptlab.weights.export.config import write_config
 from gptlab.weights.families import DEFAULTS, read_config
-from gptlab.weights.fit import write_config
-from tests.reference.tiny import tiny_gpt
+from tests.support.tiny_models import tiny_gpt
 from tests.weights.conftest import SIZES, V
 
 WHERE = Path("smol/config.json")
@@ -78,7 +78,7 @@ def test_the_original_context_outside_comes_first(make_theirs) -> None:
     ],
 )
 def test_windows(kind: str, changes: dict[str, Any], window: int | None) -> None:
-    assert described(kind, **changes).window == window
+    assert described(kind, **changes).sliding_window == window
 
 
 REFUSED: list[tuple[str, dict[str, Any], str]] = [
@@ -148,7 +148,7 @@ MODERN = {"positions": "rotary", "norm": "rms", "feed_forward": "swiglu", "qkv_b
             {"feed_forward": "relu2", "qk_norm": True},
             "model.feed_forward=gelu, not relu2; model.qk_norm=false, not true",
         ),
-        ({"window": 8}, "a GPT-2 has model.window=null, not 8"),
+        ({"sliding_window": 8}, "a GPT-2 has model.sliding_window=null, not 8"),
         ({"n_kv_heads": 2}, "a GPT-2 has model.n_kv_heads=4, not 2"),
         ({"head_dim": 8}, "a GPT-2 has model.emb_dim=32, the size of all heads together, not 24"),
         (MODERN | {"norm": "layer"}, "a Llama, Mistral or Qwen has model.norm=rms, not layer"),

@@ -17,10 +17,10 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from gptlab.heads.lm import LMHead
-from gptlab.heads.protocol import Given
-from gptlab.weights.export import export_weights
+from gptlab.heads.protocol import HeadContext
+from gptlab.weights.export.folder import export_weights
 from gptlab.weights.folder import PretrainedFolder
-from tests.reference.tiny import LLAMA, tiny_gpt
+from tests.support.tiny_models import LLAMA, tiny_gpt
 from tests.weights.conftest import make_ours, read
 
 RELU2 = LLAMA | {"feed_forward": "relu2"}
@@ -29,7 +29,7 @@ RELU2 = LLAMA | {"feed_forward": "relu2"}
 def write(folder: Path, *, tied: bool = True, shard_bytes: int = 10**9, **changes: Any) -> Path:
     """A model of ours as such a folder."""
     model = tiny_gpt(**changes)
-    head = LMHead(model, Given(model.vocab_size, None), tied=tied, chunk_rows=None)
+    head = LMHead(model, HeadContext(model.vocab_size, None), tied=tied, loss_chunk_rows=None)
     export_weights(model, head, folder, bos_id=None, eos_id=None, shard_bytes=shard_bytes)
     return folder
 

@@ -14,7 +14,7 @@ from gptlab.tokenizer.pretrained import read_tokenizer
 from gptlab.weights.chat_template import read_chat_template
 from gptlab.weights.folder import PretrainedFolder
 from gptlab.weights.hub import find_folder
-from tests.reference.tiny import LLAMA
+from tests.support.tiny_models import LLAMA
 from tests.weights.test_folder import configure, write
 
 VALUES = ["x", -5, 0, 10**9, 10**18, 10**400, float("inf"), float("nan"), [], [1], {"a": {"b": 1}}, True, None, 1.5]

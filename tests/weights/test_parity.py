@@ -11,11 +11,11 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from gptlab.heads.lm import LMHead
-from gptlab.heads.protocol import Given
+from gptlab.heads.protocol import HeadContext
 from gptlab.model.architecture import architecture_of
-from gptlab.weights.export import export_weights
+from gptlab.weights.export.folder import export_weights
 from gptlab.weights.folder import PretrainedFolder
-from tests.reference.tiny import tiny_gpt
+from tests.support.tiny_models import tiny_gpt
 from tests.weights.conftest import make_ours, our_logits, read, their_logits
 
 LLAMA3 = {
@@ -186,9 +186,9 @@ OURS: dict[str, dict[str, Any]] = {
     "learned with few biases": LEARNED | {"bias": False},
     "the default": RELU2 | {"qk_norm": True},
     "relu2": RELU2,
-    "relu2 with a window": RELU2 | {"window": 5},
+    "relu2 with a window": RELU2 | {"sliding_window": 5},
     "relu2 with biases": RELU2 | {"qkv_bias": True, "head_dim": 8},
-    "modern": ROTARY | {"qk_norm": True, "n_kv_heads": 2, "window": 5},
+    "modern": ROTARY | {"qk_norm": True, "n_kv_heads": 2, "sliding_window": 5},
     "heads that do not divide the width": ROTARY | {"n_heads": 5, "head_dim": 8},
     "stretched": ROTARY | {"rope_scaling": {"type": "linear", "factor": 2}},
 }
@@ -198,7 +198,7 @@ OURS: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize("changes", OURS.values(), ids=OURS)
 def test_our_own_models_out_and_in(open_theirs, tmp_path: Path, changes: dict[str, Any], tied: bool) -> None:
     model = tiny_gpt(**changes)
-    head = LMHead(model, Given(model.vocab_size, None), tied=tied, chunk_rows=None)
+    head = LMHead(model, HeadContext(model.vocab_size, None), tied=tied, loss_chunk_rows=None)
     export_weights(model, head, tmp_path, bos_id=None, eos_id=None, shard_bytes=10**9)
     wanted = our_logits(model, head)
     assert_close(their_logits(open_theirs(tmp_path)), wanted)

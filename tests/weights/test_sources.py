@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from gptlab.heads.lm import LMHead
-from gptlab.heads.protocol import Given
+from gptlab.heads.protocol import HeadContext
 from gptlab.model.gpt import GPT
 from gptlab.run import Run
 from gptlab.storage.checkpoint import find_checkpoint
@@ -44,7 +44,7 @@ def test_another_head_begins_fresh_and_is_named(run: Run, tiny_run: Trained) -> 
 
 def test_an_untied_head_begins_as_the_embedding(run: Run, tiny_run: Trained) -> None:
     model = model_like(run)
-    head = LMHead(model, Given(run.tokenizer.vocab_size, None), tied=False, chunk_rows=None)
+    head = LMHead(model, HeadContext(run.tokenizer.vocab_size, None), tied=False, loss_chunk_rows=None)
     assert not TrainedRun(run=str(tiny_run.folder)).fill(model, head, run.tokenizer)
     assert torch.equal(head.out.matrix, run.model.tok_emb.weight)
 

@@ -10,7 +10,7 @@ import rich
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from gptlab.slots import slot
-from gptlab.training.callbacks.meter import Meter
+from gptlab.training.callbacks.throughput import Throughput
 from gptlab.training.callbacks.validation import validation_metrics
 from gptlab.training.context import RunContext
 
@@ -31,7 +31,7 @@ class ProgressLines(L.Callback):
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Opens the bar."""
-        self.meter = next(callback for callback in trainer.callbacks if isinstance(callback, Meter))  # type: ignore[attr-defined]
+        self.meter = next(callback for callback in trainer.callbacks if isinstance(callback, Throughput))  # type: ignore[attr-defined]
         self.spoke = perf_counter()
         if not trainer.is_global_zero or not rich.get_console().is_terminal:
             return

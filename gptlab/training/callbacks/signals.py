@@ -32,7 +32,7 @@ class StopOnSignal(L.Callback):
 
     def on_train_batch_end(self, trainer: L.Trainer, pl_module: Any, *_: Any) -> None:
         """Saves and stops after a whole step; all devices at the same one."""
-        if not pl_module.window and trainer.global_step < trainer.max_steps and self._asked(trainer):
+        if not pl_module.accumulated and trainer.global_step < trainer.max_steps and self._asked(trainer):
             self._stop(trainer)
 
     def on_validation_batch_start(self, trainer: L.Trainer, *_: Any) -> None:

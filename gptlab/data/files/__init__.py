@@ -1,0 +1,1 @@
+"""Paths, downloads, archives and records: where data comes from."""

@@ -1,0 +1,1 @@
+"""Documents -> a cleaned corpus on disk -> windows of tokens."""

@@ -1,0 +1,78 @@
+"""Token shards on disk -> batches of windows.   B batch, T tokens of a window."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.lib.stride_tricks import sliding_window_view
+from torch.utils.data import Dataset
+
+from gptlab.batch import IGNORE_INDEX, Batch
+from gptlab.data.text.shards import Shard
+
+
+class Windows(Dataset[Batch]):
+    """Window i of a shard reads its tokens [i * stride, i * stride + T); the targets are one further.
+
+    No window crosses from one shard into the next. Pickles as paths, so worker processes open the files themselves.
+
+    Args:
+        dtype: of the ids in the files, "uint16" or "uint32".
+        stride: from the first token of a window to the first of the next.
+        tail: also give each shard's last, incomplete window: the ids padded with 0, the targets with IGNORE_INDEX.
+    """
+
+    def __init__(self, shards: Sequence[Shard], *, dtype: str, context_length: int, stride: int, tail: bool) -> None:
+        self.shards, self.dtype = list(shards), dtype
+        self.context_length, self.stride = context_length, stride
+        n_whole = [len(range(0, shard.n_tokens - context_length, stride)) for shard in shards]
+        has_tail = [tail and whole * stride + 1 < shard.n_tokens for whole, shard in zip(n_whole, shards, strict=True)]
+        self.n_whole = np.array(n_whole)
+        self.ends = np.cumsum(self.n_whole + np.array(has_tail))  # the number of windows up to the end of each shard
+        self._tokens: list[np.ndarray] | None = None  # mapped when first used
+
+    def __len__(self) -> int:
+        """Windows, not batches."""
+        return int(self.ends[-1])
+
+    def epoch(self, generator: np.random.Generator, batch_rows: int) -> np.ndarray:
+        """Every window once, in an order of chance."""
+        return generator.permutation(len(self))
+
+    def reading_order(self) -> np.ndarray:
+        """As they stand in the text."""
+        return np.arange(len(self))
+
+    def __getitem__(self, index: np.ndarray) -> Batch:
+        """(B,) window numbers -> ids and targets, (B, T) each, copies that belong to the caller."""
+        rows = np.empty((len(index), self.context_length + 1), dtype=np.int64)
+        shard_of = np.searchsorted(self.ends, index, side="right")
+        for shard in np.unique(shard_of):
+            here = shard_of == shard
+            rows[here] = self._rows(shard, index[here] - (self.ends[shard - 1] if shard else 0))
+        ids, targets = rows[:, :-1].copy(), rows[:, 1:].copy()  # (B, T) each
+        np.maximum(ids, 0, out=ids)  # padding is IGNORE_INDEX as a target, but must be some token's id to be read
+        return {"ids": torch.from_numpy(ids), "targets": torch.from_numpy(targets)}
+
+    def _rows(self, shard: int, index: np.ndarray) -> np.ndarray:
+        """(B,) window numbers within a shard -> (B, T + 1) tokens, in one gather from the map."""
+        tokens, n_whole, length = self._maps()[shard], self.n_whole[shard], self.context_length + 1
+        whole = index < n_whole
+        if whole.all():
+            return sliding_window_view(tokens, length)[:: self.stride][index]
+        rows = np.full((len(index), length), IGNORE_INDEX)
+        if whole.any():
+            rows[whole] = self._rows(shard, index[whole])
+        tail = tokens[n_whole * self.stride :]
+        rows[~whole, : len(tail)] = tail
+        return rows
+
+    def _maps(self) -> list[np.ndarray]:
+        if self._tokens is None:
+            self._tokens = [np.asarray(np.memmap(shard.path, self.dtype, mode="r")) for shard in self.shards]
+        return self._tokens
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Paths and numbers only: a worker process maps the files itself."""
+        return self.__dict__ | {"_tokens": None}

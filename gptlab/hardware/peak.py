@@ -1,0 +1,79 @@
+"""What a token costs in arithmetic, and what the device can do at best: their ratio is the MFU.
+
+T tokens of a window, L layers, H query heads, K head size, N numbers in matrices that multiply.
+"""
+
+from functools import cache
+from time import perf_counter
+from typing import NamedTuple
+
+import torch
+
+
+class Peak(NamedTuple):
+    """Dense matrix products at best, in FLOP/s, by number format; 0 where the hardware has no units for it."""
+
+    bfloat16: float
+    float16: float
+    tf32: float
+    float32: float
+
+
+# NVIDIA's data sheets; from Ampere on they print twice as much, "with sparsity", which no dense matrix has.
+A100 = Peak(312e12, 312e12, 156e12, 19.5e12)
+H100 = Peak(989e12, 989e12, 494e12, 67e12)
+# By the whole name that torch gives: a slice, a laptop's or another board's GPU has another name, and is measured.
+PEAKS = {
+    "Tesla V100-SXM2-16GB": Peak(0, 125e12, 0, 15.7e12),
+    "Tesla V100-SXM2-32GB": Peak(0, 125e12, 0, 15.7e12),
+    "Tesla V100-PCIE-16GB": Peak(0, 112e12, 0, 14e12),
+    "Tesla V100-PCIE-32GB": Peak(0, 112e12, 0, 14e12),
+    "Tesla T4": Peak(0, 65e12, 0, 8.1e12),
+    "NVIDIA A100-SXM4-40GB": A100,
+    "NVIDIA A100-SXM4-80GB": A100,
+    "NVIDIA A100-PCIE-40GB": A100,
+    "NVIDIA A100 80GB PCIe": A100,
+    "NVIDIA A10": Peak(125e12, 125e12, 62.5e12, 31.2e12),
+    "NVIDIA L4": Peak(121e12, 121e12, 60e12, 30.3e12),
+    "NVIDIA L40S": Peak(362e12, 362e12, 183e12, 91.6e12),
+    "NVIDIA GeForce RTX 3090": Peak(71e12, 71e12, 35.6e12, 35.6e12),
+    "NVIDIA GeForce RTX 4090": Peak(165.2e12, 165.2e12, 82.6e12, 82.6e12),
+    "NVIDIA H100 80GB HBM3": H100,
+    "NVIDIA H100 PCIe": Peak(756e12, 756e12, 378e12, 51e12),
+    "NVIDIA H200": H100,
+}
+FORMATS = {"bf16": torch.bfloat16, "16": torch.float16, "tf32": torch.float32, "32": torch.float32, "64": torch.float64}
+SECONDS, ROUNDS, MAX_SIZE = 0.25, 5, 8192  # of a measurement: about how long, how often each size, how large
+
+
+@cache
+def peak_flops(device: torch.device, precision: str) -> float:
+    """FLOP/s of one device at best, known or measured; asked again it says the same.
+
+    Args:
+        precision: `bf16-mixed`, `32-true`, `tf32` ...: products are in what stands before the dash.
+    """
+    dtype = FORMATS[precision.split("-")[0]]
+    known = PEAKS.get(torch.cuda.get_device_name(device)) if device.type == "cuda" else None
+    name = precision if precision == "tf32" else str(dtype).removeprefix("torch.")
+    return getattr(known, name, 0.0) or measure_peak(device, dtype)
+
+
+def measure_peak(device: torch.device, dtype: torch.dtype) -> float:
+    """FLOP/s of the fastest square product, each size twice the one before for as long as the time allows.
+
+    Uses the threads that the run has, and none of its random numbers.
+    """
+    n, best, spent, last = 256, 0.0, 0.0, 0.0
+    while n <= MAX_SIZE and spent + 8 * last < SECONDS:  # twice the size is eight times the work
+        matrix = torch.linspace(-1, 1, n * n, device=device).reshape(n, n).to(dtype)
+        fastest = min(_seconds(matrix) for _ in range(ROUNDS))
+        best, last = max(best, 2 * n**3 / fastest), ROUNDS * fastest
+        n, spent = 2 * n, spent + last
+    return best
+
+
+def _seconds(matrix: torch.Tensor) -> float:
+    start = perf_counter()
+    (matrix @ matrix)[0, 0].item()  # a number is read back when the product is done
+    return perf_counter() - start

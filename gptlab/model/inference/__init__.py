@@ -1,0 +1,1 @@
+"""Weight layouts for inference only."""

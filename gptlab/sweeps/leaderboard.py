@@ -1,0 +1,177 @@
+"""What the jobs of a sweep came to, side by side: read from their folders, for they may have run in other processes."""
+
+import csv
+import io
+import shlex
+import sys
+import textwrap
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from hydra.core.utils import JobReturn
+from hydra.experimental.callback import Callback
+from hydra.types import RunMode
+from omegaconf import DictConfig, read_write
+
+from gptlab.storage.atomic import atomic_write
+from gptlab.storage.run_folder import JOB_RECORD, read_job_record, read_summary
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
+COSTS = ("best_step", "steps", "parameters", "tokens", "seconds", "tokens_per_second", "total_seconds")
+
+
+class Job(NamedTuple):
+    """One job of a sweep."""
+
+    folder: Path
+    record: dict[str, Any]  # its number, status, overrides, what it `varies`; a `value` if it finished, or an `error`
+    summary: dict[str, Any]  # summary.json; empty without a value
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """The best validation, the monitored metric before the others."""
+        found = self.summary["best"] or self.summary["val"] if self.summary else {}
+        names = sorted(found, key=lambda name: name != self.record["monitor"])
+        return {name: found[name] for name in names if found[name] is not None}  # as JSON says what is not finite
+
+
+class Leaderboard(Callback):
+    """Hydra's callback that keeps leaderboard.csv while a sweep runs, and shows the table at its end."""
+
+    def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
+        """Holds the jobs together: one that has another `name` would go to another folder."""
+        folder = str(config.hydra.sweep.dir).replace("'", "\\'")
+        with read_write(config):
+            config.hydra.overrides.hydra.append(f"hydra.sweep.dir='{folder}'")
+
+    def on_job_end(self, config: DictConfig, job_return: JobReturn, **_: Any) -> None:
+        """Brings the file up to date, so that a long sweep can be watched."""
+        if config.hydra.mode == RunMode.MULTIRUN:
+            write_leaderboard(Path(config.hydra.sweep.dir))
+
+    def on_multirun_end(self, config: DictConfig, **_: Any) -> None:
+        """Shows the table.
+
+        Raises:
+            SystemExit: with status 1 where a job did not finish; Hydra would swallow any other exception.
+        """
+        from rich import get_console
+
+        jobs = read_jobs(Path(config.hydra.sweep.dir))
+        show_leaderboard(jobs, Path(config.hydra.sweep.dir), get_console())
+        if any(not job.summary for job in jobs):
+            sys.exit(1)
+
+
+def read_jobs(sweep: Path) -> list[Job]:
+    """All jobs that have begun, in the order of `ranked`."""
+    jobs = []
+    for path in sweep.rglob(JOB_RECORD):
+        record = read_job_record(path.parent)
+        found = read_summary(path.parent) if "value" in record else {}
+        jobs.append(Job(path.parent, record, found))
+    return ranked(jobs)
+
+
+def ranked(jobs: list[Job]) -> list[Job]:
+    """The best first; those without a value last, in the order of their numbers."""
+
+    def place(job: Job) -> tuple[bool, float, int]:
+        sign = -1 if job.record.get("mode") == "max" else 1
+        return "value" not in job.record, sign * job.record.get("value", 0.0), job.record["job"]
+
+    return sorted(jobs, key=place)
+
+
+def write_leaderboard(sweep: Path) -> None:
+    """`leaderboard.csv`: a row for each job, every digit of its numbers."""
+    jobs = read_jobs(sweep)
+    rows = [
+        {"rank": rank if job.summary else "", "job": job.record["job"], "status": job.record["status"]}
+        | job.record["varies"]
+        | job.metrics
+        | {name: job.summary.get(name) for name in COSTS}
+        | {"folder": str(job.folder), "error": job.record.get("error")}
+        for rank, job in enumerate(jobs, 1)
+    ]
+    columns = ["rank", "job", "status", *_varied(jobs), *_measured(jobs), *COSTS, "folder", "error"]
+    text = io.StringIO()
+    table = csv.DictWriter(text, columns, lineterminator="\n")
+    table.writeheader()
+    table.writerows(rows)
+    atomic_write(sweep / "leaderboard.csv", text.getvalue())
+
+
+def show_leaderboard(jobs: list[Job], sweep: Path, console: "Console") -> None:
+    """The same for a person: a table, what went wrong, and the commands to type next."""
+    from gptlab.training.summary import use_command  # --help needs none of it
+
+    console.print(_table(jobs), highlight=False)
+    for problem in _problems(jobs):
+        for line in textwrap.wrap(problem, console.width, break_long_words=False, break_on_hyphens=False):
+            console.print(line, style="red", markup=False, highlight=False, soft_wrap=True)
+    best, folder = jobs[0], shlex.quote(str(sweep))
+    lines = [f"\nEvery digit is in {sweep / 'leaderboard.csv'}"]
+    if any(not job.summary for job in jobs):
+        lines.append(f"What is not finished runs again with the same command and hydra.sweep.dir={folder}")
+    lines.append("\nNext")
+    if best.summary:
+        lines.append(f"  {use_command(best.summary)}")
+    lines.append(f"  tensorboard --logdir {folder}")
+    console.print("\n".join(lines), soft_wrap=True, highlight=False, markup=False)
+
+
+def _table(jobs: list[Job]) -> "Table":
+    from rich.box import SIMPLE_HEAD
+    from rich.markup import escape
+    from rich.table import Table
+
+    varied = _varied(jobs)
+    own = {name.rpartition("/")[2] for job in jobs if job.summary for name in job.summary["train"]}
+    measured = [name for name in _measured(jobs) if name.rpartition("/")[2] in own]  # by the head; the file has all
+    monitor = f": the best {measured[0]} first" if measured else ""
+    table = Table(title=f"{len(jobs)} jobs{monitor}", title_justify="left", box=SIMPLE_HEAD, padding=0, pad_edge=False)
+    short = [key.rpartition(".")[2] for key in varied]
+    heads = [key if short.count(last) > 1 else last for key, last in zip(varied, short, strict=True)]
+    names = [name.rpartition("/")[2].replace("_", "\n") for name in measured]  # in 80 columns a word a line
+    for head in ("", "job", *heads, *names, "steps", "tok/s", "time", "status"):
+        table.add_column(head, justify="left" if head == "status" else "right", overflow="fold")
+    for rank, job in enumerate(jobs, 1):
+        costs = [""] * 3
+        if job.summary:
+            time = str(timedelta(seconds=round(job.summary["total_seconds"]))).removeprefix("0:")
+            costs = [f"{job.summary['steps']:,}", f"{job.summary['tokens_per_second']:,.0f}", time]
+        table.add_row(
+            str(rank) if job.summary else "",
+            str(job.record["job"]),
+            *(escape(job.record["varies"].get(key, "")) for key in varied),  # a list is no markup
+            *(f"{job.metrics[name]:.4g}" if name in job.metrics else "" for name in measured),
+            *costs,
+            job.record["status"],
+        )
+    return table
+
+
+def _problems(jobs: list[Job]) -> Iterator[str]:
+    """What went wrong, each sentence once, with the jobs that had it."""
+    numbers: dict[str, list[str]] = {}
+    for job in jobs:
+        if "error" in job.record:
+            numbers.setdefault("; ".join(job.record["error"].splitlines()), []).append(str(job.record["job"]))
+    for error, failed in numbers.items():
+        yield f"job{'s' * (len(failed) > 1)} {', '.join(failed)}: {error}"
+
+
+def _varied(jobs: list[Job]) -> list[str]:
+    """The keys that differ between the jobs."""
+    return list(dict.fromkeys(key for job in jobs for key in job.record["varies"]))
+
+
+def _measured(jobs: list[Job]) -> list[str]:
+    """The metrics, as the jobs have them."""
+    return list(dict.fromkeys(name for job in jobs for name in job.metrics))

@@ -1,0 +1,23 @@
+"""Learning one batch by heart."""
+
+from typing import Any
+
+import lightning as L
+
+from gptlab.slots import slot
+
+
+@slot("callbacks.*")
+class OverfitBatch(L.Callback):
+    """Puts the first batch in the place of every later one."""
+
+    def __init__(self) -> None:
+        self.first: dict[str, Any] | None = None
+
+    def on_train_batch_start(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, batch: dict[str, Any], batch_idx: int
+    ) -> None:
+        """Before the step sees the batch."""
+        if self.first is None:
+            self.first = {key: value.clone() for key, value in batch.items()}
+        batch.update(self.first)

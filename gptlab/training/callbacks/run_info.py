@@ -1,0 +1,147 @@
+"""What a run is, shown once, at its beginning.   B batch, T tokens."""
+
+import platform
+import shlex
+from collections.abc import Collection, Iterable, Iterator
+from typing import Any
+
+import lightning as L
+import torch
+from rich.cells import cell_len, set_cell_size
+
+from gptlab.batch import IGNORE_INDEX, Batch
+from gptlab.data.text.report import printable_token
+from gptlab.hardware.peak import peak_flops
+from gptlab.hardware.precision import products_in
+from gptlab.slots import slot
+from gptlab.training.callbacks.probes import PROBE_KINDS, Probes
+from gptlab.training.context import RunContext
+from gptlab.training.loggers import show_text, tensorboard_writers
+from gptlab.training.mfu import flops_per_token
+
+WIDTH = 100  # characters of a line on TensorBoard's page
+BLOCKS = 4  # lines of tokens that are shown of a row
+BEFORE = 4  # tokens that are shown before the first one that is learned
+
+
+@slot("callbacks.*")
+class RunInfo(L.Callback):
+    """On TensorBoard's text page the run, its configuration and its first batch; on Custom Scalars its curves, ordered.
+
+    Args:
+        n_rows: how much of the first batch.
+    """
+
+    def __init__(self, context: RunContext, *, n_rows: int) -> None:
+        self.context, self.n_rows = context, n_rows
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: Any) -> None:
+        """Says what the run is; a resumed run has said it."""
+        if self.context.start_step == 0:
+            show_text(trainer, "run/about", _about(self.context, trainer, pl_module))
+            show_text(trainer, "run/config", self.context.config.rstrip())
+            for writer in tensorboard_writers(trainer):
+                watched = any(isinstance(callback, Probes) for callback in trainer.callbacks)  # type: ignore[attr-defined]
+                asks = watched and self.context.understand is not None
+                writer.add_custom_scalars(_charts(pl_module.metrics, asks=asks))
+
+    def on_train_batch_start(self, trainer: L.Trainer, pl_module: Any, batch: Batch, batch_idx: int) -> None:
+        """Shows the first batch as the model is given it."""
+        if trainer.global_step == 0 and batch_idx == 0:
+            shown = _row if "targets" in batch else _labelled_row
+            rows = (shown(batch, row, self.context) for row in range(min(self.n_rows, len(batch["ids"]))))
+            show_text(trainer, "run/first_batch", "\n\n\n".join(rows))
+
+
+def _about(context: RunContext, trainer: L.Trainer, module: Any) -> str:
+    """How it was started, as a shell takes it, what it is and where it runs."""
+    model, device, precision = module.model, trainer.strategy.root_device, products_in(trainer.precision)
+    flops = flops_per_token(model, module.head, n_tokens=model.context_length)
+    facts = {
+        "folder": context.folder,
+        "steps": f"{context.total_steps:,}",
+        "parameters": _counted(module.parameters()),
+        "arithmetic": f"{flops / 1e6:,.4g} MFLOP a token, forward and backward",
+        "device": f"{trainer.world_size} x {_device_name(device)}",
+        "at best": f"{peak_flops(device, precision) / 1e12:,.3g} TFLOP/s each in {precision}",
+        "versions": f"torch {torch.__version__}, lightning {L.__version__}, Python {platform.python_version()}",
+        "system": platform.platform(),
+    }
+    words = [shlex.quote(word) for word in shlex.split(context.command)]
+    command = " \\\n    ".join([" ".join(words[:2]), *words[2:]])  # an override a line
+    return "\n".join([command, "", *(f"{name:<11} {fact}" for name, fact in facts.items())])
+
+
+def _counted(parameters: Iterable[torch.nn.Parameter]) -> str:
+    """How many numbers there are, and how many of them learn."""
+    sizes = [(parameter.numel(), parameter.requires_grad) for parameter in parameters]
+    n_all, n_learning = sum(size for size, _ in sizes), sum(size for size, learns in sizes if learns)
+    return f"{n_all:,}" if n_learning == n_all else f"{n_all:,}, of which {n_learning:,} learn"
+
+
+def _device_name(device: torch.device) -> str:
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    if device.type == "cpu":
+        kind, threads = torch.backends.cpu.get_cpu_capability(), torch.get_num_threads()
+        return f"CPU ({platform.machine()}, {kind}), {threads} thread{'s' * (threads > 1)}"
+    return device.type
+
+
+def _charts(metrics: Collection[str], *, asks: bool) -> dict[str, dict[str, list[Any]]]:
+    """Category -> chart -> its curves, as `add_custom_scalars` takes them; only curves that a run has."""
+    measured = {"train": [name for name in ("loss", "perplexity") if name in metrics], "val": list(metrics)}
+    names = dict.fromkeys(["loss", *measured["val"], *measured["train"]])
+    charts = {
+        "learning": {name: [f"{stage}/{name}" for stage in measured if name in measured[stage]] for name in names},
+        "steps": {"learning rate": ["train/learning_rate"], "gradient norm before clipping": ["train/gradient_norm"]},
+        "machine": {
+            "tokens per second": ["train/tokens_per_second"],
+            "MFU": ["train/mfu"],
+            "memory, GB": ["train/memory_gb"],
+        },
+    }
+    if asks:
+        charts["learning"]["questions answered rightly"] = [f"val/{kind}" for kind in PROBE_KINDS]
+    return {
+        category: {title.replace("_", " "): ["Multiline", tags] for title, tags in curves.items()}
+        for category, curves in charts.items()
+    }
+
+
+def _labelled_row(batch: Batch, row: int, context: RunContext) -> str:
+    """Ids and the tokens they stand for, and of which class they are together."""
+    ids = batch["ids"][row, : int(batch["lengths"][row])].tolist()
+    n_pads, label = batch["ids"].size(1) - len(ids), context.labels[int(batch["labels"][row])]
+    head = f"row {row + 1} of {len(batch['ids'])}, {len(ids)} tokens and {n_pads} of padding: {label}"
+    return "\n".join([head, *_blocks(([str(i), printable_token(context.decode([i]))] for i in ids), ("ids", "inputs"))])
+
+
+def _row(batch: Batch, row: int, context: RunContext) -> str:
+    """Ids, the tokens they stand for, and under each token the one to predict there, from where learning begins."""
+    ids, targets = batch["ids"][row].tolist(), batch["targets"][row].tolist()
+    learned = [target != IGNORE_INDEX for target in targets]
+    start = max(0, learned.index(True) - BEFORE) if any(learned) else 0
+
+    def token(number: int) -> str:
+        return "\u00b7" if number == IGNORE_INDEX else printable_token(context.decode([number]))
+
+    columns = ([str(i), token(i), token(target)] for i, target in zip(ids[start:], targets[start:], strict=True))
+    whole = f"row {row + 1} of {len(batch['ids'])}, {len(ids)} tokens, {sum(learned)} targets are learned"
+    head = f"{whole}; from token {start + 1}" if start else whole
+    return "\n".join([head, *_blocks(columns, ("ids", "inputs", "targets"))])
+
+
+def _blocks(columns: Iterable[list[str]], names: Iterable[str]) -> Iterator[str]:
+    """Lines of aligned columns under one another, as many as fit in a few blocks of lines."""
+    begin = [f"{name:<9}" for name in names]
+    lines, blocks = list(begin), 0
+    for cells in columns:
+        width = max(map(cell_len, cells))
+        if cell_len(lines[0]) + width > WIDTH:
+            yield from ("", *(line.rstrip() for line in lines))
+            lines, blocks = list(begin), blocks + 1
+            if blocks == BLOCKS:
+                return
+        lines = [line + set_cell_size(cell, width) + "  " for line, cell in zip(lines, cells, strict=True)]
+    yield from ("", *(line.rstrip() for line in lines))

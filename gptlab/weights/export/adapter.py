@@ -1,0 +1,83 @@
+"""An adapter of ours as a folder that the peft library opens on top of its base.   O outputs, R rank."""
+
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from gptlab.errors import UserError
+from gptlab.model.architecture import architecture_of
+from gptlab.model.gpt import GPT
+from gptlab.model.lora import LoRALinear, adapters
+from gptlab.weights.export.config import model_type
+from gptlab.weights.export.folder import is_language_model
+from gptlab.weights.export.model import new_folder
+from gptlab.weights.names import entries, is_tied
+from gptlab.weights.sources import Source
+from gptlab.weights.tensor_files import write_safetensors
+
+log = logging.getLogger(__name__)
+
+
+def export_adapter(model: GPT, head: nn.Module, folder: Path, *, base: Source | None) -> str:
+    """Writes adapter_config.json and adapter_model.safetensors; returns what the base is to those who open them.
+
+    Args:
+        folder: new, or empty.
+        base: what the adapter was trained on; None where there is none.
+
+    Raises:
+        UserError: there is something in the folder, or no adapter, or a head that is not the base's.
+        OSError: the folder cannot be written.
+    """
+    if base is None or not adapters(model):
+        raise UserError("adapter=true needs a run with tuning=lora; this one has no adapter: leave adapter out")
+    if any(parameter.requires_grad for parameter in head.parameters()):
+        raise UserError("adapter=true: the head learned too, and such a folder holds no head: leave adapter out")
+    if not is_language_model(model, head):
+        raise UserError("adapter=true: the head is no language model's, and the base has only that: leave adapter out")
+    tensors, named = adapter_tensors(model, head), base.named
+    name, commit = named["hub"] or (named["path"], None)
+    if Path(name).is_file():
+        log.warning(f"the base is a run, {name}: export it too, for peft opens the adapter on top of that folder")
+    config = {"base_model_name_or_path": name, "revision": commit, **adapter_config(model, list(tensors))}
+    with new_folder(folder, sum(tensor.nbytes for tensor in tensors.values())):
+        (folder / "adapter_config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+        write_safetensors(folder / "adapter_model.safetensors", tensors)
+    return str(name)
+
+
+def adapter_tensors(model: GPT, head: nn.Module) -> dict[str, Tensor]:
+    """A and B of each of their matrices by peft's names.
+
+    What we hold in one, they hold apart: queries, keys and values have the same A, and each their rows of B; so have
+    the two equal matrices of a `relu2` block the same A and B.
+    """
+    layers = adapters(model)
+    found: dict[str, Tensor] = {}
+    for entry in entries(architecture_of(model), tied=is_tied(head)):
+        layer = layers.get(entry.ours.removeprefix("model.").removesuffix(".weight"))
+        if layer is not None and entry.ours.endswith(".weight"):
+            theirs = f"base_model.model.{entry.theirs.removesuffix('.weight')}"
+            found[f"{theirs}.lora_A.weight"] = layer.lora_a
+            found[f"{theirs}.lora_B.weight"] = layer.lora_b if entry.rows is None else layer.lora_b[slice(*entry.rows)]
+    return found
+
+
+def adapter_config(model: GPT, names: list[str]) -> dict[str, Any]:
+    """What adapter_config.json says beside the base, for tensors of these names."""
+    layer: LoRALinear = next(iter(adapters(model).values()))
+    modules = {".".join(name.removesuffix(".lora_A.weight").split(".")[-2:]) for name in names if "lora_A" in name}
+    return {
+        "peft_type": "LORA",
+        "task_type": "CAUSAL_LM",
+        "r": layer.rank,
+        "lora_alpha": layer.alpha,
+        "lora_dropout": layer.drop_rate,
+        "target_modules": sorted(modules),
+        "fan_in_fan_out": model_type(architecture_of(model)) == "gpt2",  # its Conv1D holds (inputs, outputs)
+        "bias": "none",
+        "inference_mode": True,
+    }

@@ -1,0 +1,101 @@
+"""A whole model as a folder: weights, tokenizer, and a card that says where it comes from."""
+
+import logging
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from gptlab.errors import UserError
+from gptlab.model.architecture import architecture_of
+from gptlab.model.gpt import GPT
+from gptlab.tokenizer.huggingface import write_tokenizer
+from gptlab.tokenizer.pretrained import PretrainedTokenizer
+from gptlab.tokenizer.protocol import Tokenizer
+from gptlab.weights.export.card import write_card
+from gptlab.weights.export.config import model_type
+from gptlab.weights.export.folder import export_weights, tensors_to_write
+
+log = logging.getLogger(__name__)
+
+
+def export(
+    model: GPT,
+    head: nn.Module,
+    tokenizer: Tokenizer,
+    folder: Path,
+    *,
+    shard_bytes: int,
+    card: dict[str, Any],
+    labels: Sequence[str] = (),
+    chat_template: str | None = None,
+) -> None:
+    """Writes what the transformers library opens: the same logits for the same ids, the same ids for the same text.
+
+    A classifier's rows are padded with the end of a text, since text never becomes it.
+
+    The weights, without which nothing opens the folder, come last.
+
+    Args:
+        folder: new, or empty.
+        shard_bytes: of larger weights, the most that each file holds.
+        card: arguments of `write_card`.
+        labels: of a classifier its classes in order.
+        chat_template: how an assistant's conversations are written, in the language of Jinja.
+
+    Raises:
+        UserError: there is something in the folder, or no published family has such a model or such a head.
+        OSError: the folder cannot be written.
+    """
+    reader = "AutoTokenizer"
+    if model_type(architecture_of(model)) == "qwen2" and not isinstance(tokenizer, PretrainedTokenizer):
+        reader = "PreTrainedTokenizerFast"  # transformers 5 opens Qwen's own for such a model, whatever the folder says
+        log.warning(f"transformers opens the tokenizer of a model of this shape by {reader}.from_pretrained only")
+    if labels and tokenizer.eot_id is None:
+        log.warning("the tokenizer has no <|endoftext|> to pad with, so transformers takes one text at a time")
+    n_bytes = sum(tensor.nbytes for tensor in tensors_to_write(model, head, classifier=bool(labels)).values())
+    ids = {"bos_id": tokenizer.bos_id, "eos_id": tokenizer.eot_id}
+    with new_folder(folder, n_bytes):
+        write_tokenizer(tokenizer, folder, context_length=model.context_length, pads=bool(labels))
+        if chats := chat_template is not None:
+            (folder / "chat_template.jinja").write_text(chat_template, encoding="utf-8")
+        write_card(folder, reader=reader, labels=labels, chats=chats, pads=tokenizer.eot_id is not None, **card)
+        export_weights(model, head, folder, **ids, shard_bytes=shard_bytes, labels=labels)
+
+
+@contextmanager
+def new_folder(folder: Path, n_bytes: int) -> Iterator[None]:
+    """A folder to write in; after an error what was made is gone, and a system's error has its sentence.
+
+    Args:
+        folder: new, or empty.
+        n_bytes: that it will hold.
+
+    Raises:
+        UserError: there is something in it.
+        OSError: it cannot be written.
+    """
+    if folder.is_file():
+        raise UserError(f"to={folder} is a file: give a new folder")
+    if folder.exists() and any(folder.iterdir()):
+        raise UserError(f"to={folder} is not empty: give a new folder")
+    new = [path for path in (folder, *folder.parents) if not path.exists()]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        yield
+    except BaseException as error:
+        for path in folder.iterdir() if folder.is_dir() else ():  # it was empty
+            path.unlink()
+        for path in new:
+            if path.is_dir():
+                path.rmdir()
+        if not isinstance(error, OSError):
+            raise
+        here = next(path for path in (folder, *folder.absolute().parents) if path.is_dir())
+        raise OSError(
+            f"{folder}: the model cannot be written ({error.strerror or error}; it takes {n_bytes / 1e6:,.1f} MB, and "
+            f"{shutil.disk_usage(here).free / 1e6:,.1f} MB are free): make room, or choose another folder"
+        ) from error

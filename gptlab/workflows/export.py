@@ -1,0 +1,53 @@
+"""What the export of a run needs to know of it."""
+
+from typing import Any
+
+from gptlab.config.build import build
+from gptlab.config.plain import to_yaml
+from gptlab.data.chat.dataset import InstructionData
+from gptlab.data.chat.preferences import PreferenceData
+from gptlab.model.lora import merge
+from gptlab.prompts.template import ChatTemplate
+from gptlab.run import Run, count_parameters
+from gptlab.storage.run_folder import read_summary
+from gptlab.workflows.reports import run_folder
+
+
+def merge_adapter(run: Run) -> None:
+    """What was learned beside the weights becomes part of them; before they are cast, so that it is rounded once."""
+    merge(run.model)
+
+
+def chat_template(run: Run) -> str | None:
+    """How conversations are written that the model was taught, for the transformers library; None where it was none."""
+    style, data = build(run.cfg.prompt, "prompt"), build(run.cfg.data, "data") if "data" in run.cfg else None
+    if isinstance(style, ChatTemplate):
+        return style.template
+    if not isinstance(data, InstructionData | PreferenceData):
+        return None
+    return style.template if run.tokenizer.bos_id is None else "{{ bos_token }}" + style.template
+
+
+def card_facts(run: Run, path: str) -> dict[str, Any]:
+    """What an exported model's card says of it: plain values; a pretrained model's own past is not known."""
+    summary = _card_summary(read_summary(run_folder(path)))
+    return {
+        "name": run.cfg.name,
+        "parameters": count_parameters(run),
+        "prompt": str(summary.get("sample_prompt") or "The"),
+        "command": run.record and run.record["command"],
+        "config": to_yaml(run.cfg) if "data" in run.cfg else None,
+        "summary": summary,
+    }
+
+
+def _card_summary(summary: dict[str, Any]) -> dict[str, Any]:
+    """Return the entries of summary.json that a card shows; of a stranger's file any other is dropped."""
+
+    def numbers(value: Any) -> dict[str, float]:
+        pairs = value.items() if isinstance(value, dict) else ()
+        return {key: number for key, number in pairs if "/" in key and isinstance(number, int | float)}
+
+    parts = {name: numbers(summary[name]) for name in ("val", "best", "test") if name in summary}
+    counts = {name: summary[name] for name in ("steps", "tokens") if isinstance(summary.get(name), int)}
+    return parts | counts | {name: str(summary[name]) for name in ("sample_prompt", "test_of") if name in summary}

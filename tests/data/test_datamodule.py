@@ -1,0 +1,70 @@
+"""Prepared text as Lightning takes it."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from gptlab.batch import IGNORE_INDEX
+from gptlab.data.datamodule import RunDataModule
+from gptlab.data.text.prepared import PreparedText
+from tests.support.data import ByteTokenizer, text_data
+
+
+def prepared(tmp_path: Path, **changes: object) -> PreparedText:
+    path = tmp_path / "a.txt"
+    path.write_text("".join(chr(33 + place % 90) for place in range(500)))
+    return text_data(path, tmp_path, **changes).prepare(ByteTokenizer(eot=True), context_length=8)
+
+
+def module(data: PreparedText, *, n_batches: int = 22, world_size: int = 1) -> RunDataModule:
+    return RunDataModule(data, batch_size=data.batch_size, seed=1, n_batches=n_batches, world_size=world_size)
+
+
+@pytest.mark.parametrize("n_workers", [0, 2])
+def test_a_module_that_goes_on_gives_what_was_still_to_come(tmp_path: Path, n_workers: int) -> None:
+    data = prepared(tmp_path, batch_size=5, n_workers=n_workers)  # 56 windows: 11 batches an epoch
+    whole = [batch["ids"] for batch in module(data).train_dataloader()]
+    assert len(whole) == 22
+    later = module(data)
+    later.load_state_dict({"batches": 13, **later.what})
+    rest = [batch["ids"] for batch in later.train_dataloader()]
+    assert len(rest) == 9
+    assert all(torch.equal(one, other) for one, other in zip(rest, whole[13:], strict=True))
+
+
+@pytest.mark.parametrize(
+    ("name", "sentence"),
+    [
+        ("seed", "seed has changed since the checkpoint: it was 7 and is 1; resume with what"),
+        ("batch_size", r"data\.batch_size has changed .* it was 7 and is 5"),
+        ("world_size", "the number of devices has changed .* it was 7 and is 1"),
+        ("fingerprint", "the data, its tokens or its rows .* has changed"),
+    ],
+)
+def test_what_decides_the_order_may_not_change(tmp_path: Path, name: str, sentence: str) -> None:
+    later = module(prepared(tmp_path, batch_size=5))
+    with pytest.raises(ValueError, match=sentence):
+        later.load_state_dict({"batches": 3, **later.what, name: 7})
+
+
+@pytest.mark.parametrize("n_workers", [0, 2])
+def test_validation_is_the_held_out_text_in_order(tmp_path: Path, n_workers: int) -> None:
+    data = module(prepared(tmp_path, batch_size=3, n_workers=n_workers))
+    batches = list(data.val_dataloader())
+    assert [len(batch["ids"]) for batch in batches] == [3, 3, 1]
+    targets = torch.cat([batch["targets"].flatten() for batch in batches])
+    text = (tmp_path / "a.txt").read_bytes()
+    assert bytes(targets[targets != IGNORE_INDEX].tolist()) == text[451:]
+
+
+def test_workers_give_the_batches_of_the_run_itself(tmp_path: Path) -> None:
+    own, workers = (module(prepared(tmp_path, n_workers=n)).train_dataloader() for n in (0, 2))
+    for one, other in zip(own, workers, strict=True):
+        assert torch.equal(one["ids"], other["ids"])
+        assert torch.equal(one["targets"], other["targets"])
+
+
+def test_too_few_windows_for_a_batch(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"data\.batch_size=99, but the training split has only 56 rows"):
+        module(prepared(tmp_path, batch_size=99)).train_dataloader()

@@ -1,0 +1,92 @@
+"""The order of batches is a pure function of the seed and the batch's number in the run."""
+
+import numpy as np
+import pytest
+
+from gptlab.batch import Batch
+from gptlab.data.samplers import TrainSampler, ValSampler, batches_per_epoch
+
+
+class Numbers:
+    """As many rows, of which only the numbers matter."""
+
+    def __init__(self, n_rows: int) -> None:
+        self.n_rows = n_rows
+
+    def __len__(self) -> int:
+        return self.n_rows
+
+    def __getitem__(self, index: np.ndarray) -> Batch:
+        raise NotImplementedError
+
+    def epoch(self, generator: np.random.Generator, batch_rows: int) -> np.ndarray:
+        return generator.permutation(self.n_rows)
+
+    def reading_order(self) -> np.ndarray:
+        return np.arange(self.n_rows)
+
+
+def order(n_windows: int, *, batch_size: int = 4, n_batches: int = 50, **changes: int) -> TrainSampler:
+    arguments = {"seed": 1, "start": 0, "rank": 0, "world_size": 1, **changes}
+    return TrainSampler(Numbers(n_windows), batch_size=batch_size, n_batches=n_batches, **arguments)
+
+
+def drawn(*arguments: int, **changes: int) -> np.ndarray:
+    return np.stack(list(order(*arguments, **changes)))
+
+
+def test_each_epoch_holds_each_window_once_in_an_order_of_its_own() -> None:
+    batches = drawn(100, n_batches=75)
+    epochs = batches.reshape(3, 100)
+    for epoch in epochs:
+        assert sorted(epoch.tolist()) == list(range(100))
+        assert (np.diff(epoch) != 1).any()
+    assert (epochs[0] != epochs[1]).any()
+    assert (epochs[1] != epochs[2]).any()
+
+
+def test_the_incomplete_last_batch_of_an_epoch_is_dropped() -> None:
+    assert batches_per_epoch(10, batch_size=4, world_size=1) == 2
+    epochs = drawn(10, n_batches=6).reshape(3, 8)
+    assert [len(set(epoch.tolist())) for epoch in epochs] == [8, 8, 8]
+
+
+def test_a_run_goes_on_wherever_it_was_stopped() -> None:
+    whole = drawn(100, n_batches=60)
+    for start in (1, 24, 25, 26, 59):
+        assert (drawn(100, n_batches=60, start=start) == whole[start:]).all()
+        assert len(order(100, n_batches=60, start=start)) == 60
+    assert list(order(100, n_batches=60, start=60)) == []
+    assert (drawn(100, n_batches=90)[:60] == whole).all()  # a longer run begins as the shorter one
+
+
+def test_seeds_differ() -> None:
+    assert (drawn(100, seed=2) != drawn(100)).any()
+
+
+def test_devices_share_out_the_batches_of_one() -> None:
+    whole = drawn(100, batch_size=8, n_batches=20)
+    shares = [drawn(100, batch_size=4, n_batches=20, rank=rank, world_size=2) for rank in (0, 1)]
+    assert (np.concatenate(shares, axis=1) == whole).all()
+
+
+def test_too_few_windows_for_a_batch() -> None:
+    with pytest.raises(ValueError, match=r"data\.batch_size=8, but the training split has only 5 rows or"):
+        order(5, batch_size=8)
+    with pytest.raises(ValueError, match=r"data\.batch_size=8 on 2 devices, .* 9 rows or .* to at most 4"):
+        order(9, batch_size=8, world_size=2)
+
+
+def test_file_order_holds_every_window_in_order() -> None:
+    whole = ValSampler(Numbers(10), batch_size=4, rank=0, world_size=1)
+    assert [batch.tolist() for batch in whole] == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9]]
+    assert len(whole) == 3
+
+
+def test_devices_share_out_the_validation() -> None:
+    shares = [ValSampler(Numbers(11), batch_size=2, rank=rank, world_size=3) for rank in range(3)]
+    windows = np.concatenate([window for share in shares for window in share])
+    assert sorted(windows.tolist()) == list(range(11))
+    assert [len(share) for share in shares] == [2, 2, 2]
+    with pytest.raises(ValueError, match="validation split has 2 rows or windows, too few for 3 devices"):
+        ValSampler(Numbers(2), batch_size=2, rank=0, world_size=3)

@@ -1,0 +1,58 @@
+"""What each cleaning step does, and what is said about one that there is not."""
+
+import pytest
+
+from gptlab.data.text.cleaning import FUNCTIONS, parse_cleaning
+
+
+@pytest.mark.parametrize(
+    ("name", "before", "after"),
+    [
+        ("newlines", "a\r\nb\rc\n", "a\nb\nc\n"),
+        ("nfc", "e\u0301", "é"),
+        ("control_characters", "\ufeffa\x00b\x0c\tc\n\x7f\x9f", "ab\tc\n"),
+        ("trailing_spaces", "a  \n b\t \nc ", "a\n b\nc"),
+        ("trailing_spaces", " \n\t\n \t\na\t\n \n\n\tb c\t \t", "\n\n\na\n\n\n\tb c"),
+        ("blank_lines", "a\n\n\n\nb\n\nc\nd", "a\n\nb\n\nc\nd"),
+        ("quotes", "\u201cI\u2019m \u2018so\u2019\u201d", "\"I'm 'so'\""),
+    ],
+)
+def test_each_function(name: str, before: str, after: str) -> None:
+    assert FUNCTIONS[name](before) == after
+    assert FUNCTIONS[name](after) == after
+
+
+def test_every_control_character_is_found_alone_and_nothing_else_is() -> None:
+    clean = FUNCTIONS["control_characters"]
+    controls = {chr(n) for n in (*range(32), *range(0x7F, 0xA0), 0xFEFF)} - set("\t\n\r")
+    for code in (*range(0x300), *range(0xFE00, 0x10000)):
+        sign = chr(code)
+        assert clean(f"a{sign}\r\n\tb") == f"a{'' if sign in controls else sign}\r\n\tb", hex(code)
+
+
+def test_steps_run_in_the_order_given() -> None:
+    text = "a\n \n \nb"
+    assert parse_cleaning(["trailing_spaces", "blank_lines"])(text) == "a\n\nb"
+    assert parse_cleaning(["blank_lines", "trailing_spaces"])(text) == "a\n\n\nb"
+
+
+@pytest.mark.parametrize(
+    ("clean", "sentence"),
+    [
+        (["newline"], "data.clean: there is no 'newline'. Did you mean newlines?"),
+        (["zzz"], "There are: newlines, nfc"),
+        (["duplicates", "nfc"], "nfc changes text, so it must stand before duplicates"),
+        (["min_length"], "got 'min_length', wanted min_length=200"),
+        (["min_length=-3"], "got 'min_length=-3', wanted min_length=200"),
+        (["duplicates=3"], "got 'duplicates=3', wanted duplicates"),
+        (["nfc=3"], "there is no 'nfc=3'. Did you mean nfc?"),
+    ],
+)
+def test_what_is_said_about_a_wrong_step(clean: list[str], sentence: str) -> None:
+    with pytest.raises(ValueError, match=sentence):
+        parse_cleaning(clean)
+
+
+@pytest.mark.parametrize("entry", ["min_length=20", "min_length:20", "min_length = 20"])
+def test_a_number_may_be_written_as_the_command_line_likes_it(entry: str) -> None:
+    assert parse_cleaning([entry]).filters == (("min_length", 20),)

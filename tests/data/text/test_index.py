@@ -1,0 +1,116 @@
+"""The look at the whole corpus, and when it is spared."""
+
+import logging
+import os
+from pathlib import Path
+
+import pytest
+
+from gptlab.data.text.cleaning import Step
+from gptlab.data.text.index import CorpusIndex
+from tests.support.data import CountingReader, plain_reader, text_data
+
+
+def look(path: Path, cache: Path, **changes: object) -> CorpusIndex:
+    return text_data(path, cache, **changes).text.survey
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    folder = tmp_path / "texts"
+    folder.mkdir()
+    for name, text in {"a": "One  \r\n", "b": "Two", "c": "Two", "d": "Fünf", "e": ""}.items():
+        (folder / f"{name}.txt").write_bytes(text.encode())
+    return folder
+
+
+def test_every_step_of_cleaning_is_counted(folder: Path, tmp_path: Path) -> None:
+    survey = look(folder, tmp_path / "cache", clean=["newlines", "trailing_spaces", "duplicates", "min_length:4"])
+    assert survey.steps == [
+        Step("newlines", 5, 5, 17, 16),
+        Step("trailing_spaces", 5, 5, 16, 14),
+        Step("empty", 5, 4, 14, 14),
+        Step("duplicates", 4, 3, 14, 11),
+        Step("min_length", 3, 2, 11, 8),
+    ]
+    assert survey.kept.tolist() == [True, False, False, True, False]
+    assert survey.characters.tolist() == [4, 3, 3, 4, 0]
+    assert survey.n_bytes.tolist() == [4, 3, 3, 5, 0]
+    assert survey.first_names == ["a.txt", "b.txt", "c.txt", "d.txt", "e.txt"]
+
+
+def test_nothing_is_read_again_while_nothing_changes(folder: Path, tmp_path: Path) -> None:
+    reader = CountingReader(field="text", separator=None)
+    look(folder, tmp_path / "cache", reader=reader)
+    assert reader.n_reads == 5
+    look(folder, tmp_path / "cache", reader=reader)
+    assert reader.n_reads == 5
+    look(folder, tmp_path / "cache", reader=reader, clean=["nfc"])
+    assert reader.n_reads == 10
+
+
+def test_a_changed_file_is_noticed_and_named(folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    before = look(folder, tmp_path / "cache")
+    (folder / "b.txt").write_text("Owt")
+    with caplog.at_level(logging.INFO):
+        after = look(folder, tmp_path / "cache")
+    assert f"preparing anew: {folder / 'b.txt'} changed" in caplog.text
+    assert "a.txt" not in caplog.text
+    assert (before.digests != after.digests).tolist() == [False, True, False, False, False]
+
+
+def test_a_file_of_the_same_size_and_name_but_another_time_is_read_again(folder: Path, tmp_path: Path) -> None:
+    reader = CountingReader(field="text", separator=None)
+    look(folder, tmp_path / "cache", reader=reader)
+    os.utime(folder / "b.txt", ns=(1, 1))
+    look(folder, tmp_path / "cache", reader=reader)
+    assert reader.n_reads == 10
+
+
+def test_a_damaged_survey_is_made_again(folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    before = look(folder, tmp_path / "cache")
+    [path] = (tmp_path / "cache" / "surveys").glob("*.npz")
+    path.write_bytes(path.read_bytes()[:-100])
+    after = look(folder, tmp_path / "cache")
+    assert "is damaged" in caplog.text
+    assert (after.digests == before.digests).all()
+    caplog.clear()
+    look(folder, tmp_path / "cache")
+    assert not caplog.text
+
+
+class WritingReader(CountingReader):
+    """Somebody writes to a file while it is being read."""
+
+    def read(self, file):  # type: ignore[no-untyped-def]
+        for piece in super().read(file):
+            with file.path.open("a") as handle:
+                handle.write("more")
+            yield piece
+
+
+def test_a_file_that_changes_while_it_is_read(folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"a\.txt changed while it was being read; run again when nothing writes"):
+        look(folder, tmp_path / "cache", reader=WritingReader(field="text", separator=None))
+
+
+def test_a_file_that_changes_between_the_passes(folder: Path, tmp_path: Path) -> None:
+    text = text_data(folder, tmp_path / "cache").training_text()
+    (folder / "d.txt").write_text("Sechs")
+    with pytest.raises(ValueError, match=r"d\.txt changed while it was being read"):
+        list(text)
+
+
+@pytest.mark.parametrize("content", [b"\n\n", b"\x00\x01"])
+def test_nothing_left_after_cleaning(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "a.txt").write_bytes(content)
+    with pytest.raises(ValueError, match=r"there is no text left in .*a\.txt after cleaning \(1 documents before\)"):
+        look(tmp_path / "a.txt", tmp_path / "cache", clean=["control_characters", "min_length=5"])
+
+
+def test_of_many_documents_the_first_names_are_kept(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_text("".join(f'{{"text": "story {n % 10_000}"}}\n' for n in range(20_000)))
+    survey = look(path, tmp_path / "cache", reader=plain_reader(), clean=["duplicates"])
+    assert survey.kept.sum() == 10_000
+    assert len(survey.first_names) == 10_000

@@ -1,0 +1,190 @@
+"""Questions come from the text alone, have one right answer, and are answered by probability."""
+
+import random
+from pathlib import Path
+from typing import Any
+
+import pytest
+from torch import Tensor, nn
+
+from gptlab.batch import Batch
+from gptlab.evaluation.probes import N_CONTEXT, N_FOLLOWING, Questions, Result, make_questions, score_questions
+from gptlab.tokenizer import char, word
+from gptlab.tokenizer.bytes import ByteTokenizer
+from gptlab.tokenizer.protocol import Tokenizer
+from tests.support.evaluation import FP32, model_and_head
+from tests.support.tokenizers import Pieces
+
+
+def story(n_sentences: int, *, seed: int = 0, n_words: int = 400) -> str:
+    """Sentences of random words, the last of which has come before; lines and paragraphs end where sentences do."""
+    draw = random.Random(seed)
+    names = ["".join(draw.choices("bcdfglmnprst", k=1) + draw.choices("aeiouy", k=5)) for _ in range(n_words)]
+    sentences, recent = [], names[:20]
+    for _ in range(n_sentences):
+        words = draw.choices(names, k=draw.randint(6, 12)) + ["and", "the", "of"] * 3
+        recent = [*recent[6:], *words[:6]]
+        draw.shuffle(words)
+        sentences.append(" ".join([*words, draw.choice(recent)]).capitalize() + ".")
+    return "".join(sentence + draw.choice([" ", "\n", "\n\n"]) for sentence in sentences)
+
+
+TEXTS = [story(150, seed=1), story(100, seed=2)]
+ONE = " ".join("abcdefghij" * 6) + ". " + " ".join("klmnopqrst")  # one passage, and none to hold against it
+
+
+def asked(n_questions: int = 40, seed: int = 0, texts: list[str] = TEXTS) -> Questions:
+    return make_questions(iter(texts), n_questions=n_questions, seed=seed)
+
+
+def test_the_same_text_and_seed_give_the_same_questions() -> None:
+    assert asked() == asked()
+    assert asked().last_words != asked(seed=1).last_words
+    assert asked().following != asked(seed=1).following
+
+
+def test_every_word_of_a_question_stands_in_the_text_so() -> None:
+    questions = asked()
+    assert [len(kind) for kind in questions] == [40, 40]
+    for context, right in questions.last_words:
+        assert any(context + right in text for text in TEXTS)
+    for following in questions.following:
+        assert any(following.context + following.text in text for text in TEXTS)
+        assert any(following.other.strip() in text for text in TEXTS)
+        assert following.other.strip() != following.context.strip()
+
+
+def test_a_passage_has_fifty_words_and_breaks_off_before_the_last_of_a_sentence() -> None:
+    for context, right in asked().last_words:
+        assert len(context.split()) == N_CONTEXT
+        assert right.strip() in context.split()
+        assert any(context + right + "." in text for text in TEXTS)
+        assert right.strip() not in ("and", "the", "of")
+
+
+def test_what_follows_begins_a_sentence_and_has_two_neighbours_exchanged() -> None:
+    for context, text, swapped, other in asked().following:
+        assert context.rstrip().endswith(".")
+        assert other.rstrip().endswith(".")
+        assert "\n\n" not in context[-2:] + text  # a new paragraph may be about anything
+        words, changed = text.split(), swapped.split()
+        assert len(words) == N_FOLLOWING
+        unlike = [i for i in range(N_FOLLOWING) if words[i] != changed[i]]
+        assert len(unlike) == 2
+        assert unlike[1] == unlike[0] + 1
+        assert sorted(words) == sorted(changed)
+
+
+def test_a_line_break_ends_the_context_and_a_space_begins_what_follows() -> None:
+    questions = asked()
+    parts = [*questions.last_words, *[(q.context, q.text) for q in questions.following]]
+    assert {(context[-1] == "\n", text[0] == " ") for context, text in parts} == {(True, False), (False, True)}
+
+
+def test_no_question_is_asked_twice() -> None:
+    questions = asked(1000)
+    assert 40 < len(questions.last_words) < 1000
+    assert len(set(questions.last_words)) == len(questions.last_words)
+    assert len({q.text for q in questions.following}) == len(questions.following)
+    assert len(asked(texts=["An old word. " * 500]).last_words) == 1
+
+
+@pytest.mark.parametrize("text", ["", "A", "word " * 500, "x" * 10_000, ". " * 500, "\n" * 99, story(2), ONE])
+def test_a_text_that_has_no_questions_gives_none(text: str) -> None:
+    questions = asked(texts=[text])
+    assert questions == ([], [])
+    model, head = model_and_head()
+    tokenizer = ByteTokenizer(end_of_text=True)
+    assert score_questions(model, head, tokenizer, questions, batch_tokens=100, forward_context=FP32) == {}
+
+
+def test_only_the_beginning_of_a_long_text_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gptlab.evaluation.probes.MOST_READ", 20_000)
+
+    def endless() -> Any:
+        while True:
+            yield TEXTS[0]
+
+    questions = make_questions(endless(), n_questions=10, seed=0)
+    assert all(context + right in TEXTS[0] for context, right in questions.last_words)
+
+
+def test_none_are_made_where_none_are_wanted() -> None:
+    assert asked(0) == ([], [])
+
+
+def answered(tokenizer: Tokenizer, questions: Questions, *, context_length: int = 400) -> dict[str, Result]:
+    model, head = model_and_head(tokenizer, context_length=context_length)
+    return score_questions(model, head, tokenizer, questions, batch_tokens=4000, forward_context=FP32)
+
+
+def test_a_model_that_knows_nothing_is_right_by_chance() -> None:
+    results = answered(ByteTokenizer(end_of_text=True), asked(100))
+    assert list(results) == ["last_word", "word_order", "passage"]
+    assert results["last_word"].accuracy == 0
+    assert 0 < results["last_word"].chance < 0.1
+    assert results["last_word"].probability is not None
+    assert results["last_word"].probability < 1e-6
+    for kind in ("word_order", "passage"):
+        assert results[kind].low < 0.5 < results[kind].high
+        assert results[kind].chance == 0.5
+        assert results[kind].n == 100
+
+
+class SeenBefore(nn.Module):
+    """p(token) ~ 1 + how often it has come: knows what a passage is about, and nothing of order."""
+
+    def __init__(self, vocab_size: int) -> None:
+        super().__init__()
+        self.tok_emb, self.context_length = nn.Embedding(vocab_size, 1), 1000
+
+    def forward(self, ids: Tensor) -> Tensor:
+        return nn.functional.one_hot(ids, self.tok_emb.num_embeddings).cumsum(dim=1)
+
+    def token_scores(self, hidden: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
+        logits, targets = (1 + hidden).log(), batch["targets"]
+        losses = nn.functional.cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction="none")
+        return losses.view_as(targets), logits.argmax(dim=-1) == targets
+
+
+def test_who_knows_what_a_passage_is_about_finds_what_follows_it() -> None:
+    """Twenty texts, each with words of its own."""
+    questions = asked(texts=[story(15, seed=n, n_words=20) for n in range(20)])
+    every_word = Pieces(*(text for question in questions.following for text in question))
+    tokenizer = word.train(every_word, unknown=True, end_of_text=False)
+    model: Any = SeenBefore(tokenizer.vocab_size)
+    results = score_questions(model, model, tokenizer, questions, batch_tokens=4000, forward_context=FP32)
+    assert results["passage"].low > 0.8
+    assert results["passage"].n == 40
+
+
+def test_what_does_not_fit_into_the_model_is_not_asked() -> None:
+    questions = asked(30)
+    longest = max(len(q.text.encode()) for q in questions.following)
+    results = answered(ByteTokenizer(end_of_text=True), questions, context_length=longest - 1)
+    assert 0 < results["passage"].n < 30
+    assert results["last_word"].n == 30
+    assert list(answered(ByteTokenizer(end_of_text=True), questions, context_length=8)) == ["last_word"]
+
+
+@pytest.mark.parametrize("kind", ["word", "char"])
+def test_what_a_tokenizer_cannot_say_is_not_asked(kind: str) -> None:
+    questions = asked(30)
+    some = Pieces(" ".join(q.text for q in questions.following[:5]) + questions.last_words[0].word)
+    if kind == "char":
+        some = Pieces("abcdefghijklmnoprstuvwxyz ABCDEFGHIJKLMNOPRSTUVWXYZ")  # no q, no full stop, no line break
+        questions.last_words[0] = questions.last_words[0]._replace(word=" quit")
+    module: Any = {"word": word, "char": char}[kind]
+    results = answered(module.train(some, unknown=True, end_of_text=True), questions)
+    if kind == "word":
+        assert results["passage"].n == 5
+        assert 1 <= results["last_word"].n < 30
+    else:
+        assert results["last_word"].n == 29
+
+
+def test_an_actual_text_has_questions_of_each_kind(shared_data: Path) -> None:
+    text = (shared_data / "tiny-shakespeare.txt").read_text(encoding="utf-8")
+    questions = make_questions([text[-111_540:]], n_questions=100, seed=0)
+    assert [len(kind) for kind in questions] == [100, 100]
+    assert all("\n\n" not in following.text for following in questions.following)

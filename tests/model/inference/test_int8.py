@@ -1,0 +1,88 @@
+"""Weights in eight bits: near the weights they were made from, the same by kernel and by product, and small."""
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from gptlab.heads.lm import LMHead
+from gptlab.heads.protocol import HeadContext
+from gptlab.model.inference.int8 import KERNEL_MAX_ROWS, Int8Weight, quantise
+from tests.support.tiny_models import FAMILIES, tiny_gpt
+
+V = 50
+RESTS = (torch.float32, torch.bfloat16)  # what all else of the model is in
+
+
+def weight(n_out: int = 96, n_in: int = 64) -> torch.Tensor:
+    return torch.randn(n_out, n_in, generator=torch.Generator().manual_seed(0))
+
+
+def test_each_number_is_the_nearest_step_of_its_row() -> None:
+    w = weight()
+    w[3] = 0.0
+    eight = Int8Weight.of(w, dtype=torch.bfloat16)
+    back = eight.numbers * eight.scales.float()[:, None]
+    assert ((back - w).abs() <= 0.51 * eight.scales.float()[:, None] + 1e-6).all()
+    assert (back[3] == 0).all()
+    assert eight.numbers.dtype == torch.int8
+    assert (eight.shape, eight.dtype, eight.device) == (w.shape, torch.bfloat16, w.device)
+
+
+@pytest.mark.parametrize("rest", RESTS)
+@pytest.mark.parametrize("rows", [1, KERNEL_MAX_ROWS, KERNEL_MAX_ROWS + 1, 100])
+@pytest.mark.parametrize("biased", [False, True])
+def test_the_kernel_and_the_product_are_one_function(rows: int, biased: bool, rest: torch.dtype) -> None:
+    eight, bias = Int8Weight.of(weight(), dtype=rest), torch.randn(96).to(rest) if biased else None
+    x = torch.randn(2, rows, 64, generator=torch.Generator().manual_seed(1)).to(rest)[:1]
+    y = F.linear(x, eight, bias)
+    read = x.bfloat16() if rows <= KERNEL_MAX_ROWS else x  # by the kernel
+    exact = F.linear(
+        read.double(), eight.numbers * eight.scales.double()[:, None], None if bias is None else bias.double()
+    )
+    assert y.shape == (1, rows, 96)
+    assert y.dtype == rest
+    torch.testing.assert_close(y.double(), exact, rtol=2e-2, atol=2e-2)
+
+
+@pytest.mark.parametrize("rest", RESTS)
+def test_an_embedding_is_looked_up(rest: torch.dtype) -> None:
+    eight, ids = Int8Weight.of(weight(), dtype=rest), torch.tensor([[3, 0], [95, 3]])
+    looked_up = F.embedding(ids, eight)
+    assert looked_up.dtype == rest
+    torch.testing.assert_close(looked_up.float(), F.embedding(ids, weight()), rtol=2e-2, atol=2e-2)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("tied", [True, False])
+@pytest.mark.parametrize("rest", RESTS)
+@torch.no_grad()
+def test_a_model_says_nearly_the_same_from_a_quarter_of_the_memory(family: str, tied: bool, rest: torch.dtype) -> None:
+    torch.manual_seed(0)
+    model = tiny_gpt(vocab_size=V, **FAMILIES[family]).eval()
+    head = LMHead(model, HeadContext(vocab_size=V, token_bytes=None), tied=tied, loss_chunk_rows="auto")
+    parts = nn.ModuleDict({"model": model, "head": head})
+    before = copy.deepcopy(parts)
+    quantise(model, head, head.out.owner, rest=rest)
+    ids = torch.randint(V, (2, 15))
+    ours, theirs = (p["head"](p["model"](ids), {}).float().log_softmax(dim=-1) for p in (parts, before))
+    assert (ours - theirs).abs().mean() < 0.05 * theirs.std() + 0.02
+    layers = [layer for layer in model.modules() if isinstance(layer, nn.Linear)]
+    assert all(isinstance(layer.weight, Int8Weight) for layer in (*layers, head.out.owner))
+    assert isinstance(model.tok_emb.weight, Int8Weight) == tied
+
+
+@torch.no_grad()
+def test_a_matrix_of_its_own_is_rounded_once() -> None:
+    model = tiny_gpt(vocab_size=V).eval()
+    head = LMHead(model, HeadContext(vocab_size=V, token_bytes=None), tied=False, loss_chunk_rows="auto")
+    exact = Int8Weight.of(head.out.matrix, dtype=torch.bfloat16)
+    quantise(model, head, head.out.owner, rest=torch.bfloat16)
+    assert torch.equal(head.out.matrix.numbers, exact.numbers)  # type: ignore[attr-defined]
+
+
+def test_eight_bits_do_not_learn() -> None:
+    with pytest.raises(NotImplementedError, match="not for learning"):
+        Int8Weight.of(weight(), dtype=torch.bfloat16).add(1.0)

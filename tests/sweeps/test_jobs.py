@@ -1,0 +1,168 @@
+"""A sweep's jobs from its words, what is told of them, and how they are ranked."""
+
+import csv
+import json
+import math
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+
+from gptlab.config.compose import ConfigError
+from gptlab.config.resume import resumption
+from gptlab.storage.run_folder import read_job_record, write_job_record
+from gptlab.sweeps.jobs import WORST, Outcome, check_jobs, run_job, sweep_jobs
+from gptlab.sweeps.leaderboard import Job, ranked, write_leaderboard
+
+JOBS = {
+    ("-m", "a=1,2", "b=x,y"): [["a=1", "b=x"], ["a=1", "b=y"], ["a=2", "b=x"], ["a=2", "b=y"]],
+    ("a=1,2", "--multirun", "c=3"): [["a=1", "c=3"], ["a=2", "c=3"]],
+    ("-m", "a=1", "a=2,3", "~b"): [["a=2", "~b"], ["a=3", "~b"]],
+    ("-m", "a=range(0,3)", "b=[1,2]"): [["a=0", "b=[1,2]"], ["a=1", "b=[1,2]"], ["a=2", "b=[1,2]"]],
+    ("-m", "sampling=glob(g*)", "hydra.sweep.dir=x"): [["sampling=greedy"]],
+    ("-m", "a=interval(0,1)", "b=1"): [["b=1"]],
+    ("sweep=seeds", "a=1"): [[f"seed={seed}", "sweep=seeds", "a=1"] for seed in (1, 2, 3)],
+    ("sweep=seeds", "seed=7,8"): [["seed=7", "sweep=seeds"], ["seed=8", "sweep=seeds"]],
+    ("a=1",): [],
+    ("-m", "a=1,2", "--cfg"): [],
+}
+
+
+@pytest.mark.parametrize("words", JOBS, ids=" ".join)
+def test_the_jobs_of_a_command(words: tuple[str, ...]) -> None:
+    assert sweep_jobs(list(words)) == JOBS[words]
+
+
+def test_a_configuration_of_ones_own_may_say_that_it_is_a_sweep(tmp_path: Path) -> None:
+    assert resumption(["model=tiny"]).whole.hydra.mode is None
+    (tmp_path / "experiment").mkdir()
+    (tmp_path / "experiment" / "mine.yaml").write_text("# @package _global_\nhydra:\n  mode: MULTIRUN\n")
+    assert resumption([f"hydra.searchpath=[file://{tmp_path}]", "experiment=mine"]).whole.hydra.mode == RunMode.MULTIRUN
+
+
+TOLD = {
+    ("optim.lrr=1,2",): "optim.lrr is no key (did you mean optim.lr?)",
+    ("seed=1,2", "model.n_layer=3"): "model.n_layer is no key (did you mean model.n_layers?)",
+    ("optim.lr=-1", "seed=1,2"): "optim.lr is -1: it must be more than 0",
+    ("optim.lr=fast,slow",): "optim.lr is 'fast': it must be a number\noptim.lr is 'slow': it must be a number",
+    ("seed=1,abc",): "seed: Value 'abc' of type 'str' could not be converted to Integer",
+    ("nonsense", "seed=1,2"): "'nonsense' cannot be read: write key=value",
+    ("model=tiny,tinny",): "model=tinny: there is no such configuration (did you mean tiny?)",
+    ("resume=auto", "seed=1,2"): "resume= goes on with one run, and this is a sweep of several",
+    ("output_dir=x", "seed=1,2"): "output_dir= is the folder of one run, and this is a sweep of several",
+    ("trainer.devices=2", "seed=1,2"): "trainer.devices is 2: a job of a sweep takes one device",
+}
+
+
+@pytest.mark.parametrize("words", TOLD, ids=" ".join)
+def test_what_no_job_can_escape_is_told_once(words: tuple[str, ...]) -> None:
+    with pytest.raises(ConfigError) as told:
+        check_jobs(sweep_jobs(["-m", *words]))
+    assert str(told.value).startswith(TOLD[words])
+    assert str(told.value).count(TOLD[words]) == 1
+
+
+@pytest.mark.parametrize(
+    "words", [("model.n_heads=2,3",), ("trainer.devices=1,2",), ("seed=1,2", "resume=null")], ids=str
+)
+def test_what_some_jobs_have_is_left_to_them(words: tuple[str, ...]) -> None:
+    check_jobs(sweep_jobs(["-m", *words]))
+
+
+@pytest.mark.parametrize("name", ["lr", "seeds"])
+def test_a_named_sweep_varies_something_of_the_default_run(name: str) -> None:
+    jobs = sweep_jobs([f"sweep={name}"])
+    assert len(jobs) > 2
+    check_jobs(jobs)
+
+
+def job(number: int, value: float | None, mode: str = "min") -> Job:
+    return Job(Path(), {"job": number} | ({} if value is None else {"value": value, "mode": mode}), {})
+
+
+@pytest.mark.parametrize(("mode", "order"), [("min", [1, 3, 0, 2, 4]), ("max", [0, 3, 1, 2, 4])])
+def test_the_better_end_comes_first_and_what_failed_last(mode: str, order: list[int]) -> None:
+    jobs = [job(4, None), job(3, 0.5, mode), job(2, None), job(1, -2.0, mode), job(0, 7.0, mode)]
+    assert [found.record["job"] for found in ranked(jobs)] == order
+
+
+@pytest.fixture
+def hydra_job(tmp_path: Path) -> Iterator[Callable[..., tuple[DictConfig, Path]]]:
+    """Sets Hydra as it is in a job of a sweep; the job's configuration and its folder."""
+    before = HydraConfig.instance().cfg
+
+    def start(number: int, *overrides: str, direction: str = "minimize") -> tuple[DictConfig, Path]:
+        job = {"num": number}
+        sweep = {"dir": str(tmp_path), "subdir": number}
+        node = {"job": job, "sweep": sweep, "sweeper": {"direction": direction}, "overrides": {"task": list(overrides)}}
+        HydraConfig.instance().cfg = OmegaConf.create({"hydra": node})
+        (tmp_path / str(number)).mkdir(exist_ok=True)
+        return OmegaConf.create({"output_dir": None, "resume": None}), tmp_path / str(number)
+
+    yield start
+    HydraConfig.instance().cfg = before
+
+
+def came_to(value: float) -> Callable[[DictConfig], Outcome]:
+    """A training with this result."""
+    return lambda cfg: Outcome({"status": "finished", "best": {}, "val": {"val/loss": value}}, "val/loss", "min")
+
+
+def test_a_job_that_failed_returns_the_worst_number(hydra_job: Callable[..., Any]) -> None:
+    cfg, folder = hydra_job(0, "a=1")
+    assert run_job(cfg, came_to(math.nan)) == WORST
+    assert read_job_record(folder)["error"].startswith("val/loss is nan")
+    cfg, folder = hydra_job(1, "a=1", direction="maximize")
+    assert run_job(cfg, came_to(math.inf)) == -WORST
+    cfg, folder = hydra_job(2, "a=1")
+    assert run_job(cfg, came_to(0.25)) == 0.25
+    assert read_job_record(folder)["value"] == 0.25
+
+
+def test_what_a_dead_attempt_has_left_is_cleared_away(hydra_job: Callable[..., Any]) -> None:
+    cfg, folder = hydra_job(0, "a=1")
+    write_job_record(folder, {"job": 0, "status": "running", "overrides": ["a=1"], "varies": {}})
+    for name in ("checkpoints/best.ckpt", "tensorboard/events", ".hydra/config.yaml", "train.log"):
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).touch()
+    run_job(cfg, came_to(1.0))
+    there = {path.name for path in folder.iterdir()}
+    assert there >= {".hydra", "train.log", "status.json"}
+    assert not there & {"checkpoints", "tensorboard"}
+    assert cfg.resume is None
+
+
+def test_a_run_that_is_of_no_sweep_is_left_alone(hydra_job: Callable[..., Any]) -> None:
+    cfg, folder = hydra_job(0, "a=1")
+    (folder / "checkpoints").mkdir()
+    with pytest.raises(ValueError, match="holds a run that is no job of a sweep"):
+        run_job(cfg, came_to(1.0))
+    assert not read_job_record(folder)
+
+
+def test_a_job_that_resume_finished_is_noted_and_not_trained(hydra_job: Callable[..., Any]) -> None:
+    cfg, folder = hydra_job(0, "a=1")
+    cfg.head = {"_target_": "gptlab.heads.lm.LMHead"}
+    write_job_record(folder, {"job": 0, "status": "interrupted", "overrides": ["a=1"], "varies": {}})
+    summary = {"status": "finished", "best": {"val/loss": 0.5}, "val": {"val/loss": 0.75}}
+    (folder / "summary.json").write_text(json.dumps(summary), encoding="utf-8")
+    assert run_job(cfg, came_to(9.0)) == 0.5
+    assert read_job_record(folder)["status"] == "finished"
+
+
+def test_a_metric_that_is_no_number_leaves_its_cell_empty(tmp_path: Path) -> None:
+    found = {"monitor": "val/error", "mode": "max", "value": 0.1 + 0.2, "status": "finished"}
+    (tmp_path / "0").mkdir()
+    write_job_record(tmp_path / "0", {"job": 0, "overrides": [], "varies": {"model": "a,b"}, **found})
+    summary = {"best": {"val/perplexity": None, "val/error": 0.1 + 0.2}, "steps": 7}
+    (tmp_path / "0" / "summary.json").write_text(json.dumps(summary), encoding="utf-8")
+    write_leaderboard(tmp_path)
+    with (tmp_path / "leaderboard.csv").open(encoding="utf-8", newline="") as file:
+        (row,) = csv.DictReader(file)
+    assert float(row["val/error"]) == 0.1 + 0.2
+    assert (row["model"], row["steps"], row["tokens"]) == ("a,b", "7", "")
+    assert "val/perplexity" not in row

@@ -1,0 +1,180 @@
+"""What the meter logs is what happened."""
+
+import json
+import math
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import pytest
+import torch
+from lightning.pytorch.loggers.logger import DummyLogger
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.data import DataLoader
+
+from gptlab.batch import Batch
+from gptlab.commands.train import main
+from gptlab.hardware.peak import peak_flops
+from gptlab.heads.lm import LMHead
+from gptlab.heads.protocol import HeadContext, Monitor
+from gptlab.training.callbacks.throughput import Throughput
+from gptlab.training.context import RunContext
+from gptlab.training.mfu import flops_per_token
+from gptlab.training.module import GPTModule
+from gptlab.training.optimizers import decay_groups
+from gptlab.training.schedules import cosine
+from gptlab.training.trainer import fit
+from tests.conftest import TINY
+from tests.support.tiny_models import tiny_gpt
+
+B, T, STEPS = 3, 12, 5
+LR = 0.3
+SCHEDULE = partial(cosine, total_steps=STEPS, warmup_steps=2, start_factor=0.1, end_factor=0.0)
+GIVEN = HeadContext(vocab_size=50, token_bytes=None)
+
+
+def rows() -> list[Batch]:
+    ids = torch.randint(50, (B * STEPS, T), generator=torch.Generator().manual_seed(3))
+    return [Batch(ids=row, targets=row.roll(-1)) for row in ids]
+
+
+def context(folder: Path, *, start_step: int = 0) -> RunContext:
+    return RunContext(
+        folder=folder,
+        monitor=Monitor("val/loss", "min"),
+        total_steps=STEPS,
+        start_step=start_step,
+        write=lambda prompt: [str(prompt)],
+        understand=lambda n_questions, forward_context: {},
+        labels=(),
+        decode=lambda ids: " ".join(map(str, ids)),
+        config="name: here\n",
+        command="python train.py name=here 'data.path=a b.txt'",
+    )
+
+
+class Keep(DummyLogger):
+    """Keeps what it is told of the training steps, and when of the validation."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rows: list[dict[str, float]] = []
+        self.validated: list[int] = []
+
+    def log_metrics(self, metrics: dict[str, float], step: int) -> None:
+        if "train/loss" in metrics:
+            self.rows.append(metrics)
+        else:
+            self.validated.append(step)
+
+
+def sgd(parameters: Any) -> torch.optim.Optimizer:
+    """Two groups of which the second has a rate of its own."""
+    matrices, vectors = decay_groups(parameters, weight_decay=0.1, decay="matrices")
+    return torch.optim.SGD([matrices, {**vectors, "lr": LR / 7}], lr=LR)
+
+
+def watched(
+    *watchers: L.Callback, logger: Any = False, data: list[Batch] | None = None, **trainer: Any
+) -> L.LightningModule:
+    """Trains a tiny model in float64 for a few steps."""
+    model = tiny_gpt().train()
+    head = LMHead(model, GIVEN, tied=True, loss_chunk_rows=None)
+    module = GPTModule(model=model, head=head, optimizer=sgd, schedule=SCHEDULE)
+    options: dict[str, Any] = {
+        "accelerator": "cpu",
+        "precision": "64-true",
+        "max_steps": STEPS,
+        "num_sanity_val_steps": 0,
+        "enable_checkpointing": False,
+        "enable_progress_bar": False,
+        "enable_model_summary": False,
+        **trainer,
+    }
+    loader = DataLoader(data or rows(), batch_size=B)
+    L.Trainer(callbacks=list(watchers), logger=logger, **options).fit(module, loader, DataLoader(rows()[:2]))
+    return module
+
+
+@pytest.mark.parametrize("clip", [0.01, None])
+def test_the_gradient_norm_is_that_before_clipping_and_the_rate_that_of_the_step(clip: float | None) -> None:
+    logger = Keep()
+    watched(Throughput(log_every_n_steps=1), logger=logger, gradient_clip_val=clip)
+    model = tiny_gpt().double().train()
+    head = LMHead(model, GIVEN, tied=True, loss_chunk_rows=None)
+    optimizer = sgd(model.named_parameters())
+    scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, SCHEDULE)
+    assert len(logger.rows) == STEPS
+    for batch, logged in zip(DataLoader(rows(), batch_size=B), logger.rows, strict=True):
+        loss = head.loss(model(batch["ids"]), batch)
+        (loss.total / loss.count).backward()
+        gradients = torch.cat([parameter.grad.flatten() for parameter in model.parameters()])
+        assert logged["train/gradient_norm"] == pytest.approx(gradients.square().sum().sqrt().item(), rel=1e-9)
+        assert logged["train/gradient_norm"] > 0.1  # far above the clipping
+        assert logged["train/learning_rate"] == pytest.approx(optimizer.param_groups[0]["lr"], rel=1e-12)
+        if clip is not None:
+            for parameter in model.parameters():
+                parameter.grad *= clip / (gradients.norm() + 1e-6)
+        optimizer.step()
+        scheduler.step()
+        optimizer.zero_grad()
+
+
+def test_tokens_rate_and_mfu_belong_together() -> None:
+    logger = Keep()
+    module = watched(Throughput(log_every_n_steps=2), logger=logger)
+    assert [row["train/tokens"] for row in logger.rows] == [B * T * step for step in (1, 2, 4, 5)]
+    assert logger.validated == [STEPS]
+    flops = flops_per_token(module.model, module.head, n_tokens=T)
+    for row in logger.rows:
+        work = row["train/tokens_per_second"] * flops / peak_flops(torch.device("cpu"), "64-true")
+        assert row["train/mfu"] == pytest.approx(work)
+        assert row["train/perplexity"] == pytest.approx(math.exp(row["train/loss"]))
+        assert 0.05 < row["train/memory_gb"] < 100
+
+
+def test_a_resumed_meter_goes_on_counting_and_its_rate_does_not_jump() -> None:
+    first, second, logger = Throughput(log_every_n_steps=1), Throughput(log_every_n_steps=1), Keep()
+    watched(first)
+    state = {**json.loads(json.dumps(first.state_dict())), "seconds": 1e9}  # plain values, and a long past
+    second.load_state_dict({**state, "tokens": 10**15})
+    watched(second, logger=logger)
+    assert [row["train/tokens"] for row in logger.rows] == [10**15 + B * T * step for step in range(1, STEPS + 1)]
+    now = [row["train/tokens_per_second"] for row in logger.rows]
+    assert all(10 < rate < 1e9 for rate in now), "the tokens or the seconds of the past are in it"
+
+
+class Reads(TorchDispatchMode):
+    """Counts how often a number of a tensor is asked for, for which a GPU would have to finish what it has begun."""
+
+    n = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.n += func is torch.ops.aten._local_scalar_dense.default
+        return func(*args, **(kwargs or {}))
+
+
+def test_no_step_waits_for_the_device_unless_it_logs(
+    toy_text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def reads(n_steps: int, *, log_every: int) -> int:
+        counter = Reads()
+
+        def counted(*args: Any, **kwargs: Any) -> None:
+            with counter:
+                fit(*args, **kwargs)
+
+        monkeypatch.setattr("gptlab.training.trainer.fit", counted)
+        more = [
+            "data=text",
+            f"data.path={toy_text}",
+            "head.loss_chunk_rows=null",
+        ]  # in chunks a CPU, and only it, looks
+        more += [f"trainer.max_steps={n_steps}", f"trainer.log_every_n_steps={log_every}"]
+        more += ["trainer.val_check_interval=100", "sampling.max_new_tokens=1"]
+        main([*TINY, *more, f"output_dir={tmp_path / str(n_steps) / str(log_every)}"])
+        return counter.n
+
+    peak_flops(torch.device("cpu"), "32-true")  # measured once, which reads too
+    assert reads(4, log_every=100) == reads(12, log_every=100) < reads(12, log_every=1)

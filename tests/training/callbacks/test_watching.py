@@ -1,0 +1,115 @@
+"""What a person sees of a run: the pages of TensorBoard, and the lines of the log."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.plugins.custom_scalar import layout_pb2
+
+from gptlab.batch import IGNORE_INDEX
+from gptlab.commands.train import main
+from gptlab.training.callbacks.run_info import RunInfo
+from gptlab.training.callbacks.throughput import Throughput
+from gptlab.training.loggers import tensorboard
+from tests.conftest import TINY, TrainedRun
+from tests.training.callbacks.test_throughput import B, context, rows, watched
+
+TRAIN = ["gradient_norm", "learning_rate", "loss", "memory_gb", "mfu", "perplexity", "tokens", "tokens_per_second"]
+ROWS = ("ids", "inputs", "targets")
+VAL = ["bits_per_byte", "last_word", "loss", "passage", "perplexity", "word_order"]
+
+
+@pytest.fixture(scope="module")
+def events(tiny_run: TrainedRun) -> EventAccumulator:
+    return EventAccumulator(str(tiny_run.folder / "tensorboard")).Reload()
+
+
+def page(events: EventAccumulator, tag: str) -> str:
+    """A text that stands in TensorBoard as it is: every line is indented."""
+    (event,) = events.Tensors(f"{tag}/text_summary")
+    assert event.step == 0
+    lines = event.tensor_proto.string_val[0].decode().split("\n")
+    assert all(line.startswith("    ") or not line for line in lines)
+    return "\n".join(line[4:] for line in lines)
+
+
+def test_curves_have_the_names_one_looks_for(events: EventAccumulator) -> None:
+    found = [tag for tag in events.Tags()["scalars"] if tag.startswith(("train/", "val/"))]
+    assert sorted(found) == [f"train/{name}" for name in TRAIN] + [f"val/{name}" for name in VAL]
+
+
+def test_every_chart_of_the_layout_has_its_curves(events: EventAccumulator) -> None:
+    (event,) = events.Tensors("custom_scalars__config__")
+    layout = layout_pb2.Layout.FromString(event.tensor_proto.string_val[0])
+    charts = {chart.title: list(chart.multiline.tag) for category in layout.category for chart in category.chart}
+    assert charts["loss"] == ["train/loss", "val/loss"]
+    assert {tag for tags in charts.values() for tag in tags} <= set(events.Tags()["scalars"])
+    assert len(charts) == 9
+
+
+def test_the_run_says_what_it_is(events: EventAccumulator, tiny_run: TrainedRun) -> None:
+    command, facts = page(events, "run/about").split("\n\n")
+    words = shlex.split(command.replace("\\\n", ""))
+    assert words[-1] == "callbacks.samples.prompt=And the"  # a shell reads it as one word again
+    assert "trainer.max_steps=30" in words
+    assert f"parameters  {tiny_run.summary['parameters']:,}" in facts
+    assert f"torch {torch.__version__}" in facts
+    config = yaml.safe_load(page(events, "run/config"))
+    assert config["trainer"]["max_steps"] == 30
+    assert config["output_dir"] == str(tiny_run.folder)
+    assert "${" not in page(events, "run/config")
+
+
+def test_the_first_batch_is_shown_with_its_targets(events: EventAccumulator) -> None:
+    first, second = page(events, "run/first_batch").split("\n\n\n")
+    for number, text in enumerate((first, second)):
+        head, *_ = lines = text.split("\n")
+        assert head == f"row {number + 1} of 4, 32 tokens, 32 targets are learned"
+        assert max(map(len, lines)) <= 100
+        ids, inputs, targets = ([w for line in lines if line.startswith(n) for w in line.split()[1:]] for n in ROWS)
+        assert len(ids) == len(inputs) == len(targets) == 32
+        assert targets[:-1] == inputs[1:]
+        assert {"\u2423the"} & set(inputs)
+
+
+def test_what_is_not_learned_is_seen(tmp_path: Path) -> None:
+    """The page begins a little before the first token that is."""
+    batch = rows()
+    for row in batch[:B]:
+        row["targets"][:7] = IGNORE_INDEX
+    logger = tensorboard(context(tmp_path), folder="tensorboard")
+    watched(Throughput(log_every_n_steps=1), RunInfo(context(tmp_path), n_rows=1), logger=logger, data=batch)
+    text = page(EventAccumulator(str(tmp_path / "tensorboard")).Reload(), "run/first_batch")
+    head, _, ids, inputs, targets = text.split("\n")
+    assert head == "row 1 of 3, 12 tokens, 5 targets are learned; from token 4"
+    assert ids.split()[1:] == inputs.split()[1:] == [str(i) for i in batch[0]["ids"][3:].tolist()]
+    assert targets.split()[1:] == ["\u00b7"] * 4 + [str(i) for i in batch[0]["targets"][7:].tolist()]
+
+
+def test_a_resumed_run_is_not_introduced_again(tmp_path: Path) -> None:
+    logger = tensorboard(context(tmp_path, start_step=2), folder="tensorboard")
+    watched(Throughput(log_every_n_steps=1), RunInfo(context(tmp_path, start_step=2), n_rows=1), logger=logger)
+    tags = EventAccumulator(str(tmp_path / "tensorboard")).Reload().Tags()
+    assert not {"run/about/text_summary", "run/config/text_summary", "custom_scalars__config__"} & set(tags["tensors"])
+
+
+def test_the_log_has_a_short_line_for_each_validation(tiny_run: TrainedRun) -> None:
+    log = (tiny_run.folder / "train.log").read_text(encoding="utf-8")
+    lines = re.findall(r"step \d+/30 .* val/.*", log)  # on a slow machine there are others between them
+    assert [line.split()[1] for line in lines] == ["10/30", "20/30", "30/30"]
+    for line in lines:
+        assert re.search(r" train/loss [\d.]+ .* val/bits_per_byte [\d.]+ · [\d,]+ tokens/s$", line)
+        assert len(line) <= 120
+
+
+def test_tensorboard_and_a_table_side_by_side(toy_text: Path, tmp_path: Path) -> None:
+    more = ["logger=[tensorboard,csv]", "trainer.max_steps=2", f"output_dir={tmp_path / 'run'}"]
+    main([*TINY, "data=text", f"data.path={toy_text}", *more])
+    assert list((tmp_path / "run" / "tensorboard").glob("events.out.tfevents.*"))
+    header, *steps = (tmp_path / "run" / "csv" / "metrics.csv").read_text(encoding="utf-8").splitlines()
+    assert {"step", "train/loss", "val/loss"} <= set(header.split(","))
+    assert [row.split(",")[0] for row in steps] == ["1", "2"]

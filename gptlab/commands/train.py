@@ -1,4 +1,4 @@
-"""gptlab train key=value ...: trains a run, or with -m several."""
+"""gptlab train key=value ...: train a run, or several with -m."""
 
 import logging
 import os
@@ -30,46 +30,31 @@ log = logging.getLogger(__name__)
 
 
 def main(overrides: list[str] | None = None) -> float | None:
-    """Trains what the overrides say (None: the command line's); returns the best value of the head's own metric.
+    """Train what the overrides describe; return the best value of the monitored metric.
+
+    Args:
+        overrides: None for those of the command line.
 
     Raises:
-        SystemExit: 1 after the user's mistake, 130 after Ctrl-C.
+        SystemExit: 1 after a user's mistake, 130 after Ctrl-C.
     """
-    words = sys.argv[1:] if overrides is None else overrides
+    words, argv = sys.argv[1:] if overrides is None else overrides, sys.argv
     if any(word in ("--help", "-h") for word in words):
         with report_errors():
             print(manual(), flush=True)
         return None
     keep_freed_memory()
+    with report_errors():
+        words, whole = _checked(words)
     best: list[float] = []
-    argv = sys.argv
 
     def job(cfg: DictConfig) -> float:
         if HydraConfig.get().mode == RunMode.MULTIRUN:
-            with report_errors():
-                return run_job(cfg, report_errors()(_train_job))
-        sys.argv = _again(argv, words)
-        if int(os.environ.get("LOCAL_RANK", 0)):
-            logging.disable(logging.WARNING)  # of several processes, one speaks
-        hydra_cfg = HydraConfig.get()
-        with report_errors(), attempt(cfg.resume, Path(hydra_cfg.runtime.output_dir, str(hydra_cfg.output_subdir))):
-            outcome = _train(cfg)
-            _show(outcome)
-        best.append(outcome.value)
-        return outcome.value
+            return _sweep_job(cfg)
+        sys.argv = _restart_command(argv, words)
+        best.append(_single_run(cfg))
+        return best[-1]
 
-    whole: DictConfig | None = None  # of a run that has been composed and checked
-    with report_errors():
-        if jobs := sweep_jobs(words):
-            check_jobs(jobs)
-            words = sorted(words, key=lambda word: not word.startswith("-"))  # Hydra wants -m before all or after all
-        elif "--cfg" in words or "-c" in words:
-            check_composes("train", [word for word in words if re.match(r"[^-].*=|[~+]", word)])
-        elif not any(word.startswith("-") for word in words):  # --cfg and -m are Hydra's
-            found = resumption(words)  # every mistake at once, before there is a folder
-            print(*found.notes, sep="\n", end="\n" if found.notes else "")
-            words = found.words
-            whole = found.whole if found.whole.hydra.mode != RunMode.MULTIRUN else None
     try:
         if whole is not None:
             with report_errors():
@@ -84,8 +69,43 @@ def main(overrides: list[str] | None = None) -> float | None:
     return best[-1] if best else None
 
 
+def _checked(words: list[str]) -> tuple[list[str], DictConfig | None]:
+    """Return the words for Hydra, and the whole configuration of a single run, composed and checked.
+
+    Raises:
+        UserError: every mistake at once, before there is a folder.
+    """
+    if jobs := sweep_jobs(words):
+        check_jobs(jobs)
+        return sorted(words, key=lambda word: not word.startswith("-")), None  # Hydra wants -m before all or after all
+    if "--cfg" in words or "-c" in words:
+        check_composes("train", [word for word in words if re.match(r"[^-].*=|[~+]", word)])
+    if any(word.startswith("-") for word in words):  # --cfg and its like are Hydra's
+        return words, None
+    found = resumption(words)
+    print(*found.notes, sep="\n", end="\n" if found.notes else "")
+    return found.words, found.whole if found.whole.hydra.mode != RunMode.MULTIRUN else None
+
+
+def _sweep_job(cfg: DictConfig) -> float:
+    """Train one job of a sweep; its mistake does not end the others."""
+    with report_errors():
+        return run_job(cfg, report_errors()(_train_job))
+
+
+def _single_run(cfg: DictConfig) -> float:
+    """Train a run of its own, and show its summary."""
+    if int(os.environ.get("LOCAL_RANK", 0)):
+        logging.disable(logging.WARNING)  # only rank 0 logs
+    hydra_cfg = HydraConfig.get()
+    with report_errors(), attempt(cfg.resume, Path(hydra_cfg.runtime.output_dir, str(hydra_cfg.output_subdir))):
+        outcome = _train(cfg)
+        _show(outcome)
+    return outcome.value
+
+
 def _run(whole: DictConfig, job: Callable[[DictConfig], float]) -> None:
-    """As hydra.main does it, which composes everything twice more: what was checked is what runs."""
+    """Run a job as hydra.main does, on the configuration that was checked instead of composing it again."""
     with our_hydra():
         hydra_itself = cast(Any, GlobalHydra.instance().hydra)
         hydra_itself.compose_config = lambda **_: whole
@@ -95,13 +115,13 @@ def _run(whole: DictConfig, job: Callable[[DictConfig], float]) -> None:
             raise OSError(f"the run's folder cannot be made ({error}): choose another output_dir") from error
 
 
-def _again(argv: list[str], words: list[str]) -> list[str]:
-    """The command by which Lightning starts a process for each further device: this one, `resume=` already found."""
+def _restart_command(argv: list[str], words: list[str]) -> list[str]:
+    """Return the command by which Lightning starts a process for each further device, `resume=` already resolved."""
     return [argv[0], *(["train"] if argv[1:2] == ["train"] else []), *words]
 
 
 def _train_job(cfg: DictConfig) -> Outcome:
-    check_job(cfg)  # what is wrong with this job alone was not told before
+    check_job(cfg)  # only the combined configuration of the sweep was checked before
     return _train(cfg)
 
 
@@ -122,15 +142,15 @@ def _show(outcome: Outcome) -> None:
 
 
 def _introduce(run: "Run") -> None:
-    """What is about to learn what."""
+    """Log the size of the model, the data and the folder."""
     from gptlab.run import count_parameters
 
     assert run.data is not None
     n_all, n_learning = count_parameters(run), count_parameters(run, learning=True)
-    learning = f" ({n_learning:,} of them learn, {n_learning / n_all:.2%})" if n_learning < n_all else ""
+    learning = f" ({n_learning:,} trainable, {n_learning / n_all:.2%})" if n_learning < n_all else ""
     log.info(
         f"{run.cfg.name}: {n_all:,} parameters{learning} in {run.model.n_layers} layers "
         f"of width {run.model.emb_dim}, context {run.model.context_length}, vocabulary {run.tokenizer.vocab_size:,}"
     )
     log.info(run.data.told())
-    log.info(f"everything of it goes to {run.cfg.output_dir}\n")
+    log.info(f"writing to {run.cfg.output_dir}\n")

@@ -20,13 +20,15 @@ def write_summary(summary: dict[str, Any], folder: Path) -> None:
     atomic_write(folder / "summary.json", json.dumps(_finite(summary), indent=2, allow_nan=False) + "\n")
 
 
-def how_it_went(trainer: Any, meter: Any, folder: Path) -> dict[str, Any]:
+def how_it_went(trainer: Any, folder: Path) -> dict[str, Any]:
     """What the trainer and its callbacks know at the end of a run."""
     from gptlab.hardware.precision import products_in
     from gptlab.training.callbacks.checkpoints import BestCheckpoint
+    from gptlab.training.callbacks.throughput import Throughput
     from gptlab.training.callbacks.validation import validation_metrics
 
     best = next((callback for callback in trainer.callbacks if isinstance(callback, BestCheckpoint)), None)
+    meter = next(callback for callback in trainer.callbacks if isinstance(callback, Throughput))
     return {
         "status": "finished" if trainer.global_step >= trainer.max_steps else "stopped early",
         "folder": str(folder),

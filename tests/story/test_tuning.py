@@ -250,7 +250,7 @@ def test_the_log_says_what_learns(straight: Path) -> None:
     log = (straight / "train.log").read_text(encoding="utf-8")
     assert "adapters of rank 2 learn, on attention.qkv, attention.out, ff.up, ff.out" in log
     n_learning = sum(tensor.numel() for tensor in state(straight)["state_dict"].values())
-    assert f"parameters ({n_learning:,} of them learn, " in log
+    assert f"parameters ({n_learning:,} trainable, " in log
 
 
 def test_an_adapter_needs_weights(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

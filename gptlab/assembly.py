@@ -1,0 +1,124 @@
+"""Assembly of what trains a run: its batches, LightningModule, callbacks, loggers and Trainer.
+
+Every function imports Lightning, which takes seconds, so that commands that only open a run never do.
+"""
+
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+
+from gptlab.config.build import build, build_for
+from gptlab.config.hparams import hparams_values
+from gptlab.config.plain import Config
+from gptlab.data.protocol import Prepared
+from gptlab.data.samplers import batches_per_epoch
+from gptlab.hardware.compile import choose_compile
+from gptlab.hardware.precision import count_devices
+
+if TYPE_CHECKING:
+    import lightning as L
+
+    from gptlab.data.datamodule import RunDataModule
+    from gptlab.training.context import RunContext
+    from gptlab.training.module import GPTModule
+    from gptlab.training.trainer import Plan
+
+
+def make_batches(cfg: Config, modules: nn.ModuleDict, prepared: Prepared) -> tuple["RunDataModule", "Plan", int]:
+    """Return the run's batches, its length, and the micro-batches of a step.
+
+    Args:
+        modules: `model` and its `head`, by which the size of a micro-batch is chosen.
+    """
+    from gptlab.data.datamodule import RunDataModule
+    from gptlab.training.micro_batch import choose_micro_batch
+    from gptlab.training.trainer import make_plan
+
+    options = {key: cfg.trainer[key] for key in ("accumulate_grad_batches", "accelerator", "precision")}
+    micro_batch_size, accumulation = choose_micro_batch(modules, prepared, resume=cfg.resume, **options)
+    world_size = count_devices(cfg.trainer.accelerator, cfg.trainer.devices)
+    plan = make_plan(
+        max_steps=cfg.trainer.max_steps,
+        max_epochs=cfg.trainer.max_epochs,
+        batches_per_epoch=batches_per_epoch(len(prepared.train), batch_size=micro_batch_size, world_size=world_size),
+        accumulate_grad_batches=accumulation,
+    )
+    batches = RunDataModule(
+        prepared, batch_size=micro_batch_size, seed=cfg.seed, n_batches=plan.n_batches, world_size=world_size
+    )
+    return batches, plan, accumulation
+
+
+def make_module(cfg: Config, modules: nn.ModuleDict, *, n_steps: int, frozen_names: Sequence[str]) -> "GPTModule":
+    """Return the LightningModule: model and head with their optimizer and schedule, compiled where that pays.
+
+    Args:
+        frozen_names: the weights that checkpoints leave out.
+    """
+    from gptlab.training.module import GPTModule
+
+    module = GPTModule(
+        model=modules["model"],  # type: ignore[arg-type]
+        head=modules["head"],
+        optimizer=build(cfg.optim, "optim"),
+        schedule=partial(build(cfg.schedule, "schedule"), total_steps=n_steps),
+        frozen_names=frozen_names,
+    )
+    if choose_compile(cfg.compile, n_steps=n_steps):
+        # generating samples stays uncompiled
+        module.compute_loss = torch.compile(module.compute_loss)  # type: ignore[method-assign]
+    return module
+
+
+def make_trainer(
+    cfg: Config, context: "RunContext", *, record: dict[str, Any], plan: "Plan", accumulation: int
+) -> "L.Trainer":
+    """Return the Trainer with the run's callbacks, loggers and checkpoint files.
+
+    Callbacks run in the order of the list: the counters of `Throughput` are ahead of the callbacks that print them,
+    and `StopOnSignal` saves what all others have done.
+
+    Args:
+        record: what every checkpoint carries beside its tensors.
+    """
+    from gptlab.training.callbacks.final_validation import FinalValidation
+    from gptlab.training.callbacks.hparams import HParams
+    from gptlab.training.callbacks.reseed import Reseed
+    from gptlab.training.callbacks.signals import StopOnSignal
+    from gptlab.training.callbacks.throughput import Throughput
+    from gptlab.training.checkpoint import CheckpointFiles
+    from gptlab.training.trainer import TrainerParts
+
+    callbacks = [
+        Reseed(seed=cfg.seed),
+        Throughput(log_every_n_steps=cfg.trainer.log_every_n_steps),
+        FinalValidation(),
+        HParams(hparams_values(cfg)),
+        *(build_for(context, node, "callbacks.*") for node in cfg.callbacks.values() if node is not None),
+        StopOnSignal(),
+    ]
+    loggers = [build_for(context, node, "logger.*") for node in cfg.logger.values() if node is not None]
+    parts = TrainerParts(callbacks, loggers, CheckpointFiles(record), plan)
+    return build(cfg.trainer, "trainer")(parts, accumulate_grad_batches=accumulation)
+
+
+def summarise_training(cfg: Config, trainer: "L.Trainer", modules: nn.ModuleDict, prepared: Prepared) -> dict[str, Any]:
+    """Return how training went and the metrics of its final weights: parts of summary.json."""
+    from gptlab.evaluation.final import measure_final
+    from gptlab.training.summary import how_it_went
+
+    folder = Path(cfg.output_dir)
+    progress = how_it_went(trainer, folder)
+    metrics = measure_final(
+        modules,
+        prepared,
+        folder=folder,
+        val=progress["val"],
+        batch_size=trainer.datamodule.what["batch_size"],  # type: ignore[attr-defined]
+        forward_context=trainer.precision_plugin.forward_context,
+    )
+    return progress | metrics

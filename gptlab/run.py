@@ -96,7 +96,7 @@ class Run:
         if trainable := run.tuning.apply(run.model, run.head, fresh):
             log.info(trainable)
         if isinstance(run.head, ReferenceHead):
-            run.head.begin()
+            run.head.capture_reference()
         return run
 
     @classmethod

@@ -1,4 +1,4 @@
-"""The mark of what a configuration may name in a `_target_`."""
+"""The mark of classes and functions that a configuration may name."""
 
 from collections.abc import Callable
 from typing import TypeVar
@@ -7,9 +7,10 @@ T = TypeVar("T")
 
 
 def slot(name: str) -> Callable[[T], T]:
-    """Mark a class or function as one that a configuration may name, in this slot only.
+    """Mark a class or function as a `_target_` for one slot.
 
-    The mark is read from the source text (config/admission.py), so that checking a configuration imports nothing.
+    A configuration may name it there and nowhere else. The mark is read from the source text (config/admission.py), so
+    that checking a configuration imports nothing.
 
     Args:
         name: the configuration key at which it may stand: `optim`, `data.reader`, `callbacks.*`.

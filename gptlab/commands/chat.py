@@ -110,7 +110,7 @@ class _Terminal:
         print()
 
     def _begin(self, system: str | None) -> None:
-        self.conversation.begin(system)
+        self.conversation.reset(system)
         print(f"(a new conversation, {'without' if system is None else 'with this'} system text)")
 
     def _set(self, text: str) -> None:

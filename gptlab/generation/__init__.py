@@ -1,1 +1,4 @@
-"""ids -> ids -> text: sampling, the cached loop, streaming.  The loop knows a step function and no text."""
+"""Generation: ids -> ids -> text.
+
+Sampling, the cached loop, streaming. The loop knows a step function and no text.
+"""

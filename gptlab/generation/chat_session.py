@@ -1,4 +1,4 @@
-"""A person and a model taking turns."""
+"""A chat: a user and a model take turns."""
 
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -9,12 +9,12 @@ from gptlab.prompts.protocol import Message, Piece, PromptStyle
 
 
 class ChatSession:
-    """What was said so far, and what the model says next.
+    """The turns of a conversation, and the model's next answer.
 
     Args:
-        style: how the conversation is written down for the model.
-        encode: its ids, begun as the tokenizer begins a text.
-        system: what the model is told before all; None is what the style says where nobody tells anything.
+        style: renders the conversation as text.
+        encode: turns the rendered text into ids, with the tokenizer's beginning of text.
+        system: the system message; None is the default of the style.
     """
 
     def __init__(
@@ -26,43 +26,45 @@ class ChatSession:
         system: str | None,
     ) -> None:
         self.text_generator, self.style, self.encode = text_generator, style, encode
-        self.sampling: dict[str, Any] = {}  # what differs from the writer's
+        self.sampling: dict[str, Any] = {}  # changes to the generator's sampling
         self.turns: list[Message] = []
-        self.n_forgotten = 0  # turns that no longer fit, and that the last answer did not see
-        self.tries = 0  # answers to the last question: each draws anew
-        self.begin(system)
+        self.n_forgotten = 0  # oldest turns that no longer fitted into the context of the last answer
+        self.n_retries = 0  # repeated answers to the last question; each has a seed of its own
+        self.reset(system)
 
-    def begin(self, system: str | None) -> None:
-        """Forgets everything."""
+    def reset(self, system: str | None) -> None:
+        """Start a new conversation."""
         self.system = system
         self.turns.clear()
 
     def ask(self, question: str) -> Iterator[str]:
-        """The answer in pieces; one that is broken off is remembered as far as it came.
+        """Yield the answer in pieces.
+
+        An interrupted answer is kept as far as it came.
 
         Raises:
-            UserError: the question is longer than what the model reads at once.
+            UserError: the question is longer than the model's context.
         """
         self.turns.append(Message("user", question))
-        self.tries = 0
+        self.n_retries = 0
         return self._answer()
 
     def ask_again(self) -> Iterator[str]:
-        """Another answer to the last question.
+        """Yield another answer to the last question, in pieces.
 
         Raises:
-            UserError: nothing was asked yet.
+            UserError: there is no question yet.
         """
         if not self.turns:
             raise UserError("nothing was asked yet")
         if self.turns[-1].role == "assistant":
             self.turns.pop()
-        self.tries += 1
+        self.n_retries += 1
         return self._answer()
 
     def messages(self) -> list[dict[str, str]]:
-        """The conversation as data has it: `[{role, content}, ...]`"""
-        return [{"role": turn.role, "content": turn.content} for turn in self._told(self.turns)]
+        """Return the conversation as `[{role, content}, ...]`, the format of the data."""
+        return [{"role": turn.role, "content": turn.content} for turn in self._with_system(self.turns)]
 
     def _answer(self) -> Iterator[str]:
         try:
@@ -70,36 +72,38 @@ class ChatSession:
         except ValueError:
             self.turns.pop()
             raise
-        seed = self.text_generator.seed + self.tries
-        return self._remembered(
-            self.text_generator.continue_ids(ids, stop=self.style.stop, seed=seed, changes=self.sampling)
-        )
+        seed = self.text_generator.seed + self.n_retries
+        return self._kept(self.text_generator.continue_ids(ids, stop=self.style.stop, seed=seed, changes=self.sampling))
 
-    def _remembered(self, pieces: Iterator[str]) -> Iterator[str]:
+    def _kept(self, pieces: Iterator[str]) -> Iterator[str]:
+        """Pass the pieces on, and append the answer to the turns."""
         written: list[str] = []
         try:
             for piece in pieces:
                 written.append(piece)
                 yield piece
-        finally:  # also when nobody wants to hear more
+        finally:  # also when the caller closes the iterator
             self.turns.append(Message("assistant", "".join(written)))
 
     def _ids(self) -> list[int]:
-        """Of the last turns that leave room for an answer: the oldest question and its answer go first."""
+        """Return the prompt's ids.
+
+        The oldest turns are left out if they leave no room for an answer.
+        """
         context_length = self.text_generator.model.context_length
         n_new = self.sampling.get("max_new_tokens", self.text_generator.sampling.max_new_tokens)
         room = context_length - min(n_new, context_length // 2)
         for start in range(0, len(self.turns), 2):
-            ids = self.encode(self.style.pieces(self._told(self.turns[start:]), answer_next=True))
+            ids = self.encode(self.style.pieces(self._with_system(self.turns[start:]), answer_next=True))
             self.n_forgotten = start
             if len(ids) <= room:
                 return ids
         if len(ids) < context_length:
             return ids
         raise UserError(
-            f"the question is {len(ids):,} tokens with its frame, but the model reads at most {context_length:,}: "
+            f"the question is {len(ids):,} tokens with its template, but the model reads at most {context_length:,}: "
             "ask a shorter one"
         )
 
-    def _told(self, turns: Sequence[Message]) -> list[Message]:
+    def _with_system(self, turns: Sequence[Message]) -> list[Message]:
         return [*([] if self.system is None else [Message("system", self.system)]), *turns]

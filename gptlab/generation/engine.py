@@ -1,4 +1,7 @@
-"""The loop that goes on where a prompt ends: ids in, ids out, never text.   B samples, T tokens, V vocabulary."""
+"""The autoregressive loop: ids in, ids out, no text.
+
+B samples, T tokens, V vocabulary.
+"""
 
 from collections.abc import Callable, Iterator
 
@@ -11,7 +14,7 @@ from gptlab.model.cache import KVCache
 Step = Callable[[Tensor, KVCache | None], Tensor]  # ids (B, n) and a cache -> logits of the last position (B, V)
 
 
-@torch.no_grad()  # not inference_mode, whose ids no later training could read
+@torch.no_grad()  # not inference_mode: a model in training could not read the ids
 def generate_ids(
     step: Step,
     prompt: Tensor,
@@ -23,29 +26,30 @@ def generate_ids(
     new_cache: Callable[[int], KVCache] | None,
     lengths: Tensor | None = None,
 ) -> Iterator[Tensor]:
-    """Yields the next id of every sample, (B,), until all have ended or have max_new_tokens.
+    """Yield the next id of every sample, step by step.
 
-    The ids are the same with and without a cache, also beyond context_length (see `context_start`): a cache only saves
-    reading what was read before. The model's training mode is left as the caller set it.
+    -> (B,) a step, until all samples end or have max_new_tokens.
+    A cache changes no id, even beyond context_length (see `context_start`): it only saves time. The model's training
+    mode stays as the caller set it.
 
     Args:
-        step: reads ids, after those in the cache if there is one; gives the last position's logits.
-        prompt: (B, T), at least one token.
+        step: reads ids, after those in the cache if there is one, and returns the last position's logits.
+        prompt: (B, T), at least one token each.
         context_length: the most tokens `step` sees at once.
-        eot_id: ends a sample, which then goes on yielding it while others are busy; None: nothing does.
-        new_cache: makes an empty cache for that many tokens; None reads the whole window at every step.
-        lengths: (B,), of prompts of unequal lengths, whose rows of `prompt` are padded at the end; None: all are whole.
-            Reading begins together and goes on token by token, so what is yielded first for a longer prompt is its own
-            next token. No token sees padding: each sample is the one it would be alone.
+        eot_id: ends a sample, which then yields it until the others have ended; None: nothing does.
+        new_cache: makes an empty cache for a number of tokens; None reads the visible context anew at every step.
+        lengths: (B,), the lengths of prompts whose rows of `prompt` are padded at the end; None: there is no padding.
+            The prefill is as long as the shortest prompt. From there every step reads one token, and a longer prompt
+            first yields its own tokens. No token sees padding: each sample is the one it would be alone.
     """
     if lengths is None:
         lengths = torch.full((prompt.size(0),), prompt.size(1), device=prompt.device)
     n_prompt, n_most = int(lengths.min()), prompt.size(1) + sampling.max_new_tokens
-    assert n_prompt > 0, "an empty prompt gives the model nothing to go on from"
+    assert n_prompt > 0, "an empty prompt gives the model nothing to continue"
     ids = torch.cat((prompt, prompt.new_zeros(prompt.size(0), sampling.max_new_tokens)), dim=1)  # (B, n_most)
     ended = torch.zeros(prompt.size(0), dtype=torch.bool, device=prompt.device)
     cache = None if new_cache is None else new_cache(min(n_most, context_length))
-    start = unread = 0  # the window's first token, and the first that the cache lacks
+    start = unread = 0  # the first visible token, and the first that the cache lacks
     for n in range(n_prompt, n_most):
         previous, start = start, context_start(n, context_length)
         if cache is None or start != previous:
@@ -53,11 +57,11 @@ def generate_ids(
             if cache is not None:
                 cache.clear()
         new = next_ids(step(ids[:, unread:n], cache), ids[:, :n], sampling, generator)
-        unread, begun = n, n >= lengths
-        new = torch.where(begun, new, ids[:, n])
+        unread, past_prompt = n, n >= lengths
+        new = torch.where(past_prompt, new, ids[:, n])
         if eot_id is not None:
             new = new.masked_fill(ended, eot_id)
-            ended = begun & (new == eot_id)
+            ended = past_prompt & (new == eot_id)
         ids[:, n] = new
         yield new
         if eot_id is not None and ended.all():
@@ -65,10 +69,10 @@ def generate_ids(
 
 
 def context_start(n_tokens: int, context_length: int) -> int:
-    """The first of n tokens that the model still sees: 0 while all fit, then jumps that leave the last half context.
+    """Return the first of n tokens that the model still sees.
 
-    It depends on the number of tokens alone. When a window is full, reading goes on from its second half: a cache,
-    whose positions cannot shift, is then filled anew once in context_length / 2 tokens, not at every token.
+    It is 0 while all fit. When the context is full it jumps, so that the last half of the context stays: a cache,
+    whose positions cannot shift, is then filled anew once in context_length / 2 tokens instead of at every token.
     """
     jump = context_length + 1 - max(context_length // 2, 1)
     return max(0, -(-(n_tokens - context_length) // jump)) * jump

@@ -1,4 +1,7 @@
-"""A prompt -> what a model writes after it: tokenizer, model, head and engine together.   B samples, T tokens."""
+"""Text generation: tokenizer, model, head and engine together.
+
+B samples, T tokens, D embedding, V vocabulary.
+"""
 
 import dataclasses
 from collections.abc import Callable, Iterator, Sequence
@@ -19,18 +22,23 @@ from gptlab.tokenizer.text import prepend_bos
 
 
 class TextGenerator:
-    """Texts that follow a prompt. The model's training mode is as it was afterwards.
+    """Generates the text after a prompt.
+
+    The model's training mode stays as it was.
 
     Args:
-        sampling: how tokens are drawn where a call says nothing else.
-        seed: likewise.
+        sampling, seed: used where a call does not change them.
     """
 
     def __init__(self, *, model: GPT, head: nn.Module, tokenizer: Tokenizer, sampling: Sampling, seed: int) -> None:
         self.model, self.head, self.tokenizer, self.sampling, self.seed = model, head, tokenizer, sampling, seed
 
     def stream(self, prompt: str, *, seed: int | None, cache: bool, changes: dict[str, Any]) -> Iterator[str]:
-        """One text, in pieces of whole characters as they are drawn."""
+        """Yield one text in pieces of whole characters as they are generated.
+
+        Args:
+            changes: fields of the sampling to replace.
+        """
         sampling = dataclasses.replace(self.sampling, **changes)
         before = self.tokenizer.encode(prompt)
         ids = self._generate_ids([prepend_bos(self.tokenizer, before)], sampling, seed, cache)
@@ -39,10 +47,11 @@ class TextGenerator:
     def continue_ids(
         self, ids: list[int], *, stop: Sequence[str], seed: int | None, changes: dict[str, Any]
     ) -> Iterator[str]:
-        """What comes after these ids, which begin as the tokenizer begins a text, in pieces.
+        """Yield the text that follows these ids, in pieces.
 
         Args:
-            stop: texts that end it, beside those of the sampling.
+            ids: of the prompt, with the tokenizer's beginning of text.
+            stop: texts that end the sample, beside those of the sampling.
         """
         sampling = dataclasses.replace(self.sampling, **changes)
         sampling = dataclasses.replace(sampling, stop=[*sampling.stop, *stop])
@@ -52,11 +61,11 @@ class TextGenerator:
     def generate_batch(
         self, prompt: str, n_samples: int, *, seed: int | None, cache: bool, changes: dict[str, Any]
     ) -> list[str]:
-        """Several texts, drawn side by side."""
+        """Return several texts after one prompt, generated as one batch."""
         sampling = dataclasses.replace(self.sampling, **changes)
         before = self.tokenizer.encode(prompt)
         ids = self._generate_ids([prepend_bos(self.tokenizer, before)] * n_samples, sampling, seed, cache)
-        return _whole(self.tokenizer, ids, [before] * n_samples, sampling)
+        return _finished_texts(self.tokenizer, ids, [before] * n_samples, sampling)
 
     def generate_many(
         self,
@@ -66,12 +75,14 @@ class TextGenerator:
         changes: dict[str, Any],
         advance: Callable[[int], None] = lambda n: None,
     ) -> list[str]:
-        """What follows each of several prompts, in their order; those of like lengths are written side by side.
+        """Return one text after each of many prompts.
+
+        Prompts of similar lengths share a batch.
 
         Args:
-            prompts: their ids, begun as the tokenizer begins a text, at least one each.
-            batch_tokens: read and written at a time; one prompt at least.
-            advance: told the number of texts just written.
+            prompts: their ids, with the tokenizer's beginning of text, at least one each.
+            batch_tokens: the most tokens in a batch, read and generated, unless one prompt alone has more.
+            advance: called with the number of texts after each batch.
         """
         sampling = dataclasses.replace(self.sampling, **changes)
         order = sorted(range(len(prompts)), key=lambda number: -len(prompts[number]))
@@ -81,7 +92,7 @@ class TextGenerator:
             numbers, order = order[:n], order[n:]
             rows = [prompts[number] for number in numbers]
             ids = self._generate_ids(rows, sampling, self.seed, cache=True)
-            for number, text in zip(numbers, _whole(self.tokenizer, ids, rows, sampling), strict=True):
+            for number, text in zip(numbers, _finished_texts(self.tokenizer, ids, rows, sampling), strict=True):
                 texts[number] = text
             advance(n)
         return texts
@@ -89,7 +100,10 @@ class TextGenerator:
     def _generate_ids(
         self, rows: list[list[int]], sampling: Sampling, seed: int | None, cache: bool
     ) -> Iterator[Tensor]:
-        """The next ids, (B,) a step; see `generate_ids` for rows of unequal lengths."""
+        """Yield the next ids of prompts of any lengths, see `generate_ids`.
+
+        -> (B,) a step
+        """
         device = self.model.tok_emb.weight.device
         lengths = torch.tensor([len(row) for row in rows], device=device)
         prompt = torch.zeros(len(rows), int(lengths.max()), dtype=torch.long)
@@ -113,11 +127,16 @@ class TextGenerator:
 
 
 def last_logits(model: GPT, head: nn.Module, ids: Tensor, cache: KVCache | None) -> Tensor:
-    """The scores after the last token: the head projects no other position.   (B, T) -> (B, V)"""
+    """Return the logits after the last token.   (B, T) -> (B, V)
+
+    The head projects no other position.
+    """
     hidden = model(ids, cache=cache)[:, -1:]  # (B, 1, D)
     logits: Tensor = head(hidden, Batch(ids=ids[:, -1:]))  # (B, 1, V)
     return logits[:, -1]
 
 
-def _whole(tokenizer: Tokenizer, ids: Iterator[Tensor], prompts: list[list[int]], sampling: Sampling) -> list[str]:
-    return finished_texts(tokenizer, ids, prompts=prompts, n_most=sampling.max_new_tokens, stop=sampling.stop)
+def _finished_texts(
+    tokenizer: Tokenizer, ids: Iterator[Tensor], prompts: list[list[int]], sampling: Sampling
+) -> list[str]:
+    return finished_texts(tokenizer, ids, prompts=prompts, max_new_tokens=sampling.max_new_tokens, stop=sampling.stop)

@@ -1,11 +1,16 @@
-"""From the scores of every token to the one that comes next.   B samples, V vocabulary, N tokens so far."""
+"""Sampling: the next token from its logits.
+
+B samples, V vocabulary, N tokens so far.
+"""
 
 import math
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch
 from torch import Tensor
 
+from gptlab.bounds import AtLeast, AtMost, LessThan, MoreThan
 from gptlab.errors import UserError
 from gptlab.slots import slot
 
@@ -16,27 +21,27 @@ class Sampling:
     """How tokens are drawn and when to stop.
 
     Args:
-        max_new_tokens: tokens a sample has at most.
-        temperature: logits are divided by it before the softmax: below 1 is surer, above 1 is wilder, 0 takes the best.
+        max_new_tokens: the most tokens a sample has.
+        temperature: divides the logits before the softmax. Below 1 samples vary less, above 1 more; 0 is greedy.
         top_k: only the k best tokens; None is all.
         top_p: only the best tokens that together reach this probability; 1 is all.
         min_p: only tokens at least this many times as probable as the best; 0 is all.
-        repetition_penalty: above 1 makes tokens that were seen less likely, below 1 more; 1 is none.
-        stop: texts that end a sample and are not part of it.
+        repetition_penalty: above 1 makes tokens that occurred less likely, below 1 more likely; 1 is none.
+        stop: texts that end a sample, and are not part of it.
 
     Raises:
-        UserError: a value outside its range.
+        UserError: a value is outside its range.
     """
 
-    max_new_tokens: int
-    temperature: float
-    top_k: int | None
-    top_p: float
-    min_p: float
-    repetition_penalty: float
+    max_new_tokens: Annotated[int, AtLeast(1)]
+    temperature: Annotated[float, AtLeast(0)]
+    top_k: Annotated[int, AtLeast(1)] | None
+    top_p: Annotated[float, MoreThan(0), AtMost(1)]
+    min_p: Annotated[float, AtLeast(0), LessThan(1)]
+    repetition_penalty: Annotated[float, MoreThan(0)]
     stop: list[str]
 
-    def __post_init__(self) -> None:
+    def __post_init__(self) -> None:  # again, because requests and chats change values without a configuration
         for name, fits, wanted in (
             ("max_new_tokens", self.max_new_tokens >= 1, "1 or more"),
             ("temperature", 0 <= self.temperature < math.inf, "0 (the best token) or more"),
@@ -51,14 +56,18 @@ class Sampling:
 
 
 def next_ids(logits: Tensor, seen: Tensor, sampling: Sampling, generator: torch.Generator | None) -> Tensor:
-    """One id for each sample, drawn from softmax(warp(penalise(logits))), or its best one.   (B, V) and (B, N) -> (B,)
+    """Draw one id for each sample from softmax(warp(penalise(logits))).
+
+    (B, V), (B, N) -> (B,)
+
+    At temperature 0 it is the best id.
 
     Args:
-        seen: the ids so far, the prompt's too.
-        generator: where chance comes from, on the logits' device; None is PyTorch's own.
+        seen: the ids so far, with the prompt's.
+        generator: a random generator on the device of the logits; None is PyTorch's default.
 
     Raises:
-        UserError: the model has diverged, and no token has a probability.
+        UserError: the logits are nan, because the model has diverged.
     """
     logits = logits.float()
     if sampling.repetition_penalty != 1:
@@ -68,25 +77,27 @@ def next_ids(logits: Tensor, seen: Tensor, sampling: Sampling, generator: torch.
     probs = warp(logits, sampling).softmax(dim=-1)
     try:
         return torch.multinomial(probs, 1, generator=generator).squeeze(-1)
-    except RuntimeError as error:  # looking beforehand would make a GPU wait at each token
+    except RuntimeError as error:  # a check before drawing would make a GPU wait at each token
         if probs.isfinite().all():
             raise
-        raise UserError("the model gives no numbers (its logits are nan): take an earlier checkpoint") from error
+        raise UserError("the logits are nan, because the model has diverged: take an earlier checkpoint") from error
 
 
 def penalise(logits: Tensor, seen: Tensor, penalty: float) -> Tensor:
-    """x / penalty where x > 0, x * penalty elsewhere, for every token seen (after CTRL, arXiv 1909.05858, 4.1).
+    """Penalise the tokens seen (after CTRL, arXiv 1909.05858, 4.1).
 
-    (B, V) and (B, N) -> (B, V). However often a token was seen, it pays once.
+    (B, V), (B, N) -> (B, V): x / penalty where x > 0, else x * penalty, once however often a token was seen.
     """
     scores = logits.gather(-1, seen)  # (B, N)
     return logits.scatter(-1, seen, torch.where(scores > 0, scores / penalty, scores * penalty))
 
 
 def warp(logits: Tensor, sampling: Sampling) -> Tensor:
-    """Temperature, then top_k, top_p and min_p, each on what the one before has left.   (B, V) -> (B, V)
+    """Apply temperature, top_k, top_p and min_p, in this order.
 
-    The order is the transformers library's. The temperature is not 0.
+    (B, V) -> (B, V)
+
+    Each acts on the result of the one before, as in the transformers library. The temperature is not 0.
     """
     logits = logits / sampling.temperature
     if sampling.top_k is not None:
@@ -99,18 +110,23 @@ def warp(logits: Tensor, sampling: Sampling) -> Tensor:
 
 
 def filter_top_k(logits: Tensor, k: int) -> Tensor:
-    """x where x is one of the k largest, -inf elsewhere (arXiv 1805.04833, 5.4).   (B, V) -> (B, V)
+    """Keep the k largest logits; the others become -inf.
 
-    Tokens as good as the k-th stay too.
+    (B, V) -> (B, V) (arXiv 1805.04833, 5.4)
+
+    Logits equal to the k-th are kept too.
     """
     kth = logits.topk(min(k, logits.size(-1)), dim=-1).values[:, -1:]  # (B, 1)
     return logits.masked_fill(logits < kth, -math.inf)
 
 
 def filter_top_p(logits: Tensor, p: float) -> Tensor:
-    """x where the tokens better than it have together a probability below p, -inf elsewhere (arXiv 1904.09751, 3.1).
+    """Keep the fewest best tokens that together reach p.
 
-    (B, V) -> (B, V). The smallest set that reaches p; the best token always stays.
+    (B, V) -> (B, V) (nucleus sampling, arXiv 1904.09751, 3.1)
+
+    A token is kept if those better than it have together a probability below p, so the best always is. The logits of
+    the others become -inf.
     """
     probs, order = logits.softmax(dim=-1).sort(dim=-1, descending=True)
     drop = probs.cumsum(dim=-1) - probs >= p  # (B, V), in sorted order
@@ -118,8 +134,10 @@ def filter_top_p(logits: Tensor, p: float) -> Tensor:
 
 
 def filter_min_p(logits: Tensor, p: float) -> Tensor:
-    """x where its probability is at least p times the best token's, -inf elsewhere (arXiv 2407.01082, 3).
+    """Keep tokens at least p times as probable as the best.
 
-    (B, V) -> (B, V). A ratio of probabilities is a difference of logits, so no softmax is needed.
+    (B, V) -> (B, V) (arXiv 2407.01082, 3)
+
+    The logits of the others become -inf. A ratio of probabilities is a difference of logits: no softmax is needed.
     """
     return logits.masked_fill(logits < logits.amax(dim=-1, keepdim=True) + math.log(p), -math.inf)

@@ -1,4 +1,7 @@
-"""Ids to text while they come, one sample's or several's."""
+"""Streaming: ids to text as they are generated.
+
+B samples
+"""
 
 from collections.abc import Iterable, Iterator, Sequence
 
@@ -6,85 +9,96 @@ from torch import Tensor
 
 from gptlab.tokenizer.protocol import Tokenizer
 
-REPLACEMENT = "\ufffd"  # what a decoder makes of bytes that are no character, or not yet one
-WAITING = 3  # a character has up to four bytes, so up to three may still wait for the rest
-TAIL = 12  # bytes that surely hold what waits: three marks for at most three bytes each, after a cut character
+REPLACEMENT = "\ufffd"  # decoded from bytes that are no character, or not yet a whole one
+N_WAITING_BYTES = 3  # a character has up to four bytes, so up to three may wait for the rest
+N_TAIL_BYTES = 12  # they contain all that waits: three marks of at most three bytes, after a cut character
 
 
 class TextStream:
-    """Takes one sample's ids and gives its text as soon as it is certain, in time linear in the ids.
+    """Decodes one sample's ids to text, in linear time.
 
-    Bytes that may become a character wait for the rest, and text that may become a stop text waits until it does not.
+    Text is sent as soon as it is certain. Bytes that may become a character wait for the rest, and text that may become
+    a stop text waits until it cannot.
 
     Args:
-        before: the ids of the text that this one follows; whether a space comes between the two depends on them.
+        before: the ids of the prompt; some tokenizers put a space between it and the sample.
     """
 
     def __init__(self, tokenizer: Tokenizer, *, before: Sequence[int], stop: Sequence[str]) -> None:
         self.tokenizer, self.stop = tokenizer, stop
-        self.done = False  # the end of the text was met
-        self._recent = list(before)  # from here on: the ids since the last border of whole characters but one
+        self.done = False  # a stop text or <|endoftext|> was met, or the stream was closed
+        self._recent = list(before)  # the ids since the last border but one between whole characters
         self._border = len(self._recent)  # how many of them come before the last border
-        self._told = len(tokenizer.decode(self._recent))  # characters of their text that have gone on
-        self._held = ""  # how a stop text may begin
+        self._n_sent = len(tokenizer.decode(self._recent))  # characters of their text that were sent
+        self._held = ""  # text that may begin a stop text
 
     def push(self, token: int) -> str:
-        """The text that this id makes certain, often none; nothing after a stop text or <|endoftext|>."""
+        """Add an id and return the text now certain.
+
+        Often there is none, and after a stop text or <|endoftext|> never any.
+        """
         if self.done:
             return ""
         if token == self.tokenizer.eot_id:
             return self.close()
         self._recent.append(token)
         text = self.tokenizer.decode(self._recent)
-        new = text[self._told :]
+        new = text[self._n_sent :]
         n_marks = len(new) - len(new.rstrip(REPLACEMENT))
-        if n_marks and len(self._recent) - self._border <= WAITING:
+        if n_marks and len(self._recent) - self._border <= N_WAITING_BYTES:
             return ""
-        piece = new[: len(new) - min(n_marks, WAITING)]
-        self._told += len(piece)
+        piece = new[: len(new) - min(n_marks, N_WAITING_BYTES)]
+        self._n_sent += len(piece)
         self._forget(text)
         return self._before_stop(piece)
 
     def _forget(self, text: str) -> None:
-        """Drops old ids but not those before the last border: some tokenizers put a space between two tokens."""
-        n_waiting = len(text) - self._told
+        """Drop old ids, except those just before the last border.
+
+        Some tokenizers put a space between two tokens, which decoding the later one alone would lose.
+        """
+        n_waiting = len(text) - self._n_sent
         if n_waiting == 0:
             del self._recent[: self._border]
             self._border = len(self._recent)
-        elif len(self._recent) > 2 * TAIL:  # a long run of broken bytes
-            del self._recent[:-TAIL]
+        elif len(self._recent) > 2 * N_TAIL_BYTES:  # a long run of broken bytes
+            del self._recent[:-N_TAIL_BYTES]
             self._border = 0
         else:
             return
-        self._told = len(self.tokenizer.decode(self._recent)) - n_waiting
+        self._n_sent = len(self.tokenizer.decode(self._recent)) - n_waiting
 
     def close(self) -> str:
-        """What was still waiting; the ids have ended."""
+        """End the stream and return the text that still waited."""
         if self.done:
             return ""
-        text = self._before_stop(self.tokenizer.decode(self._recent)[self._told :])
+        text = self._before_stop(self.tokenizer.decode(self._recent)[self._n_sent :])
         self.done = True
         return text + self._held
 
     def _before_stop(self, piece: str) -> str:
-        """What of the held text and the piece cannot belong to a stop text; the one that is complete first counts."""
+        """Return what cannot belong to a stop text; hold the rest.
+
+        Of several stop texts, the one that is complete first counts.
+        """
         text = self._held + piece
-        found = [(at + len(stop), at) for stop in self.stop if (at := text.find(stop)) >= 0]
-        if found:
+        stops = [(start + len(stop), start) for stop in self.stop if (start := text.find(stop)) >= 0]
+        if stops:
             self.done, self._held = True, ""
-            return text[: min(found)[1]]
-        begun = [n for stop in self.stop for n in range(1, len(stop)) if text.endswith(stop[:n])]
-        certain = len(text) - max(begun, default=0)
-        self._held = text[certain:]
-        return text[:certain]
+            return text[: min(stops)[1]]
+        prefix_lengths = [n for stop in self.stop for n in range(1, len(stop)) if text.endswith(stop[:n])]
+        n_certain = len(text) - max(prefix_lengths, default=0)
+        self._held = text[n_certain:]
+        return text[:n_certain]
 
 
 def stream_text(
     tokenizer: Tokenizer, ids: Iterable[int], *, before: Sequence[int], stop: Sequence[str]
 ) -> Iterator[str]:
-    """Yields one sample's text in pieces, up to a stop text or <|endoftext|>; takes no id after it.
+    """Yield one sample's text in pieces of whole characters.
 
-    Together they are what the ids add to the decoded ids `before` them, cut there; a character never comes in halves.
+    The pieces join to the text that the ids add to the decoded ids `before` them, up to a stop text or <|endoftext|>.
+    No id is taken after it.
     """
     stream = TextStream(tokenizer, before=before, stop=stop)
     for token in ids:
@@ -101,24 +115,25 @@ def finished_texts(
     steps: Iterable[Tensor],
     *,
     prompts: Sequence[Sequence[int]],
-    n_most: int,
+    max_new_tokens: int,
     stop: Sequence[str],
 ) -> list[str]:
-    """The whole texts of several samples whose ids come side by side; takes no more steps once all have ended.
+    """Return the whole texts of a batch of samples.
+
+    No step is taken once all samples have ended.
 
     Args:
-        steps: one (B,) tensor of ids after the other; after the shortest prompt, so that the first ones of a longer
-            prompt are its own and no text of the sample's.
-        prompts: B lists of ids that the samples follow.
-        n_most: ids of a sample.
+        steps: tensors (B,) of ids, as `generate_ids` yields them: a longer prompt first yields its own remaining ids.
+        prompts: the ids of B prompts.
+        max_new_tokens: the most ids of a sample.
     """
     streams = [TextStream(tokenizer, before=prompt, stop=stop) for prompt in prompts]
     texts = [""] * len(prompts)
     waits = [len(prompt) - min(map(len, prompts)) for prompt in prompts]  # steps until the sample begins
     for n, ids in enumerate(steps):
         for i, token in enumerate(ids.tolist()):
-            if waits[i] <= n < waits[i] + n_most:
+            if waits[i] <= n < waits[i] + max_new_tokens:
                 texts[i] += streams[i].push(token)
-        if all(stream.done or n + 1 >= wait + n_most for stream, wait in zip(streams, waits, strict=True)):
+        if all(stream.done or n + 1 >= wait + max_new_tokens for stream, wait in zip(streams, waits, strict=True)):
             break
     return [text + stream.close() for text, stream in zip(texts, streams, strict=True)]

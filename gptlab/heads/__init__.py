@@ -1,1 +1,4 @@
-"""hidden (B, T, D) -> a loss while learning, answers afterwards. Heads know the model, and neither knows the data."""
+"""Heads: hidden (B, T, D) -> a loss in training, predictions afterwards.
+
+A head knows the model; the model does not know it, and neither knows the data.
+"""

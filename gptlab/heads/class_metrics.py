@@ -1,6 +1,7 @@
-"""Metrics of a classifier; imported only when a head is asked for them, for torchmetrics takes seconds to load.
+"""Metrics of a classifier.   N rows, C classes
 
-N rows, C classes. Each is exact over any batches, and over ranks; classes that no row is of are left out of a mean.
+Imported only when a head is asked for its metrics, because torchmetrics takes seconds to load. Each is exact for
+batches of any size and over ranks. Classes without rows are left out of means.
 """
 
 from typing import Any
@@ -23,75 +24,82 @@ from gptlab.heads.counts import N_BINS
 
 
 def class_metrics(n_classes: int) -> dict[str, Metric]:
-    """By name. Of two classes precision, recall and F1 are the second one's; of more, the mean over classes."""
-    of_each: dict[str, Any] = {"num_classes": n_classes, "average": "none", "validate_args": False}
+    """Return new metrics by name.
+
+    Precision, recall and F1 are those of the second of two classes, and means over more than two.
+    """
+    per_class: dict[str, Any] = {"num_classes": n_classes, "average": "none", "validate_args": False}
     return {
         "accuracy": Accuracy(n_classes, average="micro", validate_args=False),
-        "balanced_accuracy": BalancedAccuracy(**of_each),
-        "precision": Precision(**of_each),
-        "recall": Recall(**of_each),
-        "f1": F1(**of_each),
-        "auroc": AUROC(**of_each),
+        "balanced_accuracy": BalancedAccuracy(**per_class),
+        "precision": Precision(**per_class),
+        "recall": Recall(**per_class),
+        "f1": F1(**per_class),
+        "auroc": AUROC(**per_class),
         "calibration_error": CalibrationError(n_classes, n_bins=N_BINS, norm="l1", validate_args=False),
     }
 
 
 class FromLoss(Metric):
-    """Takes what a head gives, for a metric of torchmetrics that stands behind it in the order of bases."""
+    """Passes a head's probabilities and labels to a metric of torchmetrics.
 
-    def update(self, loss: Any, batch: Any) -> None:  # a Loss and a Batch, but two tensors to the bases behind
-        """Adds one batch: logits (B, C) and labels (B,)."""
+    The metric is the next base class: `class Accuracy(FromLoss, MulticlassAccuracy)`.
+    """
+
+    def update(self, loss: Any, batch: Any) -> None:  # a Loss and a Batch; the next base takes two tensors
+        """Add one batch: logits (B, C) and labels (B,)."""
         super().update(loss.logits.softmax(-1), batch["labels"])  # type: ignore[safe-super]
 
 
 class Accuracy(FromLoss, MulticlassAccuracy):
-    """The share of rows whose likeliest class is theirs."""
+    """The share of rows whose likeliest class is their label."""
 
 
 class BalancedAccuracy(FromLoss, MulticlassRecall):
-    """The mean over classes of the share of their rows that are found."""
+    """The mean over classes of their recall."""
 
     def compute(self) -> Tensor:
-        """()"""
+        """-> ()"""
         return super().compute()[self.tp + self.fn > 0].mean()  # type: ignore[operator]
 
 
-class OfSecondOrMean(FromLoss):
-    """A score for each class becomes one number."""
+class SecondClassOrMean(FromLoss):
+    """Reduces a score for each class to one number."""
 
     def compute(self) -> Tensor:
-        """()"""
+        """-> ()"""
         scores = super().compute()  # type: ignore[safe-super]  # (C,)
         return scores[1] if len(scores) == 2 else scores[self.tp + self.fp + self.fn > 0].mean()  # type: ignore[operator]
 
 
-class Precision(OfSecondOrMean, MulticlassPrecision):
-    """Of the rows that are said to be of a class, the share that are."""
+class Precision(SecondClassOrMean, MulticlassPrecision):
+    """The share of rows predicted as a class that are of it."""
 
 
-class Recall(OfSecondOrMean, MulticlassRecall):
-    """Of the rows of a class, the share that are said to be."""
+class Recall(SecondClassOrMean, MulticlassRecall):
+    """The share of a class's rows that are predicted as it."""
 
 
-class F1(OfSecondOrMean, MulticlassF1Score):
+class F1(SecondClassOrMean, MulticlassF1Score):
     """The harmonic mean of precision and recall."""
 
 
 class AUROC(FromLoss, MulticlassAUROC):
-    """The chance that a row of a class gets a higher probability of it than one of another class, a mean over classes.
+    """The area under each class's ROC curve, a mean.
 
-    Not a number where all rows are of one class: there is no other.
+    The area is the chance that a row of a class gets a higher probability of it than a row of another class. It is nan
+    if all rows are of one class.
     """
 
-    def compute(self) -> Tensor:  # type: ignore[override]  # as MulticlassAUROC's own
-        """()"""
+    def compute(self) -> Tensor:  # type: ignore[override]  # as MulticlassAUROC's own does
+        """-> ()"""
         probabilities, labels = dim_zero_cat(self.preds), dim_zero_cat(self.target)  # (N, C), (N,)
-        there = labels.unique()
-        if len(there) < 2:
+        present = labels.unique()
+        if len(present) < 2:
             return torch.tensor(torch.nan)
-        areas = [binary_auroc(probabilities[:, c], (labels == c).long(), validate_args=False) for c in there]
+        areas = [binary_auroc(probabilities[:, c], (labels == c).long(), validate_args=False) for c in present]
         return torch.stack(areas).mean()
 
 
 class CalibrationError(FromLoss, MulticlassCalibrationError):
-    """How far confidence is from accuracy: a mean over bins of confidence, weighted by their rows; 0 is best."""
+    """The expected calibration error, see `Reliability.error` in counts.py."""

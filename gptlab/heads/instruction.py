@@ -1,4 +1,7 @@
-"""The assistant's head: a language model's, judged by its answers.   B batch, T tokens, D embedding, V vocabulary."""
+"""The assistant's head: a language model's, scored on answers.
+
+B batch, T tokens, D embedding, V vocabulary.
+"""
 
 from typing import Any
 
@@ -15,7 +18,10 @@ from gptlab.slots import slot
 
 @slot("head")
 class InstructionHead(nn.Module):
-    """Projects each hidden vector onto the vocabulary. A language model's head goes on into it: the names are the same.
+    """Projects each hidden vector onto the vocabulary, and counts hits.
+
+    Its parameters have the names of `LMHead`, so that a language model's weights load into it. The targets of its data
+    are the tokens of answers (the book, chapter 7).
 
     Args:
         tied, loss_chunk_rows: see `Projection`.
@@ -24,34 +30,45 @@ class InstructionHead(nn.Module):
     needs = ("ids", "targets")
     monitor = Monitor("val/loss", "min")
 
-    def __init__(self, model: GPT, given: HeadContext, *, tied: Tied, loss_chunk_rows: ChunkRows) -> None:
+    def __init__(self, model: GPT, context: HeadContext, *, tied: Tied, loss_chunk_rows: ChunkRows) -> None:
         super().__init__()
-        self.out = Projection(model, given.vocab_size, tied=tied, loss_chunk_rows=loss_chunk_rows)
+        self.out = Projection(model, context.vocab_size, tied=tied, loss_chunk_rows=loss_chunk_rows)
 
     def forward(self, hidden: Tensor, batch: Batch) -> Tensor:
         """(B, T, D) -> (B, T, V)"""
         return self.out(hidden)
 
     def loss(self, hidden: Tensor, batch: Batch) -> Loss:
-        """(B, T, D) -> cross entropy in nats, summed over the targets that are not IGNORE_INDEX.
+        """Sum the cross entropy over scored targets, in nats.
 
-        Where no gradient is wanted, hits are counted besides.
+        (B, T, D) -> Loss
+
+        Without a gradient, hits are counted too.
         """
         if torch.is_grad_enabled():
             return self.out.loss(hidden, batch)
-        losses, right = self.token_scores(hidden, batch)
-        return Loss(losses.sum(), (batch["targets"] != IGNORE_INDEX).sum(), None, right.sum())
+        losses, correct = self.token_scores(hidden, batch)
+        return Loss(losses.sum(), (batch["targets"] != IGNORE_INDEX).sum(), None, correct.sum())
 
     def token_losses(self, hidden: Tensor, batch: Batch) -> Tensor:
-        """(B, T, D) -> (B, T), what each target adds to the loss, in nats; no gradient"""
+        """Return the loss of each target, see `TokenHead`.
+
+        (B, T, D) -> (B, T)
+        """
         return self.out.token_losses(hidden, batch)
 
     def token_scores(self, hidden: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
-        """The same, and whether each target is the best guess."""
+        """Return losses and hits, see `TokenHead`.
+
+        (B, T, D) -> (B, T), (B, T) bool
+        """
         return self.out.token_scores(hidden, batch)
 
     def metrics(self) -> dict[str, Any]:
-        """loss in nats, perplexity, and accuracy: the share of learned tokens that are the best guess."""
+        """Return loss in nats, perplexity and accuracy.
+
+        Accuracy is the share of scored tokens that are the best guess.
+        """
         from gptlab.heads.metrics import Accuracy, MeanLoss, Perplexity
 
         return {"loss": MeanLoss(), "perplexity": Perplexity(), "accuracy": Accuracy()}

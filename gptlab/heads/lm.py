@@ -1,4 +1,7 @@
-"""The language-model head: which token comes next.   B batch, T tokens, D embedding, V vocabulary."""
+"""The language-model head: it predicts the next token.
+
+B batch, T tokens, D embedding, V vocabulary.
+"""
 
 from typing import Any
 
@@ -15,7 +18,7 @@ from gptlab.slots import slot
 
 @slot("head")
 class LMHead(nn.Module):
-    """Projects each hidden vector onto the vocabulary.
+    """Projects each hidden vector onto the vocabulary (the book, chapter 5).
 
     Args:
         tied, loss_chunk_rows: see `Projection`.
@@ -24,29 +27,41 @@ class LMHead(nn.Module):
     needs = ("ids", "targets")
     monitor = Monitor("val/loss", "min")
 
-    def __init__(self, model: GPT, given: HeadContext, *, tied: Tied, loss_chunk_rows: ChunkRows) -> None:
+    def __init__(self, model: GPT, context: HeadContext, *, tied: Tied, loss_chunk_rows: ChunkRows) -> None:
         super().__init__()
-        self.token_bytes = given.token_bytes
-        self.out = Projection(model, given.vocab_size, tied=tied, loss_chunk_rows=loss_chunk_rows)
+        self.token_bytes = context.token_bytes
+        self.out = Projection(model, context.vocab_size, tied=tied, loss_chunk_rows=loss_chunk_rows)
 
     def forward(self, hidden: Tensor, batch: Batch) -> Tensor:
         """(B, T, D) -> (B, T, V)"""
         return self.out(hidden)
 
     def loss(self, hidden: Tensor, batch: Batch) -> Loss:
-        """(B, T, D) -> cross entropy in nats, summed over the targets that are not IGNORE_INDEX"""
+        """Sum the cross entropy over scored targets, in nats.
+
+        (B, T, D) -> Loss
+        """
         return self.out.loss(hidden, batch)
 
     def token_losses(self, hidden: Tensor, batch: Batch) -> Tensor:
-        """(B, T, D) -> (B, T), what each target adds to the loss, in nats; no gradient"""
+        """Return the loss of each target, see `TokenHead`.
+
+        (B, T, D) -> (B, T)
+        """
         return self.out.token_losses(hidden, batch)
 
     def token_scores(self, hidden: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
-        """The same, and whether each target is the best guess."""
+        """Return losses and hits, see `TokenHead`.
+
+        (B, T, D) -> (B, T), (B, T) bool
+        """
         return self.out.token_scores(hidden, batch)
 
     def metrics(self) -> dict[str, Any]:
-        """loss in nats, perplexity and, where the tokenizer loses no text, bits per byte."""
+        """Return loss in nats, perplexity and bits per byte.
+
+        There are no bits per byte where the tokenizer can lose text.
+        """
         from gptlab.heads.metrics import BitsPerByte, MeanLoss, Perplexity
 
         metrics: dict[str, Any] = {"loss": MeanLoss(), "perplexity": Perplexity()}

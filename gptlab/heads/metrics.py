@@ -1,4 +1,7 @@
-"""Metrics of a language model; imported only when a head is asked for them, for torchmetrics takes seconds to load."""
+"""Metrics of heads that predict tokens.   N pairs
+
+Imported only when a head is asked for its metrics, because torchmetrics takes seconds to load.
+"""
 
 import math
 
@@ -11,7 +14,10 @@ from gptlab.heads.protocol import Loss
 
 
 class MeanLoss(Metric):
-    """sum of losses / scored items, in nats: exact over any batches, and over ranks."""
+    """Sum of losses / scored items, in nats.
+
+    Exact for batches of any size and over ranks.
+    """
 
     total: Tensor
     count: Tensor
@@ -22,37 +28,38 @@ class MeanLoss(Metric):
         self.add_state("count", torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
 
     def update(self, loss: Loss, batch: Batch) -> None:
-        """Adds one batch."""
+        """Add one batch."""
         self.total += loss.total.detach()
         self.count += loss.count
 
     def compute(self) -> Tensor:
-        """()"""
+        """-> ()"""
         return self.total / self.count
 
 
 class Perplexity(MeanLoss):
-    """exp(mean loss): among how many equally likely tokens the model hesitates."""
+    """exp(mean loss): how many equally likely tokens would be as uncertain."""
 
     def compute(self) -> Tensor:
-        """()"""
+        """-> ()"""
         return super().compute().exp()
 
 
 class Accuracy(MeanLoss):
-    """The share of scored items that the best guess has right."""
+    """The share of scored items whose best guess is right."""
 
     def update(self, loss: Loss, batch: Batch) -> None:
-        """Adds one batch, whose hits were counted."""
+        """Add one batch whose loss has hits."""
         assert loss.hits is not None
         self.total += loss.hits
         self.count += loss.count
 
 
 class BitsPerByte(MeanLoss):
-    """Bits the model needs for a byte of text: comparable over tokenizers, as loss and perplexity are not.
+    """Sum of losses / (ln 2 x bytes of the scored tokens).
 
-    sum of losses / (ln 2 x bytes of the scored tokens). What a document border costs is counted, its bytes are none.
+    It is comparable between tokenizers, which loss and perplexity are not. The token at a document's end adds its loss
+    and no bytes.
     """
 
     token_bytes: Tensor
@@ -62,25 +69,25 @@ class BitsPerByte(MeanLoss):
         self.register_buffer("token_bytes", token_bytes, persistent=False)
 
     def update(self, loss: Loss, batch: Batch) -> None:
-        """Adds one batch."""
+        """Add one batch."""
         targets = batch["targets"]
         self.total += loss.total.detach()
         self.count += self.token_bytes[targets[targets != IGNORE_INDEX]].sum()
 
     def compute(self) -> Tensor:
-        """()"""
+        """-> ()"""
         return super().compute() / math.log(2)
 
 
 class MeanReward(MeanLoss):
-    """The mean over pairs of a times the chosen answer's reward and b times the rejected one's."""
+    """Mean over pairs of a r(chosen) + b r(rejected)."""
 
     def __init__(self, a: float, b: float) -> None:
         super().__init__()
         self.a, self.b = a, b
 
     def update(self, loss: Loss, batch: Batch) -> None:
-        """Adds one batch."""
+        """Add one batch."""
         assert loss.logits is not None
         chosen, rejected = loss.logits.double().sum(dim=0)  # (N, 2) -> ()
         self.total += self.a * chosen + self.b * rejected

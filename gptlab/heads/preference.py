@@ -1,17 +1,20 @@
-"""The preference head: of two answers, the chosen one is to become likelier (DPO, arXiv 2305.18290).
+"""The preference head: direct preference optimisation (DPO, arXiv 2305.18290).
+
+Of two answers to a prompt, the chosen one becomes likelier and the rejected one less likely.
 
 N pairs, T tokens, D embedding, V vocabulary, S scored tokens.
 """
 
 import copy
 from contextlib import nullcontext
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gptlab.batch import IGNORE_INDEX, Batch
+from gptlab.bounds import MoreThan
 from gptlab.heads.cross_entropy import ChunkRows
 from gptlab.heads.projection import Projection, Tied
 from gptlab.heads.protocol import HeadContext, Loss, Monitor
@@ -24,38 +27,54 @@ from gptlab.slots import slot
 class PreferenceHead(nn.Module):
     """-log sigmoid(r(chosen) - r(rejected)), r(answer) = beta log(p(answer) / p_reference(answer)) (eq. 7).
 
-    The reference is the model as the run began with it: a copy, or where adapters learn the model without them. It is
-    in no checkpoint; a run that goes on makes it from its first weights again.
+    The reference is the model at the start of training: a copy, or with adapters the model without them. It is in no
+    checkpoint; a resumed run loads its base weights again and captures the reference from them.
 
     Args:
-        beta: how dear it is to move away from the reference.
-        tied, loss_chunk_rows: see `Projection`; the parameters are a language model's.
+        beta: the penalty for drifting from the reference.
+        tied, loss_chunk_rows: see `Projection`; the parameters have the names of `LMHead`.
     """
 
     needs = ("pairs",)  # see batch.py
     monitor = Monitor("val/loss", "min")
 
-    def __init__(self, model: GPT, given: HeadContext, *, beta: float, tied: Tied, loss_chunk_rows: ChunkRows) -> None:
+    def __init__(
+        self,
+        model: GPT,
+        context: HeadContext,
+        *,
+        beta: Annotated[float, MoreThan(0)],
+        tied: Tied,
+        loss_chunk_rows: ChunkRows,
+    ) -> None:
         super().__init__()
         self.beta = beta
-        self.backbone = (model,)  # in a tuple, so that the model's parameters do not become the head's too
-        self.reference: tuple[GPT, Tensor] | None = None  # likewise; None where the model itself is it
-        self.out = Projection(model, given.vocab_size, tied=tied, loss_chunk_rows=loss_chunk_rows)
+        # Both stand in tuples because nn.Module registers every module assigned to it: the optimizer would get the
+        # model's parameters twice, and a checkpoint would contain the model again and the reference.
+        self.backbone = (model,)
+        self.reference: tuple[GPT, Tensor] | None = None  # and its output matrix; None: the model without its adapters
+        self.out = Projection(model, context.vocab_size, tied=tied, loss_chunk_rows=loss_chunk_rows)
 
     @torch.no_grad()
-    def begin(self) -> None:
-        """Copies the reference, unless adapters leave it as it is."""
+    def capture_reference(self) -> None:
+        """Copy the model, unless adapters leave its own weights unchanged."""
         model = self.backbone[0]
         if not adapters(model):
-            copied = copy.deepcopy(model).requires_grad_(False)
-            self.reference = (copied, copied.tok_emb.weight if self.out.weight is None else self.out.weight.clone())
+            reference = copy.deepcopy(model).requires_grad_(False)
+            matrix = reference.tok_emb.weight if self.out.weight is None else self.out.weight.clone()
+            self.reference = (reference, matrix)
 
     def forward(self, hidden: Tensor, batch: Batch) -> Tensor:
         """(B, T, D) -> (B, T, V)"""
         return self.out(hidden)
 
     def loss(self, hidden: Tensor, batch: Batch) -> Loss:
-        """(2N, T, D) -> the sum over pairs; `logits` are the rewards (N, 2) of chosen and rejected."""
+        """Sum equation 7 over pairs.
+
+        (2N, T, D) -> Loss
+
+        Its `logits` are the rewards (N, 2) of chosen and rejected answers.
+        """
         reference = self._reference_log_probs(batch)
         rewards = self.beta * (answer_log_probs(hidden, self.out.matrix, batch["targets"]) - reference)  # (2N,)
         chosen, rejected = rewards.chunk(2)  # (N,) each
@@ -64,15 +83,24 @@ class PreferenceHead(nn.Module):
         return Loss(total, hits.new_tensor(len(chosen)), torch.stack((chosen, rejected), dim=1).detach(), hits)
 
     def token_losses(self, hidden: Tensor, batch: Batch) -> Tensor:
-        """(B, T, D) -> (B, T), what each target adds to the loss, in nats; no gradient"""
+        """Return the loss of each target, see `TokenHead`.
+
+        (B, T, D) -> (B, T)
+        """
         return self.out.token_losses(hidden, batch)
 
     def token_scores(self, hidden: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
-        """The same, and whether each target is the best guess."""
+        """Return losses and hits, see `TokenHead`.
+
+        (B, T, D) -> (B, T), (B, T) bool
+        """
         return self.out.token_scores(hidden, batch)
 
     def metrics(self) -> dict[str, Any]:
-        """loss in nats, the share of pairs with the higher reward for the chosen answer, and the mean rewards."""
+        """Return loss in nats, accuracy and the mean rewards.
+
+        Accuracy is the share of pairs whose chosen answer has the higher reward.
+        """
         from gptlab.heads.metrics import Accuracy, MeanLoss, MeanReward
 
         return {
@@ -85,9 +113,12 @@ class PreferenceHead(nn.Module):
 
     @torch.no_grad()
     def _reference_log_probs(self, batch: Batch) -> Tensor:
-        """(2N,), without dropout."""
+        """Return the log probabilities under the reference, without dropout.
+
+        -> (2N,)
+        """
         model, weight = self.reference or (self.backbone[0], self.out.matrix)
-        model.to(batch["ids"].device)  # a copy was made before the model went to its device
+        model.to(batch["ids"].device)  # the copy was made before the model moved to its device
         was_training = model.training
         model.eval()
         with adapter_off(model) if self.reference is None else nullcontext():
@@ -97,8 +128,11 @@ class PreferenceHead(nn.Module):
 
 
 def answer_log_probs(hidden: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
-    """log p of each row's scored tokens together, in nats.   (B, T, D), (V, D), (B, T) -> (B,)"""
+    """Return log p of each row's scored tokens together, in nats.
+
+    (B, T, D), (V, D), (B, T) -> (B,)
+    """
     scored = targets != IGNORE_INDEX
     logits = F.linear(hidden[scored], weight).float()  # (S, V)
-    costs = F.cross_entropy(logits, targets[scored], reduction="none")  # (S,)
-    return -costs.new_zeros(len(targets)).index_add(0, scored.nonzero()[:, 0], costs)
+    losses = F.cross_entropy(logits, targets[scored], reduction="none")  # (S,)
+    return -losses.new_zeros(len(targets)).index_add(0, scored.nonzero()[:, 0], losses)

@@ -1,4 +1,4 @@
-"""Hidden vectors onto the vocabulary: what every head that predicts tokens has.
+"""The projection onto the vocabulary, which every head that predicts tokens has.
 
 B batch, T tokens, D embedding, V vocabulary.
 """
@@ -18,11 +18,11 @@ Tied = bool | Literal["auto"]
 
 
 class Projection(nn.Module):
-    """The output matrix, and what targets cost under it.
+    """The output matrix, and the losses of targets under it.
 
     Args:
-        tied: it is the token embedding itself (arXiv 1608.05859), and no parameter of this module; False is a matrix of
-            its own, without bias. `auto` is tied, but where pretrained weights are not.
+        tied: True: the matrix is the token embedding itself (arXiv 1608.05859), and no parameter of this module. False:
+            a matrix of its own, without bias. `auto`: tied unless pretrained weights are not.
         loss_chunk_rows: rows of logits that exist at once; None is all, see `cross_entropy`.
     """
 
@@ -31,7 +31,7 @@ class Projection(nn.Module):
     def __init__(self, model: GPT, vocab_size: int, *, tied: Tied, loss_chunk_rows: ChunkRows) -> None:
         super().__init__()
         self.loss_chunk_rows = loss_chunk_rows
-        self.backbone = (model,)  # in a tuple, so that the model's parameters do not become the head's too
+        self.backbone = (model,)  # in a tuple, or nn.Module would register its parameters as the head's
         self.register_parameter("weight", None)
         if not tied:
             out = nn.Linear(model.emb_dim, vocab_size, bias=False)
@@ -41,12 +41,15 @@ class Projection(nn.Module):
 
     @property
     def matrix(self) -> Tensor:
-        """(V, D), read anew at each call: loading weights may have replaced the embedding."""
+        """Return the output matrix (V, D).
+
+        It is read at each call, because loading weights may replace the embedding.
+        """
         return cast(Tensor, self.owner.weight)
 
     @property
     def owner(self) -> nn.Module:
-        """Whose `weight` the matrix is."""
+        """Return the module whose `weight` is the matrix."""
         return self.backbone[0].tok_emb if self.weight is None else self
 
     def forward(self, hidden: Tensor) -> Tensor:
@@ -54,13 +57,19 @@ class Projection(nn.Module):
         return F.linear(hidden, self.matrix)
 
     def loss(self, hidden: Tensor, batch: Batch) -> Loss:
-        """(B, T, D) -> cross entropy in nats, summed over the targets that are not IGNORE_INDEX"""
+        """Sum the cross entropy over scored targets, in nats.
+
+        (B, T, D) -> Loss
+        """
         targets = batch["targets"].flatten()
         total = cross_entropy(hidden.flatten(0, 1), self.matrix, targets, chunk_rows=self.loss_chunk_rows)
         return Loss(total, (targets != IGNORE_INDEX).sum(), None)
 
     def token_losses(self, hidden: Tensor, batch: Batch) -> Tensor:
-        """As `TokenHead` has it."""
+        """Return the loss of each target, see `TokenHead`.
+
+        (B, T, D) -> (B, T)
+        """
         targets = batch["targets"]
         losses = token_cross_entropy(
             hidden.flatten(0, 1), self.matrix, targets.flatten(), chunk_rows=self.loss_chunk_rows
@@ -68,8 +77,11 @@ class Projection(nn.Module):
         return losses.view_as(targets)
 
     def token_scores(self, hidden: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
-        """As `TokenHead` has it."""
+        """Return losses and hits, see `TokenHead`.
+
+        (B, T, D) -> (B, T), (B, T) bool
+        """
         targets = batch["targets"]
         scores = token_scores(hidden.flatten(0, 1), self.matrix, targets.flatten(), chunk_rows=self.loss_chunk_rows)
-        losses, right = (each.view_as(targets) for each in scores)
-        return losses, right
+        losses, correct = (score.view_as(targets) for score in scores)
+        return losses, correct

@@ -1,4 +1,7 @@
-"""What a head is.   B batch, T tokens, D embedding, V vocabulary."""
+"""What every head implements.
+
+B batch, T tokens, D embedding, V vocabulary.
+"""
 
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -11,23 +14,23 @@ from gptlab.batch import Batch
 
 
 class Loss(NamedTuple):
-    """What one batch costs."""
+    """The loss of one batch, as a sum and a count."""
 
     total: Tensor  # (), the SUM over scored items, differentiable
     count: Tensor  # type: ignore[assignment]  # (), how many tokens, rows or pairs were scored
     logits: Tensor | None  # detached; None where projection and loss are fused
-    hits: Tensor | None = None  # (), scored items that the best guess had right; None where nobody counted
+    hits: Tensor | None = None  # (), scored items whose best guess was right; None if not counted
 
 
 class Monitor(NamedTuple):
-    """The validation metric that says which weights are best."""
+    """The validation metric by which the best weights are chosen."""
 
     name: str
     mode: Literal["min", "max"]
 
 
 class HeadContext(NamedTuple):
-    """What a run knows by the time it builds a head."""
+    """What a run knows when it builds a head."""
 
     vocab_size: int
     token_bytes: np.ndarray | None  # (V,), bytes of text behind each id; None where the tokenizer can lose text
@@ -35,7 +38,10 @@ class HeadContext(NamedTuple):
 
 
 class Head(Protocol):
-    """Turns hidden vectors into a loss and into answers. A yaml builds it as a partial on `(model, given)`."""
+    """Turns hidden vectors into a loss and into predictions.
+
+    A yaml builds it as a partial that waits for `(model, context)`.
+    """
 
     needs: tuple[str, ...]  # the Batch keys it reads
     monitor: Monitor
@@ -47,26 +53,39 @@ class Head(Protocol):
         """(B, T, D) -> Loss"""
 
     def metrics(self) -> dict[str, Any]:
-        """Fresh torchmetrics by name, each updated with `(loss, batch)` and a number at the end of an evaluation."""
+        """Return new torchmetrics by name.
+
+        Each is updated with `(loss, batch)`, and computes a number at the end of an evaluation.
+        """
 
 
 @runtime_checkable
 class TokenHead(Head, Protocol):
-    """A head that predicts the next token: its logits score the vocabulary, each place by its own hidden vector alone.
+    """A head that predicts the next token.
 
-    So whoever needs only some of the places may give only their vectors, in one row.
+    The logits of a position depend on its own hidden vector alone: to score some positions, pass their vectors as one
+    row.
     """
 
     def token_losses(self, hidden: Tensor, batch: Batch) -> Tensor:
-        """(B, T, D) -> (B, T), what each target adds to the loss, in nats; 0 where it is IGNORE_INDEX; no gradient"""
+        """Return what each target adds to the loss, in nats, without gradient.
+
+        (B, T, D) -> (B, T); 0 where the target is IGNORE_INDEX
+        """
 
     def token_scores(self, hidden: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
-        """The same, and whether the target is the best guess.   (B, T, D) -> (B, T), (B, T) bool"""
+        """Return the token losses, and whether each target is the best guess.
+
+        (B, T, D) -> (B, T), (B, T) bool
+        """
 
 
 @runtime_checkable
 class ReferenceHead(Head, Protocol):
-    """A head that compares what is learned with what the run began with."""
+    """A head that compares the model with its own beginning."""
 
-    def begin(self) -> None:
-        """Notes the model as it is now: the first weights are in it, an adapter is on it, and nothing is learned."""
+    def capture_reference(self) -> None:
+        """Remember the model as it is now.
+
+        Called once, when initial weights are loaded and adapters are on, before the first step.
+        """

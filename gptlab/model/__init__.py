@@ -1,1 +1,4 @@
-"""ids (B, T) -> hidden (B, T, D).  Torch only: no loss, no optimizer, no configuration, no text."""
+"""The GPT: ids (B, T) -> hidden (B, T, D).
+
+It imports torch only, and holds no loss, optimizer, configuration or text.
+"""

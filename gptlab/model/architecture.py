@@ -1,10 +1,11 @@
-"""What a model is, in plain values: what decides which weights fit it, and what they mean."""
+"""A model's architecture as plain values."""
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from torch import nn
 
+from gptlab.bounds import AtLeast, LessThan
 from gptlab.model.attention import Attention
 from gptlab.model.feed_forward import FeedForwardKind, SwiGLU, gelu
 from gptlab.model.gpt import GPT
@@ -14,7 +15,10 @@ from gptlab.slots import slot
 
 @dataclass(frozen=True, kw_only=True)
 class Architecture:
-    """The arguments of a GPT that its weights depend on, none left to be worked out; the names are GPT's."""
+    """The arguments of a GPT that its weights depend on.
+
+    The names are those of `GPT`; no value is left to be derived.
+    """
 
     vocab_size: int
     context_length: int
@@ -37,7 +41,10 @@ class Architecture:
 
 
 def architecture_of(model: GPT) -> Architecture:
-    """Read from the modules themselves, so that it holds whatever built them."""
+    """Read the architecture from a model's modules.
+
+    It is therefore right however the model was built.
+    """
     block: Any = model.blocks[0]
     attention, ff = block.attention, block.ff
     assert isinstance(model.final_norm, nn.LayerNorm | RMSNorm)
@@ -66,14 +73,13 @@ def architecture_of(model: GPT) -> Architecture:
 @slot("model")
 @dataclass(frozen=True, kw_only=True)
 class Pretrained:
-    """What a run may choose about a model whose weights exist already.
+    """What a run may choose about a model with pretrained weights.
 
     Args:
-        context_length: the most tokens it reads at once, at most what it was trained for; None is that.
-        drop_rate: as for `GPT`; it has no weights.
-        attention: likewise.
+        context_length: the most tokens the model reads at once, at most what it was trained with; None is that.
+        drop_rate, attention: see `GPT`; no weight depends on them.
     """
 
-    context_length: int | None
-    drop_rate: float
+    context_length: Annotated[int, AtLeast(1)] | None
+    drop_rate: Annotated[float, AtLeast(0), LessThan(1)]
     attention: Attention

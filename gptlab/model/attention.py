@@ -1,6 +1,6 @@
-"""Causal self-attention.
+"""Causal self-attention ("Attention Is All You Need"; the book, chapter 3).
 
-B batch, T new tokens, S tokens to look at (cached and new), D embedding, H query heads, G key/value heads, K head size.
+B batch, T new tokens, S visible tokens (cached and new), D embedding, H query heads, G key/value heads, K head size.
 """
 
 import math
@@ -22,17 +22,18 @@ Attention = Literal["fused", "naive", "flex"]
 
 
 class AttentionContext(NamedTuple):
-    """What every layer of one forward pass shares: where the tokens stand and what each may look at."""
+    """What all layers of one forward pass share."""
 
-    mask: Tensor | BlockMask | None  # (T, S) or (B, 1, T, S) bool, True where a query may look; None: plain causality
-    lengths: list[list[int]] | None  # of each row's documents, which do not see each other; None: the mask says it
-    rotation: tuple[Tensor, Tensor] | None  # cos and sin, (..., T, K/2) each; None without rotary positions
+    mask: Tensor | BlockMask | None  # (T, S) or (B, 1, T, S) bool, True where a query may look; None: causal
+    document_lengths: list[list[int]] | None  # tokens of each row's documents, attended to one by one; None: the mask
+    rotary: tuple[Tensor, Tensor] | None  # cos and sin, (..., T, K/2) each; None without rotary positions
 
 
 def naive_attention(q: Tensor, k: Tensor, v: Tensor, *, mask: Tensor | None, dropout: float) -> Tensor:
-    """softmax(q k^T / sqrt(K) + mask) v, the mask hiding the future ("Attention Is All You Need", eq. 1).
+    """softmax(q k^T / sqrt(K)) v, over visible tokens.
 
-    q (B, H, T, K), k and v (B, G, S, K) -> (B, H, T, K). The formula written out, as in the book, chapter 3.
+    The formula written out ("Attention Is All You Need", eq. 1), as in the book, chapter 3.
+    q (B, H, T, K), k and v (B, G, S, K) -> (B, H, T, K)
     """
     T, S = q.size(-2), k.size(-2)
     k, v = (x.repeat_interleave(q.size(1) // k.size(1), dim=1) for x in (k, v))  # (B, H, S, K)
@@ -43,18 +44,19 @@ def naive_attention(q: Tensor, k: Tensor, v: Tensor, *, mask: Tensor | None, dro
     return F.dropout(weights, dropout) @ v
 
 
-# On a CPU the gradient of short rows is slower in bfloat16 than in float32, several times at 64 tokens:
-# python -m tests.benchmarks.attention
+# On a CPU the gradient of rows up to this length is slower in bfloat16 than in float32, by several times at 64 tokens
+# (python -m tests.benchmarks.attention)
 SHORT_ROW_TOKENS = 128
 
 
 def fused_attention(q: Tensor, k: Tensor, v: Tensor, *, mask: Tensor | None, dropout: float) -> Tensor:
-    """The same function through PyTorch's fused kernels, which never hold the (T, S) scores (arXiv 2205.14135).
+    """Compute attention with PyTorch's fused kernels (FlashAttention, arXiv 2205.14135).
 
-    q (B, H, T, K), k and v (B, G, S, K) -> (B, H, T, K). Without a mask either T = S, or T = 1 and all is visible.
+    They never hold the (T, S) scores. Without a mask either T = S, or T = 1 and every token is visible.
+    q (B, H, T, K), k and v (B, G, S, K) -> (B, H, T, K)
     """
     if q.requires_grad and q.dtype == torch.bfloat16 and q.device.type == "cpu" and k.size(-2) <= SHORT_ROW_TOKENS:
-        with torch.autocast("cpu", enabled=False):  # which would take them back to bfloat16
+        with torch.autocast("cpu", enabled=False):  # autocast would cast them back to bfloat16
             return fused_attention(q.float(), k.float(), v.float(), mask=mask, dropout=dropout).to(q.dtype)
     return F.scaled_dot_product_attention(
         q, k, v, mask, dropout, is_causal=mask is None and q.size(-2) > 1, enable_gqa=q.size(1) != k.size(1)
@@ -62,8 +64,9 @@ def fused_attention(q: Tensor, k: Tensor, v: Tensor, *, mask: Tensor | None, dro
 
 
 def flexible_attention(q: Tensor, k: Tensor, v: Tensor, *, mask: Tensor | BlockMask | None, dropout: float) -> Tensor:
-    """The same function, which skips a mask's empty blocks; where it has none, the fused kernels.
+    """Compute attention, skipping the empty blocks of a BlockMask.
 
+    Any other mask goes to the fused kernels.
     q (B, H, T, K), k and v (B, G, S, K) -> (B, H, T, K)
     """
     if isinstance(mask, Tensor) or mask is None:
@@ -81,8 +84,9 @@ ATTENTIONS: dict[str, Callable[..., Tensor]] = {
 def attend_per_document(
     attend: Callable[..., Tensor], q: Tensor, k: Tensor, v: Tensor, *, lengths: list[list[int]], dropout: float
 ) -> Tensor:
-    """Each document of each row by itself: what a mask would hide is not computed.
+    """Attend within each document of each row by itself.
 
+    Scores that a mask would hide are not computed.
     q (B, H, T, K), k and v (B, G, T, K) -> (B, H, T, K); `lengths` add up to T in each row.
     """
     rows = []
@@ -93,15 +97,18 @@ def attend_per_document(
 
 
 class CausalSelfAttention(nn.Module):
-    """Multi-head attention, each token looking at itself and the past ("Attention Is All You Need", 3.2).
+    """Causal multi-head attention ("Attention Is All You Need", 3.2).
+
+    (B, T, D) -> (B, T, D)
 
     Args:
-        n_kv_heads: key/value heads that groups of query heads share (GQA, arXiv 2305.13245); n_heads is the plain form.
-        qk_norm: RMS-normalise queries and keys, head by head, before they meet (arXiv 2010.04245).
-        drop_rate: dropout on the attention weights; the residual path has its own in the block.
+        n_kv_heads: key/value heads, each shared by a group of query heads (GQA, arXiv 2305.13245); n_heads is the
+            plain form.
+        qk_norm: RMS-normalise each head's queries and keys before their product (arXiv 2010.04245).
+        drop_rate: dropout on the attention weights; the block has its own on the residual branches.
 
     Raises:
-        UserError: n_heads is no multiple of n_kv_heads.
+        UserError: n_heads is not a multiple of n_kv_heads.
     """
 
     def __init__(
@@ -120,7 +127,7 @@ class CausalSelfAttention(nn.Module):
     ) -> None:
         super().__init__()
         if n_heads % n_kv_heads:
-            raise UserError(f"n_heads is {n_heads}, no multiple of n_kv_heads, {n_kv_heads}: choose a divisor")
+            raise UserError(f"n_heads is {n_heads}, not a multiple of n_kv_heads, {n_kv_heads}: choose a divisor")
         self.n_heads, self.n_kv_heads, self.head_dim, self.drop_rate = n_heads, n_kv_heads, head_dim, drop_rate
         self.qkv = nn.Linear(emb_dim, (n_heads + 2 * n_kv_heads) * head_dim, bias=qkv_bias)
         self.out = nn.Linear(n_heads * head_dim, emb_dim, bias=bias)
@@ -128,19 +135,23 @@ class CausalSelfAttention(nn.Module):
         self.k_norm = RMSNorm(head_dim, norm_eps) if qk_norm else nn.Identity()
         self.attend = ATTENTIONS[attention]
 
-    def forward(self, x: Tensor, sight: AttentionContext, cache: LayerCache | None = None) -> Tensor:
-        """(B, T, D) -> (B, T, D); a cache gives the past's keys and values and takes the new ones."""
+    def forward(self, x: Tensor, context: AttentionContext, cache: LayerCache | None = None) -> Tensor:
+        """(B, T, D) -> (B, T, D)
+
+        Args:
+            cache: keys and values of the past, to which those of x are appended.
+        """
         sizes = [n_heads * self.head_dim for n_heads in (self.n_heads, self.n_kv_heads, self.n_kv_heads)]
-        q, k, v = (part.unflatten(-1, (-1, self.head_dim)).transpose(1, 2) for part in self.qkv(x).split(sizes, dim=-1))
+        q, k, v = (y.unflatten(-1, (-1, self.head_dim)).transpose(1, 2) for y in self.qkv(x).split(sizes, dim=-1))
         q, k = self.q_norm(q), self.k_norm(k)
-        if sight.rotation is not None:
-            q, k = apply_rotary(q, *sight.rotation), apply_rotary(k, *sight.rotation)
-        q, k = q.to(v.dtype), k.to(v.dtype)  # autocast normalises in float32
+        if context.rotary is not None:
+            q, k = apply_rotary(q, *context.rotary), apply_rotary(k, *context.rotary)
+        q, k = q.to(v.dtype), k.to(v.dtype)  # under autocast the norms give float32
         if cache is not None:
             k, v = cache.append(k, v)  # (B, G, S, K)
         dropout = self.drop_rate if self.training else 0.0
-        if sight.lengths is not None:
-            heads = attend_per_document(self.attend, q, k, v, lengths=sight.lengths, dropout=dropout)
+        if context.document_lengths is not None:
+            heads = attend_per_document(self.attend, q, k, v, lengths=context.document_lengths, dropout=dropout)
         else:
-            heads = self.attend(q, k, v, mask=sight.mask, dropout=dropout)
+            heads = self.attend(q, k, v, mask=context.mask, dropout=dropout)  # (B, H, T, K)
         return self.out(heads.transpose(1, 2).flatten(2))

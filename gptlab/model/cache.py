@@ -1,4 +1,6 @@
-"""Keys and values of the tokens already read, so that each new token costs one step.
+"""The key/value cache.
+
+It keeps the keys and values of tokens already read, so that a new token costs one step of the model.
 
 B batch, T new tokens, S tokens in all, C capacity, G key/value heads, K head size.
 """
@@ -9,16 +11,23 @@ from torch import Tensor
 
 
 class LayerCache:
-    """One layer's keys and values in buffers of fixed size: nothing grows, nothing is copied twice."""
+    """One layer's keys and values, in buffers of fixed size.
+
+    Args:
+        capacity: C, the most tokens it can hold.
+    """
 
     def __init__(self, capacity: int) -> None:
         self.capacity = capacity
         self.length = 0  # tokens in the buffers
-        self.keys: Tensor | None = None  # (B, G, C, K), made at the first append, when dtype and device are known
+        self.keys: Tensor | None = None  # (B, G, C, K), allocated at the first append, which has the dtype and device
         self.values: Tensor | None = None
 
     def append(self, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-        """2 x (B, G, T, K) -> 2 x (B, G, S, K), views of all that is cached, the new tokens last."""
+        """Append keys and values and return all cached ones, the new last.
+
+        2 x (B, G, T, K) -> 2 x (B, G, S, K), views of the buffers.
+        """
         B, G, T, K = k.shape
         if self.keys is None or self.values is None:
             self.keys, self.values = (x.new_empty(B, G, self.capacity, K) for x in (k, v))
@@ -35,7 +44,7 @@ class KVCache:
 
     Args:
         n_layers: blocks of the model.
-        capacity: the most tokens it will hold, at most the model's context_length.
+        capacity: C, the most tokens it can hold, at most the model's context_length.
     """
 
     def __init__(self, *, n_layers: int, capacity: int) -> None:
@@ -43,11 +52,11 @@ class KVCache:
 
     @property
     def length(self) -> int:
-        """Tokens read so far."""
+        """Return the number of tokens read so far."""
         return self.layers[0].length
 
     def clear(self) -> None:
-        """Forget every token and keep the buffers."""
+        """Forget every token, but keep the buffers."""
         for layer in self.layers:
             layer.length = 0
 

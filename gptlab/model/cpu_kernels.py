@@ -1,4 +1,8 @@
-"""Autograd functions that save memory traffic on a CPU; the formulas stand where they are used."""
+"""Autograd functions that save memory traffic on a CPU.
+
+Each has the value of a formula that stands where it is used (norm.py, rotary.py, feed_forward.py), and a gradient
+written by hand.   B batch, T tokens, D embedding, F hidden, H heads, K head size.
+"""
 
 from collections.abc import Callable
 from typing import Any, cast
@@ -11,7 +15,12 @@ from torch.utils.checkpoint import checkpoint
 
 
 class ReLU2Kernel(torch.autograd.Function):
-    """d/dx max(x, 0)^2 = 2 max(x, 0): one product where autograd chains a power and a threshold, to the same bits."""
+    """max(x, 0)^2, whose derivative is 2 max(x, 0).
+
+    (...) -> (...)
+
+    The gradient is one product; autograd would chain a power and a threshold, to the same bits.
+    """
 
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
@@ -26,28 +35,12 @@ class ReLU2Kernel(torch.autograd.Function):
         return (grad * r).mul_(2)
 
 
-# Numbers in a hidden layer from which keeping it costs more than computing it again: of GPT-2's training step with 8
-# rows of 256 tokens that is a hundredth of the time, for a twelfth of the memory.
-RECOMPUTE_NUMEL = 2**22
-
-
-def project(out: nn.Linear, activate: Callable[..., Tensor], *x: Tensor) -> Tensor:
-    """out(activate(*x)); where activate(*x) is large, the gradient of `out` has it made again instead of kept.
-
-    x (B, T, F) each -> (B, T, D). The compiler decides by itself what to keep.
-    """
-    compiled = torch.compiler.is_compiling()
-    if compiled or x[0].numel() < RECOMPUTE_NUMEL or not (torch.is_grad_enabled() and out.weight.requires_grad):
-        return out(activate(*x))
-    # it stops once all that the gradient asks for is there: before the product
-    again = checkpoint(lambda *x: out(activate(*x)), *x, use_reentrant=False, preserve_rng_state=False)
-    return cast(Tensor, again)
-
-
 class RMSNormKernel(torch.autograd.Function):
-    """The same on a CPU, where torch has no kernel for the gradient and takes twice as long to put it together.
+    """x / sqrt(mean(x^2) + eps) * w, over the last dimension.
 
-    n = r x with r = 1 / sqrt(mean(x^2) + eps), y = n w:   dw = sum of dy n,   dx = r (dy w - n mean(dy w n))
+    (..., D), (D,) -> (..., D)
+
+    With r = 1 / sqrt(mean(x^2) + eps) and n = r x:   y = n w,   dw = sum of dy n,   dx = r (dy w - n mean(dy w n)).
     """
 
     @staticmethod
@@ -67,26 +60,60 @@ class RMSNormKernel(torch.autograd.Function):
         return torch.addcmul(dy * weight, n, mean, value=-1).mul_(r), d_weight, None
 
 
+def prefers_rms_norm_kernel(x: Tensor) -> bool:
+    """Return whether `RMSNormKernel` is faster than torch's own norm.
+
+    On a CPU torch has no kernel for the gradient, and composing it takes twice as long.
+    """
+    return x.device.type == "cpu" and x.itemsize >= 4 and torch.is_grad_enabled() and not torch.compiler.is_compiling()
+
+
 class RotaryKernel(torch.autograd.Function):
-    """The gradient of a turn is the turn back: autograd would keep a product for each term of it."""
+    """Rotates pairs of numbers, see `rotate_pairs` in rotary.py.
+
+    (B, H, T, K), 2 x (..., T, K/2) -> (B, H, T, K)
+
+    The gradient of a rotation is the rotation back; autograd would keep a product for each of the four terms.
+    """
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
         ctx.save_for_backward(cos, sin)
-        return _turned(x, cos, sin)
+        return _rotated(x, cos, sin)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
         cos, sin = ctx.saved_tensors
-        return _turned(grads[0], cos, -sin), None, None
+        return _rotated(grads[0], cos, -sin), None, None
 
 
-def _turned(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """In place of what is to come: no product is written anywhere else."""
+def _rotated(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Write the products straight into the result."""
     a, b = x.chunk(2, dim=-1)
-    turned = torch.empty(x.shape, dtype=x.dtype, device=x.device)
-    first, second = turned.chunk(2, dim=-1)
+    y = torch.empty(x.shape, dtype=x.dtype, device=x.device)
+    first, second = y.chunk(2, dim=-1)
     torch.mul(a, cos, out=first).addcmul_(b, sin, value=-1)
     torch.mul(b, cos, out=second).addcmul_(a, sin)
-    return turned
+    return y
+
+
+# Numbers in a hidden layer from which keeping it costs more than computing it again. In GPT-2's training step, with 8
+# rows of 256 tokens, recomputing takes a hundredth of the time and saves a twelfth of the memory.
+RECOMPUTE_NUMEL = 2**22
+
+
+def recompute_linear(out: nn.Linear, activate: Callable[..., Tensor], *x: Tensor) -> Tensor:
+    """Return out(activate(*x)), recomputing a large activation in backward.
+
+    (B, T, F) each -> (B, T, D)
+
+    Only the gradient of `out.weight` needs activate(*x); without one, and under the compiler, which decides by itself
+    what to keep, nothing is recomputed.
+    """
+    compiled = torch.compiler.is_compiling()
+    if compiled or x[0].numel() < RECOMPUTE_NUMEL or not (torch.is_grad_enabled() and out.weight.requires_grad):
+        return out(activate(*x))
+    # checkpoint stops recomputing once it has every tensor that the gradient needs: the product is not repeated
+    y = checkpoint(lambda *x: out(activate(*x)), *x, use_reentrant=False, preserve_rng_state=False)
+    return cast(Tensor, y)

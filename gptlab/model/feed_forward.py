@@ -1,4 +1,8 @@
-"""The feed-forward half of a block: every token by itself, through a wider layer.   D embedding, F hidden."""
+"""The feed-forward half of a block.
+
+Each token passes through a wider layer by itself ("Attention Is All You Need", 3.3).
+B batch, T tokens, D embedding, F hidden.
+"""
 
 from collections.abc import Callable
 from typing import Literal
@@ -6,28 +10,37 @@ from typing import Literal
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from gptlab.model.cpu_kernels import ReLU2Kernel, project
+from gptlab.model.cpu_kernels import ReLU2Kernel, recompute_linear
 
 FeedForwardKind = Literal["gelu", "swiglu", "relu2"]
 
 
 def gelu(x: Tensor) -> Tensor:
-    """GPT-2's GELU: 0.5 x (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3)))  (arXiv 1606.08415)."""
+    """GPT-2's GELU (arXiv 1606.08415).
+
+    0.5 x (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3)))
+    """
     return F.gelu(x, approximate="tanh")
 
 
 def swiglu(gate: Tensor, up: Tensor) -> Tensor:
-    """silu(gate) * up  (arXiv 2002.05202)."""
+    """silu(gate) * up (arXiv 2002.05202)."""
     return F.silu(gate) * up
 
 
 def relu2(x: Tensor) -> Tensor:
-    """max(x, 0)^2  (Primer, arXiv 2109.08668)."""
-    return ReLU2Kernel.apply(x)
+    """max(x, 0)^2 (Primer, arXiv 2109.08668)."""
+    return ReLU2Kernel.apply(x)  # F.relu(x).square() with a cheaper gradient
 
 
 class FeedForward(nn.Module):
-    """out(activation(up(x))): the plain form, four times as wide as the embedding unless hidden_dim says otherwise."""
+    """out(activation(up(x))).
+
+    (B, T, D) -> (B, T, F) -> (B, T, D)
+
+    Args:
+        hidden_dim: F; None is 4 D, as in GPT-2 and the book (chapter 4).
+    """
 
     def __init__(
         self, *, emb_dim: int, hidden_dim: int | None, bias: bool, activation: Callable[[Tensor], Tensor]
@@ -40,11 +53,18 @@ class FeedForward(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, T, D) -> (B, T, D)"""
-        return project(self.out, self.activation, self.up(x))
+        return recompute_linear(self.out, self.activation, self.up(x))  # out(activation(up(x)))
 
 
 class SwiGLU(nn.Module):
-    """out(silu(gate(x)) * up(x)): a gated layer (arXiv 2002.05202), 8/3 as wide as the embedding, rounded up to 64s."""
+    """out(silu(gate(x)) * up(x)), a gated layer (arXiv 2002.05202).
+
+    (B, T, D) -> (B, T, D)
+
+    Args:
+        hidden_dim: F; None is 8/3 D rounded up to a multiple of 64, so that the three matrices of a gated layer have
+            about as many numbers as the two of a plain one.
+    """
 
     def __init__(self, *, emb_dim: int, hidden_dim: int | None, bias: bool) -> None:
         super().__init__()
@@ -55,11 +75,11 @@ class SwiGLU(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, T, D) -> (B, T, D)"""
-        return project(self.out, swiglu, self.gate(x), self.up(x))
+        return recompute_linear(self.out, swiglu, self.gate(x), self.up(x))  # out(silu(gate(x)) * up(x))
 
 
 def make_feed_forward(kind: FeedForwardKind, *, emb_dim: int, hidden_dim: int | None, bias: bool) -> nn.Module:
-    """The feed-forward layer of that name."""
+    """Build a feed-forward layer by name."""
     if kind == "swiglu":
         return SwiGLU(emb_dim=emb_dim, hidden_dim=hidden_dim, bias=bias)
     activation = {"gelu": gelu, "relu2": relu2}[kind]

@@ -1,13 +1,17 @@
-"""The GPT.   B batch, T tokens, D embedding, V vocabulary, K head size."""
+"""The GPT (the book, chapter 4).
+
+B batch, T tokens, D embedding, V vocabulary, K head size.
+"""
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn.attention.flex_attention import BlockMask
 from torch.utils.checkpoint import checkpoint
 
+from gptlab.bounds import AtLeast, LessThan, MoreThan
 from gptlab.errors import UserError
 from gptlab.model.attention import Attention, AttentionContext, CausalSelfAttention
 from gptlab.model.block import Block
@@ -23,58 +27,63 @@ from gptlab.slots import slot
 
 @slot("model")
 class GPT(nn.Module):
-    """A decoder-only transformer: embeddings, blocks, a last norm. One class is a GPT-2 and a Llama.
+    """A decoder-only transformer: embeddings, blocks, a final norm.
+
+    (B, T) -> (B, T, D), which a head projects onto the vocabulary. One class is a GPT-2, a Llama, a Mistral and a Qwen.
 
     Args:
-        vocab_size: V, the ids it reads.
+        vocab_size: V, how many different ids it reads.
         context_length: the most tokens it reads at once.
-        n_kv_heads: key/value heads shared by groups of query heads; None is n_heads.
-        head_dim: numbers a head has; None is emb_dim / n_heads.
-        hidden_dim: width of the feed-forward layer; None is the usual one of its kind.
+        n_kv_heads: key/value heads, each shared by a group of query heads; None is n_heads.
+        head_dim: K, the size of a head; None is emb_dim / n_heads.
+        hidden_dim: width of the feed-forward layer; None is the usual one of its kind (feed_forward.py).
         drop_rate: dropout on embeddings, attention weights and residual branches.
-        qkv_bias: a bias on queries, keys and values; `bias` is on every other linear layer and LayerNorm.
-        positions: `learned` vectors added to the tokens' (GPT-2), or `rotary` turns of queries and keys.
-        window: how many tokens a token sees, itself included; None is all.
-        attention: PyTorch's `fused` kernels; `naive`, the formula written out; `flex`, which on a GPU skips what packed
-            documents do not see of each other.
-        init: how the weights start, see `initialise`.
+        qkv_bias: a bias on queries, keys and values.
+        bias: a bias on every other linear layer and LayerNorm.
+        positions: `learned` vectors added to the tokens' (GPT-2), or `rotary` rotations of queries and keys (Llama).
+        rope_base, rope_scaling: the frequencies of rotary positions (rotary.py).
+        qk_norm: RMS-normalise queries and keys (Qwen).
+        sliding_window: how many tokens a token sees, itself included (Mistral); None is all.
+        attention: PyTorch's `fused` kernels; `naive`, the formula written out; or `flex`, which on a GPU skips the
+            blocks that packed documents do not see of each other.
+        init: the distribution of the initial weights, see `initialise`.
 
     Raises:
-        UserError: n_heads does not divide emb_dim and head_dim is None; head_dim is odd with rotary positions; a
-            window below 1; a rope_scaling of unknown type or keys.
+        UserError: n_heads does not divide emb_dim and head_dim is None; head_dim is odd with rotary positions;
+            sliding_window is below 1; rope_scaling has an unknown type or keys.
     """
 
     def __init__(
         self,
         *,
         vocab_size: int,
-        context_length: int,
-        emb_dim: int,
-        n_heads: int,
-        n_kv_heads: int | None,
-        head_dim: int | None,
-        n_layers: int,
-        hidden_dim: int | None,
-        drop_rate: float,
+        context_length: Annotated[int, AtLeast(1)],
+        emb_dim: Annotated[int, AtLeast(1)],
+        n_heads: Annotated[int, AtLeast(1)],
+        n_kv_heads: Annotated[int, AtLeast(1)] | None,
+        head_dim: Annotated[int, AtLeast(1)] | None,
+        n_layers: Annotated[int, AtLeast(1)],
+        hidden_dim: Annotated[int, AtLeast(1)] | None,
+        drop_rate: Annotated[float, AtLeast(0), LessThan(1)],
         qkv_bias: bool,
         bias: bool,
         positions: Literal["learned", "rotary"],
-        rope_base: float,
+        rope_base: Annotated[float, MoreThan(0)],
         rope_scaling: Mapping[str, Any] | None,
         norm: NormKind,
-        norm_eps: float,
+        norm_eps: Annotated[float, MoreThan(0)],
         feed_forward: FeedForwardKind,
         qk_norm: bool,
-        sliding_window: int | None,
+        sliding_window: Annotated[int, AtLeast(1)] | None,
         attention: Attention,
         init: Init,
     ) -> None:
         super().__init__()
         if head_dim is None and emb_dim % n_heads:
-            raise UserError(f"emb_dim is {emb_dim}, no multiple of n_heads, {n_heads}: change one, or give head_dim")
+            raise UserError(f"emb_dim is {emb_dim}, not a multiple of n_heads, {n_heads}: change one, or give head_dim")
         self.head_dim = head_dim or emb_dim // n_heads
         if positions == "rotary" and self.head_dim % 2:
-            raise UserError(f"head_dim is {self.head_dim}, but rotary positions turn pairs: choose an even one")
+            raise UserError(f"head_dim is {self.head_dim}, but rotary positions rotate pairs: choose an even one")
         if sliding_window is not None and sliding_window < 1:
             raise UserError(
                 f"sliding_window is {sliding_window}, but a token sees at least itself: give 1 or more, or null for all"
@@ -103,7 +112,7 @@ class GPT(nn.Module):
             ff = make_feed_forward(feed_forward, emb_dim=emb_dim, hidden_dim=hidden_dim, bias=bias)
             return Block(attention=attend, ff=ff, norm1=new_norm(), norm2=new_norm(), drop_rate=drop_rate)
 
-        self.recompute = False  # training keeps no block's activations, computing them again for the gradient
+        self.recompute = False  # activation checkpointing: recompute each block in backward
         self.tok_emb = nn.Embedding(vocab_size, emb_dim)
         self.pos_emb = nn.Embedding(context_length, emb_dim) if positions == "learned" else None
         self.drop_emb = nn.Dropout(drop_rate)
@@ -121,44 +130,56 @@ class GPT(nn.Module):
         Raises:
             UserError: more tokens than context_length.
         """
-        T, past = ids.size(1), cache.length if cache is not None else 0
-        if past + T > self.context_length:
-            raise UserError(f"{past + T} tokens, but the model reads at most context_length={self.context_length}")
-        where = token_positions(T, past, segments=segments, device=ids.device)  # (T,) or (B, T)
+        T, n_past = ids.size(1), cache.length if cache is not None else 0
+        if n_past + T > self.context_length:
+            raise UserError(f"{n_past + T} tokens, but the model reads at most context_length={self.context_length}")
+        positions = token_positions(T, n_past, segments=segments, device=ids.device)  # (T,) or (B, T)
         x = self.tok_emb(ids)  # (B, T, D)
-        lengths = None if segments is None else document_lengths(segments, sliding_window=self.sliding_window)
-        mask: Tensor | BlockMask | None = None
-        if not lengths:
-            mask = causal_mask(T, past, sliding_window=self.sliding_window, segments=segments, device=ids.device)
-        drops = self.training and self.drop_emb.p > 0
-        if self.attention == "flex" and isinstance(mask, Tensor) and segments is not None and ids.is_cuda and not drops:
-            mask = to_block_mask(mask)  # its kernels have gradients on a GPU only, and no dropout
-        sight = AttentionContext(
-            mask=mask,
-            lengths=lengths,
-            rotation=None
-            if self.pos_emb is not None
-            else rotary_cos_sin(where, self.head_dim, base=self.rope_base, scaling=self.rope_scaling, dtype=x.dtype),
-        )
+        context = self._attention_context(positions, n_past, segments, x)
         if self.pos_emb is not None:
-            x = x + self.pos_emb(where)
+            x = x + self.pos_emb(positions)
         x = self.drop_emb(x)
         for i, block in enumerate(self.blocks):
             if self.recompute and self.training:
-                x = checkpoint(block, x, sight, use_reentrant=False)
+                x = checkpoint(block, x, context, use_reentrant=False)
             else:
-                x = block(x, sight, cache.layers[i] if cache is not None else None)
+                x = block(x, context, cache.layers[i] if cache is not None else None)
         return self.final_norm(x)
 
+    def _attention_context(
+        self, positions: Tensor, n_past: int, segments: Tensor | None, x: Tensor
+    ) -> AttentionContext:
+        """Choose how attention hides tokens, and compute rotary angles.
+
+        positions (T,) or (B, T), segments (B, T), x (B, T, D)
+        """
+        T, window = x.size(1), self.sliding_window
+        lengths = None if segments is None else document_lengths(segments, sliding_window=window)
+        mask: Tensor | BlockMask | None = None
+        if not lengths:
+            mask = causal_mask(T, n_past, sliding_window=window, segments=segments, device=x.device)
+        drops = self.training and self.drop_emb.p > 0
+        if self.attention == "flex" and isinstance(mask, Tensor) and segments is not None and x.is_cuda and not drops:
+            mask = to_block_mask(mask)  # flex attention has gradients on a GPU only, and no dropout
+        rotary = None if self.pos_emb is not None else self._rotary(positions, x.dtype)
+        return AttentionContext(mask=mask, document_lengths=lengths, rotary=rotary)
+
+    def _rotary(self, positions: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        """Return the rotary cosines and sines of these positions."""
+        return rotary_cos_sin(positions, self.head_dim, base=self.rope_base, scaling=self.rope_scaling, dtype=dtype)
+
     def embeddings(self, ids: Tensor) -> dict[str, Tensor]:
-        """How tokens enter, to be looked at.   (T,) -> vectors (T, D); with rotary positions also cosines (T, K/2)"""
-        tokens, where = self.tok_emb(ids), torch.arange(len(ids), device=ids.device)
+        """Return the input embeddings of one text, named for a picture.
+
+        (T,) -> vectors (T, D), and with rotary positions the cosines of the angles (T, K/2)
+        """
+        tokens, index = self.tok_emb(ids), torch.arange(len(ids), device=ids.device)
         if self.pos_emb is not None:
-            positions = self.pos_emb(where)
+            positions = self.pos_emb(index)
             return {"tok_emb": tokens, "pos_emb": positions, "tok_emb + pos_emb": tokens + positions}
-        turns = rotary_cos_sin(where, self.head_dim, base=self.rope_base, scaling=self.rope_scaling, dtype=tokens.dtype)
-        return {"tok_emb": tokens, "cos of each position's angles": turns[0]}
+        cos, _ = self._rotary(index, tokens.dtype)
+        return {"tok_emb": tokens, "cos of each position's angles": cos}
 
     def new_cache(self, capacity: int) -> KVCache:
-        """An empty cache for at most `capacity` tokens."""
+        """Return an empty cache for at most `capacity` tokens."""
         return KVCache(n_layers=self.n_layers, capacity=min(capacity, self.context_length))

@@ -1,4 +1,6 @@
-"""Low-rank adapters: two thin matrices that learn beside a large one that does not (LoRA, arXiv 2106.09685).
+"""Low-rank adapters (LoRA, arXiv 2106.09685).
+
+Two thin matrices are trained beside a large one that is frozen.
 
 I inputs and O outputs of a linear layer, R rank.
 """
@@ -16,18 +18,25 @@ from gptlab.model.meta import meta_weights
 
 
 def low_rank(a: Tensor, b: Tensor, *, alpha: float) -> Tensor:
-    """(alpha / R) B A, in float32 at least.   (R, I), (O, R) -> (O, I)"""
+    """(alpha / R) B A, in float32 or wider.
+
+    (R, I), (O, R) -> (O, I)
+    """
     dtype = torch.promote_types(a.dtype, torch.float32)
     return alpha / len(a) * (b.to(dtype) @ a.to(dtype))
 
 
 class LoRALinear(nn.Linear):
-    """W x + bias + (alpha / R) B A drop(x), in the place of a linear layer, whose W and bias it has by their names.
+    """W x + bias + (alpha / R) B A drop(x).
+
+    (..., I) -> (..., O)
+
+    It takes the place of a linear layer, and its W and bias keep their names.
 
     Args:
         linear: the layer; the two share their parameters.
-        alpha: the adapter's weight; with alpha / R before it the learning rate need not follow the rank.
-        drop_rate: dropout on what the adapter reads, and on nothing else.
+        alpha: the adapter's scale. Divided by R, it spares a new learning rate for every rank.
+        drop_rate: dropout on the input of the adapter, and of nothing else.
     """
 
     def __init__(self, linear: nn.Linear, *, rank: int, alpha: float, drop_rate: float) -> None:
@@ -37,25 +46,34 @@ class LoRALinear(nn.Linear):
         self.lora_a = nn.Parameter(linear.weight.new_empty(rank, linear.in_features))
         self.lora_b = nn.Parameter(linear.weight.new_empty(linear.out_features, rank))
         initialise_adapter(self.lora_a, self.lora_b)
-        self.rank, self.alpha, self.drop_rate, self.on = rank, alpha, drop_rate, True
+        self.rank, self.alpha, self.drop_rate, self.enabled = rank, alpha, drop_rate, True
         self.train(linear.training)
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., I) -> (..., O)"""
         y = super().forward(x)
-        if not self.on:
+        if not self.enabled:
             return y
         thin = F.linear(F.dropout(x, self.drop_rate, self.training), self.lora_a)  # (..., R)
         return y + F.linear(thin, self.alpha / self.rank * self.lora_b)
 
 
 def layer_names(model: GPT) -> list[str]:
-    """The linear layers of a block, as `attention.qkv`; all blocks have the same."""
+    """Return the names of a block's linear layers, such as `attention.qkv`.
+
+    All blocks have the same.
+    """
     return [name for name, layer in model.blocks[0].named_modules() if isinstance(layer, nn.Linear)]
 
 
 def adapt(model: GPT, layers: list[str], *, rank: int, alpha: float, drop_rate: float) -> None:
-    """Puts an adapter, which does nothing yet, on these layers of every block (names as `layer_names` has them)."""
+    """Add an adapter to these layers of every block.
+
+    It changes nothing before it is trained.
+
+    Args:
+        layers: names as `layer_names` returns them.
+    """
     for block in model.blocks:
         for name in layers:
             linear = block.get_submodule(name)
@@ -64,13 +82,16 @@ def adapt(model: GPT, layers: list[str], *, rank: int, alpha: float, drop_rate: 
 
 
 def adapters(model: nn.Module) -> dict[str, LoRALinear]:
-    """The layers that have one, by their names in the model."""
+    """Return the layers with an adapter by their names in the model."""
     return {name: layer for name, layer in model.named_modules() if isinstance(layer, LoRALinear)}
 
 
 @torch.no_grad()
 def merge(model: nn.Module) -> None:
-    """W + (alpha / R) B A becomes W, in place, and the layers are plain ones again; a model without adapters stays."""
+    """Merge every adapter into its weight, in place.
+
+    W becomes W + (alpha / R) B A. The layers are plain linear layers again. A model without adapters stays as it is.
+    """
     for name, layer in adapters(model).items():
         layer.weight += low_rank(layer.lora_a, layer.lora_b, alpha=layer.alpha)
         with meta_weights():
@@ -81,12 +102,12 @@ def merge(model: nn.Module) -> None:
 
 @contextmanager
 def adapter_off(model: nn.Module) -> Iterator[None]:
-    """Inside, the model computes what it did before it was adapted."""
-    layers = [layer for layer in adapters(model).values() if layer.on]
+    """Switch the adapters off inside."""
+    layers = [layer for layer in adapters(model).values() if layer.enabled]
     for layer in layers:
-        layer.on = False
+        layer.enabled = False
     try:
         yield
     finally:
         for layer in layers:
-            layer.on = True
+            layer.enabled = True

@@ -1,4 +1,7 @@
-"""Which tokens a token may look at, and where it stands.   B batch, T new tokens, P past tokens, S = P + T."""
+"""Attention masks and token positions.
+
+B batch, T new tokens, P past tokens, S = P + T visible tokens.
+"""
 
 import torch
 from torch import Tensor
@@ -7,12 +10,13 @@ from torch import Tensor
 def causal_mask(
     n_new: int, n_past: int, *, sliding_window: int | None, segments: Tensor | None, device: torch.device
 ) -> Tensor | None:
-    """True where a query may look: not ahead, not over a document's border, not further back than the window.
+    """Return a mask that is True where a query may look.
 
-    (T, S) or, with segments, (B, 1, T, S). None where plain causality says it all, so that the kernels need no mask.
+    A query sees neither the future, nor another document, nor tokens before its sliding window. The mask is (T, S) or,
+    with segments, (B, 1, T, S); None where causality alone decides, for which the kernels need no mask.
 
     Args:
-        window: how many tokens a token sees, itself included (arXiv 2310.06825); None is all of them.
+        sliding_window: how many tokens a token sees, itself included (Mistral, arXiv 2310.06825); None is all of them.
         segments: (B, T), the document each token belongs to; only without a past.
     """
     within = sliding_window is None or n_past + n_new <= sliding_window
@@ -29,9 +33,12 @@ def causal_mask(
 
 
 def document_lengths(segments: Tensor, *, sliding_window: int | None) -> list[list[int]] | None:
-    """Tokens of each row's documents, one after the other; each may then be attended to by itself.   (B, T)
+    """Return the number of tokens in each document of each row.
 
-    None where a mask does better: a document is longer than the window, or on a GPU, which reading them would hold up.
+    (B, T) -> B lists
+
+    Each document can then be attended to by itself. None where a mask does better: if a document is longer than the
+    sliding window, and on a GPU, which would have to wait while the lengths are read.
     """
     if segments.device.type != "cpu" or torch.compiler.is_compiling():
         return None
@@ -41,7 +48,10 @@ def document_lengths(segments: Tensor, *, sliding_window: int | None) -> list[li
 
 
 def token_positions(n_new: int, n_past: int, *, segments: Tensor | None, device: torch.device) -> Tensor:
-    """Where each token stands in its document: (T,), or (B, T) counted from each segment's first token."""
+    """Return each token's position in its document.
+
+    (T,), counted on from the past; with segments (B, T), counted from the first token of each.
+    """
     index = torch.arange(n_past, n_past + n_new, device=device)
     if segments is None:
         return index

@@ -1,46 +1,50 @@
-"""Models without numbers, to be filled."""
+"""Models built without memory for their weights."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch import Tensor, nn
-from torch.nn.modules.module import register_module_parameter_registration_hook
+from torch import nn
 from torch.overrides import TorchFunctionMode
+
+from gptlab.model.torch_internals import draws_weights, replacing_parameters
 
 
 @contextmanager
 def meta_weights() -> Iterator[None]:
-    """Parameters that are built inside have shapes only, take no memory, and draw no random numbers.
+    """Build modules inside with parameters on the meta device.
 
-    Buffers have their values: those that are no part of a checkpoint come from nowhere else.
+    They have shapes, but take no memory and draw no random numbers. Buffers keep their values, because those outside
+    the state dict could not be restored from a checkpoint.
     """
-    hook = register_module_parameter_registration_hook(_without_numbers)  # type: ignore[arg-type]  # it may return one
-    try:
-        with SkipInit():
-            yield
-    finally:
-        hook.remove()
+    with replacing_parameters(_on_meta), SkipInit():
+        yield
 
 
 def materialize(module: nn.Module, *, dtype: torch.dtype, device: str) -> None:
-    """Room for its weights, with whatever lies there; the numbers are the caller's to bring."""
+    """Allocate uninitialised memory for every tensor of a module's state dict.
+
+    The caller fills it.
+    """
     shapes = {name: tensor.shape for name, tensor in module.state_dict().items()}
-    rooms = {name: torch.empty(shape, dtype=dtype, device=device) for name, shape in shapes.items()}
-    module.load_state_dict(rooms, assign=True)
+    empty = {name: torch.empty(shape, dtype=dtype, device=device) for name, shape in shapes.items()}
+    module.load_state_dict(empty, assign=True)
 
 
-def _without_numbers(module: nn.Module, name: str, parameter: nn.Parameter) -> nn.Parameter:
+def _on_meta(parameter: nn.Parameter) -> nn.Parameter:
     return nn.Parameter(parameter.to("meta"), requires_grad=parameter.requires_grad)
 
 
 class SkipInit(TorchFunctionMode):
-    """Leaves out what gives weights their first values: torch takes a second to learn how to do that without memory."""
+    """Leave parameters as they are where torch.nn.init would draw random numbers.
+
+    Drawing them on the meta device would cost a second of imports.
+    """
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        if getattr(func, "__module__", "") == "torch.nn.init" or func in (Tensor.normal_, Tensor.uniform_):
+        if draws_weights(func):
             return args[0] if args else (kwargs or {})["tensor"]
         return func(*args, **(kwargs or {}))

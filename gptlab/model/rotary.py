@@ -1,4 +1,8 @@
-"""Rotary positions (RoFormer, arXiv 2104.09864): a position turns pairs of a head's numbers.   T tokens, K head."""
+"""Rotary positions (RoFormer, arXiv 2104.09864).
+
+A token's position rotates pairs of numbers in each of its queries and keys, so that their product depends on the
+distance alone.   B batch, H heads, T tokens, K head size.
+"""
 
 import math
 from collections.abc import Mapping
@@ -17,7 +21,11 @@ SCALINGS = {  # type -> the keys beside it
 
 
 def check_scaling(scaling: Mapping[str, Any] | None) -> None:
-    """A UserError unless the scaling is None or names a type and exactly its keys."""
+    """Check the keys of a scaling.
+
+    Raises:
+        UserError: it is not None, and does not name a type and exactly its keys.
+    """
     if scaling is not None and scaling.keys() - {"type"} != SCALINGS.get(scaling.get("type", "")):
         wanted = " or ".join(f"{{type: {kind}, {', '.join(sorted(keys))}}}" for kind, keys in SCALINGS.items())
         raise UserError(f"rope_scaling is {dict(scaling)}, wanted null, {wanted}")
@@ -26,7 +34,9 @@ def check_scaling(scaling: Mapping[str, Any] | None) -> None:
 def frequencies(
     head_dim: int, *, base: float, scaling: Mapping[str, Any] | None, device: torch.device, dtype: torch.dtype
 ) -> Tensor:
-    """base^(-2i/K) for i in 0 .. K/2 - 1: radians a token, one for each pair.   -> (K/2,)
+    """Return each pair's rotation, in radians a token.
+
+    base^(-2i/K) for i in 0 .. K/2 - 1   -> (K/2,)
 
     Args:
         scaling: stretches a trained context. `{type: linear, factor}` divides every frequency (arXiv 2306.15595);
@@ -37,7 +47,7 @@ def frequencies(
         return freqs
     if scaling["type"] == "linear":
         return freqs / scaling["factor"]
-    turns = scaling["original_context_length"] * freqs / (2 * math.pi)  # over the context that was trained
+    turns = scaling["original_context_length"] * freqs / (2 * math.pi)  # full turns over the trained context
     low, high = scaling["low_freq_factor"], scaling["high_freq_factor"]
     keep = ((turns - low) / (high - low)).clamp(0, 1)  # 1 for fast pairs, 0 for slow ones
     return freqs * (keep + (1 - keep) / scaling["factor"])
@@ -46,23 +56,35 @@ def frequencies(
 def rotary_cos_sin(
     positions: Tensor, head_dim: int, *, base: float, scaling: Mapping[str, Any] | None, dtype: torch.dtype
 ) -> tuple[Tensor, Tensor]:
-    """Cosine and sine of each position's angles.   (T,) -> 2 x (T, K/2); (B, T) -> 2 x (B, 1, T, K/2)
+    """Return the cosine and sine of each position's angles.
+
+    (T,) -> 2 x (T, K/2);   (B, T) -> 2 x (B, 1, T, K/2)
 
     Args:
-        dtype: the model's; the angles are never less than float32, in which a thousand still has its decimals.
+        dtype: the model's. Angles are float32 at least: bfloat16 cannot tell position 1000 from 1001.
     """
     at_least = torch.promote_types(dtype, torch.float32)
     freqs = frequencies(head_dim, base=base, scaling=scaling, device=positions.device, dtype=at_least)
     angles = positions[..., None] * freqs
     if positions.ndim == 2:
-        angles = angles[:, None]  # the heads' dimension
+        angles = angles[:, None]  # one for all heads
     return angles.cos(), angles.sin()
 
 
+def rotate_pairs(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Rotate each pair of numbers by its angle.
+
+    (a, b) -> (a cos - b sin, b cos + a sin), with a and b the two halves of a head.
+    (B, H, T, K) -> (B, H, T, K)
+    """
+    a, b = x.chunk(2, dim=-1)
+    return torch.cat((a * cos - b * sin, b * cos + a * sin), dim=-1)
+
+
 def apply_rotary(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """(a, b) -> (a cos - b sin, b cos + a sin), a and b the two halves of a head.   (B, H, T, K) -> (B, H, T, K)"""
-    cos, sin = cos.to(x.dtype), sin.to(x.dtype)
-    if torch.compiler.is_compiling():  # it makes one loop of the formula
-        a, b = x.chunk(2, dim=-1)
-        return torch.cat((a * cos - b * sin, b * cos + a * sin), dim=-1)
-    return RotaryKernel.apply(x, cos, sin)
+    """Rotate queries or keys to their positions.
+
+    (B, H, T, K) -> (B, H, T, K)
+    """
+    rotate = rotate_pairs if torch.compiler.is_compiling() else RotaryKernel.apply  # the compiler fuses the formula
+    return rotate(x, cos.to(x.dtype), sin.to(x.dtype))

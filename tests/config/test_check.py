@@ -80,7 +80,7 @@ class LabelHead:
 
     needs = ("ids", "labels")
 
-    def __init__(self, model: object, given: object, *, tied: bool, loss_chunk_rows: int | None) -> None: ...
+    def __init__(self, model: object, context: object, *, tied: bool, loss_chunk_rows: int | None) -> None: ...
 
 
 def test_a_wrong_choice_is_told_once_whatever_else_is_typed() -> None:

@@ -1,4 +1,4 @@
-"""The generation room's fixtures."""
+"""Fixtures of the generation tests."""
 
 from collections.abc import Callable
 
@@ -6,6 +6,9 @@ import pytest
 import torch
 
 from gptlab.generation.sampling import Sampling
+
+MakeSampling = Callable[..., Sampling]
+Seeded = Callable[[int], torch.Generator]
 
 GREEDY = {
     "max_new_tokens": 40,
@@ -19,12 +22,12 @@ GREEDY = {
 
 
 @pytest.fixture
-def make_sampling() -> Callable[..., Sampling]:
-    """`make_sampling(temperature=0.8, ...)`: greedy but for the changes."""
+def make_sampling() -> MakeSampling:
+    """Build a greedy sampling with changes: `make_sampling(temperature=0.8, ...)`."""
     return lambda **changes: Sampling(**{**GREEDY, **changes})
 
 
 @pytest.fixture
-def seeded() -> Callable[[int], torch.Generator]:
-    """`seeded(3)`: a fresh source of chance."""
+def seeded() -> Seeded:
+    """Build a random generator: `seeded(3)`."""
     return torch.Generator().manual_seed

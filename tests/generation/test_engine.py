@@ -1,12 +1,16 @@
-"""The loop, on a toy step of which everything is known and on real tiny models."""
+"""The autoregressive loop, with a toy step and with tiny models."""
 
 import itertools
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
-from gptlab.generation.engine import context_start, generate_ids
+from gptlab.generation.engine import Step, context_start, generate_ids
+from gptlab.model.cache import KVCache
+from gptlab.model.gpt import GPT
+from tests.generation.conftest import MakeSampling, Seeded
 from tests.support.tiny_models import FAMILIES, tiny_gpt
 
 V, EOT = 10, 9
@@ -14,7 +18,7 @@ families = pytest.mark.parametrize("family", FAMILIES)
 
 
 class Recorder:
-    """A step that wants the successor of the last token, and remembers what it was asked to read."""
+    """A step that predicts the successor of the last token, and records what it reads."""
 
     def __init__(self) -> None:
         self.windows: list[list[list[int]]] = []
@@ -24,38 +28,38 @@ class Recorder:
         return 20.0 * torch.nn.functional.one_hot((ids[:, -1] + 1) % V, V)
 
 
-def run(step, prompt, **changes) -> list[list[int]]:
-    """The ids of every sample.   -> B lists"""
+def run(step: Step, prompt: list[list[int]], **changes: Any) -> list[list[int]]:
+    """Return the ids of every sample.   -> B lists"""
     options = {"context_length": 100, "generator": None, "eot_id": None, "new_cache": None}
     return torch.stack(list(generate_ids(step, torch.tensor(prompt), **{**options, **changes})), dim=1).tolist()
 
 
-def run_model(model, prompt, *, cached, **changes) -> list[list[int]]:
-    def step(ids, cache):
+def run_model(model: GPT, prompt: list[list[int]], *, cached: bool, **changes: Any) -> list[list[int]]:
+    def step(ids: Tensor, cache: KVCache | None) -> Tensor:
         return model(ids, cache=cache)[:, -1] @ model.tok_emb.weight.T  # (B, V)
 
     new_cache = model.new_cache if cached else None
     return run(step, prompt, context_length=model.context_length, new_cache=new_cache, **changes)
 
 
-def test_each_id_follows_those_before_it(make_sampling):
+def test_each_id_follows_those_before_it(make_sampling: MakeSampling) -> None:
     assert run(Recorder(), [[4], [0]], sampling=make_sampling(max_new_tokens=3)) == [[5, 6, 7], [1, 2, 3]]
 
 
-def test_a_sample_ends_at_eot_and_waits_for_the_others(make_sampling):
+def test_a_sample_ends_at_eot_and_waits_for_the_others(make_sampling: MakeSampling) -> None:
     ids = run(Recorder(), [[6], [3]], sampling=make_sampling(), eot_id=EOT)
     assert ids == [[7, 8, 9, 9, 9, 9], [4, 5, 6, 7, 8, 9]]
 
 
-def test_without_an_eot_nothing_ends_early(make_sampling):
+def test_without_an_eot_nothing_ends_early(make_sampling: MakeSampling) -> None:
     assert run(Recorder(), [[8]], sampling=make_sampling(max_new_tokens=4)) == [[9, 0, 1, 2]]
 
 
-def test_an_eot_in_the_prompt_ends_nothing(make_sampling):
+def test_an_eot_in_the_prompt_ends_nothing(make_sampling: MakeSampling) -> None:
     assert run(Recorder(), [[EOT]], sampling=make_sampling(max_new_tokens=3), eot_id=EOT) == [[0, 1, 2]]
 
 
-def test_ids_come_one_step_at_a_time(make_sampling):
+def test_ids_come_one_step_at_a_time(make_sampling: MakeSampling) -> None:
     step = Recorder()
     ids = generate_ids(
         step,
@@ -70,7 +74,7 @@ def test_ids_come_one_step_at_a_time(make_sampling):
     assert len(step.windows) == 2
 
 
-def test_the_window_keeps_all_that_fits_then_the_last_half(make_sampling):
+def test_the_window_keeps_all_that_fits_then_the_last_half(make_sampling: MakeSampling) -> None:
     step = Recorder()
     run(step, [[0]], context_length=6, sampling=make_sampling(max_new_tokens=12))
     text = [i % V for i in range(13)]
@@ -80,7 +84,7 @@ def test_the_window_keeps_all_that_fits_then_the_last_half(make_sampling):
 
 
 @pytest.mark.parametrize("context_length", [1, 2, 3, 7, 8])
-def test_the_window_of_any_length_fits_and_jumps_seldom(context_length):
+def test_the_window_of_any_length_fits_and_jumps_seldom(context_length: int) -> None:
     starts = [context_start(n, context_length) for n in range(1, 200)]
     sizes = [n - start for n, start in enumerate(starts, start=1)]
     assert max(sizes) == context_length
@@ -89,15 +93,15 @@ def test_the_window_of_any_length_fits_and_jumps_seldom(context_length):
     assert len(set(starts)) <= 1 + 200 / (context_length / 2)
 
 
-def test_the_penalty_reaches_beyond_the_window(make_sampling):
-    def step(ids, cache):
+def test_the_penalty_reaches_beyond_the_window(make_sampling: MakeSampling) -> None:
+    def step(ids: Tensor, cache: KVCache | None) -> Tensor:
         return torch.arange(1.0, V + 1).expand(len(ids), V)  # always prefers 9, then 8, ...
 
     sampling = make_sampling(repetition_penalty=100.0, max_new_tokens=8)
     assert run(step, [[9]], context_length=2, sampling=sampling) == [[8, 7, 6, 5, 4, 3, 2, 1]]
 
 
-def test_an_empty_prompt_is_a_caller_s_mistake(make_sampling):
+def test_an_empty_prompt_is_a_caller_s_mistake(make_sampling: MakeSampling) -> None:
     with pytest.raises(AssertionError, match="empty prompt"):
         run(Recorder(), [[]], sampling=make_sampling())
 
@@ -109,7 +113,9 @@ def test_an_empty_prompt_is_a_caller_s_mistake(make_sampling):
     ids=["greedy", "drawn"],
 )
 @pytest.mark.parametrize("n_prompt", [1, 8, 9, 20])
-def test_a_cache_changes_no_id_also_beyond_the_context(make_sampling, seeded, family, changes, n_prompt):
+def test_a_cache_changes_no_id_also_beyond_the_context(
+    make_sampling: MakeSampling, seeded: Seeded, family: str, changes: dict[str, Any], n_prompt: int
+) -> None:
     model = tiny_gpt(**FAMILIES[family], context_length=8).double()
     prompt = torch.randint(50, (3, n_prompt), generator=seeded(5)).tolist()
     sampling = make_sampling(**changes, max_new_tokens=16)
@@ -120,10 +126,10 @@ def test_a_cache_changes_no_id_also_beyond_the_context(make_sampling, seeded, fa
     assert len(set(itertools.chain(*with_it))) > 3  # not one token repeated
 
 
-def test_a_cache_reads_each_token_once_until_the_window_jumps(make_sampling):
+def test_a_cache_reads_each_token_once_until_the_window_jumps(make_sampling: MakeSampling) -> None:
     model, read = tiny_gpt(context_length=12), []
 
-    def step(ids, cache):
+    def step(ids: Tensor, cache: KVCache | None) -> Tensor:
         read.append(ids.size(1))
         return model(ids, cache=cache)[:, -1] @ model.tok_emb.weight.T
 
@@ -138,10 +144,12 @@ def test_a_cache_reads_each_token_once_until_the_window_jumps(make_sampling):
 
 
 @pytest.mark.parametrize(("max_new_tokens", "capacity"), [(3, 5), (30, 12)])
-def test_a_cache_is_no_larger_than_it_will_be_filled(make_sampling, max_new_tokens, capacity):
+def test_a_cache_is_no_larger_than_it_will_be_filled(
+    make_sampling: MakeSampling, max_new_tokens: int, capacity: int
+) -> None:
     model, asked = tiny_gpt(context_length=12), []
 
-    def new_cache(capacity):
+    def new_cache(capacity: int) -> KVCache:
         asked.append(capacity)
         return model.new_cache(capacity)
 
@@ -156,14 +164,14 @@ def test_a_cache_is_no_larger_than_it_will_be_filled(make_sampling, max_new_toke
 
 
 @families
-def test_samples_side_by_side_are_as_if_alone(make_sampling, seeded, family):
+def test_samples_side_by_side_are_as_if_alone(make_sampling: MakeSampling, seeded: Seeded, family: str) -> None:
     model, sampling = tiny_gpt(**FAMILIES[family], context_length=12).double(), make_sampling(max_new_tokens=12)
     prompts = torch.randint(50, (3, 5), generator=seeded(5)).tolist()
     together = run_model(model, prompts, cached=True, sampling=sampling)
     assert together == [run_model(model, [prompt], cached=True, sampling=sampling)[0] for prompt in prompts]
 
 
-def test_a_seed_decides_and_samples_of_one_prompt_differ(make_sampling, seeded):
+def test_a_seed_decides_and_samples_of_one_prompt_differ(make_sampling: MakeSampling, seeded: Seeded) -> None:
     model, sampling = tiny_gpt(shake=0.1), make_sampling(temperature=1.0, max_new_tokens=20)
     one, same, other = (
         run_model(model, [[1, 2]] * 4, cached=True, sampling=sampling, generator=seeded(seed)) for seed in (1, 1, 2)
@@ -173,7 +181,7 @@ def test_a_seed_decides_and_samples_of_one_prompt_differ(make_sampling, seeded):
     assert len({tuple(sample) for sample in one}) == 4
 
 
-def test_the_first_sample_begins_alike_however_many_there_are(make_sampling, seeded):
+def test_the_first_sample_begins_alike_however_many_there_are(make_sampling: MakeSampling, seeded: Seeded) -> None:
     """Rows draw one after the other, so the first draw is the first row's."""
     model, sampling = tiny_gpt(shake=0.1), make_sampling(temperature=1.0, max_new_tokens=1)
     firsts = {
@@ -182,10 +190,10 @@ def test_the_first_sample_begins_alike_however_many_there_are(make_sampling, see
     assert len(firsts) == 1
 
 
-def test_nothing_is_recorded_and_the_model_s_mode_stays(make_sampling):
+def test_nothing_is_recorded_and_the_model_s_mode_stays(make_sampling: MakeSampling) -> None:
     model = tiny_gpt().train()
 
-    def step(ids, cache):
+    def step(ids: Tensor, cache: KVCache | None) -> Tensor:
         assert not torch.is_grad_enabled()
         return model(ids, cache=cache)[:, -1]
 
@@ -201,7 +209,9 @@ def test_nothing_is_recorded_and_the_model_s_mode_stays(make_sampling):
 
 @families
 @pytest.mark.parametrize("cached", [True, False])
-def test_prompts_of_unequal_lengths_go_on_as_each_would_alone(family, cached, make_sampling):
+def test_prompts_of_unequal_lengths_go_on_as_each_would_alone(
+    family: str, cached: bool, make_sampling: MakeSampling
+) -> None:
     model, prompts = tiny_gpt(**FAMILIES[family], context_length=16).double(), [[5, 3, 8], [1], [2, 7, 7, 4, 9, 1, 3]]
     padded = [prompt + [0] * (7 - len(prompt)) for prompt in prompts]
     sampling = make_sampling(max_new_tokens=6)

@@ -1,34 +1,38 @@
-"""A prompt's ids as the model gets them, and the text that comes back."""
+"""A prompt's ids on their way into the model, and the text that comes back."""
 
 import pytest
-from torch import nn
+from torch import Tensor, nn
 
+from gptlab.batch import Batch
 from gptlab.generation.generator import TextGenerator
+from gptlab.generation.sampling import Sampling
 from gptlab.tokenizer.bytes import ByteTokenizer
+from gptlab.tokenizer.protocol import Tokenizer
 from gptlab.tokenizer.word import WordTokenizer
+from tests.generation.conftest import MakeSampling
 
 BOS = 257
 
 
 class NextId(nn.Module):
-    """Keeps what it was first given, and finds the next higher id most likely."""
+    """A model that records its first input and predicts the next higher id."""
 
     context_length = 64
 
     def __init__(self) -> None:
         super().__init__()
         self.tok_emb = nn.Embedding(BOS + 1, 1)
-        self.first = None
+        self.first: list[list[int]] | None = None
 
-    def forward(self, ids, cache):
+    def forward(self, ids: Tensor, cache: None) -> Tensor:
         self.first = ids.tolist() if self.first is None else self.first
         return nn.functional.one_hot((ids + 1) % BOS, BOS + 1).float()
 
 
 class Logits(nn.Module):
-    """The model's own."""
+    """A head that returns the model's output."""
 
-    def forward(self, hidden, batch):
+    def forward(self, hidden: Tensor, batch: Batch) -> Tensor:
         return hidden
 
 
@@ -39,31 +43,31 @@ class BeginningTokenizer(ByteTokenizer):
     vocab_size = BOS + 1
 
 
-def text_generator(tokenizer, sampling) -> TextGenerator:
+def text_generator(tokenizer: Tokenizer, sampling: Sampling) -> TextGenerator:
     return TextGenerator(model=NextId(), head=Logits(), tokenizer=tokenizer, sampling=sampling, seed=0)
 
 
 @pytest.mark.parametrize(("prompt", "ids"), [("ab", [BOS, *b"ab"]), ("", [BOS])])
-def test_a_text_begins_with_the_tokenizers_id(make_sampling, prompt, ids):
+def test_a_text_begins_with_the_tokenizers_id(make_sampling: MakeSampling, prompt: str, ids: Tensor) -> None:
     subject = text_generator(BeginningTokenizer(end_of_text=True), make_sampling(max_new_tokens=1))
     subject.generate_batch(prompt, 2, seed=None, cache=False, changes={})
     assert subject.model.first == [ids, ids]
 
 
-def test_an_empty_prompt_is_the_end_of_another_text(make_sampling):
+def test_an_empty_prompt_is_the_end_of_another_text(make_sampling: MakeSampling) -> None:
     subject = text_generator(ByteTokenizer(end_of_text=True), make_sampling(max_new_tokens=1))
     assert list(subject.stream("", seed=None, cache=False, changes={})) == ["\x00"]
     assert subject.model.first == [[256]]
 
 
-def test_an_empty_prompt_without_an_end_of_text_is_refused(make_sampling):
+def test_an_empty_prompt_without_an_end_of_text_is_refused(make_sampling: MakeSampling) -> None:
     with pytest.raises(ValueError, match="the prompt is empty"):
         text_generator(ByteTokenizer(end_of_text=False), make_sampling()).generate_batch(
             "", 1, seed=None, cache=False, changes={}
         )
 
 
-def test_the_space_after_the_prompt_belongs_to_the_text(make_sampling):
+def test_the_space_after_the_prompt_belongs_to_the_text(make_sampling: MakeSampling) -> None:
     tokenizer = WordTokenizer(words=["one", "two", "three", "."], unknown=False, end_of_text=False)
     subject = text_generator(tokenizer, make_sampling(max_new_tokens=3))
     assert "".join(subject.stream("one", seed=None, cache=False, changes={})) == " two three."

@@ -1,6 +1,8 @@
-"""Text comes in pieces whose sum is the decoded whole, cut at the first stop text."""
+"""Streamed pieces join to the decoded text, cut at the first stop text."""
 
 import random
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 import pytest
 import tokenizers
@@ -16,11 +18,11 @@ EOT = 256
 
 
 class CountingTokenizer(ByteTokenizer):
-    """Counts the ids it decodes."""
+    """A tokenizer that counts the ids it decodes."""
 
     n_decoded = 0
 
-    def decode(self, ids):
+    def decode(self, ids: Sequence[int]) -> str:
         self.n_decoded += len(ids)
         return super().decode(ids)
 
@@ -36,7 +38,7 @@ class ChunkTokenizer:
         self.tokens += [bytes([byte]) for byte in range(256)]
         self.vocab_size, self.eot_id = len(self.tokens) + 1, len(self.tokens)
 
-    def decode(self, ids):
+    def decode(self, ids: Sequence[int]) -> str:
         return b"".join(self.tokens[i] for i in ids).decode("utf-8", errors="replace")
 
 
@@ -48,16 +50,16 @@ def cut(text: str, stop: list[str]) -> str:
     return text
 
 
-def pieces(tokenizer, ids, stop=(), before=()) -> list[str]:
+def pieces(tokenizer: Any, ids: Iterable[int], stop: Sequence[str] = (), before: Sequence[int] = ()) -> list[str]:
     return list(stream_text(tokenizer, iter(ids), before=before, stop=stop))
 
 
-def test_characters_come_whole_and_as_soon_as_they_are_complete():
+def test_characters_come_whole_and_as_soon_as_they_are_complete() -> None:
     assert pieces(BYTES, BYTES.encode(TEXT)) == list(TEXT)
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_random_ids_stream_as_they_decode(seed):
+def test_random_ids_stream_as_they_decode(seed: int) -> None:
     tokenizer, draw = ChunkTokenizer(seed), random.Random(seed)
     for length in (1, 5, 30, 300):
         for vocabulary in (range(200), range(200, 456), range(456)):
@@ -66,7 +68,7 @@ def test_random_ids_stream_as_they_decode(seed):
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_random_ids_are_cut_at_the_first_stop_text(seed):
+def test_random_ids_are_cut_at_the_first_stop_text(seed: int) -> None:
     tokenizer, draw = ChunkTokenizer(seed), random.Random(seed)
     for _ in range(20):
         ids = draw.choices(range(456), k=60)
@@ -89,11 +91,11 @@ def test_random_ids_are_cut_at_the_first_stop_text(seed):
         ("é.", ["."], ["é"]),
     ],
 )
-def test_text_that_may_begin_a_stop_text_waits(text, stop, wanted):
+def test_text_that_may_begin_a_stop_text_waits(text: str, stop: list[str], wanted: list[str]) -> None:
     assert pieces(BYTES, BYTES.encode(text), stop) == wanted
 
 
-def test_nothing_is_taken_after_a_stop_text_or_the_end():
+def test_nothing_is_taken_after_a_stop_text_or_the_end() -> None:
     for last, stop in ((ord("."), ["."]), (EOT, [])):
         ids = iter([*b"ab", last, *b"cd"])
         assert list(stream_text(BYTES, ids, before=[], stop=stop)) == ["a", "b"]
@@ -101,15 +103,15 @@ def test_nothing_is_taken_after_a_stop_text_or_the_end():
 
 
 @pytest.mark.parametrize("last", [[], [EOT]], ids=["cut off", "ended"])
-def test_what_waits_at_the_end_comes_then(last):
+def test_what_waits_at_the_end_comes_then(last: int) -> None:
     assert pieces(BYTES, [*"ab🙂".encode()[:-1], *last], ["bc"]) == ["a", "b\ufffd"]
 
 
-def test_a_stop_text_made_of_what_waits_is_found_at_the_end():
+def test_a_stop_text_made_of_what_waits_is_found_at_the_end() -> None:
     assert pieces(BYTES, [*b"a", 0xF0], ["\ufffd"]) == ["a"]
 
 
-def test_words_come_with_the_spaces_between_them():
+def test_words_come_with_the_spaces_between_them() -> None:
     tokenizer = WordTokenizer(
         words=sorted({"(", ")", ",", ".", "Hello", "again", "world"}), unknown=True, end_of_text=True
     )
@@ -123,14 +125,14 @@ def test_words_come_with_the_spaces_between_them():
 @pytest.mark.parametrize(
     "run", [b"\x80", b"\xff", b"\xe2\x82", b"\xf0\x9f\x98", b"\xff\xf0\x9f", b"\x98\xf0\x9f\x98\xf0"], ids=repr
 )
-def test_broken_bytes_stream_as_they_decode(run):
+def test_broken_bytes_stream_as_they_decode(run: bytes) -> None:
     for n in range(1, 80):
         ids = [*(run * n)[:n], *"é.".encode()]
         assert "".join(pieces(BYTES, ids)) == BYTES.decode(ids)
 
 
 @pytest.mark.parametrize("text", [b"a", b"\x80", b"\xf0\x9f\x98", TEXT.encode()], ids=repr)
-def test_the_work_is_linear(text):
+def test_the_work_is_linear(text: str) -> None:
     tokenizer = CountingTokenizer(end_of_text=False)
     pieces(tokenizer, [*(text * 2000)[:2000]], ["\n\n"])
     assert tokenizer.n_decoded < 2000 * 30
@@ -160,14 +162,14 @@ class SentencePieceTokenizer:
             ]
         )
 
-    def encode(self, text):
+    def encode(self, text: str) -> list[int]:
         return self.library.encode(text).ids
 
-    def decode(self, ids):
+    def decode(self, ids: Sequence[int]) -> str:
         return self.library.decode(ids)
 
 
-def test_bytes_that_a_tokenizer_falls_back_to_stream_too():
+def test_bytes_that_a_tokenizer_falls_back_to_stream_too() -> None:
     assert pieces(SentencePieceTokenizer(), TEXT.encode() * 3) == list(TEXT * 3)
 
 
@@ -183,7 +185,7 @@ WORDS = WordTokenizer(words=sorted(["(", ")", ",", ".", "--", "a", "b", "c"]), u
     ],
     ids=["words", "sentencepiece", "bytes"],
 )
-def test_what_follows_a_prompt_comes_with_the_space_between_them(tokenizer, alphabet):
+def test_what_follows_a_prompt_comes_with_the_space_between_them(tokenizer: Any, alphabet: list[str]) -> None:
     draw = random.Random(5)
     for _ in range(200):
         ids = tokenizer.encode("".join(draw.choices(alphabet, k=draw.randrange(10))))
@@ -193,7 +195,7 @@ def test_what_follows_a_prompt_comes_with_the_space_between_them(tokenizer, alph
                 assert before + "".join(pieces(tokenizer, ids[n:], before=ids[:n])) == tokenizer.decode(ids)
 
 
-def test_a_prompt_and_broken_bytes_after_it():
+def test_a_prompt_and_broken_bytes_after_it() -> None:
     draw = random.Random(6)
     for _ in range(2000):
         before = BYTES.encode("".join(draw.choices(["a", "é", "東", "\ufffd"], k=draw.randrange(4))))
@@ -202,21 +204,26 @@ def test_a_prompt_and_broken_bytes_after_it():
         assert BYTES.decode(before) + "".join(pieces(BYTES, new, before=before)) == whole
 
 
-def test_several_samples_end_each_in_its_own_place():
+def test_several_samples_end_each_in_its_own_place() -> None:
     texts = [b"yes.no", b"ab\x100000", "é?".encode() + b"000", b"0123456"]
     rows = [[*text[:2], EOT, *[EOT] * 3] if i == 1 else [*text[:6]] for i, text in enumerate(texts)]
     steps = (torch.tensor(column) for column in zip(*rows, strict=True))
-    assert finished_texts(BYTES, steps, prompts=[[]] * 4, n_most=6, stop=[".", "?"]) == ["yes", "ab", "é", "012345"]
+    assert finished_texts(BYTES, steps, prompts=[[]] * 4, max_new_tokens=6, stop=[".", "?"]) == [
+        "yes",
+        "ab",
+        "é",
+        "012345",
+    ]
 
 
-def test_no_step_is_taken_once_all_samples_have_ended():
+def test_no_step_is_taken_once_all_samples_have_ended() -> None:
     steps = iter([torch.tensor([ord("a"), ord(".")]), torch.tensor([ord("."), ord("x")]), torch.tensor([0, 0])])
-    assert finished_texts(BYTES, steps, prompts=[[]] * 2, n_most=3, stop=["."]) == ["a", ""]
+    assert finished_texts(BYTES, steps, prompts=[[]] * 2, max_new_tokens=3, stop=["."]) == ["a", ""]
     assert len(list(steps)) == 1
 
 
-def test_a_longer_prompt_s_own_ids_are_no_text_of_its_sample():
+def test_a_longer_prompt_s_own_ids_are_no_text_of_its_sample() -> None:
     prompts = [BYTES.encode("a"), BYTES.encode("bcd")]
     rows = [b"12345", b"cdxyz"]  # what follows the shortest prompt: of the other one first the rest of itself
     steps = (torch.tensor(column) for column in zip(*rows, strict=True))
-    assert finished_texts(BYTES, steps, prompts=prompts, n_most=3, stop=[]) == ["123", "xyz"]
+    assert finished_texts(BYTES, steps, prompts=prompts, max_new_tokens=3, stop=[]) == ["123", "xyz"]

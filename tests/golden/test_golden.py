@@ -1,4 +1,7 @@
-"""Losses that a refactor must not change: a tiny GPT-2 and a tiny modern model, ten steps each in float32."""
+"""Golden losses, which a refactor must not change.
+
+Each family of tiny models takes ten steps in float32.
+"""
 
 import json
 from functools import partial
@@ -18,7 +21,7 @@ GOLDEN = Path(__file__).with_name("losses.json")
 
 
 def losses(family: str) -> list[float]:
-    """Ten steps on the same ramp of ids, from weights that a ramp fills: no random number is in it."""
+    """Train ten steps on a ramp of ids, from weights filled by a ramp: nothing is random."""
     model = tiny_gpt(shake=0.0, **FAMILIES[family]).train()
     with torch.no_grad():
         for number, parameter in enumerate(model.parameters()):
@@ -33,7 +36,7 @@ def losses(family: str) -> list[float]:
         optimizer, partial(cosine, total_steps=10, warmup_steps=2, start_factor=0.1, end_factor=0.1)
     )
     ids = (torch.arange(4 * 17).reshape(4, 17) * 7 + 3) % 50
-    found = []
+    values = []
     for _ in range(10):
         loss = head.loss(model(ids[:, :-1]), Batch(ids=ids[:, :-1], targets=ids[:, 1:]))
         (loss.total / loss.count).backward()
@@ -41,14 +44,14 @@ def losses(family: str) -> list[float]:
         optimizer.step()
         scheduler.step()
         optimizer.zero_grad()
-        found.append(loss.total.item() / loss.count.item())
-    return found
+        values.append(loss.total.item() / loss.count.item())
+    return values
 
 
 @pytest.mark.parametrize("family", sorted(FAMILIES))
-def test_losses_are_those_of_the_first_day(family: str) -> None:
+def test_losses_are_the_golden_ones(family: str) -> None:
     assert losses(family) == pytest.approx(json.loads(GOLDEN.read_text(encoding="utf-8"))[family], rel=1e-5)
 
 
-if __name__ == "__main__":  # after a change that is meant to change them: python -m tests.golden.test_golden
+if __name__ == "__main__":  # after an intended change: python -m tests.golden.test_golden
     GOLDEN.write_text(json.dumps({family: losses(family) for family in sorted(FAMILIES)}, indent=1) + "\n", "utf-8")

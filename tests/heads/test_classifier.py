@@ -1,4 +1,4 @@
-"""The classifier head: a verdict that depends on the text alone, its loss, its metrics."""
+"""The classifier head: predictions depend on the text alone; loss and metrics."""
 
 import warnings
 from typing import Any
@@ -21,7 +21,7 @@ LABELS = {"a": 6, "b": 3, "c": 1}
 POOLINGS = ("last", "first", "mean", "book")
 
 
-def given(labels: dict[str, int] = LABELS) -> HeadContext:
+def context(labels: dict[str, int] = LABELS) -> HeadContext:
     return HeadContext(vocab_size=50, token_bytes=None, labels=labels)
 
 
@@ -29,7 +29,7 @@ def classifier(model: GPT, **changes: Any) -> ClassifierHead:
     torch.manual_seed(1)
     head = ClassifierHead(
         model,
-        given(),
+        context(),
         **(
             {"pooling": "last", "class_weights": "none", "bias": True, "drop_rate": 0.0, "lm_loss_weight": 0.0}
             | changes
@@ -40,7 +40,7 @@ def classifier(model: GPT, **changes: Any) -> ClassifierHead:
 
 
 def rows(lengths: list[int], *, width: int, fill: int = 0) -> Batch:
-    """The same texts at each call, whatever the padding."""
+    """Build a batch of the same texts at each call, whatever the padding."""
     ids = torch.full((len(lengths), width), fill)
     for row, length in enumerate(lengths):
         ids[row, :length] = torch.randint(50, (length,), generator=torch.Generator().manual_seed(row))
@@ -49,17 +49,17 @@ def rows(lengths: list[int], *, width: int, fill: int = 0) -> Batch:
 
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("pooling", POOLINGS)
-def test_a_verdict_moves_with_padding_and_neighbours_only_as_the_book_has_it(pooling: str, family: str) -> None:
+def test_padding_and_neighbours_change_a_prediction_only_in_the_book_s_pooling(pooling: str, family: str) -> None:
     model = tiny_gpt(**FAMILIES[family])
     head = classifier(model, pooling=pooling)
 
     @torch.no_grad()
-    def verdicts(batch: Batch) -> torch.Tensor:
+    def predictions(batch: Batch) -> torch.Tensor:
         return head(model(batch["ids"]), batch)
 
-    together = verdicts(rows([5, 12, 1, 9], width=12))
-    wider = verdicts(rows([5, 12, 1, 9], width=32, fill=7))
-    alone = verdicts(rows([5], width=5))
+    together = predictions(rows([5, 12, 1, 9], width=12))
+    wider = predictions(rows([5, 12, 1, 9], width=32, fill=7))
+    alone = predictions(rows([5], width=5))
     for other in (wider, torch.cat([alone, together[1:]])):
         if pooling == "book":
             assert (other - together).abs().max() > 0.1
@@ -109,16 +109,16 @@ def test_a_language_model_s_loss_beside_the_classes(class_weights: str) -> None:
     more = both.loss(hidden, batch).total - plain.loss(hidden, batch).total
     torch.testing.assert_close(more, 0.5 * (weights * torch.stack([torch.as_tensor(mean) for mean in means])).sum())
     assert both.loss(hidden, batch).count == plain.loss(hidden, batch).count
-    assert not any("words" in name for name in both.state_dict())
-    with torch.no_grad():  # what is measured is the classifier
+    assert not any("lm_out" in name for name in both.state_dict())
+    with torch.no_grad():  # the validation loss is the classifier's alone
         assert both.loss(hidden, batch).total == plain.loss(hidden, batch).total
 
 
 def test_a_head_begins_as_the_model_did() -> None:
     for init, bound in (("gpt2", 0.02), ("torch", 24**-0.5)):
         settings: Any = {"pooling": "last", "class_weights": "none", "drop_rate": 0.0, "lm_loss_weight": 0.0}
-        head = ClassifierHead(tiny_gpt(init=init), given(), **settings, bias=True)
-        assert ClassifierHead(tiny_gpt(init=init), given(), **settings, bias=False).out.bias is None
+        head = ClassifierHead(tiny_gpt(init=init), context(), **settings, bias=True)
+        assert ClassifierHead(tiny_gpt(init=init), context(), **settings, bias=False).out.bias is None
         weight = head.out.weight.detach()
         spread = float(weight.std()) if init == "gpt2" else float(weight.abs().max())
         assert spread == pytest.approx(bound, rel=0.3)
@@ -167,7 +167,7 @@ def test_a_class_that_is_absent_is_left_out_without_a_word() -> None:
 
 
 def drawn(n_classes: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """(N, C) logits that are somewhat right about (N,) labels."""
+    """Draw logits that are somewhat right about labels.   -> (N, C), (N,)"""
     chance = torch.Generator().manual_seed(n_classes)
     labels = torch.randint(n_classes, (101,), generator=chance)
     logits = torch.randn(101, n_classes, generator=chance) + torch.nn.functional.one_hot(labels, n_classes)
@@ -175,7 +175,7 @@ def drawn(n_classes: int) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def measured(n_classes: int, logits: torch.Tensor, labels: torch.Tensor) -> dict[str, float]:
-    """In batches of unequal sizes."""
+    """Compute the metrics in batches of unequal sizes."""
     metrics = class_metrics(n_classes)
     for part in (slice(0, 40), slice(40, 41), slice(41, None)):
         loss = Loss(torch.tensor(0.0), torch.tensor(1), logits[part])

@@ -1,12 +1,13 @@
-"""The chunked loss is the plain one, in value and gradient, without its memory."""
+"""The chunked loss equals the plain one in value and gradient, in less memory."""
 
 import pytest
 import torch
 from torch import Tensor
 
 from gptlab.batch import IGNORE_INDEX
-from gptlab.heads import cross_entropy as module
-from gptlab.heads.cross_entropy import ChunkRows, cross_entropy, logit_rows, token_cross_entropy
+from gptlab.heads import chunked_cross_entropy
+from gptlab.heads.chunked_cross_entropy import logit_rows
+from gptlab.heads.cross_entropy import ChunkRows, cross_entropy, token_cross_entropy
 
 N, D, V = 50, 8, 33
 
@@ -37,7 +38,7 @@ def test_chunks_of_any_size_equal_the_whole(chunk_rows: ChunkRows) -> None:
 
 @pytest.mark.parametrize("chunk_rows", [7, "auto"])
 def test_a_vocabulary_that_is_filled_up_changes_nothing(chunk_rows: ChunkRows, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_multiple", lambda device: 64)  # as on a GPU; V is 33
+    monkeypatch.setattr(chunked_cross_entropy, "_row_multiple", lambda device: 64)  # as on a GPU; V is 33
     for ours, plain in zip(value_and_gradients(chunk_rows), value_and_gradients(None), strict=True):
         torch.testing.assert_close(ours, plain, rtol=1e-12, atol=1e-12)
 
@@ -116,16 +117,16 @@ def test_improbable_targets_and_huge_logits() -> None:
 
 def test_auto_chunks_fit_in_their_room() -> None:
     weight = torch.empty(50257, 1)
-    assert logit_rows("auto", weight, learning=True) == 2**27 // (4 * 50257)
+    assert logit_rows("auto", weight, with_gradient=True) == 2**27 // (4 * 50257)
     with torch.autocast("cpu", torch.bfloat16):
-        assert logit_rows("auto", weight, learning=True) == 2**28 // (2 * 50257)
-    assert logit_rows("auto", weight, learning=False) == 2**26 // (4 * 50257)
-    assert logit_rows(7, weight, learning=True) == 7
+        assert logit_rows("auto", weight, with_gradient=True) == 2**28 // (2 * 50257)
+    assert logit_rows("auto", weight, with_gradient=False) == 2**26 // (4 * 50257)
+    assert logit_rows(7, weight, with_gradient=True) == 7
 
 
 @pytest.mark.parametrize("chunk_rows", [20, "auto"])
 def test_no_more_logits_than_a_chunks_or_than_are_scored(chunk_rows: ChunkRows) -> None:
-    """The largest tensor a chunked pass allocates, forward and backward."""
+    """Check the largest tensor of a chunked forward and backward pass."""
     largest = 0
 
     class Watch(torch.utils._python_dispatch.TorchDispatchMode):

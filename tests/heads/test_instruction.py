@@ -1,4 +1,4 @@
-"""The assistant's head is a language model's, and counts what it has right."""
+"""The assistant's head is a language model's, and counts hits."""
 
 import math
 
@@ -18,8 +18,8 @@ V = 40
 
 def model_and_heads(*, tied: bool) -> tuple[GPT, InstructionHead, LMHead]:
     model = tiny_gpt(vocab_size=V)
-    given = HeadContext(vocab_size=V, token_bytes=None)
-    head, lm = (kind(model, given, tied=tied, loss_chunk_rows=7) for kind in (InstructionHead, LMHead))
+    context = HeadContext(vocab_size=V, token_bytes=None)
+    head, lm = (kind(model, context, tied=tied, loss_chunk_rows=7) for kind in (InstructionHead, LMHead))
     lm.load_state_dict(head.state_dict())  # the same names and shapes
     return model, head, lm  # type: ignore[return-value]
 

@@ -1,4 +1,4 @@
-"""The language-model head: what it shares, what it measures."""
+"""The language-model head: shared weights, loss, metrics."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""Preference tuning: the loss is the paper's, the reference is where the run began, and it learns what it should."""
+"""Preference tuning: the paper's loss, the reference, and a run that learns."""
 
 import json
 from pathlib import Path
@@ -26,7 +26,7 @@ from tests.support.tiny_models import tiny_gpt
 V = 50
 
 
-def pair() -> tuple[GPT, PreferenceHead]:
+def model_and_head() -> tuple[GPT, PreferenceHead]:
     torch.manual_seed(0)
     model = tiny_gpt()
     head = PreferenceHead(model, HeadContext(vocab_size=V, token_bytes=None), beta=0.1, tied=True, loss_chunk_rows=None)
@@ -49,20 +49,20 @@ def shaken(model: nn.Module) -> None:
 
 
 def test_the_loss_is_the_papers() -> None:
-    """Equation 7, written out row by row with whole logits."""
-    model, head = pair()
-    head.begin()
+    """Write equation 7 out row by row, with whole logits."""
+    model, head = model_and_head()
+    head.capture_reference()
     first = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     shaken(model)
-    given = batch()
+    data = batch()
 
     def log_prob(row: int) -> torch.Tensor:
-        logits = F.linear(model(given["ids"][row][None]), model.tok_emb.weight)[0]
-        wanted = given["targets"][row]
+        logits = F.linear(model(data["ids"][row][None]), model.tok_emb.weight)[0]
+        wanted = data["targets"][row]
         return sum(logits[t].log_softmax(-1)[wanted[t]] for t in range(9) if wanted[t] != IGNORE_INDEX)  # type: ignore[return-value]
 
     now = [log_prob(row) for row in range(6)]
-    loss = head.loss(model(given["ids"]), given)
+    loss = head.loss(model(data["ids"]), data)
     model.load_state_dict(first)
     before = [log_prob(row) for row in range(6)]
     rewards = [0.1 * (a - b) for a, b in zip(now, before, strict=True)]
@@ -73,16 +73,16 @@ def test_the_loss_is_the_papers() -> None:
 
 
 def test_nothing_is_preferred_at_the_beginning() -> None:
-    model, head = pair()
-    head.begin()
+    model, head = model_and_head()
+    head.capture_reference()
     loss = head.loss(model(batch()["ids"]), batch())
     torch.testing.assert_close(loss.total, torch.tensor(3 * np.log(2), dtype=torch.float32))
     torch.testing.assert_close(loss.logits, torch.zeros(3, 2))
 
 
 def test_the_reference_is_in_no_checkpoint_and_learns_nothing() -> None:
-    model, head = pair()
-    head.begin()
+    model, head = model_and_head()
+    head.capture_reference()
     assert not list(head.parameters())
     assert not head.state_dict()
     shaken(model)
@@ -93,12 +93,12 @@ def test_the_reference_is_in_no_checkpoint_and_learns_nothing() -> None:
 
 
 def test_with_adapters_the_reference_is_the_model_without_them() -> None:
-    model, head = pair()
+    model, head = model_and_head()
     with torch.no_grad():
         wanted = answer_log_probs(model(batch()["ids"]), model.tok_emb.weight, batch()["targets"])
     model.requires_grad_(False)
     adapt(model, ["attention.qkv"], rank=2, alpha=4.0, drop_rate=0.0)
-    head.begin()
+    head.capture_reference()
     assert head.reference is None  # no second model in memory
     shaken(model)
     now = answer_log_probs(model(batch()["ids"]), model.tok_emb.weight, batch()["targets"])
@@ -106,11 +106,11 @@ def test_with_adapters_the_reference_is_the_model_without_them() -> None:
     loss = head.loss(model(batch()["ids"]), batch())
     chosen, rejected = (0.1 * (now - wanted)).detach().chunk(2)
     torch.testing.assert_close(loss.logits, torch.stack((chosen, rejected), 1))
-    assert all(layer.on for layer in adapters(model).values())
+    assert all(layer.enabled for layer in adapters(model).values())
 
 
 def test_it_is_a_head_of_both_kinds() -> None:
-    _, head = pair()
+    _, head = model_and_head()
     assert isinstance(head, TokenHead)
     assert isinstance(head, ReferenceHead)
 
@@ -127,7 +127,7 @@ def test_a_batch_is_the_chosen_rows_over_the_rejected_ones() -> None:
 
 @pytest.fixture
 def pairs(tmp_path: Path) -> Path:
-    """Answers that end with a blessing are preferred to those that end with fear."""
+    """Write pairs whose chosen answers end with a blessing."""
     people, path = ("king", "prophet", "servant", "river", "mountain"), tmp_path / "pairs.jsonl"
     with path.open("w", encoding="utf-8") as file:
         for i in range(60):
@@ -139,7 +139,7 @@ def pairs(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("tuning", ["full", "lora"])
 def test_a_run_comes_to_prefer_what_it_should(tuning: str, tiny_run: TrainedRun, pairs: Path, tmp_path: Path) -> None:
-    """Stopped on the way, it goes on with the same reference and is bit for bit the run that was not stopped."""
+    """A resumed run has the same reference, and equals an uninterrupted one bit for bit."""
     words = [
         *(word for word in TINY if not word.startswith(("tokenizer", "model"))),
         "head=preference",
@@ -164,17 +164,17 @@ def test_a_run_comes_to_prefer_what_it_should(tuning: str, tiny_run: TrainedRun,
     assert summary["val"]["val/margin"] > 0.1
     assert summary["val"]["val/loss"] < np.log(2)
     assert "test/accuracy" in summary["test"]
-    main([*words, "trainer.max_steps=10", f"output_dir={tmp_path / 'gone_on'}"])
-    main([f"resume={tmp_path / 'gone_on'}", "trainer.max_steps=20"])
+    main([*words, "trainer.max_steps=10", f"output_dir={tmp_path / 'resumed'}"])
+    main([f"resume={tmp_path / 'resumed'}", "trainer.max_steps=20"])
 
     def weights(name: str) -> dict[str, Any]:
         path = tmp_path / name / "checkpoints" / "last.ckpt"
         return torch.load(path, weights_only=True)["state_dict"]
 
-    straight, gone_on = weights("straight"), weights("gone_on")
-    assert straight.keys() == gone_on.keys()
+    straight, resumed = weights("straight"), weights("resumed")
+    assert straight.keys() == resumed.keys()
     assert not any("reference" in name for name in straight)
-    assert all(torch.equal(straight[name], gone_on[name]) for name in straight)
+    assert all(torch.equal(straight[name], resumed[name]) for name in straight)
     written = Run.open(tmp_path / "straight").generate("And the king\n", temperature=0.0, max_new_tokens=6)
     assert written
 

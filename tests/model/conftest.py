@@ -1,22 +1,19 @@
-"""The model room's fixtures."""
-
-from collections.abc import Callable
+"""Fixtures of the model's tests."""
 
 import pytest
 import torch
 from torch import Tensor
 
-from gptlab.model.gpt import GPT
-from tests.support.tiny_models import tiny_gpt
+from tests.support.tiny_models import MakeGPT, tiny_gpt
 
 
 @pytest.fixture
-def make_gpt() -> Callable[..., GPT]:
-    """`make_gpt(sliding_window=5, ...)`: a tiny GPT-2 but for the changes."""
+def make_gpt() -> MakeGPT:
+    """Build a tiny GPT-2 with changes: `make_gpt(sliding_window=5, ...)`."""
     return tiny_gpt
 
 
 @pytest.fixture
 def ids() -> Tensor:
-    """(3, 20), of the tiny GPT's 50."""
+    """Return random ids of the tiny GPT's vocabulary.   -> (3, 20)"""
     return torch.randint(50, (3, 20), generator=torch.Generator().manual_seed(1))

@@ -1,4 +1,4 @@
-"""Who may look at whom, and that the two ways to compute it agree."""
+"""Which tokens a token sees, and that all kinds of attention agree."""
 
 import pytest
 import torch
@@ -6,6 +6,7 @@ from torch import Tensor
 
 from gptlab.model import gpt
 from gptlab.model.attention import (
+    Attention,
     AttentionContext,
     CausalSelfAttention,
     flexible_attention,
@@ -15,7 +16,7 @@ from gptlab.model.attention import (
 from gptlab.model.flex import to_block_mask
 from gptlab.model.mask import causal_mask, document_lengths
 from gptlab.model.rotary import rotary_cos_sin
-from tests.support.tiny_models import FAMILIES, LLAMA
+from tests.support.tiny_models import FAMILIES, LLAMA, MakeGPT
 
 families = pytest.mark.parametrize("family", FAMILIES)
 kinds = pytest.mark.parametrize("attention", ["fused", "naive", "flex"])
@@ -25,7 +26,7 @@ SEGMENTS = torch.tensor([[d for d, n in enumerate(row) for _ in range(n)] for ro
 
 
 def weighted_sum(hidden: Tensor) -> Tensor:
-    """A scalar in which every number of hidden counts differently.   (B, T, D) -> ()"""
+    """Weigh every number of hidden differently.   (B, T, D) -> ()"""
     weights = torch.randn(hidden.shape[1:], generator=torch.Generator().manual_seed(2), dtype=hidden.dtype)
     return (hidden * weights).sum()
 
@@ -39,7 +40,9 @@ def gradients(model: torch.nn.Module) -> dict[str, Tensor]:
 @pytest.mark.parametrize("segments", [None, SEGMENTS], ids=["whole", "packed"])
 @pytest.mark.parametrize("t", [0, 6, 7, 19])
 @torch.no_grad()
-def test_a_token_changes_nothing_before_it(make_gpt, ids, family, attention, segments, t):
+def test_a_token_changes_nothing_before_it(
+    make_gpt: MakeGPT, ids: Tensor, family: str, attention: Attention, segments: Tensor | None, t: int
+) -> None:
     model = make_gpt(**FAMILIES[family], attention=attention)
     other = ids.clone()
     other[:, t] = (other[:, t] + 1) % 50
@@ -50,7 +53,9 @@ def test_a_token_changes_nothing_before_it(make_gpt, ids, family, attention, seg
 
 @families
 @pytest.mark.parametrize("segments", [None, SEGMENTS], ids=["whole", "packed"])
-def test_fused_is_naive_in_value_and_gradient(make_gpt, ids, family, segments):
+def test_fused_is_naive_in_value_and_gradient(
+    make_gpt: MakeGPT, ids: Tensor, family: str, segments: Tensor | None
+) -> None:
     fused, naive = (make_gpt(**FAMILIES[family], attention=kind).double() for kind in ("fused", "naive"))
     hidden = {model: model(ids, segments=segments) for model in (fused, naive)}
     torch.testing.assert_close(hidden[fused], hidden[naive], rtol=1e-10, atol=1e-10)
@@ -61,7 +66,9 @@ def test_fused_is_naive_in_value_and_gradient(make_gpt, ids, family, segments):
 
 @families
 @kinds
-def test_packed_documents_are_as_if_alone_in_value_and_gradient(make_gpt, ids, family, attention):
+def test_packed_documents_are_as_if_alone_in_value_and_gradient(
+    make_gpt: MakeGPT, ids: Tensor, family: str, attention: Attention
+) -> None:
     packed, alone = (make_gpt(**FAMILIES[family], attention=attention).double() for _ in range(2))
     hidden = packed(ids, segments=SEGMENTS)
     documents = [alone(part[None]) for row, lengths in zip(ids, LENGTHS, strict=True) for part in row.split(lengths)]
@@ -74,7 +81,9 @@ def test_packed_documents_are_as_if_alone_in_value_and_gradient(make_gpt, ids, f
 
 @families
 @kinds
-def test_documents_one_by_one_are_what_a_mask_shows(make_gpt, ids, family, attention, monkeypatch):
+def test_documents_one_by_one_are_what_a_mask_shows(
+    make_gpt: MakeGPT, ids: Tensor, family: str, attention: Attention, monkeypatch: pytest.MonkeyPatch
+) -> None:
     one_by_one, masked = (make_gpt(**FAMILIES[family], attention=attention).double() for _ in range(2))
     hidden = one_by_one(ids, segments=SEGMENTS)
     monkeypatch.setattr(gpt, "document_lengths", lambda segments, sliding_window: None)  # as on a GPU
@@ -89,7 +98,7 @@ def test_documents_one_by_one_are_what_a_mask_shows(make_gpt, ids, family, atten
 @pytest.mark.parametrize("window", [None, 5])
 @pytest.mark.parametrize("n_kv_heads", [4, 2])
 @torch.no_grad()
-def test_a_mask_in_blocks_shows_what_the_mask_shows(window, n_kv_heads):
+def test_a_mask_in_blocks_shows_what_the_mask_shows(window: int | None, n_kv_heads: int) -> None:
     lengths = [[100, 200, 1, 19], [320]]  # over blocks of 128, and within them
     segments = torch.tensor([[d for d, n in enumerate(row) for _ in range(n)] for row in lengths])  # (2, 320)
     torch.manual_seed(0)
@@ -101,7 +110,7 @@ def test_a_mask_in_blocks_shows_what_the_mask_shows(window, n_kv_heads):
 
 @pytest.mark.gpu
 @families
-def test_flex_is_fused_on_a_gpu_in_value_and_gradient(make_gpt, ids, family):
+def test_flex_is_fused_on_a_gpu_in_value_and_gradient(make_gpt: MakeGPT, ids: Tensor, family: str) -> None:
     flex, fused = (make_gpt(**FAMILIES[family], attention=kind, head_dim=16).cuda() for kind in ("flex", "fused"))
     hidden = {model: model(ids.cuda(), segments=SEGMENTS.cuda()) for model in (flex, fused)}
     torch.testing.assert_close(hidden[flex], hidden[fused], rtol=1e-3, atol=1e-3)
@@ -110,7 +119,7 @@ def test_flex_is_fused_on_a_gpu_in_value_and_gradient(make_gpt, ids, family):
     torch.testing.assert_close(gradients(flex), gradients(fused), rtol=1e-2, atol=1e-2)
 
 
-def test_a_document_longer_than_the_window_needs_a_mask():
+def test_a_document_longer_than_the_window_needs_a_mask() -> None:
     assert document_lengths(SEGMENTS, sliding_window=None) == LENGTHS
     assert document_lengths(SEGMENTS, sliding_window=20) == LENGTHS
     assert document_lengths(SEGMENTS, sliding_window=19) is None
@@ -120,7 +129,9 @@ def test_a_document_longer_than_the_window_needs_a_mask():
 @pytest.mark.parametrize("positions", ["learned", "rotary"])
 @pytest.mark.parametrize("window", [1, 4])
 @torch.no_grad()
-def test_a_window_shows_a_token_itself_and_those_just_before(make_gpt, ids, attention, positions, window):
+def test_a_window_shows_a_token_itself_and_those_just_before(
+    make_gpt: MakeGPT, ids: Tensor, attention: Attention, positions: str, window: int | None
+) -> None:
     model = make_gpt(n_layers=1, sliding_window=window, positions=positions, attention=attention)
     other = ids.clone()
     other[:, 5] = (other[:, 5] + 1) % 50
@@ -129,12 +140,12 @@ def test_a_window_shows_a_token_itself_and_those_just_before(make_gpt, ids, atte
 
 
 @torch.no_grad()
-def test_a_window_as_long_as_the_text_hides_nothing(make_gpt, ids):
+def test_a_window_as_long_as_the_text_hides_nothing(make_gpt: MakeGPT, ids: Tensor) -> None:
     torch.testing.assert_close(make_gpt(sliding_window=20)(ids), make_gpt()(ids))
 
 
 @torch.no_grad()
-def test_rotary_positions_are_relative(make_gpt, ids):
+def test_rotary_positions_are_relative(make_gpt: MakeGPT, ids: Tensor) -> None:
     """A document reads the same wherever it stands in the row, and its order matters."""
     model = make_gpt(**LLAMA, n_layers=1)
     shifted = torch.cat((ids[:, :1], ids[:, :10]), dim=1)  # the first token twice
@@ -144,7 +155,7 @@ def test_rotary_positions_are_relative(make_gpt, ids):
     assert (model(swapped)[:, -1] - model(ids[:, :10])[:, -1]).abs().max() > 1e-3
 
 
-def test_angles_are_exact_however_coarse_the_weights():
+def test_angles_are_exact_however_coarse_the_weights() -> None:
     far = torch.tensor([0, 1, 1000, 100_001])
     coarse, exact = (
         rotary_cos_sin(far, 8, base=1e4, scaling=None, dtype=dtype) for dtype in (torch.bfloat16, torch.float32)
@@ -153,7 +164,7 @@ def test_angles_are_exact_however_coarse_the_weights():
 
 
 @kinds
-def test_dropout_falls_on_attention_weights_in_training_only(attention):
+def test_dropout_falls_on_attention_weights_in_training_only(attention: Attention) -> None:
     """The mean over many draws is the undropped output: each weight is dropped or scaled by 1 / (1 - rate)."""
     torch.manual_seed(0)
     layer = CausalSelfAttention(
@@ -168,23 +179,24 @@ def test_dropout_falls_on_attention_weights_in_training_only(attention):
         norm_eps=1e-5,
         attention=attention,
     )
-    x, sight = torch.randn(1, 5, 8).expand(20_000, 5, 8), AttentionContext(mask=None, lengths=None, rotation=None)
+    x = torch.randn(1, 5, 8).expand(20_000, 5, 8)
+    context = AttentionContext(mask=None, document_lengths=None, rotary=None)
     with torch.no_grad():
-        dropped = layer.train()(x, sight)
-        whole = layer.eval()(x, sight)
+        dropped = layer.train()(x, context)
+        whole = layer.eval()(x, context)
     torch.testing.assert_close(whole, whole[:1].expand_as(whole))
     torch.testing.assert_close(dropped.mean(dim=0), whole[0], rtol=0, atol=0.02)
     silent = (dropped[:, 0] == 0).all(dim=-1)  # the first token looks at itself alone: it keeps all or nothing
     assert silent.float().mean().item() == pytest.approx(0.25, abs=0.02)
 
 
-def test_heads_that_do_not_share_evenly_are_refused(make_gpt):
-    with pytest.raises(ValueError, match=r"n_heads is 4, no multiple of n_kv_heads, 3"):
+def test_heads_that_do_not_share_evenly_are_refused(make_gpt: MakeGPT) -> None:
+    with pytest.raises(ValueError, match=r"n_heads is 4, not a multiple of n_kv_heads, 3"):
         make_gpt(n_kv_heads=3)
 
 
 @pytest.mark.parametrize("autocast", [False, True])
-def test_bfloat16_attention_of_short_rows_is_exact_but_for_its_last_digits(autocast):
+def test_bfloat16_attention_of_short_rows_is_exact_but_for_its_last_digits(autocast: bool) -> None:
     """Values and gradients against the formula in float64 on the same numbers: one rounding, of what comes out."""
     torch.manual_seed(0)
     short = [torch.randn(2, 3, 16, 8).bfloat16().requires_grad_() for _ in range(3)]

@@ -1,16 +1,20 @@
-"""Reading piece by piece with a cache gives what reading at once gives."""
+"""Reading with a cache gives what reading at once gives."""
 
 import pytest
 import torch
+from torch import Tensor
 
-from tests.support.tiny_models import FAMILIES
+from gptlab.model.attention import Attention
+from gptlab.model.cache import KVCache
+from gptlab.model.gpt import GPT
+from tests.support.tiny_models import FAMILIES, MakeGPT
 
 families = pytest.mark.parametrize("family", FAMILIES)
 kinds = pytest.mark.parametrize("attention", ["fused", "naive"])
 
 
-def read(model, ids, sizes, cache):
-    """(B, T) -> (B, T, D), in pieces of those sizes"""
+def read(model: GPT, ids: Tensor, sizes: list[int], cache: KVCache) -> Tensor:
+    """Read ids in pieces of these sizes.   (B, T) -> (B, T, D)"""
     return torch.cat([model(piece, cache=cache) for piece in ids.split(sizes, dim=1)], dim=1)
 
 
@@ -18,7 +22,9 @@ def read(model, ids, sizes, cache):
 @kinds
 @pytest.mark.parametrize("sizes", [[20], [13, 7], [7, 1, 1, 11], [1] * 20], ids=str)
 @torch.no_grad()
-def test_pieces_are_the_whole(make_gpt, ids, family, attention, sizes):
+def test_pieces_are_the_whole(
+    make_gpt: MakeGPT, ids: Tensor, family: str, attention: Attention, sizes: list[int]
+) -> None:
     model = make_gpt(**FAMILIES[family], attention=attention)
     cache = model.new_cache(20)
     torch.testing.assert_close(read(model, ids, sizes, cache), model(ids), rtol=0, atol=1e-5)
@@ -27,7 +33,7 @@ def test_pieces_are_the_whole(make_gpt, ids, family, attention, sizes):
 
 @families
 @torch.no_grad()
-def test_a_cleared_cache_remembers_nothing(make_gpt, ids, family):
+def test_a_cleared_cache_remembers_nothing(make_gpt: MakeGPT, ids: Tensor, family: str) -> None:
     model = make_gpt(**FAMILIES[family])
     cache = model.new_cache(20)
     read(model, ids.flip(1), [9, 1, 10], cache)
@@ -37,7 +43,7 @@ def test_a_cleared_cache_remembers_nothing(make_gpt, ids, family):
 
 
 @torch.no_grad()
-def test_a_cache_serves_one_batch_size(make_gpt, ids):
+def test_a_cache_serves_one_batch_size(make_gpt: MakeGPT, ids: Tensor) -> None:
     model = make_gpt()
     cache = model.new_cache(20)
     model(ids, cache=cache)
@@ -47,7 +53,7 @@ def test_a_cache_serves_one_batch_size(make_gpt, ids):
 
 
 @torch.no_grad()
-def test_a_cache_works_under_autocast(make_gpt, ids):
+def test_a_cache_works_under_autocast(make_gpt: MakeGPT, ids: Tensor) -> None:
     model = make_gpt(**FAMILIES["qwen"])
     with torch.autocast("cpu", torch.bfloat16):
         pieces, whole = read(model, ids, [8, 1, 11], model.new_cache(20)), model(ids)
@@ -55,7 +61,7 @@ def test_a_cache_works_under_autocast(make_gpt, ids):
 
 
 @torch.no_grad()
-def test_a_cache_is_never_longer_than_the_context(make_gpt, ids):
+def test_a_cache_is_never_longer_than_the_context(make_gpt: MakeGPT, ids: Tensor) -> None:
     model = make_gpt(context_length=12)
     cache = model.new_cache(1000)
     model(ids[:, :12], cache=cache)

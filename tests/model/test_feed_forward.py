@@ -1,4 +1,4 @@
-"""ReLU^2 and its gradient, and large hidden layers, which are not kept."""
+"""ReLU^2 and its gradient, and the recomputation of large hidden layers."""
 
 import pytest
 import torch
@@ -22,7 +22,7 @@ def test_relu2_is_the_square_of_relu_bit_for_bit(dtype: torch.dtype) -> None:
 
 
 def learned(kind: FeedForwardKind, *, autocast: bool) -> tuple[list[Tensor], int]:
-    """The layer's answer and gradients, and the numbers of its hidden layer's size that it keeps for them."""
+    """Return output and gradients, and how many tensors of hidden size are kept."""
     torch.manual_seed(0)
     layer = make_feed_forward(kind, emb_dim=8, hidden_dim=24, bias=True)
     x, kept = torch.randn(2, 3, 8, requires_grad=True), []

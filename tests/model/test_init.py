@@ -1,41 +1,44 @@
-"""How weights start."""
+"""Initial weights."""
 
 import math
+from typing import Any
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from tests.support.tiny_models import LLAMA
+from gptlab.model.gpt import GPT
+from gptlab.model.init import Init
+from tests.support.tiny_models import LLAMA, MakeGPT
 
 WIDE = {"vocab_size": 300, "context_length": 128, "emb_dim": 128, "n_layers": 3, "shake": 0}
 
 
-def parts(model, kind):
-    return [(name, part) for name, part in model.named_modules() if isinstance(part, kind)]
+def layers(model: GPT, kind: type[nn.Module]) -> list[tuple[str, Any]]:
+    return [(name, layer) for name, layer in model.named_modules() if isinstance(layer, kind)]
 
 
-def assert_normal(weight, std):
+def assert_normal(weight: Tensor, std: float) -> None:
     assert abs(weight.mean().item()) < 4 * std / math.sqrt(weight.numel())
     assert weight.std().item() == pytest.approx(std, rel=0.03)
     assert weight.abs().max().item() > 3 * std  # not uniform
 
 
-def assert_uniform(tensor, bound):
+def assert_uniform(tensor: Tensor, bound: float) -> None:
     assert tensor.abs().max().item() <= bound
     assert tensor.std().item() == pytest.approx(bound / math.sqrt(3), rel=0.15)
 
 
-def test_gpt2(make_gpt):
+def test_gpt2(make_gpt: MakeGPT) -> None:
     model = make_gpt(**WIDE, init="gpt2")
-    for name, linear in parts(model, nn.Linear):
+    for name, linear in layers(model, nn.Linear):
         assert_normal(linear.weight, 0.02 / math.sqrt(2 * 3) if name.endswith(".out") else 0.02)
         assert not linear.bias.any()
-    for _, embedding in parts(model, nn.Embedding):
+    for _, embedding in layers(model, nn.Embedding):
         assert_normal(embedding.weight, 0.02)
 
 
-def test_norms_start_as_plain_normalisation(make_gpt):
+def test_norms_start_as_plain_normalisation(make_gpt: MakeGPT) -> None:
     model = make_gpt(**WIDE, **LLAMA, qk_norm=True)
     norms = [(name, parameter) for name, parameter in model.named_parameters() if "norm" in name]
     assert len(norms) == 3 * 4 + 1
@@ -44,12 +47,12 @@ def test_norms_start_as_plain_normalisation(make_gpt):
 
 @pytest.mark.parametrize("changes", [{}, LLAMA], ids=["gpt2", "llama"])
 @torch.no_grad()
-def test_zero_out_starts_every_block_as_the_identity(make_gpt, ids, changes):
+def test_zero_out_starts_every_block_as_the_identity(make_gpt: MakeGPT, ids: Tensor, changes: dict[str, Any]) -> None:
     model = make_gpt(**{**WIDE, **changes, "init": "zero_out"})
-    for name, linear in parts(model, nn.Linear):
+    for name, linear in layers(model, nn.Linear):
         if not name.endswith(".out"):
             assert_normal(linear.weight, 0.5 / math.sqrt(linear.in_features))
-    for _, embedding in parts(model, nn.Embedding):
+    for _, embedding in layers(model, nn.Embedding):
         assert_normal(embedding.weight, 2 / 128)
     x = model.tok_emb(ids)
     if model.pos_emb is not None:
@@ -57,16 +60,16 @@ def test_zero_out_starts_every_block_as_the_identity(make_gpt, ids, changes):
     assert torch.equal(model(ids), model.final_norm(x))
 
 
-def test_torch(make_gpt):
+def test_torch(make_gpt: MakeGPT) -> None:
     model = make_gpt(**WIDE, init="torch")
-    for _, linear in parts(model, nn.Linear):
+    for _, linear in layers(model, nn.Linear):
         assert_uniform(linear.weight, linear.in_features**-0.5)
         assert_uniform(linear.bias, linear.in_features**-0.5)
-    for _, embedding in parts(model, nn.Embedding):
+    for _, embedding in layers(model, nn.Embedding):
         assert_normal(embedding.weight, 1.0)
 
 
 @pytest.mark.parametrize("init", ["gpt2", "torch", "zero_out"])
-def test_the_seed_decides(make_gpt, init):
+def test_the_seed_decides(make_gpt: MakeGPT, init: Init) -> None:
     one, same = (make_gpt(init=init, shake=0) for _ in range(2))
     assert all(torch.equal(a, b) for a, b in zip(one.parameters(), same.parameters(), strict=True))

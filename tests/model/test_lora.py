@@ -1,4 +1,4 @@
-"""An adapter: what it computes, that it can be taken off, and that it can become part of the weights."""
+"""Adapters: their formula, switching them off, merging them."""
 
 import pytest
 import torch
@@ -15,7 +15,7 @@ IDS = torch.randint(50, (3, 20), generator=torch.Generator().manual_seed(1))  # 
 def adapted(
     *, drop_rate: float = 0.0, learned: bool = True, dtype: torch.dtype = torch.float32, **changes: object
 ) -> GPT:
-    """A tiny model with an adapter on every layer; learned: it does something."""
+    """Build a tiny model with an adapter on every layer; learned: its B is not 0."""
     model = tiny_gpt(**changes).to(dtype)
     torch.manual_seed(2)
     adapt(model, layer_names(model), rank=3, alpha=6.0, drop_rate=drop_rate)

@@ -1,4 +1,4 @@
-"""The root mean square norm: its own gradient is that of the formula."""
+"""RMSNorm: value and gradient are the formula's."""
 
 import pytest
 import torch

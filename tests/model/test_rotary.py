@@ -1,4 +1,4 @@
-"""Turning pairs of a head's numbers: the gradient turns back."""
+"""Rotary positions: value and gradient are the formula's."""
 
 import torch
 from torch import Tensor

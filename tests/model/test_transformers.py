@@ -1,11 +1,15 @@
-"""Our decoder against the transformers library's, with the same weights, as a loader of published ones needs it."""
+"""Our decoder has the logits of the transformers library's, with the same weights."""
 
 from types import ModuleType
+from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 
+from gptlab.model.gpt import GPT
 from tests.support.copies import take_gpt2, take_llama
+from tests.support.tiny_models import MakeGPT
 
 SIZES = {
     "vocab_size": 50,
@@ -35,7 +39,7 @@ def transformers() -> ModuleType:
 
 
 @torch.no_grad()
-def assert_same_logits(model, theirs, ids):
+def assert_same_logits(model: GPT, theirs: Any, ids: Tensor) -> None:
     theirs.eval()
     for parameter in theirs.parameters():  # no gain 1, no bias 0
         parameter += 0.1 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(parameter.numel()))
@@ -44,7 +48,7 @@ def assert_same_logits(model, theirs, ids):
     torch.testing.assert_close(model(ids) @ projection.T, theirs(ids).logits, rtol=1e-4, atol=1e-4)
 
 
-def test_gpt2(make_gpt, ids, transformers):
+def test_gpt2(make_gpt: MakeGPT, ids: Tensor, transformers: ModuleType) -> None:
     config = transformers.GPT2Config(
         vocab_size=50,
         n_positions=32,
@@ -70,20 +74,22 @@ def test_gpt2(make_gpt, ids, transformers):
     ],
     ids=["plain", "linear", "llama3"],
 )
-def test_llama(make_gpt, ids, transformers, rope, scaling):
+def test_llama(
+    make_gpt: MakeGPT, ids: Tensor, transformers: ModuleType, rope: dict[str, Any], scaling: dict[str, Any] | None
+) -> None:
     config = transformers.LlamaConfig(**SIZES, rope_parameters={"rope_theta": 100.0, **rope})
     model = make_gpt(**OURS, qkv_bias=False, bias=False, rope_scaling=scaling)
     assert_same_logits(model, transformers.LlamaForCausalLM(config), ids)
 
 
-def test_mistral_window(make_gpt, ids, transformers):
+def test_mistral_window(make_gpt: MakeGPT, ids: Tensor, transformers: ModuleType) -> None:
     rope = {"rope_theta": 100.0, "rope_type": "default"}
     config = transformers.MistralConfig(**SIZES, rope_parameters=rope, sliding_window=6)
     model = make_gpt(**OURS, qkv_bias=False, bias=False, sliding_window=6)
     assert_same_logits(model, transformers.MistralForCausalLM(config), ids)
 
 
-def test_qwen3_qk_norm(make_gpt, ids, transformers):
+def test_qwen3_qk_norm(make_gpt: MakeGPT, ids: Tensor, transformers: ModuleType) -> None:
     rope = {"rope_theta": 100.0, "rope_type": "default"}
     config = transformers.Qwen3Config(**SIZES, rope_parameters=rope, head_dim=8)
     model = make_gpt(**OURS, qkv_bias=False, bias=False, head_dim=8, qk_norm=True)

@@ -181,7 +181,7 @@ def test_ctrl_c_ends_a_sweep_and_its_command_goes_on(
     assert_equal_weights(folder / "0", tmp_path / "single")
 
 
-def broken_head(model: Any, given: Any, *, tied: Any, loss_chunk_rows: Any) -> Any:
+def broken_head(model: Any, context: Any, *, tied: Any, loss_chunk_rows: Any) -> Any:
     """A fault of ours."""
     raise RuntimeError("no memory is left")
 

@@ -1,4 +1,4 @@
-"""The weights of one implementation in the shape that another wants them.   D embedding, K head size."""
+"""Weights copied from one implementation into another.   D embedding, K head size."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ from tests.reference import textbook
 
 
 def textbook_weights(model: GPT) -> textbook.Weights:
-    """Our weights as the textbook's: one (inputs, outputs) matrix a head."""
+    """Return our weights as the textbook's: one (inputs, outputs) matrix a head."""
     return textbook.Weights(
         tokens=model.tok_emb.weight,
         positions=None if model.pos_emb is None else model.pos_emb.weight,
@@ -49,7 +49,10 @@ def textbook_norm(norm: nn.Module) -> textbook.Norm:
 
 
 def take_gpt2(model: GPT, theirs: Any) -> None:
-    """Fills our model with the weights of a transformers GPT2LMHeadModel; its Conv1D holds (inputs, outputs)."""
+    """Fill our model with the weights of transformers' GPT2LMHeadModel.
+
+    Its Conv1D holds (inputs, outputs).
+    """
     body = theirs.transformer
     pairs: list[tuple[Tensor | None, Tensor]] = [
         (model.tok_emb.weight, body.wte.weight),
@@ -71,7 +74,7 @@ def take_gpt2(model: GPT, theirs: Any) -> None:
 
 
 def take_llama(model: GPT, theirs: Any) -> None:
-    """Fills our model with the weights of a transformers Llama, Mistral or Qwen3 for causal LM."""
+    """Fill our model with the weights of transformers' Llama, Mistral or Qwen3."""
     pairs: list[tuple[Tensor | None, Tensor]] = [
         (model.tok_emb.weight, theirs.model.embed_tokens.weight),
         (model.final_norm.weight, theirs.model.norm.weight),
@@ -94,7 +97,7 @@ def take_llama(model: GPT, theirs: Any) -> None:
 
 
 def fill(model: GPT, pairs: list[tuple[Tensor | None, Tensor]]) -> None:
-    """Copies each right tensor into the left one; every parameter of the model must be named once."""
+    """Copy each right tensor into the left one; every parameter must be named once."""
     assert len(pairs) == len({id(ours) for ours, _ in pairs}) == len(list(model.parameters()))
     with torch.no_grad():
         for ours, theirs in pairs:

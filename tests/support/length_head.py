@@ -1,4 +1,4 @@
-"""A head that gptlab has never heard of: how many characters has the next token? (For test_run.py.)"""
+"""A head from outside gptlab, which predicts the length of the next token.   B batch, T tokens, D embedding"""
 
 from typing import Any
 
@@ -12,15 +12,15 @@ from gptlab.model.gpt import GPT
 
 
 class LengthHead(nn.Module):
-    """One number a token, judged by its squared error."""
+    """Predicts one number a token, scored by its squared error."""
 
     needs = ("ids", "targets")
     monitor = Monitor("val/error", "min")
 
-    def __init__(self, model: GPT, given: HeadContext, *, scale: float) -> None:
+    def __init__(self, model: GPT, context: HeadContext, *, scale: float) -> None:
         super().__init__()
-        assert given.token_bytes is not None
-        self.register_buffer("lengths", torch.as_tensor(given.token_bytes).float() * scale, persistent=False)
+        assert context.token_bytes is not None
+        self.register_buffer("lengths", torch.as_tensor(context.token_bytes).float() * scale, persistent=False)
         self.out = nn.Linear(model.emb_dim, 1)
 
     def forward(self, hidden: Tensor, batch: Batch) -> Tensor:
@@ -35,5 +35,5 @@ class LengthHead(nn.Module):
         return Loss(error.sum(), scored.sum(), None)
 
     def metrics(self) -> dict[str, Any]:
-        """The mean squared error."""
+        """Return the mean squared error."""
         return {"error": MeanLoss()}

@@ -1,10 +1,13 @@
-"""A GPT small enough to be built and run in every test."""
+"""A GPT small enough for every test."""
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
 
 from gptlab.model.gpt import GPT
+
+MakeGPT = Callable[..., GPT]
 
 GPT2: dict[str, Any] = {
     "vocab_size": 50,
@@ -46,9 +49,9 @@ FAMILIES: dict[str, dict[str, Any]] = {
 
 
 def tiny_gpt(*, shake: float = 0.3, **changes: Any) -> GPT:
-    """A GPT-2 in miniature but for the changes, in evaluation mode, the same at each call.
+    """Build a tiny GPT-2 with changes, in evaluation mode, the same at each call.
 
-    shake: noise added to every parameter, so that no bias is 0, no gain 1 and no layer silent.
+    shake: standard deviation of noise added to every parameter, so that no bias is 0, no gain 1 and no layer silent.
     """
     torch.manual_seed(0)
     model = GPT(**{**GPT2, **changes}).eval()

@@ -191,7 +191,7 @@ def test_a_damaged_folder(
 
 def test_no_such_model(tmp_path: Path) -> None:
     configure(write(tmp_path, **LLAMA), head_dim=5)
-    with pytest.raises(ValueError, match=r"config\.json: head_dim is 5, but rotary positions turn pairs"):
+    with pytest.raises(ValueError, match=r"config\.json: head_dim is 5, but rotary positions rotate pairs"):
         PretrainedFolder(tmp_path)
 
 

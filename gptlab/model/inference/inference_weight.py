@@ -1,4 +1,7 @@
-"""Weights in a form that is read faster than a matrix row after row, and that does not learn.   I inputs, O outputs."""
+"""Inference-only weight layouts, faster to read than row-major.
+
+I inputs, O outputs.
+"""
 
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -7,48 +10,61 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from gptlab.model.torch_internals import without_torch_function, wrapper_tensor
+
 
 class InferenceWeight(Tensor):
-    """(O, I), which `F.linear` and `F.embedding` take in the place of the matrix it was made from, and nothing else."""
+    """A matrix (O, I) that only `F.linear` and `F.embedding` accept.
+
+    A subclass holds the numbers in attributes of its own, and implements `product` and `rows`.
+    """
 
     @classmethod
     def like(cls, weight: Tensor, *, dtype: torch.dtype) -> Any:
-        """A tensor by its shape, dtype and device; the numbers are its own attributes."""
-        return cls._make_wrapper_subclass(cls, weight.shape, dtype=dtype, device=weight.device)
+        """Return an instance with the shape and device of a weight."""
+        return wrapper_tensor(cls, weight.shape, dtype=dtype, device=weight.device)
 
     def product(self, x: Tensor, bias: Tensor | None = None) -> Tensor:
-        """(..., I) -> (..., O)"""
+        """Return x W^T + bias.
+
+        (..., I) -> (..., O)
+        """
         raise NotImplementedError
 
     def rows(self, ids: Tensor) -> Tensor:
-        """(...) -> (..., I)"""
+        """Return the rows of these numbers.
+
+        (...) -> (..., I)
+        """
         raise NotImplementedError
 
     @classmethod
     def __torch_function__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """The two products; what only asks for the shape, the dtype or the device."""
+        """Answer the two functions; let questions of shape, dtype or device through."""
         if func is F.linear:
             x, weight, *bias = args
             return weight.product(x, *bias, **(kwargs or {}))
         if func is F.embedding:
             ids, weight = args[:2]
             return weight.rows(ids)
-        with torch._C.DisableTorchFunctionSubclass():
+        with without_torch_function():
             return func(*args, **(kwargs or {}))
 
     @classmethod
     def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:  # type: ignore[override]
-        """Says what cannot be done."""
-        raise NotImplementedError(f"{func} of a {cls.__name__}, which is for reading and writing, not for learning")
+        """Refuse every other operation."""
+        raise NotImplementedError(
+            f"{func} of a {cls.__name__}, for F.linear and F.embedding alone: its model can generate, not train"
+        )
 
 
 def linear_layers(model: nn.Module, outputs: Iterable[nn.Module]) -> list[nn.Module]:
-    """The layers to stand in for: the model's linear ones, and those that project onto the vocabulary."""
+    """Return a model's linear layers, then those that project onto the vocabulary."""
     return [*(layer for layer in model.modules() if isinstance(layer, nn.Linear)), *outputs]
 
 
 def replace_weights(layers: Iterable[nn.Module], make: Callable[[nn.Module], Tensor]) -> None:
-    """Replaces the `weight` of each layer by what is made of it."""
+    """Replace each layer's `weight` by `make(layer)`."""
     for layer in layers:
         weight = make(layer)
         del layer.weight

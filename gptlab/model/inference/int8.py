@@ -1,7 +1,8 @@
-"""Weights in eight bits: a matrix as whole numbers from -127 to 127 and one scale a row (LLM.int8(), arXiv 2208.07339).
+"""Weights in eight bits (after LLM.int8(), arXiv 2208.07339).
 
-A token is written as fast as its weights can be read, and these are a quarter of float32's. Only they are rounded, not
-what they are multiplied with.   M rows, I inputs, O outputs.
+M rows, I inputs, O outputs
+A matrix becomes whole numbers from -127 to 127 and one scale a row. Generating a token takes as long as reading the
+weights, and these have a quarter of float32's bytes. Only weights are rounded, not what they are multiplied with.
 """
 
 import torch
@@ -9,17 +10,18 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gptlab.model.inference.inference_weight import InferenceWeight, linear_layers, replace_weights
+from gptlab.model.torch_internals import int8_linear
 
-KERNEL_MAX_ROWS = 16  # rows up to which PyTorch's kernel is faster than a product in bfloat16
+KERNEL_MAX_ROWS = 16  # up to this many, PyTorch's int8 kernel is faster than a product in bfloat16
 
 
 class Int8Weight(InferenceWeight):
-    """(O, I), rounded.
+    """A matrix (O, I) in eight bits.
 
     Args:
         numbers: (O, I) int8.
         scales: (O,) bfloat16, as the kernel wants them.
-        dtype: of what is looked up.
+        dtype: the dtype that the tensor claims, and of the rows that an embedding looks up.
     """
 
     numbers: Tensor
@@ -27,40 +29,54 @@ class Int8Weight(InferenceWeight):
 
     @staticmethod
     def __new__(cls, numbers: Tensor, scales: Tensor, *, dtype: torch.dtype) -> "Int8Weight":
-        """A tensor by its shape, dtype and device."""
-        made: Int8Weight = cls.like(numbers, dtype=dtype)
-        made.numbers, made.scales = numbers, scales
-        return made
+        """Return a tensor without storage that carries the numbers and scales."""
+        weight: Int8Weight = cls.like(numbers, dtype=dtype)
+        weight.numbers, weight.scales = numbers, scales
+        return weight
 
     @classmethod
     def of(cls, weight: Tensor, *, dtype: torch.dtype) -> "Int8Weight":
-        """The nearest: each row's largest number becomes 127.   (O, I) -> (O, I)"""
+        """Round a matrix, its rows scaled so that their largest is 127.
+
+        (O, I) -> (O, I)
+        """
         weight = weight.detach().float()
-        scales = (weight.abs().amax(dim=1) / 127).clamp_min(1e-30).to(torch.bfloat16)  # rounded before it is divided by
+        scales = (weight.abs().amax(dim=1) / 127).clamp_min(1e-30).to(torch.bfloat16)  # before the division
         numbers = (weight / scales.float()[:, None]).round_().clamp_(-127, 127).to(torch.int8)
         return cls(numbers, scales, dtype=dtype)
 
     def product(self, x: Tensor, bias: Tensor | None = None) -> Tensor:
-        """(..., I) -> (..., O) in x's dtype; the kernel, which takes x in bfloat16, and the product come to the same
-        sums, rounded at the end."""
+        """Return x W^T + bias in the dtype of x.
+
+        (..., I) -> (..., O)
+
+        The kernel takes x in bfloat16.
+        """
         rows = x.flatten(0, -2)  # (M, I)
         if x.device.type == "cpu" and len(rows) <= KERNEL_MAX_ROWS:
-            kernel = torch._weight_int8pack_mm(rows.to(torch.bfloat16).contiguous(), self.numbers, self.scales)
-            y = kernel.to(x.dtype)
+            y = int8_linear(rows.to(torch.bfloat16).contiguous(), self.numbers, self.scales).to(x.dtype)  # (M, O)
         else:
             y = F.linear(rows, self.numbers.to(x.dtype)) * self.scales.to(x.dtype)
         return (y if bias is None else y + bias).view(*x.shape[:-1], -1)
 
     def rows(self, ids: Tensor) -> Tensor:
-        """(...) -> (..., I)"""
+        """Return the rows of these numbers.
+
+        (...) -> (..., I)
+        """
         return self.numbers[ids] * self.scales[ids, None].to(self.dtype)
 
 
 @torch.no_grad()
 def quantise(model: nn.Module, head: nn.Module, *outputs: nn.Module, rest: torch.dtype) -> None:
-    """The weights of the model's linear layers and of the `outputs` in eight bits; all else of both in `rest`."""
+    """Round the weights of linear layers to eight bits, in place.
+
+    Args:
+        outputs: modules that project onto the vocabulary, rounded too.
+        rest: the dtype of all other tensors of the model and the head.
+    """
     layers = linear_layers(model, outputs)
-    weights = {layer: Int8Weight.of(layer.weight, dtype=rest) for layer in layers}  # type: ignore[arg-type]  # rounded once
+    weights = {layer: Int8Weight.of(layer.weight, dtype=rest) for layer in layers}  # type: ignore[arg-type]  # before they are cast
     model.to(rest)
     head.to(rest)
     replace_weights(layers, weights.__getitem__)

@@ -1,7 +1,8 @@
-"""Weights as the CPU's kernels want them: oneDNN's own order instead of one row after the other.
+"""Weights prepacked into oneDNN's own layout, for a CPU.
 
-PyTorch's product of a few rows with a matrix reads memory at half the rate that it can be read at; with the matrix laid
-out beforehand it does not:   python -m tests.benchmarks.generation     I inputs, O outputs.
+I inputs, O outputs
+PyTorch's product of a few rows with a row-major matrix reads memory at half of its speed; with a prepacked one it reads
+at full speed (python -m tests.benchmarks.generation).
 """
 
 from typing import Any
@@ -11,64 +12,65 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gptlab.model.inference.inference_weight import InferenceWeight, linear_layers, replace_weights
+from gptlab.model.torch_internals import has_prepacked_linear, prepack_linear, prepacked_linear
 
-KERNEL_MAX_ROWS = 8  # rows that the order is chosen for; it is no slower for more or fewer
+LAYOUT_ROWS = 8  # rows of input that the layout is chosen for; it is no slower for more or fewer
 
 
 class PrepackedWeight(InferenceWeight):
-    """(O, I), the same numbers in another order.
+    """A matrix (O, I) in oneDNN's layout, its numbers unchanged.
 
     Args:
         weight: (O, I), on a CPU.
-        dtype: float32 or bfloat16, which products are in.
-        looked_up: it is an embedding too, of which rows are wanted: it is kept as it was beside.
+        dtype: float32 or bfloat16, the format of products.
+        looked_up: whether the matrix is an embedding too; its rows are then kept beside.
     """
 
-    packed: Tensor
+    prepacked: Tensor
     table: Tensor | None
 
     @staticmethod
     def __new__(cls, weight: Tensor, *, dtype: torch.dtype, looked_up: bool) -> "PrepackedWeight":
-        """A tensor by its shape, dtype and device."""
+        """Return a tensor without storage that carries the prepacked matrix."""
         made: PrepackedWeight = cls.like(weight, dtype=weight.dtype)
-        made.packed = torch.ops.mkldnn._reorder_linear_weight(weight.detach().to(dtype), KERNEL_MAX_ROWS)
+        made.prepacked = prepack_linear(weight.detach().to(dtype), n_rows=LAYOUT_ROWS)
         made.table = weight.detach() if looked_up else None
         return made
 
     def product(self, x: Tensor, bias: Tensor | None = None) -> Tensor:
-        """(..., I) -> (..., O)"""
-        dtype = self.packed.dtype
-        bias = None if bias is None else bias.to(dtype)
-        y: Tensor = torch.ops.mkldnn._linear_pointwise(x.to(dtype), self.packed, bias, "none", [], "")
-        return y
+        """Return x W^T + bias in the format of products.
+
+        (..., I) -> (..., O)
+        """
+        dtype = self.prepacked.dtype
+        return prepacked_linear(x.to(dtype), self.prepacked, None if bias is None else bias.to(dtype))
 
     def rows(self, ids: Tensor) -> Tensor:
-        """(...) -> (..., I)"""
+        """Return the rows of these numbers.
+
+        (...) -> (..., I)
+        """
         assert self.table is not None
         return F.embedding(ids, self.table)
 
 
-def has_kernels(dtype: torch.dtype) -> bool:
-    """Whether PyTorch was built with oneDNN, and that multiplies in this format here."""
-    ops = torch.ops.mkldnn
-    there = torch.backends.mkldnn.is_available() and hasattr(ops, "_reorder_linear_weight")
-    return there and (dtype == torch.float32 or (dtype == torch.bfloat16 and ops._is_mkldnn_bf16_supported()))
-
-
 @torch.no_grad()
 def prepack(model: nn.Module, *outputs: nn.Module, dtype: torch.dtype) -> None:
-    """Packs the weights of the model's linear layers and of the `outputs`; what there are no kernels for stays.
+    """Prepack the weights of linear layers, in place.
+
+    Weights for which oneDNN has no kernel here stay as they are.
 
     Args:
-        dtype: which products are in, of autocast or the weights' own.
+        outputs: modules that project onto the vocabulary, prepacked too.
+        dtype: the format of products: autocast's, or the weights' own.
     """
-    if not has_kernels(dtype):
+    if not has_prepacked_linear(dtype):
         return
 
-    def packed(layer: nn.Module) -> Tensor:
+    def prepacked(layer: nn.Module) -> Tensor:
         weight: Any = layer.weight
         return PrepackedWeight(weight, dtype=dtype, looked_up=isinstance(layer, nn.Embedding))
 
     layers = linear_layers(model, outputs)
     plain = (layer for layer in layers if type(layer.weight) is nn.Parameter and layer.weight.device.type == "cpu")
-    replace_weights(plain, packed)
+    replace_weights(plain, prepacked)

@@ -1,4 +1,4 @@
-"""Weights in eight bits: near the weights they were made from, the same by kernel and by product, and small."""
+"""Int8 weights: close to the originals, the same with and without the kernel, small."""
 
 import copy
 
@@ -13,7 +13,7 @@ from gptlab.model.inference.int8 import KERNEL_MAX_ROWS, Int8Weight, quantise
 from tests.support.tiny_models import FAMILIES, tiny_gpt
 
 V = 50
-RESTS = (torch.float32, torch.bfloat16)  # what all else of the model is in
+RESTS = (torch.float32, torch.bfloat16)  # dtypes of all other tensors
 
 
 def weight(n_out: int = 96, n_in: int = 64) -> torch.Tensor:
@@ -84,5 +84,5 @@ def test_a_matrix_of_its_own_is_rounded_once() -> None:
 
 
 def test_eight_bits_do_not_learn() -> None:
-    with pytest.raises(NotImplementedError, match="not for learning"):
+    with pytest.raises(NotImplementedError, match=r"of a Int8Weight, .* can generate, not train"):
         Int8Weight.of(weight(), dtype=torch.bfloat16).add(1.0)

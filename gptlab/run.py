@@ -4,6 +4,7 @@ B batch, T tokens, V vocabulary.
 """
 
 import logging
+import shlex
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -275,6 +276,7 @@ def _context(run: Run, *, total_steps: int, start_step: int) -> RunContext:
         else None,
         labels=tuple(run.labels),
         decode=run.tokenizer.decode,
+        show_row=partial(run.data.show_row, decode=run.tokenizer.decode),
         config=to_yaml(run.cfg),
         command=command_line(),
     )
@@ -284,9 +286,10 @@ def _describe(run: Run) -> dict[str, Any]:
     """Return what summary.json says of the run itself."""
     assert run.data is not None
     prompts = run.data.sample_prompts(run.tokenizer, None)
+    sample_prompt = " ".join(prompts[0].shown.split()[:4]) if prompts else ""
     return {
         "name": run.cfg.name,
         "parameters": count_parameters(run),
-        "verb": run.data.verb,
-        "sample_prompt": " ".join(prompts[0].shown.split()[:4]) if prompts else "",
+        "next_command": run.data.next_command(shlex.quote(str(Path(run.cfg.output_dir))), shlex.quote(sample_prompt)),
+        "sample_prompt": sample_prompt,
     }

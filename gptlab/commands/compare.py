@@ -23,15 +23,15 @@ def main(overrides: list[str]) -> None:
         from gptlab.run import Run
         from gptlab.workflows.compare import check_paths
         from gptlab.workflows.precision import choose_device
-        from gptlab.workflows.run_data import config_of, text_of
+        from gptlab.workflows.run_data import config_of, running_text
 
         check_paths(cfg.run)
         device, data, prompts, models = choose_device(cfg.device), cfg.data, list(cfg.prompts), []
         for path in cfg.run:
             run = Run.open(path, device=device)
-            text = text_of(run, data)
+            text = running_text(run, data, cfg.split, context_length=cfg.context_length)
             data = config_of(run, data)  # the first one's, for all
-            prompts = prompts or [text.opening("train" if cfg.split == "train" else "val")]
+            prompts = prompts or [text.first_words()]
             models.append(_examined(run, cfg, text, prompts, path))
         report = compare(models, prompts, seed=cfg.seed)
         if cfg.output == "json":
@@ -45,11 +45,10 @@ def _examined(run: "Run", cfg: Config, text: Any, prompts: list[str], path: str)
     from gptlab.run import count_parameters
     from gptlab.workflows.compare import facts
     from gptlab.workflows.precision import set_precision
-    from gptlab.workflows.run_data import windows_of
 
     return examine(
         run.text_generator,
-        windows_of(run, text, cfg.split, context_length=cfg.context_length, stride=None),
+        text.windows,
         prompts,
         name=path,
         config=facts(run),

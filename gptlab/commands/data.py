@@ -1,4 +1,4 @@
-"""gptlab data key=value ...: what a run would learn from."""
+"""gptlab data key=value ...: report on a run's data."""
 
 import json
 
@@ -7,7 +7,7 @@ from gptlab.config.compose import compose_config
 
 
 def main(overrides: list[str]) -> None:
-    """Collects, cleans, splits and tokenises as `train` would with these overrides, and shows what came of it."""
+    """Print a report on the data that `train` would prepare."""
     with report_errors():
         cfg = compose_config("data", overrides)
 

@@ -1,4 +1,4 @@
-"""gptlab evaluate run=...: how well a model knows a text, in numbers with their intervals."""
+"""gptlab evaluate run=...: measure a model, with confidence intervals."""
 
 import json
 from pathlib import Path
@@ -11,7 +11,7 @@ from gptlab.errors import UserError
 
 
 def main(overrides: list[str]) -> None:
-    """Measures, shows, and writes what it found beside the run."""
+    """Measure a run, and print and save the report."""
     with report_errors():
         cfg = compose_config("evaluate", overrides)
 
@@ -19,36 +19,37 @@ def main(overrides: list[str]) -> None:
 
         from gptlab.evaluation.evaluate import show
         from gptlab.run import Run
-        from gptlab.workflows.evaluate import evaluate_run
+        from gptlab.workflows.evaluate import evaluate_run, restore_reference
         from gptlab.workflows.precision import choose_device, set_precision
         from gptlab.workflows.reports import keep_items, keep_report
 
         names = [cfg.tasks] if isinstance(cfg.tasks, str) else list(cfg.tasks)
-        tasks = _tasks(names)  # a mistaken name is told before anything is measured
+        tasks = _tasks(names)  # an unknown name is refused before anything is measured
         run = Run.open(cfg.run, device=choose_device(cfg.device))
+        restore_reference(run, cfg.run)
         precision = set_precision(run, cfg.precision)
-        how = {key: cfg[key] for key in ("run", "split", "n_questions", "seed", "limit")}
-        report: dict[str, Any] = {**how, "precision": precision.name, "data": None}
-        kept, name = [], _name(cfg, overrides)
+        settings = {key: cfg[key] for key in ("run", "split", "n_questions", "seed", "limit")}
+        report: dict[str, Any] = {**settings, "precision": precision.name, "data": None}
+        saved_lines, name = [], _name(cfg, overrides)
         if cfg.data is not None or "data" in run.cfg or not names:
-            found = evaluate_run(run, cfg, precision)
-            report |= found.report
-            keep_report(report, cfg.run, name=name)  # whatever becomes of the tasks
-            kept += keep_items(found.items, cfg.run, name=name)
+            evaluation = evaluate_run(run, cfg, precision)
+            report |= evaluation.report
+            keep_report(report, cfg.run, name=name)  # even if a task fails
+            saved_lines += keep_items(evaluation.items, cfg.run, name=name)
         if names:
             report["tasks"] = tasks(
                 run.text_generator, cfg.batch_tokens, precision.context, limit=cfg.limit, seed=cfg.seed
             )
-        kept += keep_report(report, cfg.run, name=name)
+        saved_lines += keep_report(report, cfg.run, name=name)
         if cfg.output == "json":
             print(json.dumps(report, indent=2))
         else:
             show(report, rich.get_console())
-            print("\n".join(kept))
+            print("\n".join(saved_lines))
 
 
 def _tasks(names: list[str]) -> Any:
-    """What runs tasks that others made."""
+    """Return the lm-evaluation-harness with these tasks; None without any."""
     if not names:
         return None
     try:
@@ -60,7 +61,7 @@ def _tasks(names: list[str]) -> Any:
 
 
 def _name(cfg: Config, overrides: list[str]) -> str:
-    """Of the report, after what was measured: `val`, `kjv-val-stride64`, `last-text-my-all-bf16-true`."""
+    """Return the report's name, such as `kjv-val-stride64` or `last-text-my-all-bf16-true`."""
     chosen = [word.partition("=")[2] for word in overrides if word.startswith("data=")][-1:]
     if chosen == ["text"] and isinstance(cfg.data.path, str):
         chosen.append(Path(cfg.data.path).stem)

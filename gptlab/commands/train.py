@@ -152,5 +152,5 @@ def _introduce(run: "Run") -> None:
         f"{run.cfg.name}: {n_all:,} parameters{learning} in {run.model.n_layers} layers "
         f"of width {run.model.emb_dim}, context {run.model.context_length}, vocabulary {run.tokenizer.vocab_size:,}"
     )
-    log.info(run.data.told())
+    log.info(run.data.summary_line())
     log.info(f"writing to {run.cfg.output_dir}\n")

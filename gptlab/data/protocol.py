@@ -1,113 +1,230 @@
-"""What every kind of data becomes, and all that a run knows of it.   B batch, T tokens."""
+"""What every kind of data is to a run.
 
-from collections.abc import Iterator, Mapping
-from typing import Any, NamedTuple, Protocol
+B batch, T tokens.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, Literal, NamedTuple, Protocol
 
 import numpy as np
 from rich.console import RenderableType
 from torch import Tensor
 
 from gptlab.batch import Batch
+from gptlab.data.text.windows import Windows
 from gptlab.prompts.protocol import PromptStyle
 from gptlab.tokenizer.protocol import Tokenizer, TrainingText
+
+Decode = Callable[[list[int]], str]  # ids -> text
 
 
 class Rows(Protocol):
     """Examples by their numbers. Pickles small, for worker processes."""
 
     def __len__(self) -> int:
-        """Examples, not batches; of a training split also how many an epoch sees."""
+        """Return the number of rows, also of an epoch."""
 
     def __getitem__(self, index: np.ndarray) -> Batch:
-        """(B,) numbers -> their batch, tensors that belong to the caller."""
+        """Return the batch of these rows.   (B,) -> Batch
+
+        The caller owns its tensors.
+        """
 
     def epoch(self, generator: np.random.Generator, batch_rows: int) -> np.ndarray:
-        """(len(self),) numbers in the order in which an epoch learns from them.
+        """Return the row numbers in one epoch's order.
+
+        -> (len(self),)
 
         Args:
-            batch_rows: how many are taken at a time, over all devices; those of one batch may be chosen to be alike.
+            batch_rows: rows of a step's batch over all devices; rows of one batch may be chosen to be of like length.
         """
 
     def reading_order(self) -> np.ndarray:
-        """(len(self),) every number once, in the order in which they are measured."""
+        """Return every row number once, in validation order.   -> (len(self),)"""
 
 
 class SamplePrompt(NamedTuple):
-    """Where a sample begins that a model writes while it learns."""
+    """The prompt of a sample generated during training."""
 
-    shown: str  # to a person
-    ids: list[int]  # what the model goes on from
+    shown: str  # the prompt as a person reads it
+    ids: list[int]  # the ids that the model continues
     stop: tuple[str, ...]  # texts that end the sample
 
 
 class Prepared(Protocol):
-    """What a run trains on and is measured by."""
+    """Tokenised data with its splits, ready for a run."""
 
     @property
     def train(self) -> Rows:
-        """What it learns from."""
+        """Return the training set."""
 
     @property
     def val(self) -> Rows:
-        """What says how it goes."""
+        """Return the validation set."""
 
     @property
     def test(self) -> Rows | None:
-        """What is looked at once, at the end; None where data has no such part."""
+        """Return the test set; None without one.
+
+        It is read once, at the end.
+        """
 
     @property
     def batch_size(self) -> int:
-        """Rows of a batch, on each device."""
+        """Return the rows of a batch on each device."""
 
     @property
     def n_workers(self) -> int:
-        """Processes that load batches; 0 is the run's own."""
+        """Return how many processes load batches.
+
+        0 loads them in the run's own process.
+        """
 
     @property
     def fingerprint(self) -> str:
-        """Changes whenever the rows or their order do."""
-
-    @property
-    def verb(self) -> str:
-        """With what a run of it is used: generate, classify or chat."""
+        """Return a hash of the rows and their order."""
 
     @property
     def labels(self) -> dict[str, int]:
-        """The classes in their order, and how many training rows each has; empty where rows have none."""
+        """Return each class with its training row count.
 
-    def told(self) -> str:
-        """From how much a run learns and on how much it is measured, in a line."""
+        In the order of the classes; empty without classes.
+        """
 
-    def sample_prompts(self, tokenizer: Tokenizer, prompt: str | None) -> list[SamplePrompt]:
-        """Where samples begin: at a prompt of the user's, or at the data's own; none where nothing is to be written."""
+    def summary_line(self) -> str:
+        """Return the sizes of the splits in one line."""
 
-    def held_out(self) -> Iterator[str]:
-        """The held-out text piece by piece, to be asked about; nothing where rows are no running text."""
-
-    def describe(self, tokenizer: Tokenizer, *, n_examples: int, vectors: Mapping[str, Tensor]) -> dict[str, Any]:
-        """What a run would learn from, in plain values.
+    def next_command(self, run: str, sample_prompt: str) -> str:
+        """Return the command that uses a trained run.
 
         Args:
-            n_examples: rows that are shown.
-            vectors: the first training row's way into the model: name -> (T, D).
+            run: the run's folder, quoted for a shell.
+            sample_prompt: the beginning of the first of `sample_prompts`, quoted for a shell.
+        """
+
+    def sample_prompts(self, tokenizer: Tokenizer, prompt: str | None) -> list[SamplePrompt]:
+        """Return the prompts of training samples.
+
+        The list is empty where nothing is generated.
+
+        Args:
+            prompt: the user's own; None takes prompts from the validation set.
+        """
+
+    def held_out(self) -> Iterator[str]:
+        """Yield the held-out text, for probes.
+
+        Nothing where rows are no running text.
+        """
+
+    def show_row(self, batch: Batch, row: int, *, decode: Decode) -> str:
+        """Return one row of a batch as text.
+
+        TensorBoard's first-batch page shows it.
+        """
+
+    def describe(self, tokenizer: Tokenizer, *, n_examples: int, vectors: Mapping[str, Tensor]) -> dict[str, Any]:
+        """Return the report of `gptlab data` as plain values.
+
+        Args:
+            n_examples: how many rows are shown.
+            vectors: the first training row's embeddings by name, (T, D) each.
         """
 
     def render(self, description: dict[str, Any]) -> RenderableType:
-        """The same, to read."""
+        """Return a report as tables for a terminal."""
+
+
+class EvaluationRequest(NamedTuple):
+    """The split to measure, and how it is read."""
+
+    split: str  # train, val, test or all
+    tokenizer: Tokenizer
+    style: Callable[[], PromptStyle]  # builds the run's prompt style, which only conversations need
+    max_tokens: int  # the most tokens that the model reads at once
+    context_length: int  # tokens of a window of running text, at most max_tokens
+    stride: int  # tokens of running text that each window scores anew
+    classes: Sequence[str]  # the run's classes in order; empty without classes
+    n_answers: int | None  # questions that an assistant answers; None is all
+
+
+class Question(NamedTuple):
+    """A question to an assistant, and the reference answer."""
+
+    text: str  # as a person reads it
+    prompt: list[int]  # as the model reads it
+    reference: str
+
+
+class RunningText(NamedTuple):
+    """A split of a text, as windows and as documents."""
+
+    windows: Windows
+    documents: Iterable[str]  # the text itself, from which probes are made
+    first_words: Callable[[], str]  # returns the prompt of samples where the user gives none
+
+
+class ScoredRows(NamedTuple):
+    """A split of rows that are scored one by one."""
+
+    rows: Rows
+    row_tokens: int  # of the longest row
+    scored_by: Literal["head", "tokens", "classes", "pairs"]
+    # what the numbers are about: the head's own metrics over all rows, or a row's loss as a language model, its class,
+    # or its rewards as a pair of answers, each with bootstrap intervals over rows
+    items: Sequence[dict[str, Any]] = ()  # what each row is, to be kept beside its scores
+    classes: Sequence[str] = ()  # names of the labels; empty without labels
+
+
+class EvaluationSet(NamedTuple):
+    """What `gptlab evaluate` measures on a split.
+
+    Each part that is there is measured.
+    """
+
+    text: RunningText | None = None
+    scored: ScoredRows | None = None
+    questions: Sequence[Question] = ()  # an assistant answers them, and the answers are compared with the references
+    stop: Sequence[str] = ()  # texts that end an answer
 
 
 class Data(Protocol):
-    """What `data=` names."""
+    """What `data=` names.
 
-    gives: tuple[str, ...]  # the keys of its batches
+    A new kind of data is a class with these members; training, `gptlab data`, `gptlab evaluate` and TensorBoard's pages
+    ask for nothing else.
+    """
+
+    gives: tuple[str, ...]  # the Batch keys of its rows, compared with the head's `needs`
+    has_conversations: bool  # whether its rows are conversations, written in the run's prompt style
+
+    @property
+    def path(self) -> str | list[str]:
+        """Return where the data comes from, for reports."""
 
     def training_text(self) -> TrainingText:
-        """The training part, for a tokenizer to learn from."""
+        """Return the training text, for a tokenizer."""
 
     def prepare(self, tokenizer: Tokenizer, *, context_length: int, style: PromptStyle) -> Prepared:
-        """The rows of a run.
+        """Return the tokenised rows of a run.
 
         Args:
             context_length: the most tokens of a row.
-            style: how conversations are written; text and labelled rows have none.
+            style: how conversations are written; other kinds of data ignore it.
         """
+
+    def evaluation_set(self, request: EvaluationRequest) -> EvaluationSet:
+        """Return what is measured on a split.
+
+        Raises:
+            UserError: there is no such split, or the model cannot read it.
+        """
+
+
+class LabelledTexts(Data, Protocol):
+    """Data whose runs classify texts."""
+
+    def text_rows(
+        self, texts: Sequence[str], *, classes: Sequence[str], tokenizer: Tokenizer, context_length: int
+    ) -> ScoredRows:
+        """Return unlabelled texts as rows."""

@@ -1,4 +1,4 @@
-"""An assistant's answers to questions whose answers are known: written, kept, and held against them."""
+"""An assistant's answers to questions, compared with the references."""
 
 import logging
 from collections.abc import Sequence
@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from gptlab.console import unit_progress
+from gptlab.data.protocol import Question
 from gptlab.evaluation.inference import ForwardContext, inference
 from gptlab.evaluation.intervals import Sums, bootstrap, with_interval
 from gptlab.evaluation.judge import Judge
@@ -16,23 +17,15 @@ from gptlab.generation.generator import TextGenerator
 log = logging.getLogger(__name__)
 
 
-class Question(NamedTuple):
-    """A conversation up to where the assistant answers, and what it should say."""
-
-    text: str  # as a person reads it
-    prompt: list[int]  # as the model reads it
-    reference: str
-
-
 class Answer(NamedTuple):
-    """What it said."""
+    """An assistant's answer and its scores."""
 
     question: str
     reference: str
     answer: str
     scores: dict[str, float]  # by `MEASURES`, 0 to 1
-    judged: int | None  # 0 to 100; None where nobody judged, or the judge gave no number
-    reply: str | None  # of the judge, whole
+    judged: int | None  # 0 to 100; None without a judge, or where its reply has no number
+    reply: str | None  # the judge's whole reply
 
 
 def answer_questions(
@@ -45,12 +38,12 @@ def answer_questions(
     forward_context: ForwardContext,
     judge: Judge | None,
 ) -> list[Answer]:
-    """Writes all answers, then measures each, and has it judged where there is a judge.
+    """Generate all answers, score and judge them.
 
     Args:
-        stop: texts that end an answer, beside those of the sampling.
-        batch_tokens: read and written at a time; one question at least.
-        sampling: how answers are drawn.
+        stop: texts that end an answer, besides those of the sampling.
+        batch_tokens: tokens in a batch of questions and answers, which holds at least one question.
+        sampling: the sampling configuration of the answers.
     """
     sampling = {**sampling, "stop": [*sampling["stop"], *stop]}
     prompts = [question.prompt for question in questions]
@@ -67,20 +60,22 @@ def answer_questions(
             if judge is not None:
                 try:
                     judged, reply = judge.score(question.text, question.reference, text)
-                except ConnectionError as error:  # what was written and judged so far is not lost
+                except ConnectionError as error:  # the answers and scores so far are kept
                     log.warning(f"{error}; {len(answers)} of {len(texts)} answers were judged")
                     judge = None
             answers.append(Answer(question.text, question.reference, text, scores, judged, reply))
             advance(1)
-    if silent := sum(answer.reply is not None and answer.judged is None for answer in answers):
-        log.warning(f"{silent} of the judge's {len(answers)} replies hold no number from 0 to 100")
+    if n_unscored := sum(answer.reply is not None and answer.judged is None for answer in answers):
+        log.warning(f"{n_unscored} of the judge's {len(answers)} replies hold no number from 0 to 100")
     return answers
 
 
 def summarise(answers: Sequence[Answer], *, seed: int) -> dict[str, dict[str, Any]]:
-    """Each measure's mean with its 95 % interval over questions drawn anew; plain values.
+    """Return each metric's mean with its bootstrap interval.
 
-    `judge` is the mean of the scores from 0 to 100 that there are.
+    The 95 % interval over resampled questions.
+
+    `judge` is the mean of the judge's scores from 0 to 100, of the answers that have one.
     """
     columns = {name: [answer.scores[name] for answer in answers] for name in MEASURES}
     if judged := [float(answer.judged) for answer in answers if answer.judged is not None]:

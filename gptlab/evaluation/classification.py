@@ -1,4 +1,7 @@
-"""A classifier's verdicts on labelled rows, and what they are worth.   R rows, C classes."""
+"""A classifier's predictions on labelled rows, and their metrics.
+
+R rows, C classes.
+"""
 
 import math
 from collections.abc import Callable, Sequence
@@ -10,9 +13,10 @@ import torch
 
 from gptlab.batch import on_device
 from gptlab.console import unit_progress
-from gptlab.data.protocol import Rows
+from gptlab.data.protocol import Rows, ScoredRows
 from gptlab.evaluation.inference import ForwardContext, inference
 from gptlab.evaluation.intervals import MIN_UNITS, PERCENTILES, Difference, Interval, with_interval
+from gptlab.evaluation.rows import RowReport
 from gptlab.evaluation.score import require_numbers
 from gptlab.heads.counts import confusion_matrix, reliability
 from gptlab.heads.protocol import Head
@@ -23,105 +27,115 @@ N_RESAMPLES = 1000
 
 @dataclass(frozen=True)
 class Predictions:
-    """What a classifier says of every row."""
+    """The class probabilities and the true classes of rows."""
 
     log_probs: np.ndarray  # (R, C) float64
-    labels: np.ndarray  # (R,) int64
+    labels: np.ndarray  # (R,) int64, the true classes
 
     @property
-    def guesses(self) -> np.ndarray:
-        """(R,), the most probable class."""
+    def predicted(self) -> np.ndarray:
+        """Return the most probable class of each row.   -> (R,)"""
         return self.log_probs.argmax(axis=1)
 
     @property
     def confusion(self) -> np.ndarray:
-        """(C, C), rows of a class by what they are called."""
+        """Return the confusion matrix.
+
+        -> (C, C), row counts by true class and predicted class.
+        """
         return confusion_matrix(self.log_probs, self.labels)
 
     def take(self, rows: np.ndarray) -> "Predictions":
-        """Some of the rows, perhaps several times."""
+        """Return the predictions of these rows, which may repeat."""
         return Predictions(self.log_probs[rows], self.labels[rows])
 
 
 def predict_rows(
     model: GPT, head: Head, rows: Rows, *, batch_size: int, forward_context: ForwardContext
 ) -> Predictions:
-    """The head's verdict on every row, in the rows' own order.
+    """Return the predictions of every row, in order.
 
     Args:
         batch_size: rows at a time.
 
     Raises:
-        UserError: the model gives no numbers.
+        UserError: a probability is not finite.
     """
     order = rows.reading_order()
-    found, labels = [], []
+    log_probs_of, labels_of = [], []  # of each batch
     with inference(model, forward_context) as device, unit_progress("Reading", len(order), "rows") as advance:
         for start in range(0, len(order), batch_size):
             batch = rows[order[start : start + batch_size]]
-            there = on_device(batch, device)
-            logits = head(model(there["ids"]), there)  # (B, C)
-            found.append(logits.double().log_softmax(dim=-1).cpu())
-            labels.append(batch["labels"])
+            moved = on_device(batch, device)
+            logits = head(model(moved["ids"]), moved)  # (B, C)
+            log_probs_of.append(logits.double().log_softmax(dim=-1).cpu())
+            labels_of.append(batch["labels"])
             advance(len(logits))
-    log_probs, classes = torch.cat(found).numpy(), torch.cat(labels).numpy()
+    log_probs, labels = torch.cat(log_probs_of).numpy(), torch.cat(labels_of).numpy()
     require_numbers("log probability", float(log_probs.sum()))
-    back = np.argsort(order)
-    return Predictions(log_probs[back], classes[back])
+    inverse = np.argsort(order)
+    return Predictions(log_probs[inverse], labels[inverse])
 
 
-def loss(verdicts: Predictions) -> float:
-    """Mean cross entropy in nats."""
-    return float(-verdicts.log_probs[np.arange(len(verdicts.labels)), verdicts.labels].mean())
+def loss(predictions: Predictions) -> float:
+    """Return the mean cross entropy in nats."""
+    return float(-predictions.log_probs[np.arange(len(predictions.labels)), predictions.labels].mean())
 
 
-def accuracy(verdicts: Predictions) -> float:
-    """Share of rows whose most probable class is theirs."""
-    return float((verdicts.guesses == verdicts.labels).mean())
+def accuracy(predictions: Predictions) -> float:
+    """Return the share of rows predicted right."""
+    return float((predictions.predicted == predictions.labels).mean())
 
 
-def balanced_accuracy(verdicts: Predictions) -> float:
-    """Mean over the classes that there are of the share of their rows that is found: 1 / C by chance."""
-    confusion = verdicts.confusion
+def balanced_accuracy(predictions: Predictions) -> float:
+    """Return the mean recall over classes with rows.
+
+    1 / C by chance.
+    """
+    confusion = predictions.confusion
     rows = confusion.sum(axis=1)
     return float((np.diag(confusion)[rows > 0] / rows[rows > 0]).mean())
 
 
-def precision(verdicts: Predictions) -> float:
-    """Of the rows said to be of a class, the share that is; of two classes the second's, of more their mean."""
-    confusion = verdicts.confusion
+def precision(predictions: Predictions) -> float:
+    """Return the share of a class's predictions that are true.
+
+    Of two classes the second one's, of more their mean; so for recall and F1.
+    """
+    confusion = predictions.confusion
     return _over_classes(np.diag(confusion), confusion.sum(axis=0), confusion)
 
 
-def recall(verdicts: Predictions) -> float:
-    """Of a class's rows, the share that is found; of two classes the second's, of more their mean."""
-    confusion = verdicts.confusion
+def recall(predictions: Predictions) -> float:
+    """Return the share of a class's rows predicted right."""
+    confusion = predictions.confusion
     return _over_classes(np.diag(confusion), confusion.sum(axis=1), confusion)
 
 
-def f1(verdicts: Predictions) -> float:
-    """2 P R / (P + R); of two classes the second's, of more their mean."""
-    confusion = verdicts.confusion
+def f1(predictions: Predictions) -> float:
+    """Return the harmonic mean of precision and recall."""
+    confusion = predictions.confusion
     return _over_classes(2 * np.diag(confusion), confusion.sum(axis=0) + confusion.sum(axis=1), confusion)
 
 
-def auroc(verdicts: Predictions) -> float:
-    """How probable it is that a row of the class is given a higher probability of it than a row of another class.
+def auroc(predictions: Predictions) -> float:
+    """Return the area under the ROC curve.
 
-    Of two classes the second's, of more the mean over those that there are; nan where there is but one.
+    It is the chance that a row of the class is given a higher probability of it than a row of another class; of two
+    classes the second one's, of more the mean over those that have rows; nan where only one has rows.
     """
-    n_classes = verdicts.log_probs.shape[1]
-    found = []
+    n_classes = predictions.log_probs.shape[1]
+    areas = []
     for which in [1] if n_classes == 2 else range(n_classes):
-        own = verdicts.labels == which
+        own = predictions.labels == which
         if own.any() and not own.all():
-            found.append(_rank_share(verdicts.log_probs[:, which], own))
-    return float(np.mean(found)) if found else math.nan
+            areas.append(_rank_share(predictions.log_probs[:, which], own))
+    return float(np.mean(areas)) if areas else math.nan
 
 
-def calibration_error(verdicts: Predictions) -> float:
-    """How far confidence and accuracy lie apart, over bins of confidence."""
-    return reliability(verdicts.log_probs, verdicts.labels).error
+def calibration_error(predictions: Predictions) -> float:
+    """Return the expected calibration error over bins."""
+    return reliability(predictions.log_probs, predictions.labels).error
 
 
 MEASURES: dict[str, Callable[[Predictions], float]] = {
@@ -136,29 +150,66 @@ MEASURES: dict[str, Callable[[Predictions], float]] = {
 }
 
 
-def in_words(log_probs: np.ndarray, names: Sequence[str]) -> dict[str, Any]:
-    """The most probable class of one row, and how probable each is.   (C,) -> plain values"""
+def prediction_values(log_probs: np.ndarray, names: Sequence[str]) -> dict[str, Any]:
+    """Return one row's predicted class and probabilities.
+
+    (C,) -> plain values
+    """
     probabilities = np.exp(log_probs).tolist()
     return {
-        "called": names[int(log_probs.argmax())],
+        "predicted": names[int(log_probs.argmax())],
         "probabilities": {name: round(p, 6) for name, p in zip(names, probabilities, strict=True)},
     }
 
 
-def summarise(verdicts: Predictions, *, seed: int) -> dict[str, dict[str, Any]]:
-    """Each measure with its 95 % interval over rows drawn anew (percentiles; none of fewer than MIN_UNITS rows)."""
-    n = len(verdicts.labels)
-    draws = [verdicts.take(rows) for rows in _draws(n, seed)] if n >= MIN_UNITS else []
+def summarise(predictions: Predictions, *, seed: int) -> dict[str, dict[str, Any]]:
+    """Return each metric with its bootstrap interval.
+
+    The 95 % interval over resampled rows.
+
+    Percentiles; no interval of fewer than MIN_UNITS rows.
+    """
+    n = len(predictions.labels)
+    draws = [predictions.take(rows) for rows in _draws(n, seed)] if n >= MIN_UNITS else []
     return {
-        name: with_interval(measure(verdicts), _middle([measure(draw) for draw in draws]))
+        name: with_interval(measure(predictions), _middle([measure(draw) for draw in draws]))
         for name, measure in MEASURES.items()
     }
+
+
+def measure_classes(
+    model: GPT, head: Head, scored: ScoredRows, *, batch_size: int, seed: int, forward_context: ForwardContext
+) -> RowReport:
+    """Return the report on labelled rows.
+
+    Its items are the rows' predictions.
+
+    `confusion` counts rows by true class (the outer list) and predicted class (the inner lists).
+
+    Raises:
+        UserError: a probability is not finite.
+    """
+    predictions = predict_rows(model, head, scored.rows, batch_size=batch_size, forward_context=forward_context)
+    report = {
+        "metrics": summarise(predictions, seed=seed),
+        "rows": len(predictions.labels),
+        "confusion": {
+            "axes": ["true", "predicted"],
+            "classes": [*scored.classes],
+            "counts": predictions.confusion.tolist(),
+        },
+    }
+    items = [
+        {**item, **prediction_values(log_probs, scored.classes)}
+        for item, log_probs in zip(scored.items, predictions.log_probs, strict=True)
+    ]
+    return RowReport(report, items)
 
 
 def paired_difference(
     a: Predictions, b: Predictions, measure: Callable[[Predictions], float], *, seed: int
 ) -> Difference:
-    """a's value - b's, over the same rows."""
+    """Return a's value - b's, over the same rows."""
     value = measure(a) - measure(b)
     if len(a.labels) < MIN_UNITS:
         return Difference(value, None)
@@ -171,22 +222,32 @@ def _draws(n_rows: int, seed: int) -> np.ndarray:
 
 
 def _middle(values: list[float]) -> Interval | None:
-    """95 % of those that are numbers; None where none is."""
+    """Return the middle 95 % of the finite values.
+
+    None without any.
+    """
     numbers = np.array([value for value in values if math.isfinite(value)])
     return Interval(*np.percentile(numbers, PERCENTILES).tolist()) if len(numbers) else None
 
 
 def _over_classes(right: np.ndarray, of: np.ndarray, confusion: np.ndarray) -> float:
-    """0 for a class that is never said or never there; of more than two, classes that are neither do not count."""
+    """Return the second of two shares, else the mean.
+
+    A class that is never predicted or has no rows has a share of 0; of more than two, a class with neither is left out
+    of the mean.
+    """
     shares = np.divide(right, of, out=np.zeros(len(of)), where=of > 0)
     if len(shares) == 2:
         return float(shares[1])
-    there = (confusion.sum(axis=0) + confusion.sum(axis=1)) > 0
-    return float(shares[there].mean())
+    present = (confusion.sum(axis=0) + confusion.sum(axis=1)) > 0
+    return float(shares[present].mean())
 
 
 def _rank_share(scores: np.ndarray, own: np.ndarray) -> float:
-    """Mann and Whitney's U over all pairs; equal scores count half."""
+    """Return Mann and Whitney's U over all pairs.
+
+    Equal scores count half.
+    """
     _, place, counts = np.unique(scores, return_inverse=True, return_counts=True)
     ranks = (np.cumsum(counts) - (counts - 1) / 2)[place]  # (R,), from 1 on, ties in the middle
     n_own, n_other = own.sum(), (~own).sum()

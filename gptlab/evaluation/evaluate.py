@@ -1,22 +1,21 @@
 """A model's numbers on a text, as plain data and as a table to read."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from time import perf_counter
 from typing import Any
 
-import numpy as np
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from gptlab.batch import Batch
-from gptlab.console import printable, unit_progress
+from gptlab.console import printable
 from gptlab.data.text.windows import Windows
 from gptlab.evaluation.blocks import per_byte, per_token, score_blocks
-from gptlab.evaluation.inference import ForwardContext, measure
+from gptlab.evaluation.inference import ForwardContext
 from gptlab.evaluation.intervals import Interval, bootstrap, with_interval
 from gptlab.evaluation.probes import make_questions, score_questions
-from gptlab.evaluation.score import Scores, exp, require_numbers, score
+from gptlab.evaluation.rows import head_metrics
+from gptlab.evaluation.score import Scores, exp, score
 from gptlab.heads.protocol import Head, TokenHead
 from gptlab.model.gpt import GPT
 from gptlab.tokenizer.protocol import Tokenizer
@@ -57,13 +56,7 @@ def evaluate(
     """
     batch_size, start = max(1, batch_tokens // windows.context_length), perf_counter()
     if not isinstance(head, TokenHead):
-        with unit_progress("Measuring", len(windows)) as advance:
-            batches = _batches(windows, batch_size, advance)
-            values = measure(model, head, batches, stage="", forward_context=forward_context())
-        values = {name.removeprefix("/"): value for name, value in values.items()}
-        for name, value in values.items():
-            require_numbers(name, value)
-        metrics = {name: with_interval(value, None) for name, value in values.items()}
+        metrics = head_metrics(model, head, windows, batch_size=batch_size, forward_context=forward_context)
         return {"metrics": metrics, **_reading(windows), "seconds": perf_counter() - start}
     scores = score(model, head, tokenizer, windows, batch_size=batch_size, forward_context=forward_context)
     seconds = perf_counter() - start
@@ -114,13 +107,6 @@ def _reading(windows: Windows) -> dict[str, int]:
     return {"windows": len(windows), "context_length": windows.context_length, "stride": windows.stride}
 
 
-def _batches(windows: Windows, batch_size: int, advance: Callable[[int], None]) -> Iterator[Batch]:
-    for start in range(0, len(windows), batch_size):
-        numbers = np.arange(start, min(start + batch_size, len(windows)))
-        yield windows[numbers]
-        advance(len(numbers))
-
-
 def show(report: dict[str, Any], console: Console) -> None:
     """The same for a person."""
     if "metrics" in report:
@@ -149,10 +135,11 @@ def _metrics_table(metrics: dict[str, dict[str, Any]], title: str | None = None)
 
 def _lines(report: dict[str, Any]) -> Iterator[str]:
     """What the numbers stand on."""
-    if "rows" in report:
-        tokens = f", {report['tokens']:,} tokens of answers" if "tokens" in report else ""
-        yield f"{_count(report['rows'], 'rows')}{tokens}; {report['seconds']:.1f} s"
-        return
+    for unit in ("rows", "pairs"):
+        if unit in report:
+            tokens = f", {report['tokens']:,} tokens of answers" if "tokens" in report else ""
+            yield f"{_count(report[unit], unit)}{tokens}; {report['seconds']:.1f} s"
+            return
     how = f"{_count(report['windows'], 'windows')} of {report['context_length']:,} tokens"
     if report["stride"] < report["context_length"]:
         how += f", {report['stride']:,} new in each"
@@ -167,12 +154,14 @@ def _lines(report: dict[str, Any]) -> Iterator[str]:
     yield f"Too little text for an interval: {units}." if too_short else f"Intervals are over {units} drawn anew."
 
 
-def _confusion_table(confusion: dict[str, dict[str, int]]) -> Table:
-    table = Table(title="What is what, and called", title_justify="left")
-    for column in ("is", *map(printable, confusion)):
-        table.add_column(Text(column), justify="left" if column == "is" else "right")
-    for name, row in confusion.items():
-        table.add_row(Text(printable(name)), *(f"{n:,}" for n in row.values()))
+def _confusion_table(confusion: dict[str, Any]) -> Table:
+    """Return the counts with true classes as rows and predicted ones as columns."""
+    table = Table(title="Confusion matrix", title_justify="left")
+    table.add_column("true \\ predicted")
+    for name in confusion["classes"]:
+        table.add_column(Text(printable(name)), justify="right")
+    for name, counts in zip(confusion["classes"], confusion["counts"], strict=True):
+        table.add_row(Text(printable(name)), *(f"{n:,}" for n in counts))
     return table
 
 

@@ -1,1 +1,1 @@
-"""A conversation -> text, with the parts that are learned."""
+"""Conversations as text, with the spans that are trained on."""

@@ -1,4 +1,7 @@
-"""A conversation's pieces as ids.   T tokens."""
+"""The pieces of a conversation as ids.
+
+T tokens.
+"""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -11,13 +14,13 @@ from gptlab.tokenizer.protocol import Tokenizer
 
 
 class Encoded(NamedTuple):
-    """A conversation as a model reads it, T entries each."""
+    """The T ids of a conversation, and the learned ones."""
 
     ids: list[int]
-    learned: list[bool]  # whether a model learns to write the token
+    learned: list[bool]  # whether the token is a target
 
 
-class _Part(NamedTuple):
+class _Fragment(NamedTuple):
     """Text without special tokens in it, or one special token."""
 
     text: str
@@ -26,23 +29,23 @@ class _Part(NamedTuple):
 
 
 def encode_pieces(pieces: Sequence[Piece], tokenizer: Tokenizer) -> Encoded:
-    """The ids, begun as the tokenizer begins a text: those of a question are the same before any answer.
+    """Return the ids of pieces, after the first token.
 
-    In marks the names of special tokens are those tokens; in people's words they are text. Between special tokens and
-    the borders of what is learned the text is tokenised in one go, marks and words together, as models were taught it:
-    in `[INST] Who` the blank is the word's.
+    A question has the same ids whatever its answer. In marks the names of special tokens are those tokens; in people's
+    words they are text. Between special tokens and the borders of `learned` the text is tokenised in one go, marks and
+    words together, as pretrained models saw it: in `[INST] Who` the blank belongs to the word.
 
     Raises:
-        UserError: an answer ends with the end of text, and the tokenizer has none; what it cannot encode.
+        UserError: an answer ends with the end of text, which the tokenizer lacks; or it cannot encode the text.
     """
     encoded = _encode(pieces, tokenizer)
-    if tokenizer.bos_id is None or encoded.ids[:1] == [tokenizer.bos_id]:  # a template may have written it
+    if tokenizer.bos_id is None or encoded.ids[:1] == [tokenizer.bos_id]:  # a template may write it itself
         return encoded
     return Encoded([tokenizer.bos_id, *encoded.ids], [False, *encoded.learned])
 
 
 def check_style(style: PromptStyle, tokenizer: Tokenizer) -> None:
-    """A UserError that names the first mark of the style's that the tokenizer cannot express."""
+    """Raise a UserError if the tokenizer cannot write the style."""
     turns = [Message("user", "a", "b"), Message("assistant", "c"), Message("user", "d"), Message("assistant", "e")]
     kind = tokenizer.state()["kind"]
     for piece in style.pieces(turns, answer_next=False):
@@ -52,25 +55,27 @@ def check_style(style: PromptStyle, tokenizer: Tokenizer) -> None:
                 "none: set tokenizer.end_of_text=true where it has that key, or choose another prompt="
             )
         if piece.marks and piece != END_OF_TEXT:
-            made = tokenizer.decode(_encode([piece], tokenizer).ids)
-            if made != piece.text:
+            decoded = tokenizer.decode(_encode([piece], tokenizer).ids)
+            if decoded != piece.text:
                 raise UserError(
-                    f"prompt={style.name} writes {piece.text!r}, of which the {kind} tokenizer makes {made!r}: choose "
-                    "a tokenizer= that loses no text, such as bpe or gpt2, or another prompt="
+                    f"prompt={style.name} writes {piece.text!r}, of which the {kind} tokenizer makes {decoded!r}: "
+                    "choose a tokenizer= that loses no text, such as bpe or gpt2, or another prompt="
                 )
 
 
 def _encode(pieces: Sequence[Piece], tokenizer: Tokenizer) -> Encoded:
     encoded = Encoded([], [])
-    for (learned, special), alike in groupby(_parts(pieces, tokenizer), key=lambda part: (part.learned, part.token)):
-        texts = [part.text for part in alike]
+    for (learned, special), alike in groupby(
+        _fragments(pieces, tokenizer), key=lambda each: (each.learned, each.token)
+    ):
+        texts = [each.text for each in alike]
         new = tokenizer.encode("".join(texts)) if special is None else [special] * len(texts)
         encoded.ids.extend(new)
         encoded.learned.extend([learned] * len(new))
     return encoded
 
 
-def _parts(pieces: Sequence[Piece], tokenizer: Tokenizer) -> Iterator[_Part]:
+def _fragments(pieces: Sequence[Piece], tokenizer: Tokenizer) -> Iterator[_Fragment]:
     special = tokenizer.special_ids()
     names = "|".join(map(re.escape, sorted(special, key=len, reverse=True)))
     for piece in pieces:
@@ -79,9 +84,9 @@ def _parts(pieces: Sequence[Piece], tokenizer: Tokenizer) -> Iterator[_Part]:
                 raise UserError(
                     "an answer ends with the end of text, and the tokenizer has none: choose another prompt="
                 )
-            yield _Part("", piece.learned, tokenizer.eot_id)
+            yield _Fragment("", piece.learned, tokenizer.eot_id)
         elif piece.marks and names:
             for text in filter(None, re.split(f"({names})", piece.text)):
-                yield _Part(text, piece.learned, special.get(text))
+                yield _Fragment(text, piece.learned, special.get(text))
         else:
-            yield _Part(piece.text, piece.learned, None)
+            yield _Fragment(piece.text, piece.learned, None)

@@ -1,7 +1,7 @@
-"""The process in which a chat template runs: started, watched, and ended from here; `renderer.py` is its program.
+"""The process in which a chat template runs.
 
-A template out of a stranger's folder is a program. Nothing it does can take longer, or more memory, than the limits
-below, and what it sends is only read up to them.
+This module starts, watches and ends it; `renderer.py` is its program. A template out of a stranger's folder is a
+program too: it can take no more time and memory than the limits below, and its replies are only read up to them.
 """
 
 import contextlib
@@ -20,32 +20,32 @@ from typing import Any, NamedTuple
 from gptlab.errors import UserError
 from gptlab.prompts.watch import Watch
 
-RENDER_SECONDS = 5.0  # for one request
+RENDER_SECONDS = 5.0  # of one request
 START_SECONDS = 20.0  # until Python and Jinja are imported
 MAX_MEMORY_BYTES = 1 << 30
 MAX_TEXT_BYTES = 16 << 20  # of all texts in one reply
-MAX_HEAD_BYTES = 1 << 16  # of what a reply says before its texts
-BATCH_CHARACTERS = 1 << 20  # of the conversations in one request, beyond which the next begins
-ASK_CHARACTERS = 1 << 12  # that a template may add to each of them, as reckoned for a request
-KEPT_VARIABLES = ("SYSTEMROOT", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH")  # without which Python may not start
+MAX_HEAD_BYTES = 1 << 16  # of a reply before its texts
+BATCH_CHARACTERS = 1 << 20  # of the conversations in one request, unless one alone has more
+ASK_CHARACTERS = 1 << 12  # an estimate of what a template adds to each conversation
+KEPT_VARIABLES = ("SYSTEMROOT", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH")  # Python may not start without them
 
-_ELSE = "choose another prompt="
-_CHUNK = 1 << 16
+REMEDY = "choose another prompt="
+READ_BYTES = 1 << 16
 
 
 class Ask(NamedTuple):
-    """A text to be rendered."""
+    """A text to render."""
 
-    conversation: int  # which of those that are sent
-    n_messages: int  # the first ones of it
+    conversation: int  # its number among those of the request
+    n_messages: int  # the first messages, which are rendered
     answer_next: bool
 
 
 class TemplateProcess:
-    """A process that renders one template; it begins when it is first needed, anew after it had to be killed.
+    """A process that renders one template.
 
-    It ends with this object, with the interpreter, or when the interpreter is gone. Threads take turns; a forked or
-    unpickled copy starts a process of its own.
+    It starts when it is first needed, and again after it was killed. It ends with this object or with the interpreter,
+    also if that crashes. Threads take turns; a forked or unpickled copy starts a process of its own.
     """
 
     def __init__(self, *, template: str, tokens: dict[str, str]) -> None:
@@ -61,16 +61,18 @@ class TemplateProcess:
         self.__init__(**state)  # type: ignore[misc]
 
     def check(self) -> None:
-        """Start the process, unless it runs.
+        """Start the process unless it runs.
 
         Raises:
-            UserError: the template is not Jinja, or takes too much to be read.
+            UserError: the template is not Jinja, or takes too much time or memory to compile.
         """
         with self._lock:
             self._started()
 
     def render(self, conversations: Sequence[Sequence[dict[str, str]]], asks: Sequence[Ask]) -> Iterator[str]:
-        """Yield the text of each ask; several at a time are fetched in one exchange.
+        """Yield the text of each ask.
+
+        One exchange fetches several.
 
         Raises:
             UserError: the template refuses a conversation, takes too long, too much memory, or writes too much.
@@ -93,14 +95,14 @@ class TemplateProcess:
             child = self._started()
             try:
                 head, texts = child.exchange(request, seconds=RENDER_SECONDS)
-            except BaseException:  # also Ctrl+C, after which question and answer would no longer go together
+            except BaseException:  # also Ctrl+C, after which replies would no longer match requests
                 self._child = None
                 child.end()
                 raise
         if "error" in head:
             raise UserError(f"the chat template refuses the conversation: {_sentence(head['error'])}")
         if "fault" in head or len(texts) != len(batch):
-            raise UserError(f"the chat template {_sentence(head.get('fault', 'writes nothing'))}: {_ELSE}")
+            raise UserError(f"the chat template {_sentence(head.get('fault', 'writes nothing'))}: {REMEDY}")
         return texts
 
     def _started(self) -> "_Child":
@@ -109,14 +111,14 @@ class TemplateProcess:
         return self._child
 
     def _forget(self) -> None:
-        """What a fork copied is the parent's."""
+        """Drop the process that a fork copied."""
         if self._child is not None:
             self._child.leave()
         self._child, self._lock = None, threading.Lock()
 
 
 class _Child:
-    """A running process, which ends with this object at the latest."""
+    """A running process, which ends with this object."""
 
     def __init__(self, template: str, tokens: dict[str, str]) -> None:
         program = str(Path(__file__).resolve().with_name("renderer.py"))
@@ -131,7 +133,7 @@ class _Child:
                 env={name: os.environ[name] for name in KEPT_VARIABLES if name in os.environ},
             )
         except OSError as error:
-            raise UserError(f"no process can be started in which the chat template would run: {error}") from error
+            raise UserError(f"the process of the chat template cannot be started: {error}") from error
         self.watch = Watch(self.process, shortest=min(RENDER_SECONDS, START_SECONDS))
         self.end = weakref.finalize(self, _end, self.process, self.watch, os.getpid())
         try:
@@ -144,50 +146,50 @@ class _Child:
         return self.process.poll() is None
 
     def leave(self) -> None:
-        """Close what a fork copied, and nothing more."""
+        """Close the pipes that a fork copied."""
         self.end.detach()
-        self.process.returncode = 0  # it is no child of this process, which cannot wait for it
+        self.process.returncode = 0  # it is a child of the parent, so this process cannot wait for it
         for pipe in (self.process.stdin, self.process.stdout):
             assert pipe is not None
             pipe.close()
 
     def exchange(self, request: dict[str, Any], *, seconds: float) -> tuple[dict[str, str], list[str]]:
-        """Send a request and return what the reply says, and its texts.
+        """Send a request and return its reply.
+
+        -> head of the reply, and its texts
 
         Raises:
-            UserError: there is none in time, or it is none.
+            UserError: no reply comes in time, or it is malformed.
         """
         self.watch.begin(seconds)
         try:
             self._send(json.dumps(request).encode("ascii") + b"\n")
-            found = self._receive()
+            received = self._receive()
         except OSError:  # the pipe broke
-            found = None
+            received = None
         if self.watch.finish():
-            raise UserError(f"the chat template did not finish within {seconds:g} seconds: {_ELSE}")
-        if found is None:
-            raise UserError(f"the process in which the chat template ran has died: {_ELSE}")
-        return found
+            raise UserError(f"the chat template did not finish within {seconds:g} seconds: {REMEDY}")
+        if received is None:
+            raise UserError(f"the process of the chat template has died: {REMEDY}")
+        return received
 
     def _begin(self, template: dict[str, Any]) -> None:
         self.watch.begin(START_SECONDS)
         ready = self._receive()
         if self.watch.finish():
             raise UserError(
-                f"the process in which the chat template would run did not start within {START_SECONDS:g} seconds: "
-                "try again when the machine has less to do"
+                f"the process of the chat template did not start within {START_SECONDS:g} seconds: try again when the "
+                "machine is less busy"
             )
         if ready is None:
-            raise UserError(
-                f"{sys.executable} does not start the process in which the chat template would run: install jinja2 anew"
-            )
+            raise UserError(f"{sys.executable} does not start the process of the chat template: reinstall jinja2")
         limits = {"max_text_bytes": MAX_TEXT_BYTES, "max_memory_bytes": MAX_MEMORY_BYTES}
         head, _ = self.exchange(template | limits, seconds=RENDER_SECONDS)
         if "syntax" in head:
             raise UserError(f"prompt.template is not Jinja: {_sentence(head['syntax'])}")
         if head.keys() & {"error", "fault"}:
             why = head["error"] if "error" in head else f"it {head['fault']}"
-            raise UserError(f"prompt.template cannot be compiled: {_sentence(why)}: {_ELSE}")
+            raise UserError(f"prompt.template cannot be compiled: {_sentence(why)}: {REMEDY}")
 
     def _send(self, data: bytes) -> None:
         assert self.process.stdin is not None
@@ -196,11 +198,14 @@ class _Child:
             view = view[self.process.stdin.write(view) :]
 
     def _receive(self) -> tuple[dict[str, str], list[str]] | None:
-        """Return the next reply; None where the process ended or sent something else."""
+        """Return the next reply; None if there is none.
+
+        Also None if it is malformed.
+        """
         assert self.process.stdout is not None
         data = bytearray()
         while b"\n" not in data and len(data) <= MAX_HEAD_BYTES:
-            chunk = self.process.stdout.read(_CHUNK)
+            chunk = self.process.stdout.read(READ_BYTES)
             if not chunk:
                 return None
             data += chunk
@@ -211,17 +216,17 @@ class _Child:
             if len(line) > MAX_HEAD_BYTES or sum(sizes) > MAX_TEXT_BYTES:
                 return None
             while len(rest) < sum(sizes):
-                chunk = self.process.stdout.read(_CHUNK)
+                chunk = self.process.stdout.read(READ_BYTES)
                 if not chunk:
                     return None
                 rest += chunk
             return {key: str(head[key]) for key in head}, list(_cut(rest, sizes))
         except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError):
-            return None  # only a template that escaped from its sandbox writes such
+            return None  # only a template that escaped from its sandbox sends this
 
 
 def _folders() -> list[str]:
-    """Where the modules lie that the program needs, found without importing them."""
+    """Find the program's modules without importing them."""
     specs = [find_spec(name) for name in ("jinja2", "markupsafe")]
     return list(dict.fromkeys(str(Path(spec.origin).resolve().parents[1]) for spec in specs if spec and spec.origin))
 
@@ -239,13 +244,13 @@ def _end(process: "subprocess.Popen[bytes]", watch: Watch, owner: int) -> None:
 
 
 def _cut(data: bytearray, sizes: Sequence[int]) -> Iterator[str]:
-    """The texts of the given sizes.
+    """Yield the texts of the given sizes in bytes.
 
     Raises:
-        UserError: one is not UTF-8, or there is more than they.
+        ValueError: one is not UTF-8, or the sizes do not add up to the data.
     """
     if len(data) != sum(sizes):
-        raise UserError("more than was announced")
+        raise ValueError(f"{len(data)} bytes, announced were {sum(sizes)}")
     start = 0
     for size in sizes:
         yield data[start : start + size].decode("utf-8")
@@ -253,7 +258,7 @@ def _cut(data: bytearray, sizes: Sequence[int]) -> Iterator[str]:
 
 
 def _sentence(text: str) -> str:
-    """What a template says, as a part of one line of a message."""
+    """Return a template's error on one line."""
     line = " ".join(text[:1000].split())
     return "".join(char if char.isprintable() else "?" for char in line)[:300].rstrip(".")
 

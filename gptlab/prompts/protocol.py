@@ -1,4 +1,4 @@
-"""What a prompt style is."""
+"""Messages, pieces of text, and the protocol of prompt styles."""
 
 from collections.abc import Iterable, Sequence
 from typing import Literal, NamedTuple, Protocol
@@ -13,55 +13,68 @@ class Message(NamedTuple):
 
     role: Role
     content: str
-    input: str = ""  # what the instruction is about, where data keeps the two apart, as Alpaca's does
+    input: str = ""  # the text that the instruction is about, where data has it apart, as Alpaca does
 
 
 def plain_text(messages: Iterable[Message]) -> str:
-    """The words of all, without who said them; a line each, and what an instruction is about on one of its own."""
+    """Return the words of messages, a line each."""
     return "\n".join(text for message in messages for text in (message.content, message.input) if text)
 
 
 class Piece(NamedTuple):
-    """A part of a conversation's text. No token spans what is learned and what is not."""
+    """A span of a conversation's text.
+
+    No token crosses from a piece that is trained on into one that is not.
+    """
 
     text: str
-    learned: bool  # whether a model learns to write it
-    marks: bool  # whether special tokens in it are meant; those in people's words are text
+    learned: bool  # whether its tokens are targets
+    marks: bool  # whether names of special tokens in it are those tokens; in people's words they are text
 
 
-END_OF_TEXT = Piece("", learned=True, marks=True)  # the tokenizer's own end of text, however it is called
+END_OF_TEXT = Piece("", learned=True, marks=True)  # the tokenizer's own end of text, whatever its name
 
 
 class PromptStyle(Protocol):
-    """How a conversation is written down."""
+    """The format in which conversations are written."""
 
     @property
     def name(self) -> str:
-        """As one types it: `prompt=NAME`"""
+        """Return its name, as in `prompt=NAME`."""
 
     @property
     def stop(self) -> tuple[str, ...]:
-        """Texts that end an answer; the tokenizer's end of text always does."""
+        """Return texts that end an answer.
+
+        The tokenizer's end of text always does.
+        """
 
     @property
     def template(self) -> str:
-        """The same in the language of Jinja, as the transformers library renders it."""
+        """Return the style as a Jinja template.
+
+        The transformers library renders it.
+        """
 
     def pieces(self, messages: Sequence[Message], *, answer_next: bool) -> list[Piece]:
-        """The conversation in order, `END_OF_TEXT` where an answer ends without a mark of the style's own.
+        """Return the conversation in order.
 
-        What comes before an answer is the same, whether the answer is still to come or is there.
+        `END_OF_TEXT` ends an answer where the style has no mark of its own for it. The pieces before an answer are the
+        same whether the answer is there or still to be generated.
 
         Args:
-            answer_next: it ends where the assistant is to answer; else with the assistant's last answer and its end.
+            answer_next: end where the assistant is to answer; otherwise end with the assistant's last answer.
 
         Raises:
-            UserError: an order of roles that makes no sense, or that the style has no form for.
+            UserError: the order of roles is impossible, or the style cannot write it.
         """
 
 
 def check_turns(messages: Sequence[Message], *, answer_next: bool) -> None:
-    """A UserError unless user and assistant take turns, the user first, after one system message at most."""
+    """Raise a UserError unless user and assistant take turns.
+
+    The user is first, after at most one system message.
+    """
     turns = [message.role for message in messages]
     wanted: Role = "user"
     for number, role in enumerate(turns, start=1):

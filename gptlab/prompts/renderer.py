@@ -1,17 +1,17 @@
-"""The program that runs a chat template: in a process of its own, which has nothing to lose and little to waste.
+"""The program that runs a chat template.
 
-    python -I -S renderer.py FOLDER...      the folders in which jinja2 and markupsafe lie
+    python -I -S renderer.py FOLDER...      the folders of jinja2 and markupsafe
 
-It imports nothing of gptlab. Its standard input brings one request a line, in JSON, and each has one reply: a line of
-JSON, followed by the texts whose sizes in bytes that line gives. `process.py` is the other end.
+It imports nothing of gptlab. Its standard input has one request a line, in JSON. Each reply is a line of JSON, followed
+by the texts whose sizes in bytes that line gives. `process.py` is the other end.
 """
 
 import sys
 
 if __name__ == "__main__":
-    sys.path += sys.argv[1:]  # behind Python's own modules, which nothing there may replace
+    sys.path += sys.argv[1:]  # last, so that no module there replaces one of Python's
 
-# What is not imported by now, no template can import: the modules without a use below are those of filters.
+# A template cannot import anything later, so modules that only filters use are imported here.
 import codecs
 import html  # noqa: F401
 import json
@@ -31,13 +31,13 @@ from jinja2.parser import Parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 for _name in ("unicode-escape", "utf-8", "ascii", "latin-1"):
-    codecs.lookup(_name)  # which imports it
-ORPHAN_SECONDS = 60  # for one request: the parent, if it still lives, is less patient
+    codecs.lookup(_name)  # a lookup imports the codec
+ORPHAN_SECONDS = 60  # of one request, in case the parent is gone; its own limit is shorter
 MAX_ERROR_CHARACTERS = 1000
 
 
 class Environment(ImmutableSandboxedEnvironment):
-    """A sandbox as the transformers library sets it up, for which the templates are written."""
+    """A sandbox set up as the transformers library's."""
 
     def __init__(self) -> None:
         super().__init__(trim_blocks=True, lstrip_blocks=True, extensions=[_Generation, loopcontrols])
@@ -45,12 +45,15 @@ class Environment(ImmutableSandboxedEnvironment):
         self.globals["raise_exception"] = _raise
 
     def handle_exception(self, source: str | None = None) -> NoReturn:
-        """Raise the error as it is: nobody reads a traceback that names the template's lines."""
+        """Raise the error as it is, without rewriting its traceback."""
         raise
 
 
 class _Generation(Extension):
-    """`{% generation %} ... {% endgeneration %}`, by which some templates say what is learned, is only its content."""
+    """Renders the content of `{% generation %}` blocks only.
+
+    Some templates mark with it what is trained on.
+    """
 
     tags = {"generation"}  # noqa: RUF012
 
@@ -68,12 +71,12 @@ def _raise(message: str) -> NoReturn:
 
 
 class Renderer:
-    """A template and the limits under which it writes.
+    """A compiled template with the limit of its output.
 
     Args:
-        template: the text of it.
-        tokens: texts that it may write, by name.
-        max_text_bytes: of all that one reply may hold.
+        template: its text.
+        tokens: texts of special tokens by name.
+        max_text_bytes: the most of all texts in one reply.
 
     Raises:
         jinja2.TemplateSyntaxError: the text is no template.
@@ -84,17 +87,19 @@ class Renderer:
         self.tokens, self.max_text_bytes = tokens, max_text_bytes
 
     def render(self, request: dict[str, Any]) -> list[bytes]:
-        """Return the texts that are asked for: the first messages of a conversation, and whether an answer follows.
+        """Return the texts of a request.
+
+        Each ask is (number of the conversation, how many of its messages, whether an answer follows).
 
         Raises:
-            OverflowError: they are too long.
-            Exception: whatever somebody's program may raise.
+            OverflowError: the texts are too long.
+            Exception: anything that the template raises.
         """
         now = datetime.fromisoformat(request["now"])
         texts: dict[tuple[int, int, bool], bytes] = {}
         room = self.max_text_bytes
         for ask in map(tuple, request["asks"]):
-            if ask not in texts:  # an answer that ends the conversation is asked for twice
+            if ask not in texts:  # the text that ends with the last answer is asked for twice
                 conversation, n_messages, answer_next = ask
                 text = self.program.render(
                     messages=request["conversations"][conversation][:n_messages],
@@ -112,10 +117,10 @@ class Renderer:
 
 
 def set_limits(max_memory_bytes: int) -> None:
-    """Have the operating system refuse memory, files and processes, where it can."""
+    """Limit memory, files and processes where possible."""
     try:
         import resource
-    except ImportError:  # Windows: the parent's limit of time remains
+    except ImportError:  # Windows, where only the parent's time limit holds
         return
     limits = {"AS": max_memory_bytes, "NOFILE": 0, "FSIZE": 0, "NPROC": 0, "CORE": 0}
     for name, limit in limits.items():
@@ -130,19 +135,25 @@ def set_limits(max_memory_bytes: int) -> None:
 
 
 def refuse_but_compiling(event: str, arguments: tuple[Any, ...]) -> None:
-    """Refuse whatever Python audits, such as files, sockets, processes and imports; compiling a template is fine."""
+    """Refuse every audited event except compiling.
+
+    Such events are opened files, sockets, processes and imports.
+    """
     if event not in ("compile", "exec", "sys.addaudithook", "builtins.id"):
         raise PermissionError(f"a template may not use {event}")
 
 
 def refuse(event: str, arguments: tuple[Any, ...]) -> None:
-    """Refuse whatever Python audits: a template that is compiled needs nothing but names for objects."""
+    """Refuse every audited event except `id`.
+
+    A compiled template needs no other.
+    """
     if event != "builtins.id":
         raise PermissionError(f"a template may not use {event}")
 
 
 def describe(error: Exception, max_memory_bytes: int) -> dict[str, Any]:
-    """Return the reply for an error: what is wrong with the template, or what it says is wrong."""
+    """Return the reply to an error of a template."""
     if isinstance(error, MemoryError):
         return {"fault": f"needs more than {max_memory_bytes >> 20:,} MB of memory"}
     if isinstance(error, OverflowError) and not error.args:
@@ -164,7 +175,10 @@ def reply(head: dict[str, Any], texts: list[bytes]) -> None:
 
 
 def main() -> None:
-    """Answer requests until there are no more; the first has the template and the limits."""
+    """Answer requests until the input ends.
+
+    The first one has the template and the limits.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl+C is for the parent
     alarm = getattr(signal, "alarm", lambda seconds: None)  # Windows has none
     reply({}, [])
@@ -193,7 +207,7 @@ def main() -> None:
             try:
                 head = describe(error, max_memory_bytes)
             except Exception:
-                head = {"error": "it fails, and cannot say why"}
+                head = {"error": "it raised an error that cannot be described"}
         del line
         reply(head, texts)
 
@@ -202,4 +216,4 @@ if __name__ == "__main__":
     try:
         main()
     finally:
-        os._exit(0)  # without the goodbyes of modules, which are audited
+        os._exit(0)  # without exit handlers, whose events are audited

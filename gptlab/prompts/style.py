@@ -1,4 +1,4 @@
-"""Prompt styles that a few texts describe: alpaca, chatml, phi3, plain."""
+"""Prompt styles made of frames: alpaca, chatml, phi3, plain."""
 
 from collections.abc import Iterator, Sequence
 from itertools import groupby
@@ -7,8 +7,8 @@ from gptlab.errors import UserError
 from gptlab.prompts.protocol import END_OF_TEXT, Message, Piece, check_turns
 from gptlab.slots import slot
 
-# Line breaks and blanks of the program itself are in its tags, so that it writes nothing but the frames.
-_JINJA = """\
+# Line breaks of the template stand inside its tags, so that it writes nothing but the frames.
+JINJA = """\
 {{%- if messages[0]['role'] != 'system' -%}}{preamble}{{%- endif -%}}
 {{%- for message in messages -%}}
 {{%- if message['role'] == 'system' -%}}
@@ -26,20 +26,20 @@ _JINJA = """\
 
 @slot("prompt")
 class TurnStyle:
-    """A conversation turn by turn, each in its own frame.
+    """Writes each turn of a conversation in its frame.
 
     Args:
         name: of the style.
-        preamble: before the first turn, where the conversation has no system message.
-        system: frame of the system message: `{content}` is what it says.
-        user: frame of what a person says.
-        input: frame of what an instruction is about, after it, within the person's frame; `{input}`.
-        assistant: what stands before an answer.
-        end: what ends an answer; None is the tokenizer's end of text.
-        separator: from an answer to the next turn.
+        preamble: text before the first turn of a conversation without a system message.
+        system: frame of the system message, with `{content}` for its words.
+        user: frame of the user's message, with `{content}` for its words.
+        input: frame of an instruction's input, with `{input}`; it follows the instruction within the user's frame.
+        assistant: text before an answer.
+        end: text that ends an answer; None is the tokenizer's end of text.
+        separator: text between an answer and the next turn.
 
     Raises:
-        UserError: a frame does not say, once, where its content stands.
+        UserError: a frame does not hold its placeholder exactly once.
     """
 
     def __init__(
@@ -61,24 +61,27 @@ class TurnStyle:
 
     @property
     def stop(self) -> tuple[str, ...]:
-        """See `PromptStyle`."""
+        """Return the style's own end of an answer."""
         return () if self.end is None else (self.end,)
 
     def pieces(self, messages: Sequence[Message], *, answer_next: bool) -> list[Piece]:
-        """See `PromptStyle`."""
+        """Return the conversation in order, see `PromptStyle`."""
         check_turns(messages, answer_next=answer_next)
-        return _joined(self._parts(messages))
+        return _merge(self._write(messages))
 
     @property
     def template(self) -> str:
-        """See `PromptStyle`. A message there has one text: what an instruction is about follows it on a line."""
+        """Return the style as a Jinja template.
+
+        Messages have one text there, so an instruction's input follows it on a line of its own.
+        """
         texts = {"preamble": self.preamble, "assistant": self.assistant, "separator": self.separator, "end": self.end}
         for name, (before, after) in {"system": self.system, "user": self.user}.items():
             texts |= {f"before_{name}": before, f"after_{name}": after}
         values = {name: "eos_token" if text is None else ascii(text) for name, text in texts.items()}
-        return _JINJA.format(**{name: f"{{{{ {value} }}}}" for name, value in values.items()})
+        return JINJA.format(**{name: f"{{{{ {value} }}}}" for name, value in values.items()})
 
-    def _parts(self, messages: Sequence[Message]) -> Iterator[Piece]:
+    def _write(self, messages: Sequence[Message]) -> Iterator[Piece]:
         if messages[0].role != "system":
             yield _mark(self.preamble)
         answered = False
@@ -104,9 +107,9 @@ class TurnStyle:
 
 
 def _frame(name: str, text: str, place: str) -> tuple[str, str]:
-    """What stands before the content, and what after it."""
+    """Return the text before the placeholder and after it."""
     if text.count(place) != 1:
-        raise UserError(f"prompt.{name} is {text!r}, in which {place} must stand once: it is where the words go")
+        raise UserError(f"prompt.{name} is {text!r}, wanted {place} in it exactly once, where the words go")
     before, _, after = text.partition(place)
     return before, after
 
@@ -115,8 +118,11 @@ def _mark(text: str) -> Piece:
     return Piece(text, learned=False, marks=True)
 
 
-def _joined(parts: Iterator[Piece]) -> list[Piece]:
-    """The same text in as few pieces as there are borders, so that a frame of several texts is tokenised as one."""
-    there = (part for part in parts if part.text or part == END_OF_TEXT)
-    kinds = groupby(there, key=lambda part: (part.learned, part.marks))
-    return [Piece("".join(part.text for part in alike), *kind) for kind, alike in kinds]
+def _merge(pieces: Iterator[Piece]) -> list[Piece]:
+    """Merge adjacent pieces of one kind.
+
+    So a frame of several texts is tokenised as one.
+    """
+    present = (piece for piece in pieces if piece.text or piece == END_OF_TEXT)
+    kinds = groupby(present, key=lambda piece: (piece.learned, piece.marks))
+    return [Piece("".join(piece.text for piece in alike), *kind) for kind, alike in kinds]

@@ -1,4 +1,4 @@
-"""A pretrained model's own chat template: a text in the language of Jinja, as its folder has it."""
+"""A pretrained model's own chat template, in Jinja."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -13,26 +13,26 @@ from gptlab.slots import slot
 MAX_TEMPLATE_BYTES = 1 << 20
 MAX_TOKEN_BYTES = 1 << 10
 
-Span = tuple[int, int]  # of characters, the second one the first that is no longer in it
+Span = tuple[int, int]  # first character, and the first one after the span
 
-_STAND_IN = "\ue000{}\ue001"  # for the words of a message: private characters, which no template writes
-_STOOD_IN = re.compile("\ue000(\\d+)\ue001")
+PLACEHOLDER = "\ue000{}\ue001"  # for the words of a message: private characters, which no template writes
+PLACEHOLDER_PATTERN = re.compile("\ue000(\\d+)\ue001")
 
 
 @slot("prompt")
 class ChatTemplate:
-    """Conversations as a template renders them; people's words are found again in the text, and are never marks.
+    """Writes conversations as a template renders them.
 
-    The template is somebody's program: it runs in a process of its own, where it sees the conversation and nothing
-    else, and has so much time, memory and room to write.
+    People's words are located in the rendered text, so that they are never taken for marks. The template is somebody's
+    program: it runs in a process of its own that sees only the conversation, with limited time, memory and output.
 
     Args:
         name: of the style.
-        template: None is the pretrained weights' own, which a run writes here before it begins.
+        template: in Jinja; None is the template of the pretrained weights, which a run fills in before it begins.
         bos_token, eos_token: texts that the template may write; None where the model has none.
 
     Raises:
-        UserError: there is no template, or it is not Jinja, or takes too much to be read.
+        UserError: there is no template, it is not Jinja, or it takes too much time or memory to compile.
     """
 
     def __init__(self, *, name: str, template: str | None, bos_token: str | None, eos_token: str | None) -> None:
@@ -49,15 +49,16 @@ class ChatTemplate:
 
     @cached_property
     def stop(self) -> tuple[str, ...]:
-        """What the template writes after an answer."""
+        """Return the text that the template writes after an answer."""
         end = self.pieces([Message("user", "a"), Message("assistant", "b")], answer_next=False)[-1]
         return () if end == END_OF_TEXT else (end.text,)
 
     def pieces(self, messages: Sequence[Message], *, answer_next: bool) -> list[Piece]:
-        """See `PromptStyle`.
+        """Return the conversation in order, see `PromptStyle`.
 
         Raises:
-            UserError: also where the template refuses the conversation, or changes what was said or what came before.
+            UserError: the template refuses the conversation, changes its words, or writes a question differently once
+                it is answered.
         """
         check_turns(messages, answer_next=answer_next)
         answers = [i for i, message in enumerate(messages) if message.role == "assistant"]
@@ -66,7 +67,7 @@ class ChatTemplate:
         words = _words(messages, text, next(texts))
         learned = [_learned(text, words[i], before=next(texts), after=next(texts)) for i in answers]
         unmarked = [words[i][1] for i, span in zip(answers, learned, strict=True) if span[1] == words[i][1]]
-        whole = len(text) if answer_next else learned[-1][1]  # what a template still writes is the next turn's
+        whole = len(text) if answer_next else learned[-1][1]  # anything after the last answer belongs to the next turn
         borders = {0, whole, *(place for span in (*words, *learned) for place in span)}
         pieces = []
         for a, b in pairwise(sorted(borders)):
@@ -75,8 +76,12 @@ class ChatTemplate:
         return pieces
 
     def _texts(self, messages: Sequence[Message], answers: Sequence[int], answer_next: bool) -> Iterator[str]:
-        """The conversation, the same with other words in it, and for each answer what comes before it and with it."""
-        others = [Message(message.role, _STAND_IN.format(i)) for i, message in enumerate(messages)]
+        """Yield the conversation and texts that locate its words.
+
+        They are the conversation with placeholders for its words, and for each answer the conversation up to it and
+        with it.
+        """
+        others = [Message(message.role, PLACEHOLDER.format(i)) for i, message in enumerate(messages)]
         asks = [Ask(0, len(messages), answer_next), Ask(1, len(messages), answer_next)]
         for i in answers:
             asks += [Ask(0, i, True), Ask(0, i + 1, False)]
@@ -84,29 +89,33 @@ class ChatTemplate:
 
 
 def _turns(messages: Sequence[Message]) -> list[dict[str, str]]:
-    """As templates know them, with one text a message.
+    """Return messages as templates take them, with one text each.
 
     Raises:
-        UserError: one holds what is no text.
+        UserError: a message holds half of a surrogate pair.
     """
-    turns = [{"role": message.role, "content": _said(message)} for message in messages]
+    turns = [{"role": message.role, "content": _content(message)} for message in messages]
     for number, turn in enumerate(turns, start=1):
         if not _is_text(turn["content"]):
-            raise UserError(f"message {number} holds half of a surrogate pair, which is no text: mend its escapes")
+            raise UserError(f"message {number} holds half of a surrogate pair, which is no text: correct its escapes")
     return turns
 
 
 def _words(messages: Sequence[Message], text: str, other: str) -> list[Span]:
-    """Where each message's words stand: between the same frames as something else in their place."""
-    frame, *rest = _STOOD_IN.split(other)
+    """Return the span of each message's words in a text.
+
+    Args:
+        other: the text with placeholders for the words, which gives the frames around them.
+    """
+    frame, *rest = PLACEHOLDER_PATTERN.split(other)
     spans, at = [], len(frame)
     for i, (number, after, message) in enumerate(zip(rest[::2], rest[1::2], messages, strict=False)):
-        said = _said(message)
-        found = next((part for part in (said, said.strip()) if text.startswith(part + after, at)), None)
-        if int(number) != i or found is None:
+        content = _content(message)
+        located = next((part for part in (content, content.strip()) if text.startswith(part + after, at)), None)
+        if int(number) != i or located is None:
             break
-        spans.append((at, at + len(found)))
-        at += len(found) + len(after)
+        spans.append((at, at + len(located)))
+        at += len(located) + len(after)
     if len(spans) < len(messages) or at < len(text) or not text.startswith(frame):
         raise UserError(
             "the chat template does not write every message once, in order and as it is: choose another prompt="
@@ -115,23 +124,25 @@ def _words(messages: Sequence[Message], text: str, other: str) -> list[Span]:
 
 
 def _learned(text: str, words: Span, *, before: str, after: str) -> Span:
-    """An answer with its end mark; the blanks after the mark are not the answer's.
+    """Return the span of an answer and its end mark.
+
+    Without the blanks after it.
 
     Args:
-        before, after: the conversation up to the answer, and with it.
+        before, after: the text of the conversation up to the answer, and with it.
     """
     rest = after[words[1] :]
     end = words[1] + len(rest.rstrip() or rest)
     if not (after.startswith(before) and text.startswith(after[:end]) and len(before) <= words[0]):
         raise UserError(
-            "the chat template writes a question otherwise once it is answered, so what a model learned is not "
-            "what it is asked later: choose another prompt="
+            "the chat template writes a question differently once it is answered, so the model would be trained on "
+            "other prompts than it is given later: choose another prompt="
         )
     return len(before), end
 
 
 def _check_text(key: str, value: object, limit: int) -> None:
-    """A UserError unless the value is a text of at most so many bytes."""
+    """Raise a UserError unless the value is a short text."""
     if not isinstance(value, str):
         raise UserError(f"prompt.{key} is of type {type(value).__name__}, wanted a text: choose another prompt=")
     if len(value) > limit or len(value.encode("utf-8", "surrogatepass")) > limit:
@@ -151,8 +162,11 @@ def _is_text(value: str) -> bool:
     return True
 
 
-def _said(message: Message) -> str:
-    """Templates know one text a message."""
+def _content(message: Message) -> str:
+    """Return a message as one text.
+
+    Templates know no separate input.
+    """
     return f"{message.content}\n{message.input}" if message.input else message.content
 
 

@@ -1,4 +1,4 @@
-"""An alarm for a process that may never answer."""
+"""A time limit for a process that may never answer."""
 
 import subprocess
 import threading
@@ -6,14 +6,14 @@ import time
 
 
 class Watch:
-    """Kills a process that is not done in time, from a thread that sleeps most of the time.
+    """Kills a process that does not answer in time.
 
-    The thread need not hear of a new alarm, which would cost more than most answers take: it never sleeps longer than
-    the shortest of them.
+    It does so from a thread that sleeps most of the time. To wake the thread for each new alarm would take longer than
+    most answers, so it never sleeps longer than the shortest alarm.
 
     Args:
         process: the one to kill.
-        shortest: seconds that any alarm has at least.
+        shortest: the fewest seconds of any alarm.
     """
 
     def __init__(self, process: "subprocess.Popen[bytes]", *, shortest: float) -> None:
@@ -29,7 +29,7 @@ class Watch:
         self._deadline = time.monotonic() + seconds
 
     def finish(self) -> bool:
-        """Clear the alarm and return whether it rang: then the process is dead."""
+        """Clear the alarm and return whether it killed the process."""
         with self._lock:
             self._deadline = None
             return self._rang

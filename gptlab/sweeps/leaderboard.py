@@ -109,8 +109,6 @@ def write_leaderboard(sweep: Path) -> None:
 
 def show_leaderboard(jobs: list[Job], sweep: Path, console: "Console") -> None:
     """The same for a person: a table, what went wrong, and the commands to type next."""
-    from gptlab.training.summary import use_command  # --help needs none of it
-
     console.print(_table(jobs), highlight=False)
     for problem in _problems(jobs):
         for line in textwrap.wrap(problem, console.width, break_long_words=False, break_on_hyphens=False):
@@ -121,7 +119,7 @@ def show_leaderboard(jobs: list[Job], sweep: Path, console: "Console") -> None:
         lines.append(f"What is not finished runs again with the same command and hydra.sweep.dir={folder}")
     lines.append("\nNext")
     if best.summary:
-        lines.append(f"  {use_command(best.summary)}")
+        lines.append(f"  {best.summary['next_command']}")
     lines.append(f"  tensorboard --logdir {folder}")
     console.print("\n".join(lines), soft_wrap=True, highlight=False, markup=False)
 

@@ -5,6 +5,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from gptlab.batch import Batch
 from gptlab.heads.protocol import Monitor
 
 ForwardContext = Callable[[], AbstractContextManager[Any]]  # the precision to compute in
@@ -25,5 +26,6 @@ class RunContext(NamedTuple):
     )  # number of questions -> share answered rightly
     labels: tuple[str, ...]  # names of the classes; empty where a head has none
     decode: Callable[[list[int]], str]  # ids -> text
+    show_row: Callable[[Batch, int], str]  # (batch, number of a row) -> the row as lines of text
     config: str  # the whole of it, as yaml
     command: str  # what was typed

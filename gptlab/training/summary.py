@@ -82,17 +82,10 @@ def show_summary(summary: dict[str, Any], console: Console) -> None:
         f"The run is in {folder}",
         "",
         "Next",
-        f"  {use_command(summary)}",
+        f"  {summary['next_command']}",
         f"  tensorboard --logdir {shlex.quote(str(Path(folder).parent))}",
     ]
     console.print("\n".join(lines), soft_wrap=True, highlight=False, markup=False)
-
-
-def use_command(summary: dict[str, Any]) -> str:
-    """What a person types to use the run."""
-    verb = summary["verb"]
-    more = {"generate": f" prompt={shlex.quote(summary['sample_prompt'])}", "classify": ' text="..."', "chat": ""}[verb]
-    return f"gptlab {verb} run={shlex.quote(summary['folder'])}{more}"
 
 
 def _names(summary: dict[str, Any]) -> list[str]:

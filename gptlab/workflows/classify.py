@@ -1,29 +1,30 @@
-"""What `gptlab classify` does: texts -> verdicts, by a run that was opened."""
+"""What `gptlab classify` does: predict the classes of texts."""
 
 from collections.abc import Iterator
 from typing import Any
 
 from gptlab.config.build import build
-from gptlab.data.classification.dataset import LabelledData
-from gptlab.data.classification.readers import Example
 from gptlab.data.files.paths import TextFile, collect
 from gptlab.data.files.records import ENDINGS, read_records
+from gptlab.data.protocol import LabelledTexts
 from gptlab.errors import UserError
-from gptlab.evaluation.classification import in_words, predict_rows
+from gptlab.evaluation.classification import predict_rows, prediction_values
 from gptlab.evaluation.inference import ForwardContext
 from gptlab.run import Run
 from gptlab.storage.files import expand_path
 
 
-def texts_of(path: str, *, field: str, max_expansion: float, cache_dir: str) -> list[str]:
-    """The texts of a file: of a .txt its lines that say something, else what stands under a field.
+def read_texts(path: str, *, field: str, max_expansion: float, cache_dir: str) -> list[str]:
+    """Return the texts of a file.
+
+    The lines of a .txt file that are not blank; else a field of each record.
 
     Args:
         max_expansion: the most bytes that one byte of an archive or a gzip file may unpack to.
-        cache_dir: keeps what is fetched, or taken out of an archive.
+        cache_dir: keeps downloads and members of archives.
 
     Raises:
-        UserError: a record has no such field, or no text in it; the file holds no text.
+        UserError: a record has no such field, or no text in it; or the file holds no text.
         OSError: the file cannot be read.
     """
     cache = expand_path(cache_dir, key="cache_dir")
@@ -52,21 +53,20 @@ def _content(file: TextFile) -> str:
 def classify(
     run: Run, texts: list[str], *, batch_tokens: int, forward_context: ForwardContext
 ) -> Iterator[dict[str, Any]]:
-    """For each text its class and the probabilities of all, as the run was taught to read texts.
+    """Yield each text with its predicted class and all probabilities.
 
     Args:
-        batch_tokens: read at a time; one text at least.
+        batch_tokens: the most tokens of a batch, which holds at least one text.
 
     Raises:
-        UserError: the run knows no classes.
+        UserError: the run has no classes.
     """
-    data = build(run.cfg.data, "data") if run.labels else None
-    if not isinstance(data, LabelledData):
+    if not run.labels:
         raise UserError("the run knows no classes: give one that was trained with head=classifier")
-    names = list(run.labels)
-    examples = [Example(text, names[0], None, "") for text in texts]  # of what class is what is asked
-    rows = data.rows(examples, classes=names, tokenizer=run.tokenizer, context_length=run.model.context_length)
-    batch_size = max(1, batch_tokens // int(rows.lengths.max()))
-    found = predict_rows(run.model, run.head, rows, batch_size=batch_size, forward_context=forward_context)
-    for text, log_probs in zip(texts, found.log_probs, strict=True):
-        yield {"text": text, **in_words(log_probs, names)}
+    data: LabelledTexts = build(run.cfg.data, "data")
+    classes = list(run.labels)
+    scored = data.text_rows(texts, classes=classes, tokenizer=run.tokenizer, context_length=run.model.context_length)
+    batch_size = max(1, batch_tokens // scored.row_tokens)
+    predictions = predict_rows(run.model, run.head, scored.rows, batch_size=batch_size, forward_context=forward_context)
+    for text, log_probs in zip(texts, predictions.log_probs, strict=True):
+        yield {"text": text, **prediction_values(log_probs, classes)}

@@ -1,133 +1,138 @@
-"""What `gptlab evaluate` finds out: on a text, on a classifier's rows, on an assistant's conversations."""
+"""What `gptlab evaluate` does: measure a run."""
 
-import logging
+from collections.abc import Callable
+from pathlib import Path
 from time import perf_counter
 from typing import Any, NamedTuple
+
+import torch
 
 from gptlab.config.build import build
 from gptlab.config.check import unmet
 from gptlab.config.plain import Config, keywords
-from gptlab.data.chat.dataset import InstructionData
-from gptlab.data.chat.prepared import RowMaker
-from gptlab.data.classification.dataset import LabelledData
-from gptlab.data.text.dataset import TextData
+from gptlab.data.protocol import EvaluationSet, ScoredRows
 from gptlab.errors import UserError
-from gptlab.evaluation import answering, classification, rows
+from gptlab.evaluation import answering
+from gptlab.evaluation.classification import measure_classes
 from gptlab.evaluation.evaluate import evaluate
-from gptlab.heads.protocol import TokenHead
-from gptlab.prompts.encoding import check_style, encode_pieces
-from gptlab.prompts.protocol import plain_text
+from gptlab.evaluation.pairs import measure_pairs
+from gptlab.evaluation.rows import RowReport, measure_by_head, measure_tokens
+from gptlab.heads.protocol import ReferenceHead
+from gptlab.model.lora import adapters
 from gptlab.run import Run
+from gptlab.storage.checkpoint import find_checkpoint
+from gptlab.weights.sources import open_base
 from gptlab.workflows.precision import InferencePrecision, prepack_weights
-from gptlab.workflows.run_data import data_of, windows_of
+from gptlab.workflows.run_data import data_of, evaluation_set
 
-log = logging.getLogger(__name__)
+ROW_MEASURES: dict[str, Callable[..., RowReport]] = {  # by `ScoredRows.scored_by`
+    "head": measure_by_head,
+    "tokens": measure_tokens,
+    "classes": measure_classes,
+    "pairs": measure_pairs,
+}
 
 
-class Found(NamedTuple):
-    """Numbers, and what they are made of."""
+class Evaluation(NamedTuple):
+    """The numbers of a run, and the items behind them."""
 
     report: dict[str, Any]  # plain values
-    items: list[dict[str, Any]]  # verdicts or answers one by one; none of a text
+    items: list[dict[str, Any]]  # rows or answers one by one; none of a text
 
 
-def evaluate_run(run: Run, cfg: Config, precision: InferencePrecision) -> Found:
-    """A run on the data that the configuration names, else on its own.
+def restore_reference(run: Run, path: str) -> None:
+    """Give a reference head the run's first weights.
+
+    Call it before the weights are cast. With adapters the reference is the model without them, so nothing is done.
 
     Args:
-        cfg: `conf/evaluate.yaml` with what was typed.
+        path: the run's folder or checkpoint.
 
     Raises:
-        UserError: there is no data, the head cannot read it, or it has no such part.
+        UserError: the first weights are not what they were when the run began.
+        FileNotFoundError: they are not where they were.
     """
-    data = data_of(run, cfg.data)
+    head: Any = run.head
+    if not isinstance(head, ReferenceHead) or run.record is None or adapters(run.model):
+        return
+    torch.manual_seed(run.cfg.seed)  # weights=scratch begins with the run's random weights
+    first = Run(run.cfg, run.tokenizer, data=None, labels=run.labels)
+    open_base(run.record, find_checkpoint(Path(path).expanduser())).fill(first.model, first.head, run.tokenizer)
+    parts = {"model": (run.model, first.model), "head": (run.head, first.head)}
+    trained = {
+        name: {key: tensor.clone() for key, tensor in own.state_dict().items()} for name, (own, _) in parts.items()
+    }
+    for own, initial in parts.values():
+        own.load_state_dict(initial.state_dict())
+    run.head.capture_reference()
+    for name, (own, _) in parts.items():
+        own.load_state_dict(trained[name])
+
+
+def evaluate_run(run: Run, cfg: Config, precision: InferencePrecision) -> Evaluation:
+    """Measure a run on a split of its data.
+
+    Or of the data that the configuration names.
+
+    Args:
+        cfg: `conf/evaluate.yaml` with the user's overrides.
+
+    Raises:
+        UserError: there is no data, the head cannot read it, or it has no such split.
+    """
+    data, start = data_of(run, cfg.data), perf_counter()
     if problem := unmet(run.head, data):
         raise UserError(problem)
-    if isinstance(data, TextData):
-        return _on_text(run, data, cfg, precision)
-    if isinstance(data, LabelledData):
-        return _on_labelled(run, data, cfg, precision)
-    if isinstance(data, InstructionData):
-        return _on_conversations(run, data, cfg, precision)
-    raise UserError(f"{type(data).__name__} is not measured apart from training, whose summary.json has its numbers")
+    windows = {key: cfg[key] for key in ("context_length", "stride")}
+    measured = evaluation_set(run, data, cfg.split, **windows, n_answers=cfg.n_answers)
+    report: dict[str, Any] = {"data": data.path}
+    items: list[dict[str, Any]] = []
+    if measured.text is not None:
+        report |= evaluate(
+            run.model,
+            run.head,
+            run.tokenizer,
+            measured.text.windows,
+            measured.text.documents,
+            batch_tokens=cfg.batch_tokens,
+            n_questions=cfg.n_questions,
+            seed=cfg.seed,
+            forward_context=precision.context,
+        )
+    if measured.scored is not None:
+        rows = _measure_rows(run, measured.scored, cfg, precision)
+        report |= {**rows.report, "seconds": perf_counter() - start}
+        items += rows.items
+    if measured.questions:
+        answers = _answer(run, measured, cfg, precision)
+        report["answers"] = answering.summarise(answers, seed=cfg.seed)
+        items += [answer._asdict() for answer in answers]
+    return Evaluation(report, items)
 
 
-def _on_text(run: Run, data: TextData, cfg: Config, precision: InferencePrecision) -> Found:
-    found = evaluate(
+def _measure_rows(run: Run, scored: ScoredRows, cfg: Config, precision: InferencePrecision) -> RowReport:
+    return ROW_MEASURES[scored.scored_by](
         run.model,
         run.head,
-        run.tokenizer,
-        windows_of(run, data, cfg.split, context_length=cfg.context_length, stride=cfg.stride),
-        data.pieces(cfg.split),
-        batch_tokens=cfg.batch_tokens,
-        n_questions=cfg.n_questions,
+        scored,
+        batch_size=max(1, cfg.batch_tokens // scored.row_tokens),
         seed=cfg.seed,
         forward_context=precision.context,
     )
-    return Found({"data": data.path, **found}, [])
 
 
-def _on_labelled(run: Run, data: LabelledData, cfg: Config, precision: InferencePrecision) -> Found:
-    start, names = perf_counter(), list(run.labels)
-    examples = data.examples(cfg.split)
-    those = data.rows(examples, classes=names, tokenizer=run.tokenizer, context_length=run.model.context_length)
-    batch_size = max(1, cfg.batch_tokens // int(those.lengths.max()))
-    found = classification.predict_rows(
-        run.model, run.head, those, batch_size=batch_size, forward_context=precision.context
-    )
-    report = {
-        "data": data.path,
-        "metrics": classification.summarise(found, seed=cfg.seed),
-        "rows": len(examples),
-        "confusion": {
-            name: dict(zip(names, row, strict=True)) for name, row in zip(names, found.confusion.tolist(), strict=True)
-        },
-        "seconds": perf_counter() - start,
-    }
-    items = [
-        {"text": example.text, "label": example.label, **classification.in_words(log_probs, names)}
-        for example, log_probs in zip(examples, found.log_probs, strict=True)
-    ]
-    return Found(report, items)
+def _answer(run: Run, measured: EvaluationSet, cfg: Config, precision: InferencePrecision) -> list[answering.Answer]:
+    """Return an assistant's answers.
 
-
-def _on_conversations(run: Run, data: InstructionData, cfg: Config, precision: InferencePrecision) -> Found:
-    assert isinstance(run.head, TokenHead)
-    if data.train_on == "all":
-        log.warning("data.train_on=all: training's own loss counts every token, this one the tokens of answers only")
-    start, style, tokenizer = perf_counter(), build(run.cfg.prompt, "prompt"), run.tokenizer
-    check_style(style, tokenizer)
-    conversations = data.conversations(cfg.split)
-    maker = RowMaker(tokenizer, style, run.model.context_length, learn_all=False, drop_long=False)
-    part = maker.part(cfg.split, conversations)
-    those = part.padded(group_by_length=True)
-    batch_size = max(1, cfg.batch_tokens // int(those.lengths.max()))
-    scores = rows.score_rows(run.model, run.head, those, batch_size=batch_size, forward_context=precision.context)
-    report: dict[str, Any] = {
-        "data": data.path,
-        "metrics": rows.summarise(scores, seed=cfg.seed),  # of the answers that are wanted
-        "rows": len(part.rows),
-        "tokens": int(scores.counts.sum()),
-        "seconds": perf_counter() - start,
-    }
-    asked = [
-        answering.Question(
-            text=plain_text(conversation.messages[:-1]),
-            prompt=encode_pieces(style.pieces(conversation.messages[:-1], answer_next=True), tokenizer).ids,
-            reference=conversation.messages[-1].content,
-        )
-        for conversation in part.conversations[: cfg.n_answers]
-    ]
+    The weights are prepacked, so nothing else can be measured afterwards.
+    """
     prepack_weights(run, precision.name)
-    answers = answering.answer_questions(
+    return answering.answer_questions(
         run.text_generator,
-        asked,
-        stop=style.stop,
+        measured.questions,
+        stop=measured.stop,
         batch_tokens=cfg.batch_tokens,
         sampling=keywords(cfg.sampling),
         forward_context=precision.context,
         judge=build(cfg.judge, "judge") if cfg.judge is not None else None,
     )
-    if answers:
-        report["answers"] = answering.summarise(answers, seed=cfg.seed)
-    return Found(report, [answer._asdict() for answer in answers])

@@ -1,11 +1,9 @@
-"""What the export of a run needs to know of it."""
+"""What an export needs to know of a run."""
 
 from typing import Any
 
 from gptlab.config.build import build
 from gptlab.config.plain import to_yaml
-from gptlab.data.chat.dataset import InstructionData
-from gptlab.data.chat.preferences import PreferenceData
 from gptlab.model.lora import merge
 from gptlab.prompts.template import ChatTemplate
 from gptlab.run import Run, count_parameters
@@ -19,11 +17,14 @@ def merge_adapter(run: Run) -> None:
 
 
 def chat_template(run: Run) -> str | None:
-    """How conversations are written that the model was taught, for the transformers library; None where it was none."""
-    style, data = build(run.cfg.prompt, "prompt"), build(run.cfg.data, "data") if "data" in run.cfg else None
-    if isinstance(style, ChatTemplate):
+    """Return the model's chat template for transformers.
+
+    None if the model never saw conversations.
+    """
+    style = build(run.cfg.prompt, "prompt")
+    if isinstance(style, ChatTemplate):  # the model came with it, whatever the run trained on
         return style.template
-    if not isinstance(data, InstructionData | PreferenceData):
+    if "data" not in run.cfg or not build(run.cfg.data, "data").has_conversations:
         return None
     return style.template if run.tokenizer.bos_id is None else "{{ bos_token }}" + style.template
 
@@ -42,7 +43,10 @@ def card_facts(run: Run, path: str) -> dict[str, Any]:
 
 
 def _card_summary(summary: dict[str, Any]) -> dict[str, Any]:
-    """Return the entries of summary.json that a card shows; of a stranger's file any other is dropped."""
+    """Return the entries of summary.json that a card shows.
+
+    Any other entry of a stranger's file is dropped.
+    """
 
     def numbers(value: Any) -> dict[str, float]:
         pairs = value.items() if isinstance(value, dict) else ()

@@ -1,18 +1,18 @@
 """The data on which an opened run is measured."""
 
+from functools import partial
+
 from gptlab.config.build import build
 from gptlab.config.plain import Config
 from gptlab.config.record import foreign_entries
-from gptlab.data.protocol import Data
-from gptlab.data.text.dataset import TextData
-from gptlab.data.text.windows import Windows
+from gptlab.data.protocol import Data, EvaluationRequest, EvaluationSet, RunningText
 from gptlab.errors import UserError
 from gptlab.run import Run
 from gptlab.storage.signature import is_own
 
 
 def data_of(run: Run, data: Config | None) -> Data:
-    """The data that a configuration names; None is the run's own.
+    """Return the configured data, else the run's own.
 
     Raises:
         UserError: see `config_of`.
@@ -21,10 +21,10 @@ def data_of(run: Run, data: Config | None) -> Data:
 
 
 def config_of(run: Run, data: Config | None) -> Config:
-    """Return the data configuration that is given, else the run's own.
+    """Return the given data configuration, else the run's own.
 
     Raises:
-        UserError: the run has none: it is a pretrained model; or it is not the user's, who has to name what is read.
+        UserError: the run has none, since it is a pretrained model; or it is another user's, whose data must be named.
     """
     if data is not None:
         return data
@@ -41,28 +41,47 @@ def config_of(run: Run, data: Config | None) -> Config:
     return run.cfg.data
 
 
-def text_of(run: Run, data: Config | None) -> TextData:
-    """Likewise, but a text.
+def evaluation_set(
+    run: Run, data: Data, split: str, *, context_length: int | None, stride: int | None, n_answers: int | None
+) -> EvaluationSet:
+    """Return what is measured on a split of the data.
+
+    Args:
+        context_length: tokens of a window of running text; None is all that the model reads at once.
+        stride: tokens that each window scores anew; None is context_length.
+        n_answers: questions that an assistant answers; None is all.
 
     Raises:
-        UserError: it is none.
-    """
-    found = data_of(run, data)
-    if not isinstance(found, TextData):
-        raise UserError("the run's data are rows and no text: choose a text to compare on, data=text data.path=my.txt")
-    return found
-
-
-def windows_of(run: Run, text: TextData, split: str, *, context_length: int | None, stride: int | None) -> Windows:
-    """The text as the run's model reads it; None is all it can at once, and no token twice.
-
-    Raises:
-        UserError: a context that the model does not have.
+        UserError: the model does not read `context_length` tokens; see `Data.evaluation_set` for others.
     """
     most = run.model.context_length
     if context_length is not None and context_length > most:
         raise UserError(
             f"context_length is {context_length:,}, but the model reads at most {most:,}: give that or less"
         )
-    length = context_length or most
-    return text.windows(run.tokenizer, split, context_length=length, stride=stride or length)
+    return data.evaluation_set(
+        EvaluationRequest(
+            split=split,
+            tokenizer=run.tokenizer,
+            style=partial(build, run.cfg.prompt, "prompt"),
+            max_tokens=most,
+            context_length=context_length or most,
+            stride=stride or context_length or most,
+            classes=list(run.labels),
+            n_answers=n_answers,
+        )
+    )
+
+
+def running_text(run: Run, data: Config | None, split: str, *, context_length: int | None) -> RunningText:
+    """Return a split of a text.
+
+    From the configured data, else the run's own.
+
+    Raises:
+        UserError: the data is no running text; see `config_of` and `evaluation_set` for others.
+    """
+    measured = evaluation_set(run, data_of(run, data), split, context_length=context_length, stride=None, n_answers=0)
+    if measured.text is None:
+        raise UserError("the run's data are rows and no text: choose a text to compare on, data=text data.path=my.txt")
+    return measured.text

@@ -53,7 +53,7 @@ def main(words: list[str]) -> None:
         rows = data.prepare(run.tokenizer, context_length=run.model.context_length).test
         context = set_precision(run, "auto").context
         ours = predict_rows(run.model, run.head, rows, batch_size=64, forward_context=context)
-        theirs = baseline(data.parts, list(run.labels))
+        theirs = baseline(data.examples, list(run.labels))
         for name, measure in MEASURES.items():
             by = paired_difference(ours, theirs, measure, seed=0)
             low, high = by.interval or (float("nan"), float("nan"))

@@ -18,7 +18,7 @@ from gptlab.batch import IGNORE_INDEX, Batch
 from gptlab.commands.memory import keep_freed_memory
 from gptlab.config.compose import compose_config
 from gptlab.data.chat.packing import PackedRows
-from gptlab.data.chat.prepared import EncodedSplit
+from gptlab.data.chat.rows import EncodedSplit
 from gptlab.data.classification.rows import LabelledRows
 from gptlab.data.protocol import Rows
 from gptlab.heads.cross_entropy import ChunkRows
@@ -63,7 +63,7 @@ def batches(rows: Rows, batch_rows: int) -> list[Batch]:
 
 def of_conversations(run: Run, size: int, share: float) -> tuple[dict[str, Way], int]:
     """The ways, and how many tokens they hold."""
-    whole: EncodedSplit = run.data.parts["train"]  # type: ignore[union-attr]
+    whole: EncodedSplit = run.data.splits["train"]  # type: ignore[union-attr]
     kept = np.random.default_rng(0).permutation(len(whole.rows))[: max(size, round(share * len(whole.rows)))]
     part = whole._replace(rows=[whole.rows[i] for i in kept])
     packed = PackedRows(part.rows, context_length=run.model.context_length)

@@ -17,7 +17,7 @@ from gptlab.config.compose import compose_config
 from gptlab.evaluation.score import score
 from gptlab.run import Run
 from gptlab.workflows.precision import set_precision
-from gptlab.workflows.run_data import text_of
+from gptlab.workflows.run_data import running_text
 from tests.benchmarks.measure import given, machine, report, resident
 
 CONTEXT = 512  # tokens of a window
@@ -58,7 +58,7 @@ def main(words: list[str]) -> None:
         same += tokenizer.decode(written) == prompt + run.generate(prompt, temperature=0.0, max_new_tokens=50)
 
     cfg = compose_config("evaluate", ["run=a", "data=text", f"data.path={options['text']}", "data.clean=[]"])
-    windows = text_of(run, cfg.data).windows(run.tokenizer, "val", context_length=CONTEXT, stride=CONTEXT)
+    windows = running_text(run, cfg.data, "val", context_length=CONTEXT).windows
     ours = score(
         run.model, run.head, run.tokenizer, windows, batch_size=4, forward_context=set_precision(run, "auto").context
     )

@@ -23,17 +23,17 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "run"
 
 
-def verdicts(capsys: pytest.CaptureFixture[str], *words: str) -> list[dict]:
+def predictions(capsys: pytest.CaptureFixture[str], *words: str) -> list[dict]:
     capsys.readouterr()
     gptlab(["classify", *words, "output=json"])
     return [json.loads(line) for line in capsys.readouterr().out.splitlines()]
 
 
 def test_a_text_as_it_is_typed(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (verdict,) = verdicts(capsys, f"run={run}", "text=the king, [7] sleeps = {x}")
-    assert verdict["text"] == "the king, [7] sleeps = {x}"
-    assert verdict["called"] == "king"
-    assert sum(verdict["probabilities"].values()) == pytest.approx(1, abs=1e-5)
+    (prediction,) = predictions(capsys, f"run={run}", "text=the king, [7] sleeps = {x}")
+    assert prediction["text"] == "the king, [7] sleeps = {x}"
+    assert prediction["predicted"] == "king"
+    assert sum(prediction["probabilities"].values()) == pytest.approx(1, abs=1e-5)
 
 
 @pytest.mark.parametrize("ending", [".txt", ".csv", ".jsonl"])
@@ -43,11 +43,11 @@ def test_the_texts_of_a_file_one_by_one_and_together(
     texts, file = ["the king 3 sleeps", "the river 4 sleeps on and on", "a river"], tmp_path / f"texts{ending}"
     lines = {".txt": texts, ".csv": ["text", *texts], ".jsonl": [json.dumps({"text": text}) for text in texts]}
     file.write_text("\n".join(lines[ending]) + "\n", encoding="utf-8")
-    together = verdicts(capsys, f"run={run}", f"file={file}")
-    alone = [verdicts(capsys, f"run={run}", f"text={text}")[0] for text in texts]
-    assert [verdict["text"] for verdict in together] == texts
+    together = predictions(capsys, f"run={run}", f"file={file}")
+    alone = [predictions(capsys, f"run={run}", f"text={text}")[0] for text in texts]
+    assert [prediction["text"] for prediction in together] == texts
     for a, b in zip(together, alone, strict=True):
-        assert a["called"] == b["called"]
+        assert a["predicted"] == b["predicted"]
         assert a["probabilities"] == pytest.approx(b["probabilities"], abs=1e-5)
 
 
@@ -59,7 +59,7 @@ def test_evaluate_finds_what_the_summary_says(run: Path, capsys: pytest.CaptureF
     for name, entry in found["metrics"].items():
         assert entry["value"] == pytest.approx(summary[f"test/{name}"], abs=1e-5), name
     rows = (run / "evaluation" / "test.jsonl").read_text(encoding="utf-8").splitlines()
-    right = [json.loads(row)["label"] == json.loads(row)["called"] for row in rows]
+    right = [json.loads(row)["label"] == json.loads(row)["predicted"] for row in rows]
     assert sum(right) / len(right) == pytest.approx(summary["test/accuracy"])
 
 

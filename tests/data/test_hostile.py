@@ -28,7 +28,7 @@ from gptlab.data.files.paths import TextFile, collect
 from gptlab.data.files.records import ENDINGS, read_records
 from gptlab.data.text.kjv import KjvReader, read_books
 from gptlab.data.text.readers import TextReader
-from gptlab.workflows.classify import texts_of
+from gptlab.workflows.classify import read_texts
 from tests.support.data import read_documents, text_data
 
 needs_pipes = pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="the system has no named pipes")
@@ -102,7 +102,7 @@ def test_the_key_of_a_configuration_arrives(tmp_path: Path) -> None:
 def test_a_file_to_be_classified_has_the_limit_too(ending: str, tmp_path: Path) -> None:
     (tmp_path / f"a{ending}").write_bytes(BOMB)
     with pytest.raises(ValueError, match=r"unpacks to more than 67,108,864, the most that max_expansion=100 allows"):
-        texts_of(str(tmp_path / f"a{ending}"), field="text", max_expansion=100, cache_dir=str(tmp_path))
+        read_texts(str(tmp_path / f"a{ending}"), field="text", max_expansion=100, cache_dir=str(tmp_path))
 
 
 def pack(path: Path, **members: bytes) -> Path:
@@ -289,7 +289,7 @@ def test_a_role_of_any_kind_is_told(tmp_path: Path) -> None:
 
 LAUGHS = "conversations:\n- &a [x, x]\n- *a\n"
 YAML = {
-    "laughs": (LAUGHS, "line 3 repeats an earlier part by its name"),
+    "laughs": (LAUGHS, "line 3 is an alias of an earlier entry"),
     "deep": ("conversations: " + "[" * 500 + "]" * 500, "line 1 nests more than 8 lists"),
     "digits": ("conversations:\n- [a, " + "9" * 5000 + "]\n", "is no list of conversations"),
     "a number of sixties": ("conversations:\n- [a, " + "1:" * 3000 + "1]\n", "entry 1: a int too long to show"),

@@ -24,28 +24,28 @@ def drawn(n_rows: int, n_classes: int, *, seed: int = 0, skill: float = 1.0) -> 
 
 @pytest.mark.parametrize("n_classes", [2, 5])
 def test_every_measure_is_the_known_one(n_classes: int) -> None:
-    verdicts = drawn(300, n_classes)
-    labels, guesses, probs = verdicts.labels, verdicts.guesses, np.exp(verdicts.log_probs)
+    predictions = drawn(300, n_classes)
+    labels, predicted, probs = predictions.labels, predictions.predicted, np.exp(predictions.log_probs)
     average = {"average": "binary" if n_classes == 2 else "macro"}
     known = {
         "loss": metrics.log_loss(labels, probs),
-        "accuracy": metrics.accuracy_score(labels, guesses),
-        "balanced_accuracy": metrics.balanced_accuracy_score(labels, guesses),
-        "precision": metrics.precision_score(labels, guesses, **average),
-        "recall": metrics.recall_score(labels, guesses, **average),
-        "f1": metrics.f1_score(labels, guesses, **average),
+        "accuracy": metrics.accuracy_score(labels, predicted),
+        "balanced_accuracy": metrics.balanced_accuracy_score(labels, predicted),
+        "precision": metrics.precision_score(labels, predicted, **average),
+        "recall": metrics.recall_score(labels, predicted, **average),
+        "f1": metrics.f1_score(labels, predicted, **average),
         "auroc": metrics.roc_auc_score(labels, probs[:, 1] if n_classes == 2 else probs, multi_class="ovr"),
         "calibration_error": float(
             multiclass_calibration_error(torch.from_numpy(probs), torch.from_numpy(labels), n_classes, n_bins=15)
         ),
     }
-    assert {name: measure(verdicts) for name, measure in MEASURES.items()} == pytest.approx(known, abs=1e-6)
-    assert verdicts.confusion.tolist() == metrics.confusion_matrix(labels, guesses).tolist()
+    assert {name: measure(predictions) for name, measure in MEASURES.items()} == pytest.approx(known, abs=1e-6)
+    assert predictions.confusion.tolist() == metrics.confusion_matrix(labels, predicted).tolist()
 
 
 def test_equal_scores_count_half() -> None:
-    verdicts = Predictions(np.log(np.full((4, 2), 0.5)), np.array([0, 1, 0, 1]))
-    assert MEASURES["auroc"](verdicts) == 0.5
+    predictions = Predictions(np.log(np.full((4, 2), 0.5)), np.array([0, 1, 0, 1]))
+    assert MEASURES["auroc"](predictions) == 0.5
 
 
 def test_a_single_class_has_no_auroc() -> None:
@@ -54,8 +54,8 @@ def test_a_single_class_has_no_auroc() -> None:
 
 
 def test_the_interval_of_the_accuracy_is_that_of_a_share() -> None:
-    verdicts = drawn(400, 2)
-    entry, share = summarise(verdicts, seed=0)["accuracy"], accuracy(verdicts)
+    predictions = drawn(400, 2)
+    entry, share = summarise(predictions, seed=0)["accuracy"], accuracy(predictions)
     half = 1.96 * (share * (1 - share) / 400) ** 0.5
     assert entry["low"] == pytest.approx(share - half, abs=0.01)
     assert entry["high"] == pytest.approx(share + half, abs=0.01)

@@ -11,10 +11,12 @@ import torch.nn.functional as F
 from torch import nn
 
 from gptlab.batch import IGNORE_INDEX, Batch
+from gptlab.commands.cli import main as gptlab
 from gptlab.commands.train import main
 from gptlab.config.compose import compose_config
 from gptlab.data.chat.packing import TokenRow
 from gptlab.data.chat.prepared_preferences import PairRows
+from gptlab.evaluation.pairs import summarise
 from gptlab.heads.preference import PreferenceHead, answer_log_probs
 from gptlab.heads.protocol import HeadContext, ReferenceHead, TokenHead
 from gptlab.model.gpt import GPT
@@ -138,7 +140,9 @@ def pairs(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("tuning", ["full", "lora"])
-def test_a_run_comes_to_prefer_what_it_should(tuning: str, tiny_run: TrainedRun, pairs: Path, tmp_path: Path) -> None:
+def test_a_run_comes_to_prefer_what_it_should(
+    tuning: str, tiny_run: TrainedRun, pairs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """A resumed run has the same reference, and equals an uninterrupted one bit for bit."""
     words = [
         *(word for word in TINY if not word.startswith(("tokenizer", "model"))),
@@ -177,6 +181,49 @@ def test_a_run_comes_to_prefer_what_it_should(tuning: str, tiny_run: TrainedRun,
     assert all(torch.equal(straight[name], resumed[name]) for name in straight)
     written = Run.open(tmp_path / "straight").generate("And the king\n", temperature=0.0, max_new_tokens=6)
     assert written
+    check_evaluation(tmp_path / "straight", capsys)
+
+
+def check_evaluation(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """`gptlab evaluate` finds the numbers of training's own validation and test."""
+    summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
+    for split, stored in (("val", summary["best"]), ("test", summary["test"])):
+        capsys.readouterr()
+        gptlab(["evaluate", f"run={folder}", f"split={split}", "output=json"])
+        report = json.loads(capsys.readouterr().out)
+        metrics = report["metrics"]
+        assert list(metrics) == ["loss", "accuracy", "margin", "chosen_reward", "rejected_reward"]
+        found = {f"{split}/{name}": entry["value"] for name, entry in metrics.items()}
+        assert found == pytest.approx({name: stored[name] for name in found}, rel=1e-5, abs=1e-6)
+        rows = (folder / "evaluation" / f"{split}.jsonl").read_text(encoding="utf-8").splitlines()
+        assert len(rows) == report["pairs"] == 6
+        margins = [json.loads(row)["chosen_reward"] - json.loads(row)["rejected_reward"] for row in rows]
+        assert np.mean(margins) == pytest.approx(metrics["margin"]["value"])
+    gptlab(["evaluate", f"run={folder}", "split=all"])
+    shown = capsys.readouterr().out
+    assert "60 pairs" in shown
+    assert "chosen reward" in shown
+
+
+def test_a_run_from_random_weights_is_measured_against_them(
+    pairs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = [*TINY, "head=preference", "data=preferences", f"data.path={pairs}", "prompt=plain", "tokenizer=bytes"]
+    words = [*(word for word in words if not word.startswith("tokenizer.")), "model.context_length=64"]
+    main([*words, "trainer.max_steps=4", f"output_dir={tmp_path / 'run'}"])
+    check_evaluation(tmp_path / "run", capsys)
+
+
+def test_intervals_are_over_pairs() -> None:
+    rewards = np.random.default_rng(0).normal([0.5, 0.0], 1.0, size=(400, 2))
+    report = summarise(rewards, seed=0)
+    margins = rewards[:, 0] - rewards[:, 1]
+    half = 1.96 * margins.std() / 20
+    assert report["margin"]["value"] == pytest.approx(margins.mean())
+    assert report["margin"]["low"] == pytest.approx(margins.mean() - half, abs=0.02)
+    assert report["margin"]["high"] == pytest.approx(margins.mean() + half, abs=0.02)
+    assert report["loss"]["value"] == pytest.approx(np.log1p(np.exp(-margins)).mean())
+    assert summarise(rewards[:5], seed=0)["loss"]["low"] is None
 
 
 @pytest.mark.parametrize(

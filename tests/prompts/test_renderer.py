@@ -394,7 +394,7 @@ def test_a_reply_that_is_none(reply: bytes, monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_a_python_that_does_not_start(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "executable", "/no/such/python")
-    with pytest.raises(ValueError, match="no process can be started in which the chat template would run"):
+    with pytest.raises(ValueError, match="the process of the chat template cannot be started"):
         chat_template(CHATML)
     monkeypatch.undo()
     monkeypatch.setattr(process, "START_SECONDS", 0.0)
@@ -402,7 +402,7 @@ def test_a_python_that_does_not_start(monkeypatch: pytest.MonkeyPatch) -> None:
         chat_template(CHATML)
     monkeypatch.undo()
     monkeypatch.setattr(process, "_folders", list)
-    with pytest.raises(ValueError, match=r"does not start the process .*: install jinja2 anew"):
+    with pytest.raises(ValueError, match=r"does not start the process .*: reinstall jinja2"):
         chat_template(CHATML)
 
 

@@ -108,5 +108,5 @@ def test_an_order_without_sense(messages: list[Message], answer_next: bool, sent
 
 def test_a_frame_says_where_the_words_go() -> None:
     frames = {"preamble": "", "system": "{content}", "input": "{input}", "assistant": "", "end": None, "separator": ""}
-    with pytest.raises(ValueError, match=r"prompt\.user is 'Q: ', in which \{content\} must stand once"):
+    with pytest.raises(ValueError, match=r"prompt\.user is 'Q: ', wanted \{content\} in it exactly once"):
         TurnStyle(name="mine", user="Q: ", **frames)

@@ -113,7 +113,7 @@ def test_an_input_follows_its_instruction() -> None:
         ("{% for m in messages %}{{ m['content'] | upper }}{% endfor %}", "does not write every message once"),
         (
             "{{ messages | length }}{% for m in messages %}{{ m['content'] }};{% endfor %}",
-            "writes a question otherwise once it is answered",
+            "writes a question differently once it is answered",
         ),
     ],
 )

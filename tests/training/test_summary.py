@@ -17,7 +17,7 @@ SUMMARY: dict[str, Any] = {
     "seconds": 1.0,
     "tokens_per_second": 30.0,
     "total_seconds": 2.0,
-    "verb": "classify",
+    "next_command": 'gptlab classify run=outputs/a text="..."',
     "sample_prompt": "",
     "train": {"train/loss": 0.5},
     "val": {"val/loss": 1.25},

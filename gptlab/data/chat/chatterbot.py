@@ -1,4 +1,4 @@
-"""The English corpus of the package chatterbot-corpus: small talk, trivia, jokes."""
+"""The English small talk of the package chatterbot-corpus."""
 
 import hashlib
 from collections.abc import Iterable, Iterator
@@ -15,18 +15,20 @@ from gptlab.slots import slot
 from gptlab.storage.excerpts import excerpt
 
 MAX_BYTES = 4 << 20  # of a file; the package's largest has 0.1 MB
-MAX_DEPTH = 8  # lists within lists; there are three
+MAX_DEPTH = 8  # lists within lists; the package nests three
 
-# in these a question is followed by several answers to it; in the others people take turns
-OF_ANSWERS = ("computers.yml", "emotion.yml")
+# files in which several answers follow a question; in the others two people take turns
+ANSWER_FILES = ("computers.yml", "emotion.yml")
 
 
 @slot("data.reader")
 class ChatterBotReader:
-    """Each conversation once, however often it is there; a last turn that nobody answers is left out.
+    """Reads each conversation once.
+
+    A last turn without an answer is left out.
 
     Args:
-        sha256: of all files together, in order; None takes what comes.
+        sha256: of all files together, in order; None accepts any content.
     """
 
     endings = (".yml",)
@@ -35,25 +37,25 @@ class ChatterBotReader:
         self.sha256 = sha256
 
     def read(self, files: list[TextFile]) -> Iterator[Conversation]:
-        """See `ConversationReader`.
+        """Yield the conversations in order.
 
         Raises:
-            UserError: the files are others than the hash says, or one is not such a list.
+            UserError: the files do not have the sha256, or one is no list of conversations.
         """
         contents = [_content(file) for file in files]
-        found = hashlib.sha256(b"".join(contents)).hexdigest()
-        if self.sha256 not in (None, found):
+        digest = hashlib.sha256(b"".join(contents)).hexdigest()
+        if self.sha256 not in (None, digest):
             raise UserError(
-                f"{files[0].path.parent} has the sha256 {found}, but data.reader.sha256 is {self.sha256}: install the "
+                f"{files[0].path.parent} has the sha256 {digest}, but data.reader.sha256 is {self.sha256}: install the "
                 "pinned version of the package, or set data.reader.sha256=null to take the files as they are"
             )
-        told = set()
+        seen = set()
         for file, content in zip(files, contents, strict=True):
             for number, turns in enumerate(_entries(content, file.path), start=1):
-                for said in _conversations(turns, answers=file.path.name in OF_ANSWERS):
-                    if said not in told:
-                        told.add(said)
-                        yield Conversation(_messages(said), f"{file.path}, entry {number}")
+                for spoken in _conversations(turns, answers=file.path.name in ANSWER_FILES):
+                    if spoken not in seen:
+                        seen.add(spoken)
+                        yield Conversation(_messages(spoken), f"{file.path}, entry {number}")
 
 
 def _content(file: TextFile) -> bytes:
@@ -64,11 +66,11 @@ def _content(file: TextFile) -> bytes:
 
 
 def _entries(content: bytes, path: Path) -> list[list[str]]:
-    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # in C where it is there: 3 s become 0.3
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the C loader, if it was built, takes 0.3 s instead of 3
     try:
         _check_plain(yaml.parse(content, loader))
         entries = yaml.load(content, loader)["conversations"]
-        # one is a bare text: a slip of theirs
+        # one entry of the package is a bare text
         whole = [entry if isinstance(entry, list) else [] for entry in entries]
     except (yaml.YAMLError, TypeError, KeyError, ValueError, OverflowError) as error:
         why = " ".join(str(error).split())
@@ -80,11 +82,14 @@ def _entries(content: bytes, path: Path) -> list[list[str]]:
 
 
 def _check_plain(events: Iterable[Any]) -> None:
-    """Raise a UserError for aliases, by which a few lines are billions, and for what nests without end."""
+    """Raise a UserError for aliases and deep nesting.
+
+    A few lines of aliases can expand to billions.
+    """
     depth = 0
     for event in events:
         if isinstance(event, yaml.AliasEvent):
-            raise UserError(f"line {event.start_mark.line + 1} repeats an earlier part by its name")
+            raise UserError(f"line {event.start_mark.line + 1} is an alias of an earlier entry")
         depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
         if depth > MAX_DEPTH:
             raise UserError(f"line {event.start_mark.line + 1} nests more than {MAX_DEPTH} lists")
@@ -97,5 +102,5 @@ def _conversations(turns: list[str], *, answers: bool) -> Iterator[tuple[str, ..
         yield tuple(turns[: len(turns) // 2 * 2])
 
 
-def _messages(said: tuple[str, ...]) -> tuple[Message, ...]:
-    return tuple(Message("assistant" if i % 2 else "user", text) for i, text in enumerate(said))
+def _messages(spoken: tuple[str, ...]) -> tuple[Message, ...]:
+    return tuple(Message("assistant" if i % 2 else "user", text) for i, text in enumerate(spoken))

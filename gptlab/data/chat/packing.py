@@ -1,4 +1,4 @@
-"""Rows of unequal lengths in batches: padded side by side, or packed into bins of one length.
+"""Batches of unequal rows, padded or packed.
 
 B rows of a batch, T tokens, N rows.
 """
@@ -15,17 +15,17 @@ from gptlab.data.padding import batch_similar_lengths, longest_first, padded
 
 
 class TokenRow(NamedTuple):
-    """One example as a model reads it."""
+    """One example, as ids and targets."""
 
     ids: np.ndarray  # (T,) int32
-    targets: np.ndarray  # (T,) int32, the id that follows each, IGNORE_INDEX where it is not learned
+    targets: np.ndarray  # (T,) int32, the id that follows each, or IGNORE_INDEX
 
 
 class PaddedRows:
-    """A row each; those of a batch are filled up to the longest.
+    """Rows padded to the longest of their batch.
 
     Args:
-        group_by_length: an epoch puts rows of like length into the same batches.
+        group_by_length: puts rows of like length into the same batches of an epoch.
     """
 
     def __init__(self, rows: Sequence[TokenRow], *, group_by_length: bool) -> None:
@@ -33,17 +33,20 @@ class PaddedRows:
         self.lengths = np.array([len(row.ids) for row in rows])  # (N,)
 
     def __len__(self) -> int:
-        """Rows."""
+        """Return the number of rows."""
         return len(self.rows)
 
     def __getitem__(self, index: np.ndarray) -> Batch:
-        """(B,) numbers -> ids and targets, (B, T) each, T the longest of them."""
+        """Return these rows' ids and targets.
+
+        (B,) -> (B, T) each, T of the longest row.
+        """
         rows = [self.rows[i] for i in index]
-        ids = padded([row.ids for row in rows], fill=0)  # any id will do: nothing looks ahead at it
+        ids = padded([row.ids for row in rows], fill=0)  # any id will do: attention is causal
         return Batch(ids=ids, targets=padded([row.targets for row in rows], fill=IGNORE_INDEX))
 
     def epoch(self, generator: np.random.Generator, batch_rows: int) -> np.ndarray:
-        """Every row once, in an order of chance."""
+        """Return every row number once in random order.   -> (N,)"""
         order = generator.permutation(len(self))
         return (
             batch_similar_lengths(order, self.lengths, generator, batch_rows=batch_rows)
@@ -52,12 +55,14 @@ class PaddedRows:
         )
 
     def reading_order(self) -> np.ndarray:
-        """The longest first."""
+        """Return the row numbers, the longest first.   -> (N,)"""
         return longest_first(self.lengths)
 
 
 class PackedRows:
-    """Bins of one length, each filled with whole rows. A bin's `segments` count its rows, which do not see each other.
+    """Bins of one length, each filled with whole rows.
+
+    A bin's `segments` number its rows, between which there is no attention.
 
     Args:
         context_length: tokens of a bin; no row is longer.
@@ -68,11 +73,16 @@ class PackedRows:
         self.bins = best_fit(np.array([len(row.ids) for row in rows]), context_length)
 
     def __len__(self) -> int:
-        """Bins."""
+        """Return the number of bins."""
         return len(self.bins)
 
     def __getitem__(self, index: np.ndarray) -> Batch:
-        """(B,) numbers -> ids, targets and segments, (B, context_length) each; what is left of a bin is segment -1."""
+        """Return these bins' ids, targets and segments.
+
+        (B,) -> (B, context_length) each
+
+        The rest of a bin is padding with segment -1.
+        """
         bins = [[self.rows[i] for i in self.bins[number]] for number in index]
         segments = [np.repeat(np.arange(len(rows)), [len(row.ids) for row in rows]) for rows in bins]
         return Batch(
@@ -85,22 +95,25 @@ class PackedRows:
         return padded(rows, fill=fill, n_tokens=self.context_length)
 
     def epoch(self, generator: np.random.Generator, batch_rows: int) -> np.ndarray:
-        """Every bin once, in an order of chance."""
+        """Return every bin number once in random order."""
         return generator.permutation(len(self))
 
     def reading_order(self) -> np.ndarray:
-        """As they were filled: the bins with the longest rows first."""
+        """Return the bin numbers, those with the longest rows first."""
         return np.arange(len(self))
 
 
 def best_fit(lengths: np.ndarray, size: int) -> list[list[int]]:
-    """Row numbers of each bin: the longest row first, each into the fullest bin that still takes it (best fit
-    decreasing: Johnson, 1973; at most 11/9 of the fewest bins, and one).
+    """Return each bin's rows by best fit decreasing.
 
-    lengths (N,), each at most `size`. The same lengths give the same bins.
+    The longest row comes first, each goes into the fullest bin that has room (Johnson, 1973: at most 11/9 of the fewest
+    bins, and one). The same lengths give the same bins.
+
+    Args:
+        lengths: (N,), each at most `size`.
     """
     bins: list[list[int]] = []
-    room: list[tuple[int, int]] = []  # (tokens that are free, bin), the fullest first
+    room: list[tuple[int, int]] = []  # (free tokens, bin), the fullest first
     for row in longest_first(lengths).tolist():
         place = bisect_left(room, (int(lengths[row]), 0))
         if place < len(room):
@@ -115,7 +128,7 @@ def best_fit(lengths: np.ndarray, size: int) -> list[list[int]]:
 
 
 def padding_shares(rows: Sequence[TokenRow], *, batch_size: int, context_length: int) -> dict[str, float]:
-    """Which part of the tokens that a model reads in an epoch stand for nothing, each way of making batches."""
+    """Return the padding share of each batch layout."""
     n_tokens = sum(len(row.ids) for row in rows)
 
     def share(read: int) -> float:
@@ -135,6 +148,10 @@ def padding_shares(rows: Sequence[TokenRow], *, batch_size: int, context_length:
 
 
 def as_row(ids: Sequence[int], learned: Sequence[bool]) -> TokenRow:
-    """T + 1 ids, and which of them are learned -> the row of T that predicts each but the first."""
+    """Return T + 1 ids as a row of T targets.
+
+    Args:
+        learned: which of the T + 1 ids are trained on.
+    """
     whole = np.array(ids, dtype=np.int32)
     return TokenRow(whole[:-1], np.where(learned[1:], whole[1:], IGNORE_INDEX).astype(np.int32))

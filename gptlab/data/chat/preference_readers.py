@@ -1,4 +1,4 @@
-"""Pairs of answers from files: what `data.reader` of preference data names."""
+"""Preference pairs from files: what `data.reader` names."""
 
 from collections.abc import Iterator
 from typing import Literal, NamedTuple
@@ -19,17 +19,20 @@ class Pair(NamedTuple):
 
     @property
     def question(self) -> tuple[Message, ...]:
-        """What both answer."""
+        """Return the question of both answers."""
         return self.chosen.question
 
 
 @slot("data.reader")
 class PairReader:
-    """.json, .jsonl, .csv and .tsv files, a pair a record; see `records.py`. The answers stand under two fields.
+    """Reads .json, .jsonl, .csv and .tsv files of pairs.
+
+    The two answers are in fields of their own; `records.py` says how a record is read.
 
     Args:
-        form: `alpaca`: after an instruction, perhaps with an input. `columns`: after a question in a field of its own.
-            `messages`: each a whole conversation, a list of {role, content}, which differ in the last answer alone.
+        format: `alpaca`: the question is an instruction, perhaps with an input. `columns`: it is in a field of its own.
+            `messages`: each answer field is a whole conversation, a list of {role, content}, and the two differ in the
+            last answer only.
         prompt_field, chosen_field, rejected_field: names of the fields.
         columns: names for the columns of a .csv or .tsv file without a header; None takes them from its first line.
     """
@@ -49,10 +52,10 @@ class PairReader:
         self.fields = chosen_field, rejected_field
 
     def read(self, files: list[TextFile]) -> Iterator[Pair]:
-        """All pairs in order.
+        """Yield the pairs in order.
 
         Raises:
-            UserError: a file is malformed, a record has not this form, or its turns make no sense; with the place.
+            UserError: a file is malformed, or a record has another format or impossible turns; with the place.
         """
         for record in read_records(files, columns=self.columns):
             chosen, rejected = (self._conversation(record, field) for field in self.fields)

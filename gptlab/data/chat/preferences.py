@@ -1,22 +1,27 @@
-"""Pairs of answers, one preferred to the other, from the files to the rows of a run.   N pairs, T tokens of a row."""
+"""Preference pairs, from files to rows.
+
+N pairs, T tokens of a row.
+"""
 
 import logging
 from collections.abc import Sequence
 from functools import cached_property
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
-from gptlab.data.chat.dataset import ConversationText, split_conversations
+from gptlab.bounds import AtLeast, LessThan, MoreThan
 from gptlab.data.chat.preference_readers import Pair, PairReader
-from gptlab.data.chat.prepared import PreparedConversations, RowMaker
-from gptlab.data.chat.prepared_preferences import PreparedPreferences
+from gptlab.data.chat.prepared import PreparedConversations
+from gptlab.data.chat.prepared_preferences import PairRows, PreparedPreferences
 from gptlab.data.chat.readers import has_empty_answer
-from gptlab.data.files.paths import collect
+from gptlab.data.chat.rows import RowEncoder
+from gptlab.data.chat.split import ChatSplits, ConversationText, split_conversations
+from gptlab.data.files.source import FileSource
+from gptlab.data.protocol import EvaluationRequest, EvaluationSet, ScoredRows
 from gptlab.data.text.split import TEST, TRAIN, VAL
 from gptlab.errors import UserError
 from gptlab.prompts.encoding import check_style
-from gptlab.prompts.protocol import PromptStyle
+from gptlab.prompts.protocol import PromptStyle, plain_text
 from gptlab.slots import slot
-from gptlab.storage.files import expand_path
 from gptlab.tokenizer.protocol import Tokenizer, TrainingText
 
 log = logging.getLogger(__name__)
@@ -24,23 +29,24 @@ log = logging.getLogger(__name__)
 
 @slot("data")
 class PreferenceData:
-    """What `data=` names: which pairs of answers, how they are split, and how batches are drawn from them.
+    """Preference pairs, their split and their batches.
 
     Args:
         path: a file, folder, glob, package://NAME/file or https:// address, or a list of them.
-        sha256: of a download; None takes what comes.
+        sha256: of a download; None accepts any content.
         val_fraction, test_fraction, split_seed: as `InstructionData` has them.
-        group_by_length: pairs of like lengths come into the same batches.
+        group_by_length: puts pairs of like length into the same batches.
         batch_size: pairs of a batch, on each device.
-        n_workers: processes that load batches; 0 is the run's own.
+        n_workers: processes that load batches; 0 loads in the run's own.
         max_expansion: the most bytes that one byte of an archive or a gzip file may unpack to.
 
     Raises:
-        UserError: a file is not what it should be.
+        UserError: a file is malformed.
         OSError: a file is not there, cannot be downloaded, or cannot be written.
     """
 
     gives: ClassVar[tuple[str, ...]] = ("pairs",)  # see batch.py
+    has_conversations: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -48,37 +54,42 @@ class PreferenceData:
         path: str | list[str],
         sha256: str | None,
         reader: PairReader,
-        val_fraction: float,
-        test_fraction: float,
+        val_fraction: Annotated[float, MoreThan(0), LessThan(1)],
+        test_fraction: Annotated[float, AtLeast(0), LessThan(1)],
         split_seed: int | None,
         group_by_length: bool,
-        batch_size: int,
-        n_workers: int,
+        batch_size: Annotated[int, AtLeast(1)],
+        n_workers: Annotated[int, AtLeast(0)],
         cache_dir: str,
-        max_expansion: float,
+        max_expansion: Annotated[float, MoreThan(0)],
     ) -> None:
-        self.path, self.sha256, self.reader = path, sha256, reader
+        self.files = FileSource.of(path, sha256, cache_dir, max_expansion)
+        self.path, self.reader = path, reader
         self.val_fraction, self.test_fraction, self.split_seed = val_fraction, test_fraction, split_seed
         self.group_by_length, self.batch_size, self.n_workers = group_by_length, batch_size, n_workers
-        self.cache_dir, self.max_expansion = expand_path(cache_dir, key="data.cache_dir"), max_expansion
 
     def training_text(self) -> TrainingText:
-        """What is said in the training part, the rejected answers too."""
-        return ConversationText([conversation for pair in self.sides[TRAIN] for conversation in pair])
+        """Return the training text, rejected answers included."""
+        return ConversationText([conversation for pair in self.splits.train for conversation in pair])
 
-    def prepare(self, tokenizer: Tokenizer, *, context_length: int, style: PromptStyle) -> "PreparedPreferences":
-        """The rows of a run; a pair of which an answer does not begin within the context is left out, with a count.
+    def prepare(self, tokenizer: Tokenizer, *, context_length: int, style: PromptStyle) -> PreparedPreferences:
+        """Return the rows of a run.
+
+        Pairs with an answer beyond the context are left out.
 
         Raises:
-            UserError: the style cannot be written in these tokens, or nothing is left.
+            UserError: the tokenizer cannot write the style, or no pair is left.
         """
         check_style(style, tokenizer)
-        maker = RowMaker(tokenizer, style, context_length, learn_all=False, drop_long=False)
-        kept = {name: self._fitting(name, pairs, maker) for name, pairs in self.sides.items() if pairs}
+        encoder = RowEncoder(tokenizer, style, context_length, learn_all=False, drop_long=False)
+        splits = {TRAIN: self.splits.train, VAL: self.splits.val, TEST: self.splits.test}
+        kept = {name: _fitting(name, pairs, encoder) for name, pairs in splits.items() if pairs}
 
         def answers(which: int) -> PreparedConversations:
             return PreparedConversations(
-                parts={name: maker.part(name, [pair[which] for pair in pairs]) for name, pairs in kept.items()},
+                splits={
+                    name: encoder.encode_split(name, [pair[which] for pair in pairs]) for name, pairs in kept.items()
+                },
                 style=style,
                 context_length=context_length,
                 packing=False,
@@ -89,42 +100,64 @@ class PreferenceData:
 
         return PreparedPreferences(answers(0), answers(1))
 
+    def evaluation_set(self, request: EvaluationRequest) -> EvaluationSet:
+        """Return the pairs of a split, as validation reads them.
+
+        Raises:
+            UserError: there is no such split, or the model cannot read it.
+        """
+        style, split = request.style(), request.split
+        check_style(style, request.tokenizer)
+        encoder = RowEncoder(request.tokenizer, style, request.max_tokens, learn_all=False, drop_long=False)
+        pairs = _fitting(split, self.splits.of(split), encoder)
+        chosen, rejected = (encoder.encode_split(split, [pair[which] for pair in pairs]) for which in (0, 1))
+        items = [
+            {
+                "question": plain_text(pair.chosen.messages[:-1]),
+                "chosen": pair.chosen.messages[-1].content,
+                "rejected": pair.rejected.messages[-1].content,
+            }
+            for pair in pairs
+        ]
+        rows = PairRows(chosen.rows, rejected.rows, group_by_length=True)
+        return EvaluationSet(scored=ScoredRows(rows, 2 * int(rows.lengths.max()), scored_by="pairs", items=items))
+
     @cached_property
-    def sides(self) -> dict[str, list[Pair]]:
-        """Read and split."""
-        files = collect(
-            self.path,
-            endings=self.reader.endings,
-            sha256=self.sha256,
-            cache_dir=self.cache_dir,
-            max_expansion=self.max_expansion,
+    def splits(self) -> ChatSplits[Pair]:
+        """Read and split the pairs.
+
+        Raises:
+            UserError: a file is malformed, or a split is empty.
+        """
+        pairs = _preferring(list(self.reader.read(self.files.collect(self.reader.endings))))
+        splits = split_conversations(pairs, self.val_fraction, self.test_fraction, self.split_seed)
+        splits.check(len(pairs), "pairs")
+        return splits
+
+
+def _preferring(pairs: list[Pair]) -> list[Pair]:
+    """Return the pairs of two different answers.
+
+    Pairs with an empty answer are left out too.
+    """
+    kept = [pair for pair in pairs if pair.chosen.messages != pair.rejected.messages]
+    kept = [pair for pair in kept if not any(has_empty_answer(conversation) for conversation in pair)]
+    if len(kept) < len(pairs):
+        log.warning(f"left out {len(pairs) - len(kept):,} of {len(pairs):,} pairs: two equal answers, or an empty one")
+    return kept
+
+
+def _fitting(split: str, pairs: Sequence[Pair], encoder: RowEncoder) -> list[Pair]:
+    """Return the pairs that fit into the context.
+
+    Both answers must begin within it.
+    """
+    kept = [pair for pair in pairs if all(encoder.fits(conversation) for conversation in pair)]
+    if len(kept) < len(pairs):
+        log.warning(
+            f"left out {len(pairs) - len(kept):,} of {len(pairs):,} {split} pairs: an answer does not begin within "
+            f"model.context_length={encoder.context_length}"
         )
-        pairs = self._telling(list(self.reader.read(files)))
-        train, val, test = split_conversations(pairs, self.val_fraction, self.test_fraction, self.split_seed)
-        if not (train and val):
-            raise UserError(
-                f"of {len(pairs)} pairs, {len(train)} would be learned from and {len(val)} would say how it goes: "
-                "give more, or change data.val_fraction and data.test_fraction"
-            )
-        return {TRAIN: train, VAL: val, TEST: test}
-
-    def _telling(self, pairs: list[Pair]) -> list[Pair]:
-        """Those that say which answer is better, with a count of the others."""
-        kept = [pair for pair in pairs if pair.chosen.messages != pair.rejected.messages]
-        kept = [pair for pair in kept if not any(has_empty_answer(conversation) for conversation in pair)]
-        if len(kept) < len(pairs):
-            log.warning(
-                f"left out {len(pairs) - len(kept):,} of {len(pairs):,} pairs: two equal answers, or an empty one"
-            )
-        return kept
-
-    def _fitting(self, name: str, pairs: Sequence[Pair], maker: RowMaker) -> list[Pair]:
-        kept = [pair for pair in pairs if all(maker.fits(conversation) for conversation in pair)]
-        if len(kept) < len(pairs):
-            log.warning(
-                f"left out {len(pairs) - len(kept):,} of {len(pairs):,} {name} pairs: an answer does not begin within "
-                f"model.context_length={maker.context_length}"
-            )
-        if not kept:
-            raise UserError(f"of {len(pairs):,} {name} pairs none fits: raise model.context_length")
-        return kept
+    if not kept:
+        raise UserError(f"of {len(pairs):,} {split} pairs none fits: raise model.context_length")
+    return kept

@@ -1,4 +1,4 @@
-"""Conversations from files: what `data.reader` of instruction data names."""
+"""Conversations from files: what `data.reader` names."""
 
 from collections.abc import Iterator
 from typing import Literal, NamedTuple, Protocol
@@ -10,7 +10,7 @@ from gptlab.prompts.protocol import Message, Role, check_turns
 from gptlab.slots import slot
 from gptlab.storage.excerpts import excerpt, excerpt_names
 
-ROLES: dict[str, Role] = {  # as others call them
+ROLES: dict[str, Role] = {  # as other data sets name them
     "system": "system",
     "user": "user",
     "human": "user",
@@ -21,36 +21,41 @@ ROLES: dict[str, Role] = {  # as others call them
 
 
 class Conversation(NamedTuple):
-    """What was said, from the first question to the last answer."""
+    """Messages from the first question to the last answer."""
 
     messages: tuple[Message, ...]
-    place: str  # where it stands: `my.jsonl, line 7`
+    place: str  # for messages: `my.jsonl, line 7`
 
     @property
     def question(self) -> tuple[Message, ...]:
-        """Everything before the first answer."""
+        """Return the messages before the first answer."""
         roles = [message.role for message in self.messages]
         return self.messages[: roles.index("assistant")]
 
 
 class ConversationSource(Protocol):
-    """Files -> conversations."""
+    """Reads conversations from files."""
 
     @property
     def endings(self) -> tuple[str, ...]:
-        """The names of the files it reads end in one of these."""
+        """Return the endings of the files it reads."""
 
     def read(self, files: list[TextFile]) -> Iterator[Conversation]:
-        """All conversations in order; user and assistant take turns, and the assistant has the last word."""
+        """Yield the conversations in order.
+
+        User and assistant take turns, and the last message is the assistant's.
+        """
 
 
 @slot("data.reader")
 class ConversationReader:
-    """.json, .jsonl, .csv and .tsv files, a conversation a record; see `records.py`.
+    """Reads .json, .jsonl, .csv and .tsv files of conversations.
+
+    `records.py` says how a record is read.
 
     Args:
-        form: `alpaca`: an instruction, perhaps an input, and an output. `messages`: many turns, `messages` being a list
-            of {role, content}, or `conversations` one of {from, value}. `columns`: a question and an answer.
+        format: `alpaca`: an instruction, perhaps an input, and an output. `messages`: many turns, either `messages`, a
+            list of {role, content}, or `conversations`, a list of {from, value}. `columns`: a question and an answer.
         prompt_field, response_field: names of the two columns.
         columns: names for the columns of a .csv or .tsv file without a header; None takes them from its first line.
     """
@@ -69,14 +74,14 @@ class ConversationReader:
         self.prompt_field, self.response_field = prompt_field, response_field
 
     def read(self, files: list[TextFile]) -> Iterator[Conversation]:
-        """See `ConversationSource`.
+        """Yield the conversations in order.
 
         Raises:
-            UserError: a file is malformed, a record has not this form, or its turns make no sense; with the place.
+            UserError: a file is malformed, or a record has another format or impossible turns; with the place.
         """
-        forms = {"alpaca": _alpaca, "messages": _messages, "columns": self._columns}
+        parsers = {"alpaca": _alpaca, "messages": _messages, "columns": self._columns}
         for record in read_records(files, columns=self.columns):
-            messages = tuple(forms[self.format](record))
+            messages = tuple(parsers[self.format](record))
             try:
                 check_turns(messages, answer_next=False)
             except ValueError as error:
@@ -89,29 +94,32 @@ class ConversationReader:
 
 
 def alpaca_question(record: Record) -> Message:
-    """The instruction and, where there is one, its input."""
+    """Return the instruction and its input, if there is one."""
     if "instruction" not in record.values:
-        raise _other_form(record, "no 'instruction'")
+        raise _other_format(record, "no 'instruction'")
     content = record.text("instruction", "data.reader.format")
     return Message("user", content, record.text("input", "data.reader.format") if record.values.get("input") else "")
 
 
 def read_turns(record: Record, field: str, role: str, content: str) -> Iterator[Message]:
-    """The messages that are listed under a field, whoever speaks and what is said under these keys.
+    """Yield the messages of a list under a field.
+
+    Args:
+        role, content: the keys of a message.
 
     Raises:
-        UserError: there is no such list, or one of its messages is none; with its place.
+        UserError: there is no such list, or a message is malformed; with its place.
     """
     turns = record.values.get(field)
     if not isinstance(turns, list):
-        raise _other_form(record, f"no list {field!r}")
+        raise _other_format(record, f"no list {field!r}")
     for number, turn in enumerate(turns, start=1):
-        where = f"{record.place}: message {number}"
+        place = f"{record.place}: message {number}"
         if not isinstance(turn, dict) or not isinstance(turn.get(content), str):
-            raise UserError(f"{where} is {excerpt(turn)}, wanted {{{role}: ..., {content}: a text}}")
+            raise UserError(f"{place} is {excerpt(turn)}, wanted {{{role}: ..., {content}: a text}}")
         if not isinstance(turn.get(role), str) or turn[role] not in ROLES:
-            raise UserError(f"{where}: the {role} is {excerpt(turn.get(role))}, wanted one of {', '.join(ROLES)}")
-        check_characters(turn[content], where)
+            raise UserError(f"{place}: the {role} is {excerpt(turn.get(role))}, wanted one of {', '.join(ROLES)}")
+        check_characters(turn[content], place)
         yield Message(ROLES[turn[role]], turn[content])
 
 
@@ -121,20 +129,20 @@ def _alpaca(record: Record) -> Iterator[Message]:
 
 
 def _messages(record: Record) -> Iterator[Message]:
-    """ShareGPT's form, or OpenAI's."""
+    """Return the turns in ShareGPT's format or in OpenAI's."""
     if "conversations" in record.values:
         return read_turns(record, "conversations", "from", "value")
     return read_turns(record, "messages", "role", "content")
 
 
-def _other_form(record: Record, lacking: str) -> UserError:
-    there = excerpt_names(record.values) or "nothing"
+def _other_format(record: Record, problem: str) -> UserError:
+    fields = excerpt_names(record.values) or "nothing"
     return UserError(
-        f"{record.place}: {lacking}; there are {there}: choose how the file is written with data.reader.format=alpaca, "
+        f"{record.place}: {problem}; there are {fields}: choose the file's format with data.reader.format=alpaca, "
         "messages or columns"
     )
 
 
 def has_empty_answer(conversation: Conversation) -> bool:
-    """Whether there is an answer from which nothing is to be learned."""
+    """Return whether an answer is empty."""
     return any(m.role == "assistant" and not m.content.strip() for m in conversation.messages)

@@ -1,6 +1,6 @@
-"""What an assistant will learn from, as plain data and to read."""
+"""The report of conversations, as data and tables."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
 from typing import Any
 
@@ -11,65 +11,77 @@ from rich.text import Text
 
 from gptlab.batch import IGNORE_INDEX
 from gptlab.data.chat.packing import padding_shares
-from gptlab.data.chat.prepared import EncodedSplit, PreparedConversations
+from gptlab.data.chat.rows import EncodedSplit
 from gptlab.data.text.split import TRAIN
 from gptlab.prompts.encoding import encode_pieces
-from gptlab.prompts.protocol import END_OF_TEXT
+from gptlab.prompts.protocol import END_OF_TEXT, PromptStyle
 from gptlab.tokenizer.protocol import Tokenizer
 
 
-def describe(data: PreparedConversations, tokenizer: Tokenizer, *, n_examples: int) -> dict[str, Any]:
-    """Counts, what did not fit, what padding costs, and rows from all over the training part; plain values only."""
-    train = data.parts[TRAIN]
+def describe(
+    splits: Mapping[str, EncodedSplit],
+    tokenizer: Tokenizer,
+    style: PromptStyle,
+    *,
+    batch_size: int,
+    context_length: int,
+    n_examples: int,
+) -> dict[str, Any]:
+    """Return counts, padding and examples.
+
+    Plain values only; the examples come from all over the training set.
+    """
+    train = splits[TRAIN]
     return {
-        "prompt": data.style.name,
-        "vocab_size": tokenizer.vocab_size,
-        "context_length": data.context_length,
-        "batch_size": data.batch_size,
-        "packing": data.packing,
-        "group_by_length": data.group_by_length,
-        "splits": {name: _counts(part) for name, part in data.parts.items()},
-        "padding": padding_shares(train.rows, batch_size=data.batch_size, context_length=data.context_length),
+        "splits": {name: _counts(split) for name, split in splits.items()},
+        "padding": padding_shares(train.rows, batch_size=batch_size, context_length=context_length),
         "examples": [
-            _example(data, tokenizer, number)
+            _example(train, number, tokenizer, style)
             for number in np.unique(np.linspace(0, len(train.rows) - 1, n_examples).astype(int)).tolist()
         ],
     }
 
 
-def _counts(part: EncodedSplit) -> dict[str, int]:
-    lengths = [len(row.ids) for row in part.rows]
+def _counts(split: EncodedSplit) -> dict[str, int]:
     return {
-        "conversations": len(part.rows),
-        "answers": sum(message.role == "assistant" for c in part.conversations for message in c.messages),
-        "tokens": part.n_tokens,
-        "tokens_learned": part.n_learned,
-        "median_length": int(np.median(lengths)),
-        "longest": max(lengths),
-        "cut": part.cut,
-        "dropped_too_long": part.overlong,
-        "dropped_without_answer": part.unanswered,
+        "conversations": len(split.rows),
+        "answers": sum(message.role == "assistant" for c in split.conversations for message in c.messages),
+        "tokens": split.n_tokens,
+        "tokens_learned": split.n_learned,
+        "median_length": int(np.median([len(row.ids) for row in split.rows])),
+        "longest": split.longest,
+        "cut": split.n_cut,
+        "dropped_too_long": split.n_overlong,
+        "dropped_without_answer": split.n_unanswered,
     }
 
 
-def _example(data: PreparedConversations, tokenizer: Tokenizer, number: int) -> dict[str, Any]:
-    """A row decoded, in runs that are alike: learned or not, marks of the style or somebody's words."""
-    row, conversation = data.parts[TRAIN].rows[number], data.parts[TRAIN].conversations[number]
-    pieces = data.style.pieces(conversation.messages, answer_next=False)
-    last = encode_pieces(pieces, tokenizer).ids[len(row.ids)]  # it is a target only
+def _example(train: EncodedSplit, number: int, tokenizer: Tokenizer, style: PromptStyle) -> dict[str, Any]:
+    """Return a decoded row in runs of one kind.
+
+    A run is trained on or not, and consists of the style's marks or of somebody's words.
+    """
+    row, conversation = train.rows[number], train.conversations[number]
+    pieces = style.pieces(conversation.messages, answer_next=False)
+    last = encode_pieces(pieces, tokenizer).ids[len(row.ids)]  # the last token is a target only
     tokens = zip([*row.ids.tolist(), last], [False, *(row.targets != IGNORE_INDEX).tolist()], strict=True)
     decoded = [
         (tokenizer.decode([i for i, _ in run]), learned) for learned, run in groupby(tokens, key=lambda token: token[1])
     ]
     begin, end = ("" if i is None else tokenizer.decode([i]) for i in (tokenizer.bos_id, tokenizer.eot_id))
     written = [(end if piece == END_OF_TEXT else piece.text, piece.marks) for piece in pieces]
-    if not pieces[0].text.startswith(begin):  # a template may have written it
+    if not pieces[0].text.startswith(begin):  # a template may write the first token itself
         written.insert(0, (begin, True))
     return {"place": conversation.place, "runs": list(_runs(decoded, written))}
 
 
 def _runs(decoded: Sequence[tuple[str, bool]], written: Sequence[tuple[str, bool]]) -> Iterator[dict[str, Any]]:
-    """Both at once: (text, learned) of the tokens, (text, marks) of the style; where they differ, nothing is a mark."""
+    """Yield runs of text with one value of both flags.
+
+    Args:
+        decoded: (text, learned) of the tokens.
+        written: (text, marks) of the style; where its text differs from the tokens' nothing is a mark.
+    """
     text = "".join(part for part, _ in decoded)
     if not "".join(part for part, _ in written).startswith(text):
         written = [(text, False)]
@@ -79,7 +91,7 @@ def _runs(decoded: Sequence[tuple[str, bool]], written: Sequence[tuple[str, bool
 
 
 def render(description: dict[str, Any]) -> RenderableType:
-    """The same, to read."""
+    """Return the report as tables and rows."""
     return Group(_splits_table(description), _padding(description), *map(_Row, description["examples"]))
 
 
@@ -95,14 +107,18 @@ def _splits_table(description: dict[str, Any]) -> Table:
 
 
 def _padding(description: dict[str, Any]) -> Text:
-    how = ", ".join(f"{share:.1%} {way}" for way, share in description["padding"].items())
+    shares = ", ".join(f"{share:.1%} {layout}" for layout, share in description["padding"].items())
     chosen = "packed" if description["packing"] else "by length" if description["group_by_length"] else "side by side"
     sizes = f"batches of {description['batch_size']}, context {description['context_length']:,}"
-    return Text(f"Of what a model reads in an epoch is padding: {how} ({sizes}). This run: {chosen}.")
+    return Text(f"Padding, as a share of an epoch's tokens: {shares} ({sizes}). This run: {chosen}.")
 
 
 class _Row:
-    """What is learned in green, the style's marks dim; without colours, in a file say, what is learned in brackets."""
+    """One example row in colour.
+
+    What is trained on is green, the style's marks are dim. Without colours, for example in a file, what is trained on
+    stands in brackets.
+    """
 
     def __init__(self, example: dict[str, Any]) -> None:
         self.example = example

@@ -1,4 +1,4 @@
-"""Labelled rows that a run trains on and is measured by."""
+"""The rows of a run on labelled texts."""
 
 import hashlib
 from collections.abc import Iterator, Mapping
@@ -9,17 +9,20 @@ import numpy as np
 from rich.console import RenderableType
 from torch import Tensor
 
+from gptlab.batch import Batch
+from gptlab.data.classification.report import describe, render
 from gptlab.data.classification.rows import LabelledRows
 from gptlab.data.classification.split import LabelledSplits
-from gptlab.data.protocol import SamplePrompt
+from gptlab.data.protocol import Decode, SamplePrompt
+from gptlab.data.row_table import show_label
 from gptlab.tokenizer.protocol import Tokenizer
 
-_FEW = 6  # classes whose rows are counted one by one in a line
+MAX_LISTED_CLASSES = 6  # of more, the summary line gives only the smallest and the largest
 
 
 @dataclass(frozen=True)
 class PreparedLabelled:
-    """What a run trains on and is measured by, see `Prepared`."""
+    """Tokenised labelled texts with their splits, see `Prepared`."""
 
     train: LabelledRows
     val: LabelledRows
@@ -27,56 +30,67 @@ class PreparedLabelled:
     batch_size: int
     n_workers: int
     classes: list[str]
-    parts: LabelledSplits  # the examples behind the rows
+    examples: LabelledSplits  # the examples behind the rows
 
     @property
     def splits(self) -> dict[str, LabelledRows]:
-        """train, val and, where there is one, test."""
-        parts = {"train": self.train, "val": self.val, "test": self.test}
-        return {name: rows for name, rows in parts.items() if rows is not None}
+        """Return train, val and, where there is one, test."""
+        splits = {"train": self.train, "val": self.val, "test": self.test}
+        return {name: rows for name, rows in splits.items() if rows is not None}
 
     @property
     def fingerprint(self) -> str:
-        """See `Prepared`."""
+        """Return a hash of the rows and their order."""
         return hashlib.sha256("".join(rows.fingerprint for rows in self.splits.values()).encode()).hexdigest()
 
     @property
-    def verb(self) -> str:
-        """See `Prepared`."""
-        return "classify"
-
-    @property
     def labels(self) -> dict[str, int]:
-        """See `Prepared`."""
+        """Return the classes in order with their training row counts."""
         counts = np.bincount(self.train.labels, minlength=len(self.classes))
         return dict(zip(self.classes, counts.tolist(), strict=True))
 
-    def told(self) -> str:
-        """How many rows of which classes."""
+    def summary_line(self) -> str:
+        """Return the rows of each split and of each class."""
         few = ", ".join(f"{n:,} {name}" for name, n in self.labels.items())
         many = f"{len(self.labels)} classes, {min(self.labels.values()):,} to {max(self.labels.values()):,} rows each"
-        tested = "" if self.test is None else f", is tested on {len(self.test):,}"
+        tested = "" if self.test is None else f", test on {len(self.test):,}"
         return (
-            f"learns from {len(self.train):,} rows ({few if len(self.labels) <= _FEW else many}), "
-            f"is measured on {len(self.val):,}{tested}"
+            f"training on {len(self.train):,} rows ({few if len(self.labels) <= MAX_LISTED_CLASSES else many}), "
+            f"validation on {len(self.val):,}{tested}"
         )
 
+    def next_command(self, run: str, sample_prompt: str) -> str:
+        """Return the command that classifies a text."""
+        return f'gptlab classify run={run} text="..."'
+
     def sample_prompts(self, tokenizer: Tokenizer, prompt: str | None) -> list[SamplePrompt]:
-        """Nothing is to be written."""
+        """Return nothing: a classifier generates no text."""
         return []
 
     def held_out(self) -> Iterator[str]:
-        """Rows are no running text."""
+        """Yield nothing: rows are no running text."""
         return iter(())
 
-    def describe(self, tokenizer: Tokenizer, *, n_examples: int, vectors: Mapping[str, Tensor]) -> dict[str, Any]:
-        """Classes, lengths, padding, what is held out, some rows."""
-        from gptlab.data.classification.report import describe
+    def show_row(self, batch: Batch, row: int, *, decode: Decode) -> str:
+        """Return a row's ids, tokens and class."""
+        return show_label(batch, row, decode, self.classes)
 
-        return describe(self, tokenizer, n_examples=n_examples)
+    def describe(self, tokenizer: Tokenizer, *, n_examples: int, vectors: Mapping[str, Tensor]) -> dict[str, Any]:
+        """Return classes, lengths, padding, held-out groups and some rows."""
+        return {
+            "vocab_size": tokenizer.vocab_size,
+            "max_tokens": self.train.max_tokens,
+            "batch_size": self.batch_size,
+            **describe(
+                self.splits,
+                self.examples,
+                self.classes,
+                tokenizer,
+                batch_size=self.batch_size,
+                n_examples=n_examples,
+            ),
+        }
 
     def render(self, description: dict[str, Any]) -> RenderableType:
-        """As tables."""
-        from gptlab.data.classification.report import render
-
+        """Return the report as tables."""
         return render(description)

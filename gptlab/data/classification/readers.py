@@ -1,4 +1,4 @@
-"""Labelled texts from files: what `data.reader` of labelled data names."""
+"""Labelled texts from files: what `data.reader` names."""
 
 import json
 from collections.abc import Iterator
@@ -11,33 +11,35 @@ from gptlab.slots import slot
 
 
 class Example(NamedTuple):
-    """A text, and the class that it is of."""
+    """A text and its class."""
 
     text: str
     label: str
-    group: str | None  # examples of one group stay on one side of the split; None where there are no groups
-    place: str  # where it stands: `my.csv, line 7`
+    group: str | None  # examples of one group stay in one split; None without groups
+    place: str  # for messages: `my.csv, line 7`
 
 
 class ExampleSource(Protocol):
-    """Files -> labelled texts."""
+    """Reads labelled texts from files."""
 
     @property
     def endings(self) -> tuple[str, ...]:
-        """The names of the files it reads end in one of these."""
+        """Return the endings of the files it reads."""
 
     def read(self, file: TextFile) -> Iterator[Example]:
-        """The file's examples in order."""
+        """Yield the file's examples in order."""
 
 
 @slot("data.reader")
 class LabelledReader:
-    """.csv, .tsv, .json and .jsonl files, an example a record; see `records.py`.
+    """Reads .csv, .tsv, .json and .jsonl files of labelled texts.
+
+    `records.py` says how a record is read.
 
     Args:
-        text_field: the column or key under which the text stands.
-        label_field: likewise the class: a text, a whole number, or true and false.
-        group_field: likewise what an example belongs to, its author say; None where that is nothing.
+        text_field: the column or key of the text.
+        label_field: the column or key of the class: a text, a whole number, or true and false.
+        group_field: the column or key of the example's group, such as its author; None without groups.
         columns: names for the columns of a .csv or .tsv file without a header; None takes them from its first line.
     """
 
@@ -50,7 +52,7 @@ class LabelledReader:
         self.columns = columns
 
     def read(self, file: TextFile) -> Iterator[Example]:
-        """The file's examples in order.
+        """Yield the file's examples in order.
 
         Raises:
             UserError: the file is malformed, or a record lacks a field or has no class under it; with the place.
@@ -62,15 +64,18 @@ class LabelledReader:
 
 
 def named(label: str | int | bool) -> str:
-    """What a class is called; a number and a truth value as JSON writes them."""
+    """Return the name of a class.
+
+    Numbers and truth values as JSON writes them.
+    """
     return label if isinstance(label, str) else json.dumps(label)
 
 
 def _named(record: Record, field: str, key: str) -> str:
-    """The name under a field."""
+    """Return the name under a field."""
     if isinstance(value := record.values.get(field), bool | int):
         return named(value)
-    name = record.text(field, key).strip()  # blanks beside it would be another class
+    name = record.text(field, key).strip()  # with blanks around it, it would be another class
     if not name:
-        raise UserError(f"{record.place}: {field!r} is empty: give it a value, or take the row out")
+        raise UserError(f"{record.place}: {field!r} is empty: give it a value, or remove the row")
     return name

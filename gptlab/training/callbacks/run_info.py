@@ -2,15 +2,13 @@
 
 import platform
 import shlex
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable
 from typing import Any
 
 import lightning as L
 import torch
-from rich.cells import cell_len, set_cell_size
 
-from gptlab.batch import IGNORE_INDEX, Batch
-from gptlab.data.text.report import printable_token
+from gptlab.batch import Batch
 from gptlab.hardware.peak import peak_flops
 from gptlab.hardware.precision import products_in
 from gptlab.slots import slot
@@ -18,10 +16,6 @@ from gptlab.training.callbacks.probes import PROBE_KINDS, Probes
 from gptlab.training.context import RunContext
 from gptlab.training.loggers import show_text, tensorboard_writers
 from gptlab.training.mfu import flops_per_token
-
-WIDTH = 100  # characters of a line on TensorBoard's page
-BLOCKS = 4  # lines of tokens that are shown of a row
-BEFORE = 4  # tokens that are shown before the first one that is learned
 
 
 @slot("callbacks.*")
@@ -48,8 +42,7 @@ class RunInfo(L.Callback):
     def on_train_batch_start(self, trainer: L.Trainer, pl_module: Any, batch: Batch, batch_idx: int) -> None:
         """Shows the first batch as the model is given it."""
         if trainer.global_step == 0 and batch_idx == 0:
-            shown = _row if "targets" in batch else _labelled_row
-            rows = (shown(batch, row, self.context) for row in range(min(self.n_rows, len(batch["ids"]))))
+            rows = (self.context.show_row(batch, row) for row in range(min(self.n_rows, len(batch["ids"]))))
             show_text(trainer, "run/first_batch", "\n\n\n".join(rows))
 
 
@@ -107,41 +100,3 @@ def _charts(metrics: Collection[str], *, asks: bool) -> dict[str, dict[str, list
         category: {title.replace("_", " "): ["Multiline", tags] for title, tags in curves.items()}
         for category, curves in charts.items()
     }
-
-
-def _labelled_row(batch: Batch, row: int, context: RunContext) -> str:
-    """Ids and the tokens they stand for, and of which class they are together."""
-    ids = batch["ids"][row, : int(batch["lengths"][row])].tolist()
-    n_pads, label = batch["ids"].size(1) - len(ids), context.labels[int(batch["labels"][row])]
-    head = f"row {row + 1} of {len(batch['ids'])}, {len(ids)} tokens and {n_pads} of padding: {label}"
-    return "\n".join([head, *_blocks(([str(i), printable_token(context.decode([i]))] for i in ids), ("ids", "inputs"))])
-
-
-def _row(batch: Batch, row: int, context: RunContext) -> str:
-    """Ids, the tokens they stand for, and under each token the one to predict there, from where learning begins."""
-    ids, targets = batch["ids"][row].tolist(), batch["targets"][row].tolist()
-    learned = [target != IGNORE_INDEX for target in targets]
-    start = max(0, learned.index(True) - BEFORE) if any(learned) else 0
-
-    def token(number: int) -> str:
-        return "\u00b7" if number == IGNORE_INDEX else printable_token(context.decode([number]))
-
-    columns = ([str(i), token(i), token(target)] for i, target in zip(ids[start:], targets[start:], strict=True))
-    whole = f"row {row + 1} of {len(batch['ids'])}, {len(ids)} tokens, {sum(learned)} targets are learned"
-    head = f"{whole}; from token {start + 1}" if start else whole
-    return "\n".join([head, *_blocks(columns, ("ids", "inputs", "targets"))])
-
-
-def _blocks(columns: Iterable[list[str]], names: Iterable[str]) -> Iterator[str]:
-    """Lines of aligned columns under one another, as many as fit in a few blocks of lines."""
-    begin = [f"{name:<9}" for name in names]
-    lines, blocks = list(begin), 0
-    for cells in columns:
-        width = max(map(cell_len, cells))
-        if cell_len(lines[0]) + width > WIDTH:
-            yield from ("", *(line.rstrip() for line in lines))
-            lines, blocks = list(begin), blocks + 1
-            if blocks == BLOCKS:
-                return
-        lines = [line + set_cell_size(cell, width) + "  " for line, cell in zip(lines, cells, strict=True)]
-    yield from ("", *(line.rstrip() for line in lines))

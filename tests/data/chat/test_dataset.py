@@ -70,14 +70,14 @@ def test_the_book_s_split_and_rows(shared_data: Path) -> None:
     cfg = compose_config("train", overrides)
     data, tokenizer = build(cfg.data, "data"), gpt2.load(encoding="gpt2")
     wanted = {"train": entries[:935], "test": entries[935:1045], "val": entries[1045:]}
-    for split, part in wanted.items():
-        assert [c.messages[-1].content for c in data.conversations(split)] == [entry["output"] for entry in part]
+    for split, chosen in wanted.items():
+        assert [c.messages[-1].content for c in data.conversations(split)] == [entry["output"] for entry in chosen]
     ready = data.prepare(tokenizer, context_length=1024, style=build(cfg.prompt, "prompt"))
     assert (len(ready.train), len(ready.val), len(ready.test)) == (935, 55, 110)
     batch = ready.train[np.arange(8)]
     assert (
         (batch["targets"] != IGNORE_INDEX).sum(dim=1)
-        == torch.tensor([len(r.ids) for r in ready.parts["train"].rows[:8]])
+        == torch.tensor([len(r.ids) for r in ready.splits["train"].rows[:8]])
     ).all()
     assert batch["targets"].amax(dim=1).tolist() == [50256] * 8
     assert torch.equal(
@@ -96,7 +96,7 @@ def test_only_answers_are_learned(tmp_path: Path) -> None:
     shared = [{"from": "human", "value": "Hi"}, {"from": "gpt", "value": "Hello"}]
     path = write(tmp_path / "talk.jsonl", [{"messages": talk}, {"conversations": shared}] * 5)
     data = prepared(instructions(path, "messages", "data.split_seed=null", "data.test_fraction=0"))
-    (first, second, *_) = data.parts["train"].rows
+    (first, second, *_) = data.splits["train"].rows
     assert read_back(first.ids) == "Be kind.\nHi\nHello<|endoftext|>Bye\nSee you"
     assert read_back(first.targets[first.targets != IGNORE_INDEX]) == "Hello<|endoftext|>See you<|endoftext|>"
     assert read_back(second.ids) == "Hi\nHello"
@@ -124,11 +124,11 @@ def test_equal_questions_stay_together(tmp_path: Path) -> None:
     }
     assert sum(map(len, asked.values())) == 40
     assert [len(first.conversations(split)) for split in asked] == [160, 20, 20]
-    assert instructions(path).sides == first.sides
-    assert instructions(path, "alpaca", "data.split_seed=5").sides != first.sides
+    assert instructions(path).splits == first.splits
+    assert instructions(path, "alpaca", "data.split_seed=5").splits != first.splits
 
 
-def test_a_test_part_of_its_own(tmp_path: Path) -> None:
+def test_a_test_set_of_its_own(tmp_path: Path) -> None:
     train, test = write(tmp_path / "train.json", alpaca(10)), write(tmp_path / "test.json", alpaca(3))
     data = instructions(train, "alpaca", f"data.test_path={test}")
     assert [len(data.conversations(split)) for split in ("train", "val", "test")] == [9, 1, 3]
@@ -141,16 +141,16 @@ def test_what_does_not_fit_is_counted(tmp_path: Path, caplog: pytest.LogCaptureF
     path = write(tmp_path / "odd.json", [long_question, long_answer, empty, *alpaca(20)])
     common = ("data.split_seed=null", "data.test_fraction=0")
     with caplog.at_level(logging.WARNING):
-        cut = prepared(instructions(path, "alpaca", *common), 32).parts["train"]
-    assert (len(cut.rows), cut.cut, cut.overlong, cut.unanswered) == (19, 1, 0, 1)
+        cut = prepared(instructions(path, "alpaca", *common), 32).splits["train"]
+    assert (len(cut.rows), cut.n_cut, cut.n_overlong, cut.n_unanswered) == (19, 1, 0, 1)
     assert read_back(cut.rows[0].ids) == "?\n" + "y" * 30
     assert f"left out 1 of 23 conversations: an answer is empty, first in {path}, entry 3" in caplog.text
     assert "1 of 20 train conversations were cut at model.context_length=32" in caplog.text
     assert "1 of 20 train conversations have no answer within model.context_length=32" in caplog.text
-    dropped = prepared(instructions(path, "alpaca", *common, "data.overlong=drop"), 32).parts["train"]
-    assert (len(dropped.rows), dropped.cut, dropped.overlong, dropped.unanswered) == (18, 0, 2, 0)
-    whole = prepared(instructions(path, "alpaca", *common, "data.train_on=all"), 32).parts["train"]
-    assert (len(whole.rows), whole.unanswered) == (19, 1), "a question alone teaches no answers"
+    dropped = prepared(instructions(path, "alpaca", *common, "data.overlong=drop"), 32).splits["train"]
+    assert (len(dropped.rows), dropped.n_cut, dropped.n_overlong, dropped.n_unanswered) == (18, 0, 2, 0)
+    whole = prepared(instructions(path, "alpaca", *common, "data.train_on=all"), 32).splits["train"]
+    assert (len(whole.rows), whole.n_unanswered) == (19, 1), "a question alone teaches no answers"
 
 
 def test_a_context_that_holds_no_answer(tmp_path: Path) -> None:
@@ -180,8 +180,8 @@ def test_a_context_that_holds_no_answer(tmp_path: Path) -> None:
             "message 1 is the assistant's, wanted the user's: user and assistant take turns",
         ),
         ("messages", {"messages": []}, "there is no message, wanted an answer at the end"),
-        ("messages", {"question": "a"}, "no list 'messages'; there are question: choose how the"),
-        ("alpaca", {"prompt": "a"}, "no 'instruction'; there are prompt: choose how the file is written with"),
+        ("messages", {"question": "a"}, "no list 'messages'; there are question: choose the file"),
+        ("alpaca", {"prompt": "a"}, "no 'instruction'; there are prompt: choose the file's format with"),
         ("alpaca", {"instruction": "a", "output": 3}, "'output' is 3, wanted a text"),
         (
             "columns",
@@ -200,10 +200,10 @@ def test_a_record_of_another_form(format: str, record: dict[str, Any], sentence:
 def test_fractions_that_leave_nothing(tmp_path: Path) -> None:
     path = write(tmp_path / "a.json", alpaca(3))
     with pytest.raises(
-        ValueError, match=r"data\.val_fraction=0\.5 and data\.test_fraction=0\.5 leave nothing to learn"
+        ValueError, match=r"data\.val_fraction=0\.5 and data\.test_fraction=0\.5 leave nothing to train"
     ):
         instructions(path, "alpaca", "data.val_fraction=0.5", "data.test_fraction=0.5").conversations("train")
-    with pytest.raises(ValueError, match="of 3 conversations, 3 would be learned from and 0 would say how it goes"):
+    with pytest.raises(ValueError, match="of 3 conversations, 3 are in the training set and 0 in the validation set"):
         instructions(path, "alpaca", "data.split_seed=null").conversations("train")
 
 
@@ -247,7 +247,7 @@ def test_samples_begin_with_questions(tmp_path: Path) -> None:
     assert list(data.held_out()) == []
     assert data.labels == {}
     answers = sum(len(str(i)) + len("<|im_end|>") for i in range(40))
-    assert data.told().startswith(f"learns {answers} of ")
+    assert data.summary_line().startswith(f"training on {answers} of ")
 
 
 @pytest.mark.parametrize("packing", ["true", "false"])
@@ -270,20 +270,20 @@ def test_the_report_shows_what_is_learned(packing: str, tmp_path: Path) -> None:
     console.print(data.render(report))
     shown = console.export_text(styles=True)
     assert "\x1b[32m31" in shown.replace("\x1b[22;32m", "\x1b[32m")
-    assert "padding" in shown
+    assert "Padding" in shown
     console.file.close()
 
 
 def test_small_talk(tmp_path: Path) -> None:
-    """The package's pairs, each once, and no question on two sides."""
+    """The package's pairs, each once, and no question in two splits."""
     pytest.importorskip("chatterbot_corpus", reason="the samples extra brings it")
     data = build(compose_config("train", ["data=chatter"]).data, "data")
-    sides = {split: data.conversations(split) for split in ("train", "val", "test")}
-    whole = [conversation.messages for side in sides.values() for conversation in side]
+    splits = {split: data.conversations(split) for split in ("train", "val", "test")}
+    whole = [conversation.messages for split in splits.values() for conversation in split]
     assert len(set(whole)) == len(whole) == 1082
-    asked = [{conversation.question for conversation in side} for side in sides.values()]
+    asked = [{conversation.question for conversation in split} for split in splits.values()]
     assert len(set.union(*asked)) == sum(map(len, asked)) == 748
-    assert [len(side) for side in sides.values()] == [866, 108, 108]
+    assert [len(split) for split in splits.values()] == [866, 108, 108]
 
 
 def chatter(folder: Path, **files: str) -> list[Conversation]:

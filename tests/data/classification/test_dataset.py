@@ -67,8 +67,8 @@ def prepared(path: Path, tmp_path: Path) -> PreparedLabelled:
     return labelled(path, tmp_path).prepare(BYTES, context_length=64)
 
 
-def texts(data: LabelledData, part: str) -> list[str]:
-    return [example.text for example in getattr(data.parts, part)]
+def texts(data: LabelledData, split: str) -> list[str]:
+    return [example.text for example in getattr(data.splits, split)]
 
 
 def test_the_books_spam_split(shared_data: Path, tmp_path: Path) -> None:
@@ -83,7 +83,7 @@ def test_the_books_spam_split(shared_data: Path, tmp_path: Path) -> None:
     assert [len(rows) for rows in prepared.splits.values()] == [1045, 149, 300]
     assert prepared.train.lengths.max() == 120
     assert prepared.train.n_cut == 0
-    every = [row for part in data.parts for row in part]
+    every = [row for split in data.splits for row in split]
     assert sum(row.label == "spam" for row in every) == 747
     assert prepared.train[np.arange(3)]["ids"].shape == (3, 120)
 
@@ -99,11 +99,11 @@ def test_the_books_spam_split(shared_data: Path, tmp_path: Path) -> None:
 def test_the_same_seed_the_same_rows_and_each_row_once(path: Path, tmp_path: Path) -> None:
     def split(seed: int) -> list[list[str]]:
         data = labelled(path, tmp_path, split_seed=seed)
-        return [texts(data, part) for part in ("train", "val", "test")]
+        return [texts(data, name) for name in ("train", "val", "test")]
 
     first = split(123)
-    assert [len(part) for part in first] == [42, 6, 12]
-    assert len({text for part in first for text in part}) == 60
+    assert [len(each) for each in first] == [42, 6, 12]
+    assert len({text for each in first for text in each}) == 60
     assert split(123) == first
     assert split(1) != first
 
@@ -117,12 +117,12 @@ def test_a_test_of_its_own(path: Path, tmp_path: Path) -> None:
 def test_without_a_test(path: Path, tmp_path: Path) -> None:
     data = labelled(path, tmp_path, test_fraction=0.0).prepare(BYTES, context_length=64)
     assert (len(data.train), len(data.val), data.test) == (54, 6, None)
-    assert data.told() == "learns from 54 rows (35 a, 14 b, 5 c), is measured on 6"
+    assert data.summary_line() == "training on 54 rows (35 a, 14 b, 5 c), validation on 6"
 
 
 def test_undersampling_cuts_every_class_to_the_rarest(path: Path, tmp_path: Path) -> None:
     data = labelled(path, tmp_path, balance="undersample")
-    labels = [example.label for part in data.parts for example in part]
+    labels = [example.label for split in data.splits for example in split]
     assert sorted(labels) == ["a"] * 5 + ["b"] * 5 + ["c"] * 5
 
 
@@ -153,7 +153,7 @@ def test_an_epoch_has_every_row_once(path: Path, tmp_path: Path, group_by_length
 def test_a_batch(prepared: PreparedLabelled) -> None:
     index = np.array([3, 0])
     batch = prepared.train[index]
-    wanted = [prepared.parts.train[i] for i in index]
+    wanted = [prepared.examples.train[i] for i in index]
     assert batch["lengths"].tolist() == [len(example.text) for example in wanted]
     assert batch["labels"].tolist() == ["abc".index(example.label) for example in wanted]
     for row, example in zip(batch["ids"].tolist(), wanted, strict=True):
@@ -173,9 +173,9 @@ def test_rows_of_one_width(path: Path, tmp_path: Path, caplog: pytest.LogCapture
     with caplog.at_level(logging.WARNING):
         data = labelled(path, tmp_path, pad_to=50).prepare(BYTES, context_length=64)
     assert data.train[np.arange(2)]["ids"].shape == (2, 50)
-    n_cut = sum(len(example.text) > 50 for example in data.parts.train)
+    n_cut = sum(len(example.text) > 50 for example in data.examples.train)
     assert data.train.lengths.max() == 50
-    assert f"cut {n_cut} of 42 texts of the train part to 50 tokens, see data.pad_to" in caplog.text
+    assert f"cut {n_cut} of 42 texts of the train set to 50 tokens, see data.pad_to" in caplog.text
     with pytest.raises(ValueError, match=r"data\.pad_to=65, but .*model\.context_length=64"):
         labelled(path, tmp_path, pad_to=65).prepare(BYTES, context_length=64)
 
@@ -211,7 +211,7 @@ def test_the_fingerprint_changes_with_rows_order_and_padding(path: Path, tmp_pat
 def test_classes_in_an_order_of_ones_own(path: Path, tmp_path: Path) -> None:
     data = labelled(path, tmp_path, classes=["c", "a", "b"]).prepare(BYTES, context_length=64)
     assert list(data.labels) == ["c", "a", "b"]
-    assert data.labels["a"] == sum(example.label == "a" for example in data.parts.train)
+    assert data.labels["a"] == sum(example.label == "a" for example in data.examples.train)
 
 
 def test_numbers_and_truth_values_are_names(tmp_path: Path) -> None:
@@ -232,7 +232,7 @@ def test_rows_without_a_text_are_left_out_and_counted(tmp_path: Path, caplog: py
     path = write(tmp_path / "a.jsonl", [{"text": "x" * (i % 5), "label": "ab"[i % 2]} for i in range(50)])
     with caplog.at_level(logging.WARNING):
         data = labelled(path, tmp_path)
-        assert sum(map(len, data.parts)) == 40
+        assert sum(map(len, data.splits)) == 40
     assert "left out 10 of 50 rows" in caplog.text
 
 
@@ -251,11 +251,11 @@ def test_groups_stay_on_one_side_and_every_class_is_on_each(tmp_path: Path) -> N
 
     def split(seed: int) -> list[set[str | None]]:
         data = labelled(path, tmp_path, reader=by, split_seed=seed)
-        return [{example.group for example in part} for part in data.parts]
+        return [{example.group for example in split} for split in data.splits]
 
     train, val, test = split(123)
     assert not train & val | train & test | val & test
-    assert [sorted(str(name)[0] for name in part) for part in (val, test)] == [["p", "q"], ["p", "p", "q", "q"]]
+    assert [sorted(str(name)[0] for name in split) for split in (val, test)] == [["p", "q"], ["p", "p", "q", "q"]]
     assert split(123) == [train, val, test]
     assert split(1)[2] != test
 
@@ -263,16 +263,19 @@ def test_groups_stay_on_one_side_and_every_class_is_on_each(tmp_path: Path) -> N
 def test_groups_by_name(tmp_path: Path) -> None:
     path, by = grouped(tmp_path), reader(group_field="by")
     data = labelled(path, tmp_path, reader=by, val_groups=["p0", "q3"], test_groups=["q1"])
-    assert [{example.group for example in part} for part in data.parts][1:] == [{"p0", "q3"}, {"q1"}]
+    assert [{example.group for example in split} for split in data.splits][1:] == [{"p0", "q3"}, {"q1"}]
     described = data.prepare(BYTES, context_length=64).describe(BYTES, n_examples=1, vectors={})
     assert described["groups"] == {"val": ["p0", "q3"], "test": ["q1"]}
     for changes, sentence in (
-        ({"val_groups": ["p77"]}, r"data\.val_groups: the data has no group 'p77'\. Did you mean p7"),
-        ({"val_groups": ["p0"], "test_groups": ["p0"]}, r"'p0' is held out for the test"),
-        ({"val_groups": ["p0"], "reader": reader()}, r"no row has one: say with data\.reader\.group_field"),
+        ({"val_groups": ["p77"]}, r"data\.val_groups: the data has no group 'p77' \(did you mean p7"),
+        ({"val_groups": ["p0"], "test_groups": ["p0"]}, r"'p0' is in the test set already"),
+        (
+            {"val_groups": ["p0"], "reader": reader()},
+            r"no row has one: give their column with data\.reader\.group_field",
+        ),
     ):
         with pytest.raises(ValueError, match=sentence):
-            _ = labelled(path, tmp_path, **({"reader": by} | changes)).parts
+            _ = labelled(path, tmp_path, **({"reader": by} | changes)).splits
 
 
 def test_what_a_run_would_learn_from(tmp_path: Path) -> None:
@@ -280,15 +283,15 @@ def test_what_a_run_would_learn_from(tmp_path: Path) -> None:
     data = labelled(write(tmp_path / "a.jsonl", rows), tmp_path).prepare(BYTES, context_length=64)
     described = data.describe(BYTES, n_examples=2, vectors={})
     train, test = described["splits"]["train"], described["splits"]["test"]
-    learned = {example.text for example in data.parts.train}
-    assert test["also_in_train"] == len({e.text for e in data.parts.test} & learned) > 0
+    learned = {example.text for example in data.examples.train}
+    assert test["also_in_train"] == len({e.text for e in data.examples.test} & learned) > 0
     assert train["classes"] == data.labels
     assert (train["longest"], test["rows"]) == (7, 10)
     assert 0 <= described["padding"]["group_by_length"] <= described["padding"]["by_chance"] < 0.2
     console = Console(width=200)
     with console.capture() as capture:
         console.print(data.render(json.loads(json.dumps(described))))
-    assert f"[{described['examples'][0]['label']}] {data.parts.train[0].text}" in capture.get()
+    assert f"[{described['examples'][0]['label']}] {data.examples.train[0].text}" in capture.get()
 
 
 @pytest.mark.parametrize(
@@ -311,26 +314,26 @@ def test_a_wrong_table(tmp_path: Path, lines: list[str], sentence: str) -> None:
     path = tmp_path / "my.csv"
     path.write_text("\n".join(lines), encoding="utf-8")
     with pytest.raises(ValueError, match=sentence):
-        _ = labelled(path, tmp_path).parts
+        _ = labelled(path, tmp_path).splits
 
 
 def test_malformed_lines_are_named(tmp_path: Path) -> None:
     path = tmp_path / "my.jsonl"
     path.write_text('{"text": "x", "label": "a"}\n{"text": "y"', encoding="utf-8")
     with pytest.raises(ValueError, match=r"my\.jsonl, line 2: not JSON"):
-        _ = labelled(path, tmp_path).parts
+        _ = labelled(path, tmp_path).splits
 
 
 def test_an_unknown_label_in_the_test(path: Path, tmp_path: Path) -> None:
     other = write(tmp_path / "test.jsonl", [{"text": "new", "label": "a"}, {"text": "new", "label": "d"}])
-    with pytest.raises(ValueError, match=r"test\.jsonl, line 2: unknown label 'd'; what is learned are a, b, c:"):
+    with pytest.raises(ValueError, match=r"test\.jsonl, line 2: unknown label 'd'; the classes are a, b, c:"):
         labelled(path, tmp_path, test_path=str(other)).prepare(BYTES, context_length=64)
 
 
 def test_a_class_of_the_yaml_that_nothing_is_learned_of(path: Path, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"no training row is of the class 'e', of which 0 are held out; there are a"):
         _ = labelled(path, tmp_path, classes=["a", "b", "c", "e"]).classes
-    with pytest.raises(ValueError, match=r"my\.jsonl, line \d+: unknown label 'c'; what is learned are a, b:"):
+    with pytest.raises(ValueError, match=r"my\.jsonl, line \d+: unknown label 'c'; the classes are a, b:"):
         labelled(path, tmp_path, classes=["a", "b"]).prepare(BYTES, context_length=64)
 
 
@@ -346,13 +349,13 @@ def test_a_long_text_is_a_text(tmp_path: Path) -> None:
 def test_texts_that_are_learned_and_measured_are_counted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     rows = [{"text": f"{i % 2} again", "label": "ab"[i % 2]} for i in range(40)]
     labelled(write(tmp_path / "my.jsonl", rows), tmp_path).prepare(BYTES, context_length=64)
-    assert "4 of 4 texts of the val part stand in the training part too" in caplog.text
-    assert "8 of 8 texts of the test part stand in the training part too" in caplog.text
+    assert "4 of 4 texts of the val set are in the training set too" in caplog.text
+    assert "8 of 8 texts of the test set are in the training set too" in caplog.text
 
 
 def test_a_test_that_is_not_there_is_named_by_its_key(path: Path, tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"data\.test_path: there is no"):
-        _ = labelled(path, tmp_path, test_path=str(tmp_path / "none.csv")).parts
+        _ = labelled(path, tmp_path, test_path=str(tmp_path / "none.csv")).splits
 
 
 def test_a_class_that_chance_held_out_is_told(tmp_path: Path) -> None:
@@ -360,7 +363,7 @@ def test_a_class_that_chance_held_out_is_told(tmp_path: Path) -> None:
     path, told = write(tmp_path / "my.jsonl", rows), []
     for seed in range(20):
         data = labelled(path, tmp_path, split_seed=seed)
-        if any(example.label == "rare" for example in data.parts.train):
+        if any(example.label == "rare" for example in data.splits.train):
             assert len(data.classes) == 3
         else:
             with pytest.raises(ValueError, match="no training row is of the class 'rare', of which 1 are held out"):
@@ -371,4 +374,4 @@ def test_a_class_that_chance_held_out_is_told(tmp_path: Path) -> None:
 
 def test_fractions_that_leave_nothing(path: Path, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"data\.val_fraction=0\.5 and data\.test_fraction=0\.5 leave nothing"):
-        _ = labelled(path, tmp_path, val_fraction=0.5, test_fraction=0.5).parts
+        _ = labelled(path, tmp_path, val_fraction=0.5, test_fraction=0.5).splits

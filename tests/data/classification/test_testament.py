@@ -46,18 +46,18 @@ def test_books_are_held_out_whole_by_names_that_pretraining_knows() -> None:
     held_out = prepared.describe(ByteTokenizer(eot=True), n_examples=1, vectors={})["groups"]
     books = [*held_out["val"], *held_out["test"]]
     assert len(set(books)) == len(books)
-    assert not {verse.group for verse in prepared.parts.train} & set(books)
+    assert not {verse.group for verse in prepared.examples.train} & set(books)
     pretraining = build(compose_config("train", [f"data.val_documents=[{','.join(books)}]"]).data, "data")
     assert pretraining.text.split.held_out.sum() == len(books)
-    for part, share in (("train", 0.7), ("val", 0.1), ("test", 0.2)):
-        rows = prepared.splits[part]
+    for split, share in (("train", 0.7), ("val", 0.1), ("test", 0.2)):
+        rows = prepared.splits[split]
         for number, total in enumerate((23145, 7957)):
             assert (rows.labels == number).sum() / total == pytest.approx(share, abs=0.08)
 
 
 def test_another_seed_holds_out_other_books_and_names_hold_out_those() -> None:
     def tested(*overrides: str) -> set[str | None]:
-        return {verse.group for verse in data(*overrides).parts.test}
+        return {verse.group for verse in data(*overrides).splits.test}
 
     assert tested("data.split_seed=1") != tested("data.split_seed=2")
     assert tested("data.test_groups=[Jude, Song of Solomon]") == {"Jude", "Song of Solomon"}

@@ -88,7 +88,7 @@ def test_a_second_run_reads_nothing(alphabet: Path, tmp_path: Path) -> None:
             r"the train split has 900 tokens, but a window of model\.context_length=900 needs 901.*give more text",
         ),
         (100, {"score_tail": False}, r"the val split has 100 tokens, but .*needs 101.*lower model\.context_length"),
-        (10, {"val_fraction": 0.001}, r"the val split has 1 tokens, but .*needs 2, .*with data\.val_fraction\."),
+        (10, {"val_fraction": 0.001}, r"the val split has 1 tokens, but .*needs 2, .*with data\.val_fraction"),
     ],
 )
 def test_a_text_shorter_than_a_window(

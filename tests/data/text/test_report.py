@@ -1,4 +1,4 @@
-"""The report of a prepared text, and how far its sides overlap."""
+"""The report of a prepared text, and how far its splits overlap."""
 
 import json
 import random
@@ -11,7 +11,6 @@ from rich.console import Console
 
 from gptlab.data.text import contamination as overlap
 from gptlab.data.text.contamination import RUN, shared_runs
-from gptlab.data.text.report import describe, render
 from gptlab.data.text.shards import Shard, ShardWriter
 from tests.support.data import ByteTokenizer, text_data
 
@@ -29,7 +28,7 @@ def folder(tmp_path: Path) -> Path:
 def test_a_description_is_plain_data(folder: Path, tmp_path: Path) -> None:
     tokenizer = ByteTokenizer(eot=True)
     text = text_data(folder, tmp_path / "cache", clean=["trailing_spaces"], val_documents=["c.txt"])
-    description = describe(text.prepare(tokenizer, context_length=8), tokenizer, n_examples=3, vectors=VECTORS)
+    description = text.prepare(tokenizer, context_length=8).describe(tokenizer, n_examples=3, vectors=VECTORS)
     assert json.loads(json.dumps(description)) == description
     train, val = description["splits"]["train"], description["splits"]["val"]
     assert (train["documents"], train["characters"], train["bytes"], train["tokens"]) == (2, 420, 470, 472)
@@ -45,7 +44,7 @@ def test_a_description_is_plain_data(folder: Path, tmp_path: Path) -> None:
 def test_targets_are_one_further_than_inputs(folder: Path, tmp_path: Path) -> None:
     tokenizer = ByteTokenizer(eot=True)
     prepared = text_data(folder / "a.txt", tmp_path / "cache").prepare(tokenizer, context_length=8)
-    description = describe(prepared, tokenizer, n_examples=3, vectors=VECTORS)
+    description = prepared.describe(tokenizer, n_examples=3, vectors=VECTORS)
     for example in description["examples"]:
         assert example["inputs"][1:] == example["targets"][:-1]
     assert "".join(description["examples"][0]["inputs"]) == "one two "
@@ -56,7 +55,8 @@ def test_the_rendered_report_shows_what_the_model_sees(folder: Path, tmp_path: P
     tokenizer = ByteTokenizer(eot=True)
     text = text_data(folder, tmp_path / "cache", clean=["trailing_spaces"], val_documents=["c.txt"])
     console = Console(width=80, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
-    console.print(render(describe(text.prepare(tokenizer, context_length=8), tokenizer, n_examples=3, vectors=VECTORS)))
+    prepared = text.prepare(tokenizer, context_length=8)
+    console.print(prepared.render(prepared.describe(tokenizer, n_examples=3, vectors=VECTORS)))
     shown = console.export_text()
     assert "inputs   o  n  e  \u2423  t  w  o  \u2423" in shown
     assert "targets  n  e  \u2423  t  w  o  \u2423  t" in shown

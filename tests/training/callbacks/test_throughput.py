@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader
 
 from gptlab.batch import Batch
 from gptlab.commands.train import main
+from gptlab.data.row_table import show_targets
 from gptlab.hardware.peak import peak_flops
 from gptlab.heads.lm import LMHead
 from gptlab.heads.protocol import HeadContext, Monitor
@@ -49,6 +50,7 @@ def context(folder: Path, *, start_step: int = 0) -> RunContext:
         understand=lambda n_questions, forward_context: {},
         labels=(),
         decode=lambda ids: " ".join(map(str, ids)),
+        show_row=lambda batch, row: show_targets(batch, row, lambda ids: " ".join(map(str, ids))),
         config="name: here\n",
         command="python train.py name=here 'data.path=a b.txt'",
     )

@@ -1,0 +1,45 @@
+"""The four arguments that say where a dataset's files come from."""
+
+from pathlib import Path
+from typing import NamedTuple
+
+from gptlab.data.files.paths import TextFile, collect
+from gptlab.storage.files import expand_path
+
+
+class FileSource(NamedTuple):
+    """The files that `data.path` names, and how they are fetched."""
+
+    path: str | list[str]  # a file, folder, glob, package://NAME/file or https:// address, or a list of them
+    sha256: str | None  # of a download or a package's file; None accepts any content
+    cache_dir: Path  # keeps downloads and members of archives
+    max_expansion: float  # the most bytes that one byte of an archive or a gzip file may unpack to
+    key: str = "data.path"  # the key of the path in messages
+
+    @classmethod
+    def of(cls, path: str | list[str], sha256: str | None, cache_dir: str, max_expansion: float) -> "FileSource":
+        """Return the source with its cache folder expanded.
+
+        Raises:
+            UserError: `cache_dir` is no path.
+        """
+        return cls(path, sha256, expand_path(cache_dir, key="data.cache_dir"), max_expansion)
+
+    def at(self, path: str | list[str], key: str) -> "FileSource":
+        """Return a source of other files, without a sha256."""
+        return self._replace(path=path, sha256=None, key=key)
+
+    def collect(self, endings: tuple[str, ...]) -> list[TextFile]:
+        """Return the files with these endings, downloaded if remote.
+
+        Raises:
+            UserError: see `collect` of paths.py; so for the other errors.
+        """
+        return collect(
+            self.path,
+            endings=endings,
+            sha256=self.sha256,
+            cache_dir=self.cache_dir,
+            max_expansion=self.max_expansion,
+            key=self.key,
+        )

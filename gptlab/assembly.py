@@ -109,16 +109,17 @@ def make_trainer(
 def summarise_training(cfg: Config, trainer: "L.Trainer", modules: nn.ModuleDict, prepared: Prepared) -> dict[str, Any]:
     """Return how training went and the metrics of its final weights: parts of summary.json."""
     from gptlab.evaluation.final import measure_final
-    from gptlab.training.summary import how_it_went
+    from gptlab.training.lightning_internals import forward_context
+    from gptlab.training.summary import collect_progress
 
     folder = Path(cfg.output_dir)
-    progress = how_it_went(trainer, folder)
+    progress = collect_progress(trainer, folder)
     metrics = measure_final(
         modules,
         prepared,
         folder=folder,
         val=progress["val"],
         batch_size=trainer.datamodule.what["batch_size"],  # type: ignore[attr-defined]
-        forward_context=trainer.precision_plugin.forward_context,
+        forward_context=forward_context(trainer),
     )
     return progress | metrics

@@ -27,7 +27,7 @@ from gptlab.config.pretrained import adopt
 from gptlab.config.record import as_written, describe_config, opened_config
 from gptlab.data.protocol import Prepared
 from gptlab.generation.generator import TextGenerator
-from gptlab.hardware.precision import float32_products
+from gptlab.hardware.precision import float32_matmul_precision
 from gptlab.heads.protocol import HeadContext, ReferenceHead, TokenHead
 from gptlab.model.cache import KVCache
 from gptlab.model.meta import materialize, meta_weights
@@ -38,7 +38,7 @@ from gptlab.tokenizer.protocol import Tokenizer
 from gptlab.tokenizer.state import to_json
 from gptlab.training.context import RunContext
 from gptlab.training.summary import record_stop, write_summary
-from gptlab.training.tuning import frozen
+from gptlab.training.tuning import list_frozen
 from gptlab.weights.base import check_layers
 from gptlab.weights.hub import is_model
 from gptlab.weights.restore import damage_told, restore
@@ -133,7 +133,7 @@ class Run:
 
     def train(self) -> dict[str, Any]:
         """Train the composed run in its own folder; return the contents of summary.json."""
-        from gptlab.training.checkpoint import start_step  # Lightning takes seconds to import
+        from gptlab.training.checkpoint import find_start_step  # Lightning takes seconds to import
         from gptlab.training.trainer import fit
 
         assert self.data is not None
@@ -141,13 +141,13 @@ class Run:
         resumes = cfg.resume is not None
         self.model.recompute = cfg.activation_checkpointing
         batches, plan, accumulation = make_batches(cfg, modules, self.data)
-        left_out = frozen(modules) if self.tuning.partial else ()
-        module = make_module(cfg, modules, n_steps=plan.n_steps, frozen_names=left_out)
-        matmul_precision = float32_products(cfg.trainer.precision, cfg.trainer.accelerator)
+        frozen_names = list_frozen(modules) if self.tuning.partial else ()
+        module = make_module(cfg, modules, n_steps=plan.n_steps, frozen_names=frozen_names)
+        matmul_precision = float32_matmul_precision(cfg.trainer.precision, cfg.trainer.accelerator)
         with matmul_precision, training_folder(folder, resumes=resumes):  # nothing is written before
             record = _record(self)
-            done = start_step(cfg.resume, batches, n_steps=plan.n_steps, base=record.get("base"))
-            context = _context(self, total_steps=plan.n_steps, start_step=done)
+            start_step = find_start_step(cfg.resume, batches, n_steps=plan.n_steps, base=record.get("base"))
+            context = _context(self, total_steps=plan.n_steps, start_step=start_step)
             trainer = make_trainer(cfg, context, record=record, plan=plan, accumulation=accumulation)
             if resumes and trainer.is_global_zero:
                 write_summary({"status": "training"}, folder)  # a finished run that is extended no longer is
@@ -270,8 +270,8 @@ def _context(run: Run, *, total_steps: int, start_step: int) -> RunContext:
         monitor=run.head.monitor,
         total_steps=total_steps,
         start_step=start_step,
-        write=run.write_samples,
-        understand=ProbeRunner(run.model, run.head, run.tokenizer, run.data.held_out, seed=run.cfg.seed)
+        write_samples=run.write_samples,
+        run_probes=ProbeRunner(run.model, run.head, run.tokenizer, run.data.held_out, seed=run.cfg.seed)
         if answers
         else None,
         labels=tuple(run.labels),

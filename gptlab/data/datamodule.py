@@ -19,6 +19,15 @@ CHANGED = {  # what must be as it was for a run to go on, and what to say where 
 }
 
 
+def batches_processed(trainer: L.Trainer) -> int:
+    """Return the number of training batches processed so far.
+
+    Relies on Lightning's `fit_loop.epoch_loop.batch_progress.total.processed`; at the end of a step `completed` still
+    lags behind.
+    """
+    return trainer.fit_loop.epoch_loop.batch_progress.total.processed  # type: ignore[attr-defined]
+
+
 class RunDataModule(L.LightningDataModule):
     """Batches: training from the first batch of the run to its last, validation every row once.
 
@@ -54,9 +63,8 @@ class RunDataModule(L.LightningDataModule):
     def state_dict(self) -> dict[str, Any]:
         """How far the run is, and in what."""
         assert self.trainer is not None
-        # `processed`: at the end of a step `completed` still lags behind
         return {
-            "batches": self.trainer.fit_loop.epoch_loop.batch_progress.total.processed,  # type: ignore[attr-defined]
+            "batches": batches_processed(self.trainer),
             **self.what,
         }
 

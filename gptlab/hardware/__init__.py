@@ -1,1 +1,1 @@
-"""What a device can do: precision, memory, compile, peak throughput."""
+"""Devices: their precision, memory, compiler and peak throughput."""

@@ -1,4 +1,4 @@
-"""How much memory a device has, and how much of it is in use."""
+"""Free and used memory of a device."""
 
 import sys
 from pathlib import Path
@@ -7,15 +7,16 @@ import torch
 
 
 def memory_in_use(device: torch.device) -> int:
-    """Bytes: the most that tensors have taken of a GPU; else what the process holds of main memory.
+    """Return the bytes of memory in use.
 
-    On a system that tells no more, the most that it held; 0 where not even that is told.
+    On a GPU it is the peak of its tensors, elsewhere the process's resident memory. On a system without /proc it is the
+    peak of the resident memory, on Windows 0.
     """
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     if sys.platform == "win32":
         return 0
-    import resource  # not on Windows
+    import resource  # Windows has no such module
 
     pages = Path("/proc/self/statm")
     if pages.exists():
@@ -24,7 +25,11 @@ def memory_in_use(device: torch.device) -> int:
 
 
 def free_memory(device: torch.device) -> int | None:
-    """Bytes that may still be taken: of a GPU's memory, or of main memory; None where the system does not tell."""
+    """Return the bytes of free memory.
+
+    None if the system does not report it. On a GPU it is the device's memory, elsewhere main memory, or what the
+    container's limit leaves of it.
+    """
     if device.type == "cuda":
         torch.cuda.empty_cache()
         return torch.cuda.mem_get_info(device)[0]
@@ -33,9 +38,9 @@ def free_memory(device: torch.device) -> int | None:
         return None
     lines = dict(line.split(":") for line in table.read_text(encoding="utf-8").splitlines())
     free = int(lines["MemAvailable"].split()[0]) * 1024
-    group = Path("/sys/fs/cgroup")  # a container may have less than its machine
+    group = Path("/sys/fs/cgroup")  # a container may have less memory than its machine
     limit = group / "memory.max"
-    if limit.exists() and (most := limit.read_text().strip()).isdigit():
-        kinds = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
-        free = min(free, int(most) - int(kinds["anon"]))  # files in the cache make room
+    if limit.exists() and (limit_bytes := limit.read_text().strip()).isdigit():
+        stat = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
+        free = min(free, int(limit_bytes) - int(stat["anon"]))  # the page cache is reclaimable and does not count
     return max(free, 0)

@@ -1,7 +1,4 @@
-"""What a token costs in arithmetic, and what the device can do at best: their ratio is the MFU.
-
-T tokens of a window, L layers, H query heads, K head size, N numbers in matrices that multiply.
-"""
+"""Peak throughput of a device in matrix products."""
 
 from functools import cache
 from time import perf_counter
@@ -11,7 +8,10 @@ import torch
 
 
 class Peak(NamedTuple):
-    """Dense matrix products at best, in FLOP/s, by number format; 0 where the hardware has no units for it."""
+    """Peak FLOP/s of dense matrix products, by number format.
+
+    0 means that the hardware has no units for the format.
+    """
 
     bfloat16: float
     float16: float
@@ -19,10 +19,10 @@ class Peak(NamedTuple):
     float32: float
 
 
-# NVIDIA's data sheets; from Ampere on they print twice as much, "with sparsity", which no dense matrix has.
+# From NVIDIA's data sheets; from Ampere on they also print twice the number, which holds for sparse matrices only.
 A100 = Peak(312e12, 312e12, 156e12, 19.5e12)
 H100 = Peak(989e12, 989e12, 494e12, 67e12)
-# By the whole name that torch gives: a slice, a laptop's or another board's GPU has another name, and is measured.
+# By the full name that torch reports: a MIG slice, a laptop's or another board's GPU has another and is measured.
 PEAKS = {
     "Tesla V100-SXM2-16GB": Peak(0, 125e12, 0, 15.7e12),
     "Tesla V100-SXM2-32GB": Peak(0, 125e12, 0, 15.7e12),
@@ -43,15 +43,19 @@ PEAKS = {
     "NVIDIA H200": H100,
 }
 FORMATS = {"bf16": torch.bfloat16, "16": torch.float16, "tf32": torch.float32, "32": torch.float32, "64": torch.float64}
-SECONDS, ROUNDS, MAX_SIZE = 0.25, 5, 8192  # of a measurement: about how long, how often each size, how large
+MEASUREMENT_SECONDS = 0.25  # about how long a measurement takes
+N_ROUNDS = 5  # products of each size
+MAX_SIZE = 8192  # rows of the largest matrix
 
 
 @cache
 def peak_flops(device: torch.device, precision: str) -> float:
-    """FLOP/s of one device at best, known or measured; asked again it says the same.
+    """Return the peak FLOP/s of one device, known or measured.
+
+    The result is cached, so that a run uses one number throughout.
 
     Args:
-        precision: `bf16-mixed`, `32-true`, `tf32` ...: products are in what stands before the dash.
+        precision: `bf16-mixed`, `32-true`, `tf32` ...: products are computed in the format before the dash.
     """
     dtype = FORMATS[precision.split("-")[0]]
     known = PEAKS.get(torch.cuda.get_device_name(device)) if device.type == "cuda" else None
@@ -60,20 +64,20 @@ def peak_flops(device: torch.device, precision: str) -> float:
 
 
 def measure_peak(device: torch.device, dtype: torch.dtype) -> float:
-    """FLOP/s of the fastest square product, each size twice the one before for as long as the time allows.
+    """Return the FLOP/s of the fastest square product.
 
-    Uses the threads that the run has, and none of its random numbers.
+    Sizes double for as long as the time allows. Uses the run's threads, but not its random numbers.
     """
     n, best, spent, last = 256, 0.0, 0.0, 0.0
-    while n <= MAX_SIZE and spent + 8 * last < SECONDS:  # twice the size is eight times the work
+    while n <= MAX_SIZE and spent + 8 * last < MEASUREMENT_SECONDS:  # twice the size is eight times the work
         matrix = torch.linspace(-1, 1, n * n, device=device).reshape(n, n).to(dtype)
-        fastest = min(_seconds(matrix) for _ in range(ROUNDS))
-        best, last = max(best, 2 * n**3 / fastest), ROUNDS * fastest
+        fastest = min(_seconds(matrix) for _ in range(N_ROUNDS))
+        best, last = max(best, 2 * n**3 / fastest), N_ROUNDS * fastest
         n, spent = 2 * n, spent + last
     return best
 
 
 def _seconds(matrix: torch.Tensor) -> float:
     start = perf_counter()
-    (matrix @ matrix)[0, 0].item()  # a number is read back when the product is done
+    (matrix @ matrix)[0, 0].item()  # reading a number back waits for the product
     return perf_counter() - start

@@ -1,25 +1,34 @@
-"""The devices of a run and their number format, by name."""
+"""Devices of a run and their precision."""
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import torch
 
 from gptlab.errors import UserError
+from gptlab.hardware.torch_internals import cpu_multiplies_bf16, cpu_multiplies_fp16
 
 log = logging.getLogger(__name__)
 
-STORED = {"32-true": torch.float32, "bf16-true": torch.bfloat16, "16-true": torch.float16, "64-true": torch.float64}
-MIXED = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}  # what products are in
+# Lightning's names -> dtype of the weights, and dtype of the products where it differs
+TRUE_DTYPES = {
+    "32-true": torch.float32,
+    "bf16-true": torch.bfloat16,
+    "16-true": torch.float16,
+    "64-true": torch.float64,
+}
+MIXED_DTYPES = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
+
+ForwardContext = Callable[[], AbstractContextManager[Any]]  # enters the precision to compute in, anew at each call
 
 
 def check_accelerator(accelerator: str) -> None:
-    """A UserError for a device that is not there."""
-    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
-    there |= {"gpu": any(there.values()), "cpu": True, "auto": True}
-    if not there[accelerator]:
+    """Raise UserError if there is no such device."""
+    available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    available |= {"gpu": any(available.values()), "cpu": True, "auto": True}
+    if not available[accelerator]:
         raise UserError(
             f"trainer.accelerator is {accelerator}, but torch {torch.__version__} sees none here: "
             "set trainer.accelerator=auto, or install a torch that was built for it"
@@ -27,10 +36,12 @@ def check_accelerator(accelerator: str) -> None:
 
 
 def count_devices(accelerator: str, devices: int | str | Sequence[int]) -> int:
-    """How many devices train; on a CPU a device is a process.
+    """Return the number of devices that train.
+
+    On a CPU a device is a process.
 
     Raises:
-        UserError: more GPUs are wanted than there are, or GPUs by number where there is none.
+        UserError: more GPUs are wanted than there are, or GPU numbers are given without a GPU.
     """
     gpus = torch.cuda.device_count() if accelerator in ("auto", "cuda", "gpu") else 0
     if devices == "auto":
@@ -49,9 +60,10 @@ def count_devices(accelerator: str, devices: int | str | Sequence[int]) -> int:
 
 
 def choose_precision(precision: str, accelerator: str) -> str:
-    """What Lightning calls it: `tf32` is float32; `auto` is bfloat16 where the hardware multiplies in it, else float32.
+    """Return Lightning's name of a precision.
 
-    A GPU without bfloat16 gets float32, not float16, whose range needs loss scaling: ask for `16-mixed` by name.
+    `tf32` is float32 to Lightning; `auto` is bfloat16 if the hardware multiplies in it, else float32. A GPU without
+    bfloat16 gets float32 and not float16, whose range needs loss scaling: ask for `16-mixed` by name.
     """
     if precision == "tf32":
         return "32-true"
@@ -61,7 +73,7 @@ def choose_precision(precision: str, accelerator: str) -> str:
 
 
 def device_type(accelerator: str) -> str:
-    """What torch calls the device that Lightning would take: cuda, mps or cpu."""
+    """Return torch's name of an accelerator: cuda, mps or cpu."""
     if accelerator not in ("auto", "gpu"):
         return accelerator
     if torch.cuda.is_available():
@@ -70,16 +82,20 @@ def device_type(accelerator: str) -> str:
 
 
 def autocast(precision: str, device: str) -> AbstractContextManager[Any]:
-    """What a mixed precision computes in, as Lightning has it; the others need no context."""
-    dtype = MIXED.get(precision)
+    """Return Lightning's autocast context for a mixed precision.
+
+    Other precisions get an empty context.
+    """
+    dtype = MIXED_DTYPES.get(precision)
     return nullcontext() if dtype is None else torch.autocast(device, dtype, cache_enabled=False)
 
 
 @contextmanager
-def float32_products(precision: str, accelerator: str) -> Iterator[None]:
-    """For `tf32`: a GPU rounds what it multiplies in float32 to 10 bits of fraction from 23, until this ends.
+def float32_matmul_precision(precision: str, accelerator: str) -> Iterator[None]:
+    """Let a GPU multiply in TF32 if the precision says so.
 
-    NVIDIA's have units for that from Ampere on; others multiply as ever.
+    Inside the context the factors are rounded from 23 to 10 bits of fraction. NVIDIA's GPUs have units for it from
+    Ampere on; others keep multiplying in float32.
     """
     before = torch.get_float32_matmul_precision()
     if precision == "tf32" and device_type(accelerator) == "cuda":
@@ -92,27 +108,33 @@ def float32_products(precision: str, accelerator: str) -> Iterator[None]:
         torch.set_float32_matmul_precision(before)
 
 
-def products_in(precision: str) -> str:
-    """What Lightning's `32-true` does not say: that float32 products are now in `tf32`."""
+def effective_precision(precision: str) -> str:
+    """Return the precision of products, `tf32` included.
+
+    Lightning says `32-true` also if float32 is multiplied in TF32. Other precisions are returned as they are.
+    """
     exact = torch.get_float32_matmul_precision() == "highest"
     return precision if exact or precision != "32-true" else "tf32"
 
 
-def emulated(precision: str, device: str) -> bool:
-    """Whether the device has no instructions for the format: products in it take many times as long as in float32."""
+def is_emulated(precision: str, device: str) -> bool:
+    """Return whether the device lacks instructions for the format.
+
+    Products in an emulated format take many times as long as in float32.
+    """
     if precision.startswith("bf16"):
         return device in ("cpu", "cuda") and not multiplies_bf16(device)
     return precision.startswith("16") and device == "cpu" and not cpu_multiplies_fp16()
 
 
-def unless_emulated(precision: str, device: str) -> str:
-    """The precision; float32 in place of one that the device emulates."""
-    return "32-true" if emulated(precision, device) else precision
+def avoid_emulation(precision: str, device: str) -> str:
+    """Return the precision, or float32 if the device emulates it."""
+    return "32-true" if is_emulated(precision, device) else precision
 
 
 def warn_if_emulated(precision: str, device: str) -> None:
-    """Says it, of a precision that somebody asked for by name."""
-    if emulated(precision, device):
+    """Log a warning if the device emulates the precision."""
+    if is_emulated(precision, device):
         here = "CPU" if device == "cpu" else "GPU"
         log.warning(
             f"precision {precision}: this {here} has no instructions for that format and emulates it, many times "
@@ -121,18 +143,13 @@ def warn_if_emulated(precision: str, device: str) -> None:
 
 
 def multiplies_bf16(device: str) -> bool:
-    """Whether a cpu or cuda has instructions for bfloat16 products; a GPU of before Ampere emulates them, slowly."""
+    """Return whether the device has instructions for bfloat16 products.
+
+    GPUs before Ampere emulate them, slowly.
+
+    Args:
+        device: `cpu` or `cuda`; any other has none.
+    """
     if device == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     return device == "cpu" and cpu_multiplies_bf16()
-
-
-def cpu_multiplies_bf16() -> bool:
-    """Whether the CPU has instructions for bfloat16 products: elsewhere they are emulated, and slower than float32."""
-    names = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")  # absent from some builds of torch
-    return any(getattr(torch.cpu, name, bool)() for name in names)
-
-
-def cpu_multiplies_fp16() -> bool:
-    """The same for float16, which few CPUs multiply in."""
-    return bool(getattr(torch.ops.mkldnn, "_is_mkldnn_fp16_supported", bool)())

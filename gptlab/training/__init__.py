@@ -1,1 +1,1 @@
-"""A batch -> one step of learning: the LightningModule, what optimises it, and what watches it."""
+"""Training: the LightningModule, optimizers, schedules, tuning and callbacks."""

@@ -1,31 +1,30 @@
-"""What callbacks know of the run they watch."""
+"""The facts and functions of a run that callbacks may use."""
 
 from collections.abc import Callable
-from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from gptlab.batch import Batch
+from gptlab.hardware.precision import ForwardContext
 from gptlab.heads.protocol import Monitor
-
-ForwardContext = Callable[[], AbstractContextManager[Any]]  # the precision to compute in
 
 
 class RunContext(NamedTuple):
-    """Handed to every callback and logger that a yaml gives as a partial; plain values and functions only."""
+    """The first argument of callbacks and loggers from a yaml.
 
-    folder: Path  # the run's own
+    It holds plain values and functions only. Nodes with `_partial_: true` receive it.
+    """
+
+    folder: Path  # the run's folder
     monitor: Monitor
     total_steps: int
-    start_step: int  # 0, or the step after which a resumed run goes on
-    write: Callable[
-        [str | None], list[str]
-    ]  # prompt -> what the model makes of it; None: of the data's own sample_prompts
-    understand: (
-        Callable[[int, ForwardContext], dict[str, float]] | None
-    )  # number of questions -> share answered rightly
-    labels: tuple[str, ...]  # names of the classes; empty where a head has none
+    start_step: int  # 0, or the step of the checkpoint that the run resumes from
+    # prompt -> texts that the model continues; None stands for the data's own sample prompts; [] if no head writes
+    write_samples: Callable[[str | None], list[str]]
+    # number of questions of each kind -> share answered correctly; None without held-out text or a head for tokens
+    run_probes: Callable[[int, ForwardContext], dict[str, float]] | None
+    labels: tuple[str, ...]  # names of the classes; empty if the head has none
     decode: Callable[[list[int]], str]  # ids -> text
     show_row: Callable[[Batch, int], str]  # (batch, number of a row) -> the row as lines of text
-    config: str  # the whole of it, as yaml
-    command: str  # what was typed
+    config: str  # the whole configuration as yaml
+    command: str  # the command line that started the run

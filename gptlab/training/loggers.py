@@ -1,4 +1,4 @@
-"""Where the curves of a run are kept: TensorBoard's files, and a table that any program reads."""
+"""Loggers of a run's metrics: TensorBoard and a CSV file."""
 
 import textwrap
 from collections.abc import Mapping
@@ -10,60 +10,66 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.loggers.logger import Logger
 from lightning.pytorch.utilities import rank_zero_only
-from tensorboard.compat.proto.summary_pb2 import Summary  # type: ignore[import-untyped]
 
 from gptlab.slots import slot
 from gptlab.storage.atomic import atomic_write
 from gptlab.storage.places import subfolder
 from gptlab.training.context import RunContext
+from gptlab.training.lightning_internals import write_scalars
 
 
-class OneEvent(TensorBoardLogger):
-    """Lightning's, which would write an event, with its checksums, for each of a step's numbers."""
+class SingleEventLogger(TensorBoardLogger):
+    """Lightning's TensorBoard logger, with one event per step."""
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        """All of them in one event."""
-        values = [Summary.Value(tag=name, simple_value=float(value)) for name, value in metrics.items()]
-        self.experiment._get_file_writer().add_summary(Summary(value=values), step)
+        """Write all metrics of a step as one event."""
+        write_scalars(self.experiment, metrics, step)
 
 
 @slot("logger.*")
 def tensorboard(context: RunContext, *, folder: str) -> TensorBoardLogger:
-    """TensorBoard's files, in this folder of the run's.
+    """Return a logger that writes TensorBoard's files.
 
-    Of the steps that a resumed run takes again, only the second time is shown.
+    When a resumed run repeats steps, TensorBoard shows only the repetition.
+
+    Args:
+        folder: name of the files' folder in the run's.
     """
     subfolder(context.folder, folder)
-    return OneEvent(
+    return SingleEventLogger(
         context.folder,
         name="",
         version=folder,
-        default_hp_metric=False,  # it would draw a metric that nobody measured
-        # a fresh run's too: TensorBoard's pages take the first such mark they see for a beginning
+        default_hp_metric=False,  # would add a metric `hp_metric` that nothing measures
+        # also for a new run: TensorBoard's pages take the first purge step as the start, and act on later ones
         purge_step=context.start_step + 1,
     )
 
 
 def tensorboard_writers(trainer: Trainer) -> list[Any]:
-    """The SummaryWriters of a run, which take texts and layouts beside numbers."""
+    """Return the run's SummaryWriters, for texts, images and layouts."""
     return [logger.experiment for logger in trainer.loggers if isinstance(logger, TensorBoardLogger)]
 
 
 def show_text(trainer: Trainer, tag: str, text: str) -> None:
-    """Puts a text on TensorBoard's page, line by line as it is: the page reads Markdown, and does not wrap."""
+    """Write a text to TensorBoard's text page.
+
+    The page renders Markdown; the indentation keeps the lines as they are.
+    """
     for writer in tensorboard_writers(trainer):
         writer.add_text(tag, textwrap.indent(text, "    "), trainer.global_step)
 
 
 @slot("logger.*")
 class CSVFile(Logger):
-    """`metrics.csv`: a row a step, a column a metric, whole on the disk after each log.
+    """Write `metrics.csv`: a row per step, a column per metric.
 
-    A resumed run goes on in it, without the steps that it takes again; Lightning's CSVLogger would begin a new one.
+    The file on disk is complete after each log. A resumed run continues it and replaces the steps that it repeats;
+    Lightning's CSVLogger would start a new file.
 
     Args:
-        folder: of the run's, where it lies.
+        folder: name of the file's folder in the run's.
     """
 
     name = "csv"
@@ -77,16 +83,19 @@ class CSVFile(Logger):
 
     @rank_zero_only
     def log_metrics(self, metrics: dict[str, float], step: int) -> None:  # type: ignore[override]
-        """Adds a row; writes the file anew where the step has a row already, or where columns are new."""
+        """Append a row.
+
+        If the step has a row already, or a column is new, the file is rewritten.
+        """
         row: dict[str, Any] = {"step": step, **metrics}
         if step > self.last_step and set(row) <= set(self.columns):
             with self.path.open("a", encoding="utf-8", newline="") as file:
                 DictWriter(file, self.columns, lineterminator="\n").writerow(row)
         else:
-            self._write_anew(row)
+            self._rewrite(row)
         self.last_step = step
 
-    def _write_anew(self, row: dict[str, Any]) -> None:
+    def _rewrite(self, row: dict[str, Any]) -> None:
         rows: list[dict[str, Any]] = []
         if self.path.exists():
             with self.path.open(encoding="utf-8", newline="") as file:
@@ -103,4 +112,4 @@ class CSVFile(Logger):
         atomic_write(self.path, text.getvalue())
 
     def log_hyperparams(self, *_: Any) -> None:
-        """They are in the run's config."""
+        """Do nothing: they are in the run's configuration."""

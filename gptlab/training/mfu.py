@@ -1,4 +1,6 @@
-"""The arithmetic of a token, from which model FLOPs utilisation (MFU) follows.
+"""Floating-point operations per token, for the MFU.
+
+MFU is the model FLOPs utilisation: FLOP/s of training over the device's peak.
 
 T tokens, L layers, H query heads, K head size, N numbers in matrices that multiply.
 """
@@ -11,24 +13,27 @@ from gptlab.model.gpt import GPT
 
 
 def flops_per_token(model: GPT, head: nn.Module, *, n_tokens: int) -> int:
-    """6 N + 12 L H K T: forward and backward of one token in a window of T (PaLM, arXiv 2204.02311, appendix B).
+    """Return a token's floating-point operations, forward and backward.
 
-    A number in a matrix is multiplied and added once forward and twice backward, for the gradient of what came in and
-    for its own: once only where it does not learn, and not at all before the first layer that does. Tables that are
-    only looked up are not in N; the output matrix is, also where it is such a table. Each token looks at all T, or as
-    many as the model's window lets it see, the hidden half counted too. What activation checkpointing computes again is
-    no progress, and not counted.
+    They are 6 N + 12 L H K T, for one token in a window of T (PaLM, arXiv 2204.02311, appendix B). A number in a matrix
+    is multiplied and added once forward and twice backward, for the gradient of the layer's input and for its own: once
+    if it is frozen, and not at all before the first trainable layer. N leaves out embeddings that are only looked up;
+    it includes the output matrix, even if tied to the embedding. Each token attends to all T, or to as many as the
+    sliding window allows; the masked half counts too. What activation checkpointing recomputes is not counted.
+
+    Neither is the forward pass of a preference head's reference model (DPO), which adds 2 N + 4 L H K T: the MFU of
+    such a run reads low, by a quarter when all weights are trained.
     """
-    flops, n_seen = 0, min(n_tokens, model.sliding_window or n_tokens)
-    back = False  # from the first parameter on that learns, what comes in needs a gradient
+    flops, n_attended = 0, min(n_tokens, model.sliding_window or n_tokens)
+    needs_input_gradient = False  # true from the first trainable parameter on
     for layer in nn.ModuleList([model, head]).modules():
         if isinstance(layer, CausalSelfAttention):
-            learns = back or any(parameter.requires_grad for parameter in layer.qkv.parameters())
-            flops += 4 * layer.n_heads * model.head_dim * n_seen * (1 + 2 * learns)
+            backward = needs_input_gradient or any(parameter.requires_grad for parameter in layer.qkv.parameters())
+            flops += 4 * layer.n_heads * model.head_dim * n_attended * (1 + 2 * backward)
         if isinstance(layer, Projection):
-            flops += 2 * layer.matrix.numel() * (1 + back + layer.matrix.requires_grad)
+            flops += 2 * layer.matrix.numel() * (1 + needs_input_gradient + layer.matrix.requires_grad)
         for parameter in layer.parameters(recurse=False):
             if isinstance(layer, nn.Linear) and parameter.ndim == 2:
-                flops += 2 * parameter.numel() * (1 + back + parameter.requires_grad)
-            back |= parameter.requires_grad
+                flops += 2 * parameter.numel() * (1 + needs_input_gradient + parameter.requires_grad)
+            needs_input_gradient |= parameter.requires_grad
     return flops

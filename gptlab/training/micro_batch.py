@@ -1,4 +1,7 @@
-"""A step's batch in parts, each as large as memory takes: the step is the same, whatever machine it is made on."""
+"""The largest micro-batch that fits into memory.
+
+The step is the same on every machine; only its division into micro-batches differs.
+"""
 
 import copy
 import logging
@@ -11,19 +14,21 @@ import torch
 from torch import Tensor, nn
 
 from gptlab.batch import on_device
+from gptlab.data.datamodule import RunDataModule
 from gptlab.data.protocol import Prepared, Rows
 from gptlab.errors import UserError
 from gptlab.hardware.memory import free_memory
-from gptlab.hardware.precision import STORED, autocast, choose_precision, device_type
+from gptlab.hardware.precision import TRUE_DTYPES, autocast, choose_precision, device_type
 from gptlab.heads.protocol import Loss
 from gptlab.storage.checkpoint import read_checkpoint
+from gptlab.training.lightning_internals import data_state
 
 log = logging.getLogger(__name__)
 
-MEMORY_FRACTION = 0.9  # of the free memory: what is given back and taken again leaves holes
-OPTIMIZER_STATES = 2  # numbers that AdamW keeps of each that learns; Muon keeps one
+MEMORY_FRACTION = 0.9  # of the free memory; freed and reallocated blocks leave holes in the rest
+OPTIMIZER_STATES = 2  # numbers that AdamW keeps for each trainable one; Muon keeps one
 
-Step = Callable[[int], Loss]  # of so many rows, forwards
+Step = Callable[[int], Loss]  # number of rows -> loss of their forward pass
 
 
 def choose_micro_batch(
@@ -35,105 +40,116 @@ def choose_micro_batch(
     accelerator: str,
     precision: str,
 ) -> tuple[int, int]:
-    """How many rows go through a step together, and how many times.
+    """Return the micro-batch size and the micro-batches per step.
 
     Args:
-        accumulate_grad_batches: the times, with data.batch_size each; `auto` is as few as memory allows, with
-            data.batch_size in all.
-        resume: the checkpoint of a run that goes on, and is divided as it was.
+        accumulate_grad_batches: micro-batches per step, with data.batch_size rows each; `auto` is as few as memory
+            allows, with data.batch_size rows in all.
+        resume: the checkpoint of the run to resume, whose micro-batch size is kept.
 
     Raises:
-        UserError: as `rows_in_memory`.
+        UserError: see `largest_micro_batch`.
     """
     if accumulate_grad_batches != "auto":
         return data.batch_size, accumulate_grad_batches
     if resume is None:
-        together = rows_in_memory(
+        micro_batch_size = largest_micro_batch(
             modules, data.train, batch_size=data.batch_size, accelerator=accelerator, precision=precision
         )
     else:
-        together = read_checkpoint(Path(resume), mmap=True)["RunDataModule"]["batch_size"]
-    n_times = data.batch_size // together
-    log.info(f"the {data.batch_size:,} rows of a step go through memory {together:,} at a time, {n_times:,} times")
-    return together, n_times
+        micro_batch_size = data_state(read_checkpoint(Path(resume), mmap=True), RunDataModule)["batch_size"]
+    accumulation = data.batch_size // micro_batch_size
+    log.info(
+        f"micro-batch {micro_batch_size:,} x {accumulation:,} accumulation steps = {data.batch_size:,} rows per step"
+    )
+    return micro_batch_size, accumulation
 
 
-def rows_in_memory(modules: nn.ModuleDict, rows: Rows, *, batch_size: int, accelerator: str, precision: str) -> int:
-    """The most rows that go through a training step together, of the numbers that divide `batch_size`.
+def largest_micro_batch(
+    modules: nn.ModuleDict, rows: Rows, *, batch_size: int, accelerator: str, precision: str
+) -> int:
+    """Return the largest divisor of `batch_size` that fits into memory.
 
-    On a GPU the longest rows are tried. Elsewhere, where taking too much ends the process, what one row and two keep
-    for the gradient is counted, and reckoned on from there.
+    On a GPU a training step with the longest rows is tried. On other devices running out of memory would end the
+    process, so the bytes kept for backward are counted for one row and for two, and extrapolated.
 
     Args:
         modules: `model` and its `head`; a copy of them is tried.
 
     Raises:
-        UserError: one row is too much; the system does not tell how much memory it has.
+        UserError: one row does not fit, or the system does not report its free memory.
     """
     device, precision = torch.device(device_type(accelerator)), choose_precision(precision, accelerator)
-    tried = copy.deepcopy(modules).to(device, dtype=STORED.get(precision)).train()
+    trial = copy.deepcopy(modules).to(device, dtype=TRUE_DTYPES.get(precision)).train()
     longest = rows.reading_order()
 
-    def step(n: int) -> Loss:
-        batch = on_device(rows[longest[:n]], device)
+    def step(n_rows: int) -> Loss:
+        batch = on_device(rows[longest[:n_rows]], device)
         with autocast(precision, device.type):
-            hidden = tried["model"](batch["ids"], segments=batch.get("segments"))
-            return tried["head"].loss(hidden, batch)  # type: ignore[operator]  # a Head
+            hidden = trial["model"](batch["ids"], segments=batch.get("segments"))
+            return trial["head"].loss(hidden, batch)  # type: ignore[operator]  # a Head
 
-    learning = [parameter for parameter in tried.parameters() if parameter.requires_grad]
-    weight_bytes = sum(parameter.nbytes for parameter in learning)
+    trainable = [parameter for parameter in trial.parameters() if parameter.requires_grad]
+    weight_bytes = sum(parameter.nbytes for parameter in trainable)
     free = free_memory(device)
     if free is None:
         raise UserError(
-            "trainer.accumulate_grad_batches=auto: this system does not tell how much memory is free; give a number"
+            "trainer.accumulate_grad_batches=auto: this system does not report how much memory is free; give a number"
         )
-    room = MEMORY_FRACTION * free - OPTIMIZER_STATES * weight_bytes
+    budget = MEMORY_FRACTION * free - OPTIMIZER_STATES * weight_bytes
     with torch.random.fork_rng():
-        takes = _at_most(step, learning, device) if device.type == "cuda" else _kept(step, weight_bytes)
+        gpu = device.type == "cuda"
+        step_bytes = _measured_bytes(step, trainable, device) if gpu else _estimated_bytes(step, weight_bytes)
         sizes = [n for n in range(batch_size, 0, -1) if batch_size % n == 0]
-        found = next((n for n in sizes if takes(n) <= room), None)
-    if found is None:
+        largest = next((n for n in sizes if step_bytes(n) <= budget), None)
+    if largest is None:
         raise UserError(
             f"a step needs more than the {free / 1e9:.1f} GB that are free, even with one row at a time: choose a "
             "smaller model, shorten its rows with model.context_length, or set activation_checkpointing=true"
         )
-    return found
+    return largest
 
 
-def _at_most(step: Step, learning: Sequence[Tensor], device: torch.device) -> Callable[[int], float]:
-    """Rows -> the bytes that a GPU's tensors take at most, gradients too; infinite where there are not so many."""
+def _measured_bytes(step: Step, trainable: Sequence[Tensor], device: torch.device) -> Callable[[int], float]:
+    """Return a function that measures a step's memory on a GPU.
 
-    def takes(n: int) -> float:
+    Number of rows -> peak bytes, gradients included; infinite if the memory is not enough.
+    """
+
+    def measure(n_rows: int) -> float:
         torch.cuda.reset_peak_memory_stats(device)
         before = torch.cuda.memory_allocated(device)
         try:
-            step(n).total.backward()
+            step(n_rows).total.backward()
         except torch.OutOfMemoryError:
             return math.inf
         finally:
-            for parameter in learning:
+            for parameter in trainable:
                 parameter.grad = None
             torch.cuda.empty_cache()
         return torch.cuda.max_memory_allocated(device) - before
 
-    return takes
+    return measure
 
 
-def _kept(step: Step, gradient_bytes: int) -> Callable[[int], float]:
-    """Rows -> the bytes that gradients take and what is kept for them, reckoned from one row's and two rows'."""
+def _estimated_bytes(step: Step, gradient_bytes: int) -> Callable[[int], float]:
+    """Return a function that estimates the memory of a step.
 
-    def counted(n: int) -> int:
-        kept: dict[int, torch.UntypedStorage] = {}
+    Number of rows -> bytes of gradients and of the activations kept for backward, extrapolated from one row and two.
+    """
 
-        def keep(tensor: Tensor) -> Tensor:
+    def count(n_rows: int) -> int:
+        saved: dict[int, torch.UntypedStorage] = {}
+
+        def save(tensor: Tensor) -> Tensor:
             if not isinstance(tensor, nn.Parameter):
                 storage = tensor.untyped_storage()
-                kept[storage.data_ptr()] = storage  # held, so that no other takes its place
+                saved[storage.data_ptr()] = storage  # kept alive, so that its address is not reused
             return tensor
 
-        with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-            step(n)
-        return sum(storage.nbytes() for storage in kept.values())
+        with torch.autograd.graph.saved_tensors_hooks(save, lambda tensor: tensor):
+            step(n_rows)
+        return sum(storage.nbytes() for storage in saved.values())
 
-    one, two = counted(1), counted(2)
-    return lambda n: gradient_bytes + one + (n - 1) * (two - one)
+    one, two = count(1), count(2)
+    return lambda n_rows: gradient_bytes + one + (n_rows - 1) * (two - one)

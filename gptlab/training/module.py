@@ -1,4 +1,7 @@
-"""The LightningModule: a model and a head learning together.   B batch, T tokens."""
+"""The LightningModule that trains a model and its head.
+
+B batch, T tokens.
+"""
 
 import math
 from collections.abc import Callable, Sequence
@@ -11,21 +14,24 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 from gptlab.batch import Batch
+from gptlab.hardware.torch_internals import scale_
 from gptlab.heads.protocol import Loss
 from gptlab.model.gpt import GPT
-from gptlab.training.optimizers import NamedParameters, restored_groups
+from gptlab.training.lightning_internals import CURRENT_HOOK, sum_over_ranks
+from gptlab.training.optimizers import NamedParameters, restore_groups
 
 
 class GPTModule(L.LightningModule):
-    """One step for every head, its loss a true mean over scored items.
+    """One training step for every head.
 
-    Lightning averages micro-batches and ranks, whatever each of them scored. So a step of several backpropagates sums,
-    and before clipping the gradients are divided by what the whole window scored, over all its micro-batches and ranks.
+    The loss is a mean over scored items. Lightning would average micro-batches and ranks, however many items each of
+    them scored. So a step of several micro-batches backpropagates sums, and before clipping the gradients are divided
+    by the number of items scored in the whole step, over all its micro-batches and ranks.
 
     Args:
-        optimizer: takes the named parameters.
+        optimizer: named parameters -> optimizer.
         schedule: step -> fraction of the learning rate.
-        frozen_names: names of tensors that its checkpoints do not hold; they are there already when one is loaded.
+        frozen_names: tensors that checkpoints leave out; they are in the model before a checkpoint is loaded.
     """
 
     def __init__(
@@ -42,60 +48,69 @@ class GPTModule(L.LightningModule):
         self.head = head
         self.optimizer_factory, self.schedule, self.frozen_names = optimizer, schedule, frozen_names
         self.metrics = nn.ModuleDict(self.head.metrics())
-        self.accumulated: list[Loss] = []  # the micro-batches since the last step, where it has several
+        self.accumulated: list[Loss] = []  # micro-batches since the last step; empty if a step has only one
         self.step_loss = torch.tensor(math.nan)  # mean loss of the last step
-        self.grad_norm = torch.tensor(math.nan)  # of all its gradients together, before clipping
+        self.grad_norm = torch.tensor(math.nan)  # norm of all gradients of the last step, before clipping
 
     def __setattr__(self, name: str, value: Any) -> None:
-        """Lightning notes in which hook it is, forty times a step, each of which nn.Module would look at closely."""
-        if name == "_current_fx_name":
+        """Set an attribute; skip nn.Module's checks for CURRENT_HOOK.
+
+        Lightning sets it about forty times a step.
+        """
+        if name == CURRENT_HOOK:
             self.__dict__[name] = value
         else:
             super().__setattr__(name, value)
 
     def on_train_start(self) -> None:
-        """Notes what learns: to search the modules for it costs a part of each step."""
-        self.learning = [parameter for parameter in self.parameters() if parameter.requires_grad]
+        """List the trainable parameters once, not at each step."""
+        self.trainable = [parameter for parameter in self.parameters() if parameter.requires_grad]
 
     def compute_loss(self, batch: Batch) -> Loss:
-        """What the batch costs."""
+        """Return the sum and count of a batch's losses."""
         return self.head.loss(self.model(batch["ids"], segments=batch.get("segments")), batch)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """What is backpropagated: the mean of a batch that is a whole step; else the sum of its losses, in units of the
-        first micro-batch's size so that fp16 gradients stay in range."""
+        """Return the loss to backpropagate.
+
+        It is the mean of a batch that is a whole step. Of a micro-batch it is the sum, in units of the first
+        micro-batch's size so that fp16 gradients stay in range.
+        """
         loss = self.compute_loss(batch)
         if self.trainer.accumulate_grad_batches * self.trainer.world_size == 1:
-            mean = loss.total / loss.count.clamp_min(1)  # a step in which nothing is scored teaches nothing
+            mean = loss.total / loss.count.clamp_min(1)  # if no item is scored, the gradients are 0
             self.step_loss = mean.detach()
             return mean
         if not self.accumulated:
-            self.unit = batch["ids"].numel()
+            self.loss_unit = batch["ids"].numel()
         self.accumulated.append(Loss(loss.total.detach(), loss.count, None))
-        return loss.total / self.unit * self.trainer.accumulate_grad_batches  # undoes Lightning's division
+        return loss.total / self.loss_unit * self.trainer.accumulate_grad_batches  # undoes Lightning's division
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
-        """Makes the gradients those of the mean over everything the window scored."""
+        """Divide the gradients by the step's number of scored items."""
         if not self.accumulated:  # the batch was a whole step
             return
         sums = torch.stack([sum(loss.total for loss in self.accumulated), sum(loss.count for loss in self.accumulated)])  # type: ignore[list-item]
-        total, count = self.trainer.strategy.reduce(sums, reduce_op="sum")
+        total, count = sum_over_ranks(self.trainer, sums)
         count = count.clamp_min(1)
         self.accumulated.clear()
         self.step_loss = total / count
-        gradients = [p.grad for p in self.learning if p.grad is not None]
-        torch._foreach_mul_(gradients, self.unit * self.trainer.world_size / count)
+        gradients = [p.grad for p in self.trainable if p.grad is not None]
+        scale_(gradients, self.loss_unit * self.trainer.world_size / count)
 
     def configure_gradient_clipping(
         self, optimizer: Optimizer, gradient_clip_val: float | None = None, gradient_clip_algorithm: str | None = None
     ) -> None:
-        """Scales the gradients down to this norm; Lightning's own refuses every fused optimizer."""
-        self.grad_norm = nn.utils.get_total_norm([p.grad for p in self.learning if p.grad is not None])
+        """Measure the gradients' norm and clip it.
+
+        Lightning's own clipping refuses every fused optimizer.
+        """
+        self.grad_norm = nn.utils.get_total_norm([p.grad for p in self.trainable if p.grad is not None])
         if gradient_clip_val is not None:
-            nn.utils.clip_grads_with_norm_(self.learning, gradient_clip_val, self.grad_norm)
+            nn.utils.clip_grads_with_norm_(self.trainable, gradient_clip_val, self.grad_norm)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> Any:
-        """Adds a batch to the metrics; returns its Loss, for callbacks that look closer."""
+        """Update the metrics; return the batch's Loss for callbacks."""
         loss = self.compute_loss(batch)
         metric: Any
         for metric in self.metrics.values():
@@ -103,29 +118,30 @@ class GPTModule(L.LightningModule):
         return loss
 
     def on_validation_epoch_end(self) -> None:
-        """Says `val/<metric>` over the whole validation set to whoever asks the trainer."""
+        """Publish `val/<metric>` over the whole validation set."""
         metric: Any
         for name, metric in self.metrics.items():
-            # not to the logger: Throughput writes it, under the step that was validated; all devices have the same value
+            # not to the logger: Throughput logs it under the step that was validated; all ranks have the same value
             self.log(f"val/{name}", metric.compute().float(), logger=False, sync_dist=True)
             metric.reset()
 
     def configure_optimizers(self) -> Any:
-        """The optimizer, its rate following the schedule step by step."""
+        """Return the optimizer and its per-step schedule."""
         optimizer = self.optimizer_factory(self.named_parameters())
         scheduler = LambdaLR(optimizer, self.schedule)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Leaves out what is left out."""
+        """Drop the frozen weights from the checkpoint."""
         for name in self.frozen_names:
             del checkpoint["state_dict"][name]
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Re-insert the frozen weights, so that the strict load still reports real gaps.
+        """Re-insert the frozen weights and recompute the optimizer's settings.
 
-        Of the optimizer a checkpoint gives what it has learned about the gradients. Its rates and other settings are
-        those of the configuration at this step, whatever the file says.
+        With the frozen weights back in, the strict load still reports real gaps. Of the optimizer, a checkpoint
+        provides only the state per parameter, such as moments. Learning rates and other settings are those of the
+        configuration at this step, whatever the file says.
 
         Raises:
             UserError: the optimizer's state belongs to other weights.
@@ -134,7 +150,7 @@ class GPTModule(L.LightningModule):
         checkpoint["state_dict"] |= {name: own[name] for name in self.frozen_names}
         step, [saved] = int(checkpoint["global_step"]), checkpoint["optimizer_states"]
         fresh = self.optimizer_factory(self.named_parameters())
-        groups = restored_groups(saved, fresh)
+        groups = restore_groups(saved, fresh)
         for group, rate in zip(groups, [group["lr"] for group in fresh.param_groups], strict=True):
             group |= {"initial_lr": rate, "lr": rate * self.schedule(step)}
         saved["param_groups"] = groups

@@ -1,4 +1,7 @@
-"""Muon for the matrices inside a GPT and AdamW for everything else, as one optimizer.
+"""The optimizer Muon, with AdamW for what is no matrix.
+
+`torch.optim.Muon` is not enough: it neither splits fused queries, keys and values nor batches matrices of one shape,
+and takes no other parameters than matrices.
 
 N matrices of one shape, R rows, C columns.
 """
@@ -9,16 +12,17 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.optim.adamw import adamw
 
 from gptlab.hardware.precision import multiplies_bf16
+from gptlab.hardware.torch_internals import adamw_step, add_, lerp, lerp_, scale_
 
 
 def newton_schulz(x: Tensor, steps: int) -> Tensor:
-    """x <- a x + (b A + c A^2) x with A = x x^T, over and over: singular values in (0, 1] go towards 1.
+    """Move singular values in (0, 1] towards 1.
 
-    (N, R, C) -> (N, R, C), R <= C. With these coefficients of Keller Jordan's ("Muon", 2024) they do not converge: they
-    rise as fast as they can and then stay about 1: after 5 steps all that were above 0.0015 lie in 0.67 ... 1.21.
+    (N, R, C) -> (N, R, C), R <= C. Repeats x <- a x + (b A + c A^2) x with A = x x^T. With Keller Jordan's coefficients
+    ("Muon", 2024) the singular values do not converge: they rise as fast as possible and then stay around 1. After 5
+    steps all that were above 0.0015 lie in 0.67 ... 1.21.
     """
     a, b, c = 3.4445, -4.7750, 2.0315
     for _ in range(steps):
@@ -28,57 +32,64 @@ def newton_schulz(x: Tensor, steps: int) -> Tensor:
 
 
 def orthogonalise(matrices: list[Tensor], steps: int) -> list[Tensor]:
-    """U V^T for each U S V^T, about: every direction of a matrix as long as any other.   each (R, C) -> (R, C)
+    """Return approximately U V^T for each matrix U S V^T.
 
-    Matrices of equal shape, the tall ones lying down, go through the iteration together: one batched product for many.
-    The results have the number format of the iteration.
+    Each (R, C) -> (R, C), in the dtype of the iteration. Every direction of the result has about the same length.
+    Matrices of equal shape, tall ones transposed, share one batched product.
     """
     stacks: dict[tuple[int, ...], list[int]] = defaultdict(list)
     for i, matrix in enumerate(matrices):
         stacks[tuple(sorted(matrix.shape))].append(i)
     results = list(matrices)
     for (_, columns), members in stacks.items():
-        lying = [matrices[i] if matrices[i].size(1) == columns else matrices[i].mT for i in members]
-        x = torch.stack([matrix.to(_working_dtype(matrix)) for matrix in lying])  # (N, R, C), R <= C
-        x /= x.norm(dim=(1, 2), keepdim=True).clamp_min(1e-7)  # no singular value is above this norm
+        wide = [matrices[i] if matrices[i].size(1) == columns else matrices[i].mT for i in members]
+        x = torch.stack([matrix.to(_working_dtype(matrix)) for matrix in wide])  # (N, R, C), R <= C
+        x /= x.norm(dim=(1, 2), keepdim=True).clamp_min(1e-7)  # no singular value exceeds the Frobenius norm
         for i, result in zip(members, newton_schulz(x, steps), strict=True):
             results[i] = result if matrices[i].size(1) == columns else result.mT
     return results
 
 
 def _working_dtype(x: Tensor) -> torch.dtype:
-    """bfloat16 where the device multiplies in it: singular values of about 1 need no more digits."""
+    """Return bfloat16 if the device multiplies in it, else float32.
+
+    Singular values of about 1 need no more digits. float64 stays float64.
+    """
     if x.dtype == torch.float64:
         return torch.float64
     return torch.bfloat16 if multiplies_bf16(x.device.type) else torch.float32
 
 
 class Muon(torch.optim.Optimizer):
-    """Steepest descent under the spectral norm: momentum, orthogonalised (Keller Jordan, "Muon", 2024), and AdamW.
+    """Muon (Keller Jordan, 2024) and AdamW, by parameter group.
 
-    A gradient matrix has few large singular values and many small ones; Adam's step, entry by entry, follows the few.
-    Orthogonalised, the step moves a matrix equally far in every direction that the gradient has. That is for matrices
-    that map vectors to vectors; tables of embeddings, the output matrix and vectors learn by AdamW (arXiv 1711.05101).
+    Muon orthogonalises the momentum: steepest descent under the spectral norm. A gradient matrix has few large singular
+    values and many small ones; Adam's step, entry by entry, follows the few. Orthogonalised, the step moves a matrix
+    equally far in every direction that the gradient has. That suits matrices that map vectors to vectors; embeddings,
+    the output matrix and vectors are trained with AdamW (arXiv 1711.05101).
 
     Args:
-        groups: of parameters, each with `kind`, `lr` and `weight_decay` (decoupled, times the rate), and by kind
-            `muon`: `momentum`, reached from `momentum_start` in `momentum_warmup_steps`; `ns_steps` of the iteration;
-                `rows`, for each parameter the rows of the matrices it holds one above the other.
+        groups: parameter groups, each with `kind`, `lr` and `weight_decay` (decoupled, times the rate), and by kind
+            `muon`: `momentum`, reached from `momentum_start` in `momentum_warmup_steps`; `ns_steps` iterations; `rows`,
+                for each parameter the rows of the matrices stacked in it.
             `adamw`: `betas`, `eps`.
     """
 
-    counted = ("steps",)  # what a group counts, and a checkpoint restores
+    counters = ("steps",)  # group entries that a checkpoint restores
 
     def __init__(self, groups: list[dict[str, Any]]) -> None:
         own: dict[str, dict[str, Any]] = {
-            "muon": {"steps": 0},  # a group's plain values are saved with it: the momentum's warm-up resumes
-            "adamw": {"fused": True},  # by this load_state_dict knows to bring the step counts to the device
+            "muon": {"steps": 0},  # saved with the group, so that the momentum's warm-up resumes
+            "adamw": {"fused": True},  # makes load_state_dict move the step counts to the device
         }
         super().__init__([{**group, **own[group["kind"]]} for group in groups], {})
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
-        """One step for every parameter that has a gradient; returns what the closure does."""
+        """Update the parameters; return the closure's loss.
+
+        Parameters without a gradient are skipped.
+        """
         loss = None
         if closure is not None:
             with torch.enable_grad():
@@ -88,7 +99,7 @@ class Muon(torch.optim.Optimizer):
         return loss
 
     def _step_muon(self, group: dict[str, Any]) -> None:
-        momentum = warm_momentum(group)
+        momentum = current_momentum(group)
         group["steps"] += 1
         pairs = [(p, rows) for p, rows in zip(group["params"], group["rows"], strict=True) if p.grad is not None]
         if not pairs:
@@ -98,14 +109,14 @@ class Muon(torch.optim.Optimizer):
             if not self.state[p]:
                 self.state[p]["momentum"] = torch.zeros_like(p)
         buffers = [self.state[p]["momentum"] for p in params]
-        torch._foreach_lerp_(buffers, grads, 1 - momentum)
-        updates = torch._foreach_lerp(grads, buffers, momentum)  # Nesterov's: the momentum as it will be one step on
-        directions = orthogonalise(_parts(updates, rows_of), group["ns_steps"])
-        # The step's spectral norm is lr * sqrt(rows / columns), with which a rate found at one width holds at another.
-        # (0.2 sqrt(max(rows, columns)), arXiv 2502.16982, makes AdamW's rates fit; here the matrices have their own.)
-        torch._foreach_mul_(directions, [max(1.0, d.size(0) / d.size(1)) ** 0.5 for d in directions])
-        torch._foreach_mul_(params, 1 - group["lr"] * group["weight_decay"])
-        torch._foreach_add_(_parts(params, rows_of), directions, alpha=-group["lr"])
+        lerp_(buffers, grads, 1 - momentum)
+        updates = lerp(grads, buffers, momentum)  # Nesterov's look-ahead: the momentum of the next step
+        directions = orthogonalise(_split_rows(updates, rows_of), group["ns_steps"])
+        # The step's spectral norm is lr * sqrt(rows / columns), so that a rate found at one width holds at another.
+        # (0.2 sqrt(max(rows, columns)), arXiv 2502.16982, fits AdamW's rates; here the matrices have their own.)
+        scale_(directions, [max(1.0, d.size(0) / d.size(1)) ** 0.5 for d in directions])
+        scale_(params, 1 - group["lr"] * group["weight_decay"])
+        add_(_split_rows(params, rows_of), directions, alpha=-group["lr"])
 
     def _step_adamw(self, group: dict[str, Any]) -> None:
         params = [p for p in group["params"] if p.grad is not None]
@@ -114,31 +125,29 @@ class Muon(torch.optim.Optimizer):
                 step = torch.zeros((), dtype=torch.float32, device=p.device)
                 self.state[p] |= {"step": step, "exp_avg": torch.zeros_like(p), "exp_avg_sq": torch.zeros_like(p)}
         states = [self.state[p] for p in params]
-        adamw(
+        adamw_step(
             params,
             [p.grad for p in params],
             [state["exp_avg"] for state in states],
             [state["exp_avg_sq"] for state in states],
-            [],
             [state["step"] for state in states],
-            fused=group["fused"],
-            amsgrad=False,
-            beta1=group["betas"][0],
-            beta2=group["betas"][1],
             lr=group["lr"],
-            weight_decay=group["weight_decay"],
+            betas=group["betas"],
             eps=group["eps"],
-            maximize=False,
+            weight_decay=group["weight_decay"],
+            fused=group["fused"],
         )
 
 
-def warm_momentum(group: dict[str, Any]) -> float:
-    """A group's momentum at the step to come: in a straight line from `momentum_start`, for the first gradients, of a
-    model that knows nothing, are soon wrong."""
+def current_momentum(group: dict[str, Any]) -> float:
+    """Return a group's momentum for the next step.
+
+    It rises linearly from `momentum_start`, because the gradients of an untrained model are soon out of date.
+    """
     done = min(1.0, group["steps"] / group["momentum_warmup_steps"]) if group["momentum_warmup_steps"] else 1.0
     return group["momentum_start"] + done * (group["momentum"] - group["momentum_start"])
 
 
-def _parts(tensors: Iterable[Tensor], rows_of: list[list[int]]) -> list[Tensor]:
-    """The matrices that lie one above the other in each tensor, as views."""
-    return [part for tensor, rows in zip(tensors, rows_of, strict=True) for part in tensor.split(rows)]
+def _split_rows(tensors: Iterable[Tensor], rows_of: list[list[int]]) -> list[Tensor]:
+    """Return views of the matrices stacked in each tensor."""
+    return [matrix for tensor, rows in zip(tensors, rows_of, strict=True) for matrix in tensor.split(rows)]

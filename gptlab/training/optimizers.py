@@ -1,11 +1,12 @@
-"""Optimizers and the groups of parameters they treat apart."""
+"""Optimizers and their parameter groups."""
 
 from collections.abc import Iterable
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 from torch import Tensor, nn
 
+from gptlab.bounds import AtLeast, Length, LessThan, MoreThan
 from gptlab.errors import UserError
 from gptlab.slots import slot
 from gptlab.training.muon import Muon
@@ -16,25 +17,26 @@ NamedParameters = Iterable[tuple[str, nn.Parameter]]
 def decay_groups(
     parameters: NamedParameters, *, weight_decay: float, decay: Literal["matrices", "all"]
 ) -> list[dict[str, Any]]:
-    """The parameters that learn, those that decay apart from those that do not.
+    """Return the trainable parameters, grouped by weight decay.
 
     Args:
-        decay: `matrices` spares biases and norms, which decay would only push off their scale; `all` spares nothing.
+        decay: `matrices` exempts biases and norms, which decay would only push off their scale; `all` exempts nothing.
     """
-    learning = [parameter for _, parameter in parameters if parameter.requires_grad]
-    decayed = [p for p in learning if decay == "all" or p.ndim >= 2]
-    spared = [p for p in learning if decay == "matrices" and p.ndim < 2]
-    groups = [{"params": decayed, "weight_decay": weight_decay}, {"params": spared, "weight_decay": 0.0}]
+    trainable = [parameter for _, parameter in parameters if parameter.requires_grad]
+    decayed = [p for p in trainable if decay == "all" or p.ndim >= 2]
+    exempt = [p for p in trainable if decay == "matrices" and p.ndim < 2]
+    groups = [{"params": decayed, "weight_decay": weight_decay}, {"params": exempt, "weight_decay": 0.0}]
     return [group for group in groups if group["params"]]
 
 
-def restored_groups(saved: Any, optimizer: torch.optim.Optimizer) -> list[dict[str, Any]]:
-    """Return the groups of a new optimizer, with what a saved state has counted in them.
+def restore_groups(saved: Any, optimizer: torch.optim.Optimizer) -> list[dict[str, Any]]:
+    """Return a new optimizer's groups with the saved counters.
 
-    Rates and other settings are the configuration's, whatever the file says. An optimizer of the user's own, which may
-    count under any name, takes its groups as they were saved.
+    Learning rates and other settings are the configuration's, whatever the file says. An optimizer of the user's own,
+    which may keep counters under any name, gets its groups as they were saved.
 
     Args:
+        saved: the state of the optimizer in a checkpoint.
         optimizer: a new one, for the same parameters.
 
     Raises:
@@ -43,8 +45,8 @@ def restored_groups(saved: Any, optimizer: torch.optim.Optimizer) -> list[dict[s
     groups = optimizer.state_dict()["param_groups"]
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     try:
-        before = saved["param_groups"]
-        fits = [group["params"] for group in before] == [group["params"] for group in groups]
+        saved_groups = saved["param_groups"]
+        fits = [group["params"] for group in saved_groups] == [group["params"] for group in groups]
         for number, moments in saved["state"].items():
             shape = parameters[number].shape
             fits &= all(not isinstance(x, Tensor) or not x.ndim or x.shape == shape for x in moments.values())
@@ -53,10 +55,11 @@ def restored_groups(saved: Any, optimizer: torch.optim.Optimizer) -> list[dict[s
     if not fits:
         raise UserError("the optimizer's state in the checkpoint belongs to other weights: take another checkpoint")
     if type(optimizer).__module__.partition(".")[0] not in ("torch", "gptlab"):
-        return before
-    counted = getattr(optimizer, "counted", ())
+        return saved_groups
+    counters = getattr(optimizer, "counters", ())
     return [
-        new | {key: int(old[key]) for key in counted if key in new} for new, old in zip(groups, before, strict=True)
+        new | {key: int(old[key]) for key in counters if key in new}
+        for new, old in zip(groups, saved_groups, strict=True)
     ]
 
 
@@ -64,16 +67,17 @@ def restored_groups(saved: Any, optimizer: torch.optim.Optimizer) -> list[dict[s
 def adamw(
     parameters: NamedParameters,
     *,
-    lr: float,
-    betas: list[float],
-    eps: float,
-    weight_decay: float,
+    lr: Annotated[float, MoreThan(0)],
+    betas: Annotated[list[Annotated[float, AtLeast(0), LessThan(1)]], Length(2, 2)],
+    eps: Annotated[float, MoreThan(0)],
+    weight_decay: Annotated[float, AtLeast(0)],
     decay: Literal["matrices", "all"],
     fused: bool,
 ) -> torch.optim.Optimizer:
-    """AdamW (arXiv 1711.05101).
+    """Return AdamW (arXiv 1711.05101) for the trainable parameters.
 
     Args:
+        decay: see `decay_groups`.
         fused: one kernel for the whole update, faster on CPUs and GPUs alike.
     """
     groups = decay_groups(parameters, weight_decay=weight_decay, decay=decay)
@@ -84,31 +88,35 @@ def adamw(
 def muon(
     parameters: NamedParameters,
     *,
-    lr: float,
-    emb_lr: float,
-    head_lr: float,
-    vector_lr: float,
-    momentum: float,
-    momentum_start: float,
-    momentum_warmup_steps: int,
-    ns_steps: int,
-    betas: list[float],
-    eps: float,
-    weight_decay: float,
+    lr: Annotated[float, MoreThan(0)],
+    emb_lr: Annotated[float, MoreThan(0)],
+    head_lr: Annotated[float, MoreThan(0)],
+    vector_lr: Annotated[float, MoreThan(0)],
+    momentum: Annotated[float, AtLeast(0), LessThan(1)],
+    momentum_start: Annotated[float, AtLeast(0), LessThan(1)],
+    momentum_warmup_steps: Annotated[int, AtLeast(0)],
+    ns_steps: Annotated[int, AtLeast(1)],
+    betas: Annotated[list[Annotated[float, AtLeast(0), LessThan(1)]], Length(2, 2)],
+    eps: Annotated[float, MoreThan(0)],
+    weight_decay: Annotated[float, AtLeast(0)],
 ) -> Muon:
-    """Muon for the matrices of the blocks and AdamW for the rest, each with its own rate on the same schedule.
+    """Return Muon for the blocks' matrices, AdamW for the rest.
+
+    Each group has its own learning rate; all follow the same schedule.
 
     Args:
-        lr: of the blocks' matrices.
-        emb_lr: of the tables of tokens and positions; a tied output matrix is one of them.
-        head_lr: of the head's own matrices, and of an adapter's two: Muon moves a matrix equally far in all directions,
-            and that is meant for what acts on vectors, the product of the two, not for each of them.
-        vector_lr: of norms and biases.
-        ns_steps: of the Newton-Schulz iteration.
-        weight_decay: of matrices and tables.
+        lr: for the blocks' matrices.
+        emb_lr: for the token and position embeddings; a tied output matrix is one of them.
+        head_lr: for the head's own matrices and for LoRA's two. Muon moves a matrix equally far in all directions,
+            which suits the product of LoRA's two matrices, but not each of them.
+        vector_lr: for norms and biases.
+        momentum: reached after `momentum_warmup_steps`, from `momentum_start` on.
+        ns_steps: Newton-Schulz iterations.
+        betas, eps: of AdamW.
+        weight_decay: of matrices and embeddings.
     """
     named = dict(parameters)
-    names: dict[str, list[str]] = {"block": [], "table": [], "head": [], "vector": []}
+    names: dict[str, list[str]] = {"block": [], "embedding": [], "head": [], "vector": []}
     for name, parameter in named.items():
         if parameter.requires_grad:
             names[_role(name, parameter)].append(name)
@@ -121,29 +129,34 @@ def muon(
         "rows": [matrix_rows(name, named) for name in names["block"]],
     }
     by_adamw = {"kind": "adamw", "betas": betas, "eps": eps}
-    groups = [
-        {"params": [named[name] for name in names["block"]], "lr": lr, "weight_decay": weight_decay, **by_muon},
-        {"params": [named[name] for name in names["table"]], "lr": emb_lr, "weight_decay": weight_decay, **by_adamw},
-        {"params": [named[name] for name in names["head"]], "lr": head_lr, "weight_decay": weight_decay, **by_adamw},
-        {"params": [named[name] for name in names["vector"]], "lr": vector_lr, "weight_decay": 0.0, **by_adamw},
-    ]
+    roles = {  # role -> its learning rate, weight decay and update rule
+        "block": {"lr": lr, "weight_decay": weight_decay, **by_muon},
+        "embedding": {"lr": emb_lr, "weight_decay": weight_decay, **by_adamw},
+        "head": {"lr": head_lr, "weight_decay": weight_decay, **by_adamw},
+        "vector": {"lr": vector_lr, "weight_decay": 0.0, **by_adamw},
+    }
+    groups = [{"params": [named[name] for name in names[role]], **options} for role, options in roles.items()]
     return Muon([group for group in groups if group["params"]])
 
 
 def _role(name: str, parameter: nn.Parameter) -> str:
-    """What a parameter is to `muon`, by its name in the GPTModule: no head needs to be known."""
+    """Return a parameter's role in `muon`, from its name.
+
+    The name in the GPTModule is enough, so no head needs to be known.
+    """
     if parameter.ndim < 2:
         return "vector"
     if name.startswith("head.") or name.endswith((".lora_a", ".lora_b")):
         return "head"
-    return "block" if name.startswith("model.blocks.") else "table"
+    return "block" if name.startswith("model.blocks.") else "embedding"
 
 
 def matrix_rows(name: str, named: dict[str, nn.Parameter]) -> list[int]:
-    """Rows of each matrix that a weight holds: queries, keys and values lie one above the other, all others alone.
+    """Return the number of rows of each matrix in a weight.
 
-    They are apart in the mathematics and fused for speed only; orthogonalised as one, each would move less, and by
-    what the others' gradients are. The layer after them reads the queries' heads, so its inputs are the queries' rows.
+    The weights of queries, keys and values are stacked; every other weight is a single matrix. The three are separate
+    in the mathematics and fused for speed only. Orthogonalised as one, each would move less, and by an amount that
+    depends on the others' gradients. The output layer reads the query heads, so its inputs are the queries' rows.
     """
     n_rows = len(named[name])
     if not name.endswith(".qkv.weight"):

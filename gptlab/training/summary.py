@@ -1,4 +1,4 @@
-"""What a run came to: summary.json, and the table at its end."""
+"""The summary of a run, as summary.json and as a table."""
 
 import json
 import logging
@@ -16,51 +16,57 @@ log = logging.getLogger(__name__)
 
 
 def write_summary(summary: dict[str, Any], folder: Path) -> None:
-    """`summary.json`, whole or not at all; a number that is not finite becomes null, for JSON has no word for it."""
-    atomic_write(folder / "summary.json", json.dumps(_finite(summary), indent=2, allow_nan=False) + "\n")
+    """Write `summary.json` atomically.
+
+    A number that is not finite becomes null, because JSON cannot express it.
+    """
+    atomic_write(folder / "summary.json", json.dumps(_replace_non_finite(summary), indent=2, allow_nan=False) + "\n")
 
 
-def how_it_went(trainer: Any, folder: Path) -> dict[str, Any]:
-    """What the trainer and its callbacks know at the end of a run."""
-    from gptlab.hardware.precision import products_in
+def collect_progress(trainer: Any, folder: Path) -> dict[str, Any]:
+    """Return what the trainer and its callbacks know after training."""
+    from gptlab.hardware.precision import effective_precision
     from gptlab.training.callbacks.checkpoints import BestCheckpoint
     from gptlab.training.callbacks.throughput import Throughput
     from gptlab.training.callbacks.validation import validation_metrics
 
     best = next((callback for callback in trainer.callbacks if isinstance(callback, BestCheckpoint)), None)
-    meter = next(callback for callback in trainer.callbacks if isinstance(callback, Throughput))
+    throughput = next(callback for callback in trainer.callbacks if isinstance(callback, Throughput))
     return {
         "status": "finished" if trainer.global_step >= trainer.max_steps else "stopped early",
         "folder": str(folder),
         "steps": trainer.global_step,
-        "tokens": meter.tokens,
-        "seconds": round(meter.seconds, 3),  # in training steps
-        "tokens_per_second": round(meter.tokens / max(meter.seconds, 1e-9), 1),
-        "precision": products_in(trainer.precision),
+        "tokens": throughput.tokens,
+        "seconds": round(throughput.seconds, 3),  # spent in training steps
+        "tokens_per_second": round(throughput.tokens / max(throughput.seconds, 1e-9), 1),
+        "precision": effective_precision(trainer.precision),
         "val": validation_metrics(trainer),
         "best": best.metrics if best else {},
         "best_step": best.step if best else None,
-        "checkpoints": checkpoints(folder),
+        "checkpoints": list_checkpoints(folder),
     }
 
 
 def record_stop(folder: Path, error: BaseException, *, steps: int) -> None:
-    """What is left of a run that did not come to its end, and how to go on with it."""
-    stopped = isinstance(error, KeyboardInterrupt) or (isinstance(error, SystemExit) and error.code in (130, 143))
-    status = "interrupted" if stopped else "failed"
-    saved = checkpoints(folder)
+    """Write an interrupted run's summary; log how to resume it."""
+    interrupted = isinstance(error, KeyboardInterrupt) or (isinstance(error, SystemExit) and error.code in (130, 143))
+    status = "interrupted" if interrupted else "failed"
+    saved = list_checkpoints(folder)
     write_summary({"status": status, "steps": steps, "checkpoints": saved}, folder)
-    further = f"go on with: python train.py resume={shlex.quote(str(folder))}"
-    log.warning(f"{status} at step {steps}; " + (further if "last" in saved else "nothing was saved yet"))
+    advice = f"resume with: python train.py resume={shlex.quote(str(folder))}"
+    log.warning(f"{status} at step {steps}; " + (advice if "last" in saved else "no checkpoint was saved yet"))
 
 
-def checkpoints(folder: Path) -> dict[str, str]:
-    """The run's checkpoints by name."""
+def list_checkpoints(folder: Path) -> dict[str, str]:
+    """Return the run's checkpoints by name."""
     return {path.stem: str(path) for path in sorted((folder / "checkpoints").glob("*.ckpt"))}
 
 
 def show_summary(summary: dict[str, Any], console: Console) -> None:
-    """The same for a person, with the commands to type next, which no narrow terminal may cut."""
+    """Print a run's summary and the commands to type next.
+
+    No narrow terminal truncates the commands.
+    """
     folder = summary["folder"]
     table = Table(title=f"{summary['status']} after {summary['steps']:,} steps", title_justify="left")
     columns = {
@@ -89,11 +95,11 @@ def show_summary(summary: dict[str, Any], console: Console) -> None:
 
 
 def _names(summary: dict[str, Any]) -> list[str]:
-    """Metric names without their stage, in the order in which the head gave them."""
+    """Return the metrics' names without stage, in the head's order."""
     return list(dict.fromkeys(key.split("/")[1] for stage in ("train", "val", "best") for key in summary[stage]))
 
 
-def _finite(value: Any) -> Any:
+def _replace_non_finite(value: Any) -> Any:
     if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
+        return {key: _replace_non_finite(item) for key, item in value.items()}
     return None if isinstance(value, float) and not math.isfinite(value) else value

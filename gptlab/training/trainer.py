@@ -1,81 +1,47 @@
-"""Lightning's Trainer, in gptlab's words: everything that counts counts optimizer steps."""
+"""Lightning's Trainer, configured in optimizer steps instead of batches."""
 
 import inspect
 import logging
 import math
-import signal
 import warnings
-from collections.abc import Iterable
-from contextlib import nullcontext
-from typing import Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 import lightning as L
-from lightning.pytorch.profilers import PassThroughProfiler
 from lightning.pytorch.strategies import DDPStrategy
-from lightning.pytorch.utilities.exceptions import SIGTERMException
 from torch.nn.parallel import DistributedDataParallel
 
+from gptlab.bounds import AtLeast, Length, MoreThan
 from gptlab.errors import UserError
 from gptlab.hardware.precision import check_accelerator, choose_precision, count_devices, device_type, warn_if_emulated
 from gptlab.slots import slot
 from gptlab.training.checkpoint import CheckpointFiles
+from gptlab.training.lightning_internals import NoProfiler, prune_hooks, signals_as_exits
 
-for _name in ("lightning.pytorch", "lightning.fabric"):  # they advertise, and repeat what our own lines say
+for _name in ("lightning.pytorch", "lightning.fabric"):  # they advertise, and repeat our own lines
     logging.getLogger(_name).setLevel(logging.WARNING)
-# lightning 2.6 calls a name that torch 2.13 is about to drop; nothing for a user to do
+# lightning 2.6 calls a name that torch 2.13 deprecates; users can do nothing about it
 warnings.filterwarnings("ignore", message=r".*isinstance\(treespec, LeafSpec\)` is deprecated")
 # Throughput logs the first and the last step, however short the run
 warnings.filterwarnings("ignore", message=r"The number of training batches .* is smaller than the logging interval")
-# its own loaders would begin the epoch anew; ours begins where the run stopped, see data/order.py
+# our batch order resumes where the run stopped, see data/samplers.py; Lightning's would restart the epoch
 warnings.filterwarnings("ignore", message=r"You're resuming from a checkpoint that ended before the epoch ended")
-# who left a callback out of a run that goes on knows it
+# a user who resumes without one of the callbacks removed it on purpose
 warnings.filterwarnings("ignore", message=r"Be aware that when using `ckpt_path`, callbacks used to create")
 
 
-class _Unprofiled(PassThroughProfiler):
-    """Lightning asks around each hook of each callback, a hundred times a step: nothing costs what it is."""
-
-    nothing = nullcontext()
-
-    def profile(self, action_name: str) -> Any:
-        """Measures nothing, without a generator made for it; callbacks/profile.py is what measures."""
-        return self.nothing
-
-
-EACH_STEP = (
-    "on_train_batch_start",
-    "on_before_zero_grad",
-    "on_before_backward",
-    "on_after_backward",
-    "on_before_optimizer_step",
-    "on_train_batch_end",
-)
-
-
-def _leave_out_empty_hooks(callbacks: Iterable[L.Callback]) -> None:
-    """Takes away what does nothing: Lightning calls every hook of every callback at each step, most for nothing.
-
-    It passes over what cannot be called; python -m tests.benchmarks.loop shows what is left.
-    """
-    for callback in callbacks:
-        for hook in EACH_STEP:
-            if getattr(type(callback), hook) is getattr(L.Callback, hook):
-                setattr(callback, hook, None)
-
-
 class Plan(NamedTuple):
-    """How long a run is."""
+    """The length of a run."""
 
-    n_batches: int  # that each device goes through; the last step takes what is left of them
-    n_steps: int  # of the optimizer
+    n_batches: int  # micro-batches per device; the last step takes those that are left
+    n_steps: int  # optimizer steps
     steps_per_epoch: int
 
 
 class TrainerParts(NamedTuple):
-    """What a trainer works with."""
+    """The objects that a trainer is built from."""
 
     callbacks: list[L.Callback]
-    logger: Any  # a Lightning logger, or False
+    logger: Any  # Lightning loggers, or False
     files: CheckpointFiles
     plan: Plan
 
@@ -83,7 +49,9 @@ class TrainerParts(NamedTuple):
 def make_plan(
     *, max_steps: int | None, max_epochs: int | None, batches_per_epoch: int, accumulate_grad_batches: int
 ) -> Plan:
-    """The whole run: whichever of the two limits comes first. Steps take no notice of where an epoch ends.
+    """Return the run's length, by whichever limit comes first.
+
+    A step may cross the end of an epoch.
 
     Raises:
         UserError: neither limit is given.
@@ -104,29 +72,32 @@ def make_plan(
 def make_trainer(
     parts: TrainerParts,
     *,
-    accelerator: str,
-    devices: int | str | list[int],
+    accelerator: Literal["auto", "cpu", "gpu", "cuda", "mps"],
+    devices: Annotated[int, AtLeast(1)] | Literal["auto"] | Annotated[list[int], Length(1, None)],
     strategy: str,
-    precision: str,
-    max_steps: int | None,
-    max_epochs: int | None,
-    val_check_interval: int | None,
-    accumulate_grad_batches: int | Literal["auto"],
-    gradient_clip_val: float | None,
-    log_every_n_steps: int,
+    precision: Literal["auto", "32-true", "bf16-mixed", "bf16-true", "16-mixed", "16-true", "64-true", "tf32"],
+    max_steps: Annotated[int, AtLeast(1)] | None,
+    max_epochs: Annotated[int, AtLeast(1)] | None,
+    val_check_interval: Annotated[int, AtLeast(1)] | None,
+    accumulate_grad_batches: Annotated[int, AtLeast(1)] | Literal["auto"],
+    gradient_clip_val: Annotated[float, MoreThan(0)] | None,
+    log_every_n_steps: Annotated[int, AtLeast(1)],
     deterministic: bool | str,
 ) -> L.Trainer:
-    """A Trainer that stops after `parts.plan`, which max_steps and max_epochs gave.
+    """Return a Trainer that stops at the end of `parts.plan`.
+
+    The plan was made from max_steps and max_epochs.
 
     Args:
-        precision: `auto` is bfloat16 where the device multiplies in it, else float32.
-        val_check_interval: optimizer steps between two validations; None is once an epoch. The last step has one too.
-        accumulate_grad_batches: batches of a step; a run has found out what `auto` is, see training/parts.py.
+        precision: `auto` is bfloat16 if the device multiplies in it, else float32.
+        val_check_interval: optimizer steps between two validations; None is once an epoch. The last step is validated
+            too.
+        accumulate_grad_batches: micro-batches per step; `auto` is resolved before, see training/micro_batch.py.
     """
     assert accumulate_grad_batches != "auto"
     check_accelerator(accelerator)
     warn_if_emulated(precision, device_type(accelerator))
-    _leave_out_empty_hooks(parts.callbacks)
+    prune_hooks(parts.callbacks)
     several = count_devices(accelerator, devices) > 1 and strategy in ("auto", "ddp")
     return L.Trainer(
         accelerator=accelerator,
@@ -135,7 +106,7 @@ def make_trainer(
         precision=choose_precision(precision, accelerator),  # type: ignore[arg-type]
         max_steps=parts.plan.n_steps,
         max_epochs=-1,
-        # Lightning counts micro-batches here; without the second argument it would start anew with every epoch
+        # Lightning counts micro-batches here, and from the run's start only if check_val_every_n_epoch is None
         val_check_interval=(val_check_interval or parts.plan.steps_per_epoch) * accumulate_grad_batches,
         check_val_every_n_epoch=None,
         accumulate_grad_batches=accumulate_grad_batches,
@@ -145,9 +116,9 @@ def make_trainer(
         callbacks=parts.callbacks,
         logger=parts.logger,
         plugins=[parts.files],
-        profiler=_Unprofiled(),
+        profiler=NoProfiler(),
         num_sanity_val_steps=0,
-        use_distributed_sampler=False,  # the batch order is ours, see data/order.py
+        use_distributed_sampler=False,  # the batch order is ours, see data/samplers.py
         enable_checkpointing=False,  # training/callbacks/checkpoints.py writes them
         enable_progress_bar=False,
         enable_model_summary=False,
@@ -155,35 +126,32 @@ def make_trainer(
 
 
 def _data_parallel() -> DDPStrategy:
-    """Buffers are constants: sending them around would make devices wait for one with fewer validation batches."""
-    known = inspect.signature(DistributedDataParallel).parameters
-    options: Any = {"forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers": False}
+    """Return a DDP strategy that never broadcasts buffers.
+
+    They are constants, and broadcasting them would make ranks wait for one with fewer validation batches.
+    """
+    arguments = inspect.signature(DistributedDataParallel).parameters
+    options: Any = {"forward_sync_buffers" if "forward_sync_buffers" in arguments else "broadcast_buffers": False}
     return DDPStrategy(**options)
 
 
 def fit(trainer: L.Trainer, module: L.LightningModule, data: L.LightningDataModule, *, checkpoint: str | None) -> None:
-    """Trains, from the checkpoint on where one is given.
+    """Train, resuming from the checkpoint if there is one.
 
     Raises:
-        KeyboardInterrupt: after Ctrl-C, of which Lightning would make an exit with status 1.
+        KeyboardInterrupt: after Ctrl-C.
         UserError: the checkpoint's training state cannot be restored.
-        SystemExit: 143 after SIGTERM, of which Lightning would make a success.
+        SystemExit: 143 after SIGTERM.
     """
-    handler = signal.getsignal(signal.SIGINT)
-    try:
-        trainer.fit(module, data, ckpt_path=checkpoint)
-    except SIGTERMException:  # it came before callbacks/signals.py was there to receive it
-        raise SystemExit(128 + signal.SIGTERM) from None
-    except Exception as error:
-        if checkpoint is None or hasattr(module, "learning") or isinstance(error, OSError):
-            raise
-        reason = " ".join(str(error).split())[:300]
-        raise UserError(
-            f"resume={checkpoint}: its training state cannot be restored ({type(error).__name__}: {reason}): resume "
-            "another checkpoint, or start a new run from its weights with weights=run"
-        ) from error
-    except SystemExit as end:
-        if isinstance(end.__context__, KeyboardInterrupt):
-            signal.signal(signal.SIGINT, handler)  # Lightning leaves it ignored
-            raise KeyboardInterrupt from None
-        raise
+    with signals_as_exits():
+        try:
+            trainer.fit(module, data, ckpt_path=checkpoint)
+        except Exception as error:
+            started = hasattr(module, "trainable")  # set when the training state is restored
+            if checkpoint is None or started or isinstance(error, OSError):
+                raise
+            reason = " ".join(str(error).split())[:300]
+            raise UserError(
+                f"resume={checkpoint}: its training state cannot be restored ({type(error).__name__}: {reason}): "
+                "resume another checkpoint, or start a new run from its weights with weights=run"
+            ) from error

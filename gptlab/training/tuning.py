@@ -1,10 +1,11 @@
-"""Which weights learn: what `tuning=` names."""
+"""Which weights are trained: the parts that `tuning=` names."""
 
 from collections.abc import Sequence
-from typing import Literal, Protocol
+from typing import Annotated, Literal, Protocol
 
 from torch import nn
 
+from gptlab.bounds import AtLeast, Length, LessThan, MoreThan
 from gptlab.errors import UserError
 from gptlab.model.gpt import GPT
 from gptlab.model.lora import adapt, layer_names
@@ -12,40 +13,46 @@ from gptlab.slots import slot
 
 
 class Tuning(Protocol):
-    """Decides what an optimizer may change, once the weights are there."""
+    """Decides which of the loaded weights are trained."""
 
-    partial: bool  # checkpoints leave out what does not learn, and name the weights that it came from
+    partial: bool  # checkpoints leave out the frozen weights and name the base that has them
 
     def apply(self, model: GPT, head: nn.Module, fresh: Sequence[str]) -> str:
-        """Freezes the rest, or puts something small that learns beside it; returns what learns, in words.
+        """Freeze weights or add adapters; return a log line.
 
         Args:
-            fresh: the head's parameters that the first weights had nothing for, as `head.out.weight`.
+            fresh: the head's parameters that are not in the base weights, as `head.out.weight`.
+
+        Returns:
+            What is trained, in words; empty if everything is.
         """
 
 
 @slot("tuning")
 class Full:
-    """Every weight learns."""
+    """Train every weight."""
 
     partial = False
 
     def apply(self, model: GPT, head: nn.Module, fresh: Sequence[str]) -> str:
-        """Nothing is frozen, which needs no words."""
+        """Freeze nothing."""
         return ""
 
 
 @slot("tuning")
 class LastBlock:
-    """The last blocks, the final norm and the head's own parameters learn (the book, chapter 6)."""
+    """Train the last blocks, the final norm and the head.
+
+    This is how the book finetunes a classifier (chapter 6).
+    """
 
     partial = False
 
-    def __init__(self, *, n_blocks: int) -> None:
+    def __init__(self, *, n_blocks: Annotated[int, AtLeast(1)]) -> None:
         self.n_blocks = n_blocks
 
     def apply(self, model: GPT, head: nn.Module, fresh: Sequence[str]) -> str:
-        """Freezes the embeddings and the blocks before.
+        """Freeze the embeddings and the earlier blocks.
 
         Raises:
             UserError: the model has fewer blocks.
@@ -56,23 +63,23 @@ class LastBlock:
                 "choose tuning=full"
             )
         model.requires_grad_(False)
-        for part in (*model.blocks[-self.n_blocks :], model.final_norm):
-            part.requires_grad_()
+        for module in (*model.blocks[-self.n_blocks :], model.final_norm):
+            module.requires_grad_()
         blocks = "the last block" if self.n_blocks == 1 else f"the last {self.n_blocks} blocks"
         if not list(head.parameters()):
-            return f"{blocks} and the final norm learn, but not the output matrix, for it is the embedding"
-        return f"{blocks}, the final norm and the head learn"
+            return f"training {blocks} and the final norm, but not the output matrix, which is the token embedding"
+        return f"training {blocks}, the final norm and the head"
 
 
 @slot("tuning")
 class LoRA:
-    """Adapters learn (see model/lora.py), and what the head could not take from the first weights.
+    """Train adapters (see model/lora.py) and the head's fresh parameters.
 
     Args:
         rank, alpha, drop_rate: of each adapter.
-        matrices: the layers that get one, by name (`attention.qkv`) or last name (`qkv`, `out` is two).
-        head: `fresh` are the head's parameters that the first weights had nothing for, such as a classifier's; `all`
-            are also those that were filled.
+        target_modules: the layers that get one, by name (`attention.qkv`) or last name (`qkv`; `out` is two layers).
+        head: `fresh` are the head's parameters that are not in the base weights, such as a classifier's; `all` are
+            also those that were loaded.
     """
 
     partial = True
@@ -80,25 +87,20 @@ class LoRA:
     def __init__(
         self,
         *,
-        rank: int,
-        alpha: float,
-        drop_rate: float,
-        target_modules: list[str] | Literal["all"],
+        rank: Annotated[int, AtLeast(1)],
+        alpha: Annotated[float, MoreThan(0)],
+        drop_rate: Annotated[float, AtLeast(0), LessThan(1)],
+        target_modules: Annotated[list[str], Length(1, None)] | Literal["all"],
         head: Literal["fresh", "all"],
     ) -> None:
-        self.rank, self.alpha, self.drop_rate, self.target_modules, self.head = (
-            rank,
-            alpha,
-            drop_rate,
-            target_modules,
-            head,
-        )
+        self.rank, self.alpha, self.drop_rate = rank, alpha, drop_rate
+        self.target_modules, self.head = target_modules, head
 
     def apply(self, model: GPT, head: nn.Module, fresh: Sequence[str]) -> str:
-        """Freezes all weights, and adds the adapters.
+        """Freeze all weights and add the adapters.
 
         Raises:
-            UserError: a name that no layer has.
+            UserError: no layer has one of the names.
         """
         layers = self._layers(layer_names(model))
         model.requires_grad_(False)
@@ -106,25 +108,25 @@ class LoRA:
             parameter.requires_grad_(self.head == "all" or f"head.{name}" in fresh)
         adapt(model, layers, rank=self.rank, alpha=self.alpha, drop_rate=self.drop_rate)
         own = [f"head.{name}" for name, parameter in head.named_parameters() if parameter.requires_grad]
-        return f"adapters of rank {self.rank} learn, on {', '.join(layers)}" + "".join(f", and {n}" for n in own)
+        return f"training adapters of rank {self.rank} on {', '.join(layers)}" + "".join(f", and {n}" for n in own)
 
     def _layers(self, known: list[str]) -> list[str]:
-        """The names of the layers that are meant."""
+        """Return the full names of the target layers."""
         if self.target_modules == "all":
             return known
         for name in self.target_modules:
-            if not any(_means(name, layer) for layer in known):
+            if not any(_is_layer(name, layer) for layer in known):
                 raise UserError(
                     f"tuning.target_modules names {name!r}, and the linear layers of this model's blocks are "
                     f"{', '.join(known)}: give some of these, or their last names, or all"
                 )
-        return [layer for layer in known if any(_means(name, layer) for name in self.target_modules)]
+        return [layer for layer in known if any(_is_layer(name, layer) for name in self.target_modules)]
 
 
-def _means(name: str, layer: str) -> bool:
+def _is_layer(name: str, layer: str) -> bool:
     return f".{layer}".endswith(f".{name}")
 
 
-def frozen(modules: nn.Module) -> list[str]:
-    """Names of the parameters that do not learn."""
+def list_frozen(modules: nn.Module) -> list[str]:
+    """Return the names of the frozen parameters."""
     return [name for name, parameter in modules.named_parameters() if not parameter.requires_grad]

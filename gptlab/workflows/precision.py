@@ -10,12 +10,12 @@ from torch import nn
 
 from gptlab.errors import UserError
 from gptlab.hardware.precision import (
-    MIXED,
-    STORED,
+    MIXED_DTYPES,
+    TRUE_DTYPES,
     autocast,
+    avoid_emulation,
     choose_precision,
-    emulated,
-    unless_emulated,
+    is_emulated,
     warn_if_emulated,
 )
 from gptlab.heads.projection import Projection
@@ -56,11 +56,11 @@ def set_precision(run: Run, precision: str) -> InferencePrecision:
     device = run.model.tok_emb.weight.device.type
     if precision == "auto":
         trained = choose_precision(run.cfg.trainer.precision, device) if "trainer" in run.cfg else _stored(run)
-        precision = unless_emulated(trained, device)
+        precision = avoid_emulation(trained, device)
     else:
         warn_if_emulated(precision, device)
     if precision == "int8":
-        rest = torch.float32 if emulated("bf16-true", device) else torch.bfloat16
+        rest = torch.float32 if is_emulated("bf16-true", device) else torch.bfloat16
         quantise(run.model, run.head, *_outputs(run), rest=rest)
     if precision.endswith("-true"):
         cast_weights(run, precision)
@@ -77,7 +77,7 @@ def prepare_generation(run: Run, precision: str) -> AbstractContextManager[Any]:
         in what to write.
     """
     if precision == "auto":
-        precision = unless_emulated(_stored(run), run.model.tok_emb.weight.device.type)
+        precision = avoid_emulation(_stored(run), run.model.tok_emb.weight.device.type)
     chosen = set_precision(run, precision)
     prepack_weights(run, chosen.name)
     return chosen.context()
@@ -85,12 +85,12 @@ def prepare_generation(run: Run, precision: str) -> AbstractContextManager[Any]:
 
 def cast_weights(run: Run, precision: str) -> None:
     """To a `-true` precision, to be stored or computed in."""
-    nn.ModuleList([run.model, run.head]).to(STORED[precision])
+    nn.ModuleList([run.model, run.head]).to(TRUE_DTYPES[precision])
 
 
 def _stored(run: Run) -> str:
     """What its weights are in."""
-    return {dtype: name for name, dtype in STORED.items()}[run.model.tok_emb.weight.dtype]
+    return {dtype: name for name, dtype in TRUE_DTYPES.items()}[run.model.tok_emb.weight.dtype]
 
 
 def prepack_weights(run: Run, precision: str) -> None:
@@ -99,7 +99,7 @@ def prepack_weights(run: Run, precision: str) -> None:
     Args:
         precision: which products are in; `auto` and what is no mixed one is the weights' own.
     """
-    prepack(run.model, *_outputs(run), dtype=MIXED.get(precision, run.model.tok_emb.weight.dtype))
+    prepack(run.model, *_outputs(run), dtype=MIXED_DTYPES.get(precision, run.model.tok_emb.weight.dtype))
 
 
 def _outputs(run: Run) -> list[nn.Module]:

@@ -1,4 +1,4 @@
-"""When a step is compiled, and that it then is the same step."""
+"""When a step is compiled, and that compiling does not change it."""
 
 import json
 from pathlib import Path
@@ -11,7 +11,7 @@ from gptlab.hardware.compile import choose_compile
 from tests.conftest import TINY
 
 
-def test_auto_compiles_what_repays_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_auto_compiles_long_runs_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not choose_compile("auto", n_steps=10**6)  # on a CPU
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr("gptlab.hardware.compile.has_triton", lambda: True)
@@ -20,11 +20,11 @@ def test_auto_compiles_what_repays_it(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not choose_compile(False, n_steps=10_000)
     monkeypatch.setattr("gptlab.hardware.compile.has_triton", lambda: False)
     assert not choose_compile("auto", n_steps=10_000)
-    with pytest.raises(ValueError, match="compile=true needs triton, which is not here: install it, or set"):
+    with pytest.raises(ValueError, match="compile=true needs triton, which is not installed: install it, or set"):
         choose_compile(True, n_steps=10_000)
 
 
-def test_without_a_compiler_it_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_compiler_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "/nowhere")
     monkeypatch.setenv("CXX", "no-such-compiler")
     with pytest.raises(ValueError, match=r"compile=true needs a C\+\+ compiler"):
@@ -32,7 +32,7 @@ def test_without_a_compiler_it_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.slow  # compiling takes half a minute
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torch compiles with parts of its own that it is leaving
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torch's compiler uses deprecated parts of torch
 def test_a_compiled_run_is_the_same_run(toy_text: Path, tmp_path: Path) -> None:
     found = []
     for compiled in ("false", "true"):

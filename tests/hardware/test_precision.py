@@ -1,4 +1,4 @@
-"""The number format that fits the device."""
+"""The precision that fits the device."""
 
 import json
 from pathlib import Path
@@ -11,9 +11,9 @@ from gptlab.commands.train import main
 from gptlab.hardware.precision import (
     choose_precision,
     count_devices,
-    emulated,
-    float32_products,
-    products_in,
+    effective_precision,
+    float32_matmul_precision,
+    is_emulated,
     warn_if_emulated,
 )
 from tests.conftest import TINY
@@ -31,7 +31,7 @@ from tests.conftest import TINY
         ("mps", False, True, "32-true"),
     ],
 )
-def test_auto_is_bfloat16_where_the_device_multiplies_in_it(
+def test_auto_is_bfloat16_if_the_device_multiplies_in_it(
     accelerator: str, cuda: bool, bf16: bool, wanted: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
@@ -43,21 +43,21 @@ def test_auto_is_bfloat16_where_the_device_multiplies_in_it(
 
 
 @pytest.mark.parametrize(("there", "slow"), [(True, []), (False, ["bf16-mixed", "bf16-true", "16-true", "16-mixed"])])
-def test_a_format_that_the_cpu_lacks_is_told(
+def test_a_format_that_the_cpu_emulates_gets_a_warning(
     there: bool, slow: list[str], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr("gptlab.hardware.precision.cpu_multiplies_bf16", lambda: there)
     monkeypatch.setattr("gptlab.hardware.precision.cpu_multiplies_fp16", lambda: there)
     names = ("32-true", "bf16-mixed", "bf16-true", "16-true", "16-mixed", "64-true", "int8")
-    assert [name for name in names if emulated(name, "cpu")] == slow
+    assert [name for name in names if is_emulated(name, "cpu")] == slow
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: True)
-    assert not any(emulated(name, "cuda") for name in names)
+    assert not any(is_emulated(name, "cuda") for name in names)
     for name in names:
         warn_if_emulated(name, "cpu")
     assert [message.split(":")[0] for message in caplog.messages] == [f"precision {name}" for name in slow]
 
 
-def test_so_is_one_that_a_gpu_of_before_ampere_lacks(
+def test_a_format_that_a_gpu_before_ampere_emulates_gets_a_warning(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: including_emulation)
@@ -69,20 +69,20 @@ def test_so_is_one_that_a_gpu_of_before_ampere_lacks(
     ]
 
 
-def test_tf32_is_float32_whose_products_a_gpu_rounds(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_tf32_is_float32_with_rounded_products_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     assert choose_precision("tf32", "auto") == "32-true"
-    with float32_products("tf32", "auto"):
+    with float32_matmul_precision("tf32", "auto"):
         assert torch.get_float32_matmul_precision() == "high"
-        assert [products_in(name) for name in ("32-true", "bf16-mixed")] == ["tf32", "bf16-mixed"]
+        assert [effective_precision(name) for name in ("32-true", "bf16-mixed")] == ["tf32", "bf16-mixed"]
     assert torch.get_float32_matmul_precision() == "highest"
     for precision, accelerator in (("32-true", "auto"), ("bf16-mixed", "auto"), ("tf32", "cpu")):
-        with float32_products(precision, accelerator):
+        with float32_matmul_precision(precision, accelerator):
             assert torch.get_float32_matmul_precision() == "highest"
-            assert products_in("32-true") == "32-true"
+            assert effective_precision("32-true") == "32-true"
 
 
-def test_a_run_in_tf32_is_one_in_float32_where_there_is_no_gpu(
+def test_a_run_in_tf32_is_one_in_float32_without_a_gpu(
     toy_text: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     found = []
@@ -96,19 +96,19 @@ def test_a_run_in_tf32_is_one_in_float32_where_there_is_no_gpu(
 
 
 @pytest.mark.gpu
-def test_on_a_gpu_its_products_are_rounded_and_told(toy_text: Path, tmp_path: Path) -> None:
+def test_on_a_gpu_tf32_products_are_rounded_and_reported(toy_text: Path, tmp_path: Path) -> None:
     more = ["trainer.max_steps=2", "trainer.accelerator=gpu", "trainer.precision=tf32", f"output_dir={tmp_path}"]
     main([*TINY, "data=text", f"data.path={toy_text}", *more])
     assert json.loads((tmp_path / "summary.json").read_text(encoding="utf-8"))["precision"] == "tf32"
     a = torch.randn(512, 512, device="cuda", generator=torch.Generator("cuda").manual_seed(0))
-    with float32_products("tf32", "gpu"):
+    with float32_matmul_precision("tf32", "gpu"):
         rounded = a @ a
     exact = a.double() @ a.double()
     assert 1e-5 < (rounded - exact).norm() / exact.norm() < 1e-2
     assert (a @ a - exact).norm() / exact.norm() < 1e-5
 
 
-def test_devices_are_counted_however_they_are_given(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_devices_are_counted_in_every_notation(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
     given = OmegaConf.create({"list": [0, 2]})

@@ -86,8 +86,8 @@ def test_what_may_change_changes_and_lasts(run: Path) -> None:
         (["model=modern"], "model=modern cannot be chosen for a run that goes on: it has mini"),
         (["model.n_layer=3"], r"model\.n_layer is no key \(did you mean model\.n_layers\?\)"),
         (["trainer.max_steps=0"], r"trainer\.max_steps is 0: it must be at least 1"),
-        ([], "10 steps of it are done, and 10 are wanted: give a larger trainer.max_steps"),
-        (["trainer.max_steps=8"], "10 steps of it are done, and 8 are wanted"),
+        ([], "the run has trained 10 steps and ends at 10: give a larger trainer.max_steps"),
+        (["trainer.max_steps=8"], "the run has trained 10 steps and ends at 8"),
         (["data.val_fraction=0.2", "trainer.max_steps=20"], r"data\.val_fraction is 0\.1 .*cannot become 0\.2"),
     ],
 )

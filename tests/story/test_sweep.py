@@ -175,7 +175,7 @@ def test_ctrl_c_ends_a_sweep_and_its_command_goes_on(
     assert not (folder / "1").exists()
     monkeypatch.setattr(Interrupt, "stops", False)
     assert sweep(*command, f"hydra.sweep.dir={folder}") == 0
-    assert "goes on after step 2 of 4" in (folder / "0" / "train.log").read_text(encoding="utf-8")
+    assert "resuming after step 2 of 4" in (folder / "0" / "train.log").read_text(encoding="utf-8")
     assert [record(folder / number)["status"] for number in "01"] == ["finished", "finished"]
     main([*words, f"output_dir={tmp_path / 'single'}"])
     assert_equal_weights(folder / "0", tmp_path / "single")

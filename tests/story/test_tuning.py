@@ -248,7 +248,7 @@ def test_exported_whole_and_as_an_adapter(
 
 def test_the_log_says_what_learns(straight: Path) -> None:
     log = (straight / "train.log").read_text(encoding="utf-8")
-    assert "adapters of rank 2 learn, on attention.qkv, attention.out, ff.up, ff.out" in log
+    assert "training adapters of rank 2 on attention.qkv, attention.out, ff.up, ff.out" in log
     n_learning = sum(tensor.numel() for tensor in state(straight)["state_dict"].values())
     assert f"parameters ({n_learning:,} trainable, " in log
 

@@ -1,4 +1,4 @@
-"""A callback that writes down all that a run does, and stops it where it is told to."""
+"""A callback that records all batches of a run and can stop it."""
 
 import json
 import os
@@ -7,15 +7,19 @@ from typing import Any
 
 import lightning as L
 
+from gptlab.data.datamodule import batches_processed
 from gptlab.training.context import RunContext
 
 
 class Watch(L.Callback):
-    """`watch.jsonl`: a line a batch, with the windows it held and the loss of its step, and one a validation.
+    """Write `watch.jsonl`: a line per batch and per validation.
+
+    A batch's line has its ids and the loss of its step.
 
     Args:
-        stop_at: before which batch of the run to stop; None lets it run.
-        how: `error` raises, `validation` sends SIGTERM amid the validation after that batch, others name a signal.
+        stop_at: the batch before which the run stops; None lets it run.
+        how: the way to stop. `error` raises, `validation` sends SIGTERM during the validation after that batch, others
+            name a signal.
     """
 
     def __init__(self, context: RunContext, *, stop_at: int | None, how: str) -> None:
@@ -23,7 +27,7 @@ class Watch(L.Callback):
         self.batch: int | None = None
 
     def on_train_batch_start(self, trainer: L.Trainer, *_: Any) -> None:
-        self.batch = trainer.fit_loop.epoch_loop.batch_progress.total.processed
+        self.batch = batches_processed(trainer)
         if self.batch == self.stop_at and self.how != "validation":
             if self.how == "error":
                 raise RuntimeError("the power failed")
@@ -42,6 +46,6 @@ class Watch(L.Callback):
         metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
         self._write({"step": trainer.global_step, **metrics})
 
-    def _write(self, what: dict[str, Any]) -> None:
+    def _write(self, row: dict[str, Any]) -> None:
         with self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(what) + "\n")
+            file.write(json.dumps(row) + "\n")

@@ -1,4 +1,4 @@
-"""The curves of a run that stops and goes on: each step once, and nothing lost."""
+"""Loggers of a resumed run: each step once, and nothing lost."""
 
 import csv
 import time
@@ -21,11 +21,11 @@ def table(folder: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def test_a_table_has_a_row_a_step_whatever_comes_when(tmp_path: Path) -> None:
+def test_a_table_has_one_row_per_step_in_any_order_of_logging(tmp_path: Path) -> None:
     logger = CSVFile(context(tmp_path), folder="csv")
     logger.log_metrics({"train/loss": 0.1 + 0.2}, 1)
     logger.log_metrics({"train/loss": 2.0}, 10)
-    logger.log_metrics({"val/loss": 3.0}, 10)  # a column of which nothing was known, in a row that is there
+    logger.log_metrics({"val/loss": 3.0}, 10)  # a new column, in an existing row
     logger.log_metrics({"train/loss": 1.0}, 20)
     logger.log_metrics({"val/loss": 0.5}, 20)
     assert table(tmp_path) == [
@@ -36,12 +36,12 @@ def test_a_table_has_a_row_a_step_whatever_comes_when(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("start_step", [20, 25])
-def test_a_table_goes_on_without_the_steps_that_are_taken_again(start_step: int, tmp_path: Path) -> None:
+def test_a_resumed_table_replaces_repeated_steps(start_step: int, tmp_path: Path) -> None:
     first = CSVFile(context(tmp_path), folder="csv")
     for step in (10, 20, 30, 40):
         first.log_metrics({"train/loss": float(step)}, step)
     second = CSVFile(context(tmp_path, start_step=start_step), folder="csv")
-    assert len(table(tmp_path)) == 4, "nothing is deleted before there is something new"
+    assert len(table(tmp_path)) == 4, "no row is deleted before a new one is logged"
     if start_step == 20:
         second.log_metrics({"val/loss": 5.0}, 20)  # the validation that the first run still owed
     for step in (30, 40, 50):
@@ -56,11 +56,11 @@ def test_a_table_goes_on_without_the_steps_that_are_taken_again(start_step: int,
     assert table(tmp_path)[1].get("val/loss") == ("5.0" if start_step == 20 else None)
 
 
-def test_tensorboard_shows_a_step_that_is_taken_again_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its pages read the files otherwise than the class that scripts use: both forget what was lost."""
+def test_tensorboard_shows_a_repeated_step_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """TensorBoard's pages and the class for scripts read the files differently: both drop the repeated steps."""
     now = time.time()
     for start_step, offset in ((0, 0.0), (20, 0.5)):
-        monkeypatch.setattr(time, "time", lambda later=start_step: now + later)  # it orders files by the second
+        monkeypatch.setattr(time, "time", lambda later=start_step: now + later)  # files are ordered by the second
         logger = tensorboard(context(tmp_path, start_step=start_step), folder="tensorboard")
         for step in range(start_step + 10, 50, 10):
             logger.log_metrics({TAG: step + offset}, step)

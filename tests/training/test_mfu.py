@@ -1,4 +1,4 @@
-"""The arithmetic of a token, against a count of what torch really multiplies."""
+"""The formula of a token's arithmetic, against torch's own count."""
 
 import pytest
 import torch
@@ -20,9 +20,11 @@ GIVEN = HeadContext(vocab_size=50, token_bytes=None)
 @pytest.mark.parametrize("loss_chunk_rows", [None, 8])
 @pytest.mark.parametrize("family", sorted(FAMILIES))
 def test_the_formula_is_what_torch_counts(family: str, tied: bool, loss_chunk_rows: int | None) -> None:
-    """Equal to the last product. Attention is written out here: torch counts no fused kernel on a CPU, and on a GPU
-    adds the scores that the kernel computes a second time in its backward pass. A window saves the written-out form
-    nothing, so it is left out."""
+    """Equal to the last product.
+
+    Attention is the naive one: torch counts no fused kernel on a CPU, and on a GPU it adds the scores that the kernel
+    recomputes in its backward pass. A sliding window saves the naive form nothing, so it is left out.
+    """
     model = tiny_gpt(**{**FAMILIES[family], "attention": "naive", "sliding_window": None})
     head = LMHead(model, GIVEN, tied=tied, loss_chunk_rows=loss_chunk_rows)
     ids = torch.arange(B * T).reshape(B, T) % 50
@@ -41,8 +43,8 @@ def test_the_formula_is_what_torch_counts(family: str, tied: bool, loss_chunk_ro
     ],
     ids=["last_block", "lora", "lora on some"],
 )
-def test_what_does_not_learn_costs_less(tuning: Tuning, tied: bool) -> None:
-    """Equal to the last product here too, but for the scaling of the adapters' second matrices, which is none."""
+def test_frozen_weights_cost_less(tuning: Tuning, tied: bool) -> None:
+    """Equal to the last product here too: scaling the adapters' output is no matrix product."""
     model = tiny_gpt(attention="naive")
     head = LMHead(model, GIVEN, tied=tied, loss_chunk_rows=None)
     tuning.apply(model, head, [])
@@ -52,7 +54,7 @@ def test_what_does_not_learn_costs_less(tuning: Tuning, tied: bool) -> None:
     assert counter.get_total_flops() == B * T * flops_per_token(model, head, n_tokens=T)
 
 
-def test_a_token_looks_no_further_than_its_window() -> None:
+def test_a_token_attends_no_further_than_its_window() -> None:
     def flops(n_tokens: int, sliding_window: int | None) -> int:
         model = tiny_gpt(sliding_window=sliding_window)
         return flops_per_token(model, LMHead(model, GIVEN, tied=True, loss_chunk_rows=None), n_tokens=n_tokens)

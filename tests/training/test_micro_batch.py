@@ -1,4 +1,4 @@
-"""A step that memory divides: in as few parts as it takes, and the same step."""
+"""The largest micro-batch that fits, and that the step stays the same."""
 
 import json
 from pathlib import Path
@@ -15,14 +15,14 @@ from gptlab.config.compose import ConfigError, compose_config
 from gptlab.hardware.memory import free_memory, memory_in_use
 from gptlab.heads.lm import LMHead
 from gptlab.heads.protocol import HeadContext
-from gptlab.training import micro_batch as parts
-from gptlab.training.micro_batch import rows_in_memory
+from gptlab.training import micro_batch
+from gptlab.training.micro_batch import largest_micro_batch
 from tests.conftest import TINY
 from tests.support.tiny_models import tiny_gpt
 
 V, T = 50, 20
 CPU = torch.device("cpu")
-LEAST = 0.4  # MB, that a step of one row takes
+LEAST_MB = 0.4  # memory of a step with one row
 
 
 class Ragged:
@@ -32,7 +32,7 @@ class Ragged:
         return 100
 
     def __getitem__(self, index: np.ndarray) -> Batch:
-        assert 50 in index  # the longest is among them, however few
+        assert 50 in index  # the longest row is tried, however few are
         ids = torch.arange(T).repeat(len(index), 1)
         return Batch(ids=ids, targets=ids)
 
@@ -50,73 +50,76 @@ def modules() -> nn.ModuleDict:
     return nn.ModuleDict({"model": model, "head": head})
 
 
-def at_once(modules: nn.ModuleDict, monkeypatch: pytest.MonkeyPatch, free: float) -> int:
-    monkeypatch.setattr(parts, "free_memory", lambda device: free)
-    return rows_in_memory(modules, Ragged(), batch_size=12, accelerator="cpu", precision="32-true")
+def micro_batch_size(modules: nn.ModuleDict, monkeypatch: pytest.MonkeyPatch, free: float) -> int:
+    monkeypatch.setattr(micro_batch, "free_memory", lambda device: free)
+    return largest_micro_batch(modules, Ragged(), batch_size=12, accelerator="cpu", precision="32-true")
 
 
-def test_as_many_rows_as_memory_takes(modules: nn.ModuleDict, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_as_many_rows_as_fit_into_memory(modules: nn.ModuleDict, monkeypatch: pytest.MonkeyPatch) -> None:
     before = {name: value.clone() for name, value in modules.state_dict().items()}
-    chance = torch.get_rng_state()
-    found = [at_once(modules, monkeypatch, megabytes * 1e6) for megabytes in np.linspace(LEAST, 4 * LEAST, 50)]
+    state = torch.get_rng_state()
+    found = [
+        micro_batch_size(modules, monkeypatch, megabytes * 1e6) for megabytes in np.linspace(LEAST_MB, 4 * LEAST_MB, 50)
+    ]
     assert found == sorted(found)
-    assert set(found) == {1, 2, 3, 4, 6, 12}  # what divides 12
+    assert set(found) == {1, 2, 3, 4, 6, 12}  # the divisors of 12
     assert all(torch.equal(value, before[name]) for name, value in modules.state_dict().items())
-    assert torch.equal(torch.get_rng_state(), chance)  # the run draws what it would have drawn
+    assert torch.equal(torch.get_rng_state(), state)  # the run's random numbers are untouched
     assert all(parameter.grad is None for parameter in modules.parameters())
 
 
-def test_not_even_one_row(modules: nn.ModuleDict, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_model_too_large_for_one_row_is_refused(modules: nn.ModuleDict, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ValueError, match=r"more than the 0\.0 GB that are free, even with one row at a time: choose"):
-        at_once(modules, monkeypatch, 1000)
+        micro_batch_size(modules, monkeypatch, 1000)
 
 
-def test_a_system_that_does_not_tell(modules: nn.ModuleDict, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(ValueError, match="does not tell how much memory is free; give a number"):
-        at_once(modules, monkeypatch, None)  # type: ignore[arg-type]
+def test_a_system_that_does_not_report_its_memory_is_refused(
+    modules: nn.ModuleDict, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(ValueError, match="does not report how much memory is free; give a number"):
+        micro_batch_size(modules, monkeypatch, None)  # type: ignore[arg-type]
 
 
-def test_what_is_reckoned_is_near_what_a_step_takes(modules: nn.ModuleDict) -> None:
-    reckoned: Any = None
+def test_the_estimate_is_near_the_measured_memory(modules: nn.ModuleDict) -> None:
     ids = torch.randint(V, (32, T))
 
     def step(n: int) -> Any:
         return modules["head"].loss(modules["model"](ids[:n]), Batch(ids=ids[:n], targets=ids[:n]))
 
-    reckoned = parts._kept(step, sum(parameter.nbytes for parameter in modules.parameters()))
+    estimate = micro_batch._estimated_bytes(step, sum(parameter.nbytes for parameter in modules.parameters()))
     with torch.profiler.profile(profile_memory=True) as profile:
         step(32).total.backward()
     events = sorted(profile.profiler.kineto_results.events(), key=lambda event: event.start_ns())  # type: ignore[union-attr]
     peak = np.cumsum([event.nbytes() for event in events if event.name() == "[memory]"]).max()
-    assert 0.8 < reckoned(32) / peak < 1.5
+    assert 0.8 < estimate(32) / peak < 1.5
 
 
-def test_memory_is_told() -> None:
+def test_free_and_used_memory_are_plausible() -> None:
     free = free_memory(CPU)
     assert free is None or 0 < memory_in_use(CPU) < 1e12 > free > 0
 
 
-def test_a_divided_step_is_the_step_and_goes_on(
+def test_micro_batches_make_the_same_step_and_resume(
     tmp_path: Path, toy_text: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = [*TINY, "data=text", f"data.path={toy_text}", "callbacks=none", "logger=none", "model.drop_rate=0.1"]
     ends = ["trainer.max_steps=3", "schedule=constant"]
     auto = ["trainer.accumulate_grad_batches=auto", "data.batch_size=12", f"output_dir={tmp_path / 'auto'}"]
-    monkeypatch.setattr(parts, "rows_in_memory", lambda *args, **kwargs: 4)
+    monkeypatch.setattr(micro_batch, "largest_micro_batch", lambda *args, **kwargs: 4)
     keep = ["+callbacks.last_checkpoint._target_=gptlab.training.callbacks.checkpoints.LastCheckpoint"]
     keep += ["+callbacks.last_checkpoint._partial_=true", "+callbacks.last_checkpoint.every_n_train_steps=2"]
     main([*run, *keep, *ends, *auto])
-    assert "the 12 rows of a step go through memory 4 at a time, 3 times" in capsys.readouterr().out
+    assert "micro-batch 4 x 3 accumulation steps = 12 rows per step" in capsys.readouterr().out
     by_hand = ["trainer.accumulate_grad_batches=3", "data.batch_size=4", f"output_dir={tmp_path / 'hand'}"]
     main([*run, *keep, *ends, *by_hand])
     weights = [torch.load(tmp_path / name / "checkpoints/last.ckpt", weights_only=True) for name in ("auto", "hand")]
     assert all(torch.equal(value, weights[1]["state_dict"][name]) for name, value in weights[0]["state_dict"].items())
 
-    monkeypatch.setattr(parts, "rows_in_memory", lambda *args, **kwargs: 1 / 0)  # it goes on as it began
+    monkeypatch.setattr(micro_batch, "largest_micro_batch", lambda *args, **kwargs: 1 / 0)  # resuming keeps the size
     main([*auto[:2], f"resume={tmp_path / 'auto'}", "trainer.max_steps=5"])
     assert json.loads((tmp_path / "auto" / "summary.json").read_text(encoding="utf-8"))["steps"] == 5
 
 
-def test_several_devices_are_told_a_number() -> None:
+def test_auto_is_refused_on_several_devices() -> None:
     with pytest.raises(ConfigError, match=r"auto tries what one device takes, and trainer\.devices is 2"):
         compose_config("train", ["trainer.accumulate_grad_batches=auto", "trainer.devices=2"])

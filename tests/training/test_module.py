@@ -1,4 +1,4 @@
-"""One step is one step, however it is cut into micro-batches."""
+"""A training step is the same however it is divided into micro-batches."""
 
 from functools import partial
 from pathlib import Path
@@ -28,11 +28,11 @@ RECORD = {
     "tokenizer": None,
     "labels": {},
     "command": "",
-}  # the form of a run's
+}  # the keys of a run's record
 
 
 def ragged(n_rows: int) -> list[Batch]:
-    """Rows of which ever more tokens are scored, one row a batch."""
+    """Return rows with more and more scored tokens, one row a batch."""
     ids = torch.randint(50, (n_rows, 12), generator=torch.Generator().manual_seed(3))
     targets = ids.roll(-1, dims=1)
     for row in range(n_rows):
@@ -41,7 +41,7 @@ def ragged(n_rows: int) -> list[Batch]:
 
 
 class Watch(L.Callback):
-    """Keeps what the test asks about."""
+    """Record the losses of steps and the validated steps."""
 
     def __init__(self) -> None:
         self.losses: list[float] = []
@@ -58,7 +58,7 @@ class Watch(L.Callback):
 def trained(
     batch_size: int, accumulate: int, *, rows: list[Batch] | None = None, **changes: Any
 ) -> tuple[GPTModule, Watch]:
-    """Trains a tiny model in float64 on the same 22 rows, in order."""
+    """Train a tiny model in float64 on the same 22 rows, in order."""
     model = tiny_gpt().train()
     head = LMHead(model, HeadContext(vocab_size=50, token_bytes=None), tied=True, loss_chunk_rows=7)
     optimizer = partial(adamw, lr=0.01, betas=[0.9, 0.95], eps=1e-8, weight_decay=0.1, decay="matrices", fused=True)
@@ -92,17 +92,19 @@ def trained(
 
 
 def test_micro_batches_with_ragged_masks_equal_the_whole_batch() -> None:
-    """22 rows in steps of 8: the last window of an epoch is incomplete too."""
+    """22 rows in steps of 8: the last step of an epoch is incomplete too."""
     whole, watched = trained(8, 1)
     for batch_size, accumulate in ((2, 4), (4, 2), (1, 8)):
-        parts, parts_watched = trained(batch_size, accumulate)
-        assert parts_watched.losses == pytest.approx(watched.losses, rel=1e-12)
-        for ours, theirs in zip(parts.parameters(), whole.parameters(), strict=True):
-            torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-9)  # Adam makes much of a key bias's zero
+        divided, divided_watched = trained(batch_size, accumulate)
+        assert divided_watched.losses == pytest.approx(watched.losses, rel=1e-12)
+        for ours, theirs in zip(divided.parameters(), whole.parameters(), strict=True):
+            torch.testing.assert_close(
+                ours, theirs, rtol=1e-9, atol=1e-9
+            )  # Adam magnifies rounding of a key bias's zero gradient
     assert len(watched.losses) == 6
 
 
-def test_a_window_in_which_nothing_is_scored_teaches_nothing() -> None:
+def test_a_step_without_scored_items_has_zero_gradients() -> None:
     rows = ragged(4)
     for row in rows[:2]:
         row["targets"].fill_(IGNORE_INDEX)
@@ -135,14 +137,14 @@ def test_validation_is_counted_in_steps_and_follows_the_last_one() -> None:
     assert trained(2, 2, max_steps=6, max_epochs=None, val_check_interval=3)[1].validated == [3, 6]
 
 
-def test_a_plan_takes_the_nearer_limit() -> None:
+def test_a_plan_ends_at_the_nearer_limit() -> None:
     def steps(max_steps: int | None, max_epochs: int | None) -> tuple[int, int]:
         plan = make_plan(max_steps=max_steps, max_epochs=max_epochs, batches_per_epoch=11, accumulate_grad_batches=4)
         assert plan.steps_per_epoch == 3
         return plan.n_steps, plan.n_batches
 
     assert steps(5, None) == (5, 20)
-    assert steps(None, 3) == (9, 33)  # the last step takes the one batch that is left
+    assert steps(None, 3) == (9, 33)  # the last step has only the one batch that is left
     assert steps(5, 3) == (5, 20)
     assert steps(50, 3) == (9, 33)
     with pytest.raises(ValueError, match="both null"):
@@ -150,7 +152,7 @@ def test_a_plan_takes_the_nearer_limit() -> None:
 
 
 def test_a_checkpoint_that_cannot_be_written_leaves_the_one_before(tmp_path: Path) -> None:
-    """The system refuses to let a file grow, as a full disk does."""
+    """The system refuses to let a file grow, as on a full disk."""
     import resource
     import signal
 
@@ -172,7 +174,7 @@ def test_a_checkpoint_that_cannot_be_written_leaves_the_one_before(tmp_path: Pat
     assert read_checkpoint(path, mmap=False)["state_dict"]["weight"].tolist() == [0, 1, 2]
 
 
-def test_a_damaged_or_foreign_file_is_told(tmp_path: Path) -> None:
+def test_a_damaged_or_foreign_file_is_refused(tmp_path: Path) -> None:
     from gptlab.storage.checkpoint import read_checkpoint
 
     path = tmp_path / "x.ckpt"

@@ -1,4 +1,4 @@
-"""Muon: its arithmetic, who learns by which half of it, and that it goes on where it stopped."""
+"""Muon: its arithmetic, its parameter groups, and that it resumes bit for bit."""
 
 import io
 from functools import partial
@@ -32,27 +32,27 @@ SETTINGS: dict[str, Any] = {
 
 
 def polynomial(x: Tensor, steps: int = 5) -> Tensor:
-    """What the iteration does to each singular value."""
+    """Return a singular value after the iteration."""
     for _ in range(steps):
         x = 3.4445 * x - 4.7750 * x**3 + 2.0315 * x**5
     return x
 
 
 def by_hand(matrix: Tensor) -> Tensor:
-    """U p(S) V^T by the singular value decomposition, S divided by the Frobenius norm."""
+    """Return U p(S) V^T by singular value decomposition, S divided by the Frobenius norm."""
     u, s, vt = torch.linalg.svd(matrix, full_matrices=False)
     return u @ torch.diag(polynomial(s / s.norm())) @ vt
 
 
 def network(*, tied: bool = True, **changes: Any) -> nn.ModuleDict:
-    """A tiny GPT and its head under the names that a GPTModule has."""
+    """Return a tiny GPT and its head under a GPTModule's names."""
     model = tiny_gpt(**changes).train()
     head = LMHead(model, HeadContext(vocab_size=50, token_bytes=None), tied=tied, loss_chunk_rows=None)
     return nn.ModuleDict({"model": model, "head": head})
 
 
 def learn(modules: nn.ModuleDict, optimizer: Muon, steps: range) -> None:
-    """Gradient steps, clipped, on ids that depend on the step alone."""
+    """Take clipped gradient steps on ids that depend on the step alone."""
     dtype = next(modules.parameters()).dtype
     for step in steps:
         ids = torch.randint(50, (4, 13), generator=torch.Generator().manual_seed(step))
@@ -65,7 +65,7 @@ def learn(modules: nn.ModuleDict, optimizer: Muon, steps: range) -> None:
 
 
 def test_the_batched_iteration_equals_the_one_by_one() -> None:
-    """Tall and wide of one shape go together; in float32, whose batched products may sum in another order."""
+    """Tall and wide matrices of one shape share a batch; batched float32 products may sum in another order."""
     torch.manual_seed(0)
     shapes = [(8, 24), (24, 8), (16, 16), (8, 24), (5, 7), (16, 16)]
     for dtype, tolerance in ((torch.float64, 1e-12), (torch.float32, 2e-2)):  # float32 may be bfloat16 inside
@@ -79,8 +79,11 @@ def test_the_batched_iteration_equals_the_one_by_one() -> None:
 
 @pytest.mark.parametrize("shape", [(64, 256), (256, 64), (96, 128)])
 def test_singular_values_end_within_the_known_bounds(shape: tuple[int, int]) -> None:
-    """A random matrix, not square, has singular values within a factor of 20 of each other: over its Frobenius norm all
-    lie above 0.0055, from where five steps of the polynomial end in [0.6818, 1.1345]. bfloat16 may miss by its 1 %."""
+    """Five steps map singular values above 0.0055 into [0.6818, 1.1345].
+
+    Those of a random matrix that is not square, divided by its Frobenius norm, are that large. bfloat16 may miss the
+    bounds by its precision of 1 %.
+    """
     torch.manual_seed(1)
     matrix = torch.randn(shape, dtype=torch.float64)
     scaled = torch.linalg.svdvals(matrix / matrix.norm())
@@ -91,7 +94,7 @@ def test_singular_values_end_within_the_known_bounds(shape: tuple[int, int]) -> 
     assert 0.67 < rounded.min() < rounded.max() < 1.15
 
 
-def test_a_matrix_of_zeros_and_one_of_rank_one_are_no_danger() -> None:
+def test_matrices_of_zeros_and_of_rank_one_stay_finite() -> None:
     zero, one = orthogonalise([torch.zeros(6, 9), torch.ones(6, 9)], 5)
     assert torch.equal(zero.float(), torch.zeros(6, 9))
     values = torch.linalg.svdvals(one.float())
@@ -107,7 +110,7 @@ def test_the_bounds_of_the_polynomial() -> None:
 
 
 def test_muon_steps_as_its_formula_says() -> None:
-    """Against a loop over matrices with momentum, Nesterov, SVD and decoupled decay written out, for three steps."""
+    """Three steps against a loop over matrices with momentum, Nesterov, SVD and decoupled decay written out."""
     modules = network(**FAMILIES["llama"]).double()
     optimizer = muon(modules.named_parameters(), **SETTINGS)
     names = [name for name, p in modules.named_parameters() if "blocks" in name and p.ndim == 2]
@@ -136,7 +139,7 @@ def test_muon_steps_as_its_formula_says() -> None:
 def test_the_other_half_is_torch_adamw() -> None:
     ours, theirs = network(tied=False), network(tied=False)
     theirs.load_state_dict(ours.state_dict())
-    for modules in (ours, theirs):  # without blocks that learn, both see the same gradients
+    for modules in (ours, theirs):  # with frozen blocks, both see the same gradients
         modules["model"].blocks.requires_grad_(False)
     optimizer = muon(ours.named_parameters(), **SETTINGS)
     rates = {"model.tok_emb.weight": 0.005, "model.pos_emb.weight": 0.005, "head.out.weight": 0.003}
@@ -174,7 +177,7 @@ def test_every_parameter_is_in_the_group_of_its_role(family: str, tied: bool) ->
             assert name in ("model.tok_emb.weight", "model.pos_emb.weight")
             assert role == ("adamw", 0.005, 0.1), name
     assert ("head.out.weight" in found) == (not tied)
-    assert groups[0]["lr"] == 0.02  # what a log shows as the learning rate is optim.lr
+    assert groups[0]["lr"] == 0.02  # the logged learning rate is optim.lr
 
 
 @pytest.mark.parametrize("family", sorted(FAMILIES))
@@ -191,8 +194,8 @@ def test_queries_keys_and_values_are_orthogonalised_apart(family: str) -> None:
             assert rows == [len(parameter)]
 
 
-def test_it_goes_on_bit_for_bit_from_its_saved_state() -> None:
-    """In the middle of the momentum's warm-up, through a file that loads as tensors and plain values only."""
+def test_it_resumes_bit_for_bit_from_its_saved_state() -> None:
+    """During the momentum's warm-up, through a file of tensors and plain values."""
     straight, first, second = network(), network(), network()
     one, two = (muon(modules.named_parameters(), **SETTINGS) for modules in (straight, first))
     learn(straight, one, range(5))
@@ -211,7 +214,7 @@ def test_it_goes_on_bit_for_bit_from_its_saved_state() -> None:
 
 @pytest.mark.parametrize(("warmup", "wanted"), [(4, [0.85, 0.875, 0.9, 0.925, 0.95, 0.95]), (0, [0.95] * 3)])
 def test_momentum_warms_up(warmup: int, wanted: list[float]) -> None:
-    """With a gradient of one direction and size, the buffer says how much of it was taken."""
+    """With a constant gradient, the buffer shows the momentum of each step."""
     weight = nn.Parameter(torch.zeros(2, 2))
     optimizer = muon([("model.blocks.0.w", weight)], **{**SETTINGS, "momentum_warmup_steps": warmup})
     buffer = 0.0
@@ -230,7 +233,7 @@ def test_a_schedule_scales_each_rate_from_its_own_base() -> None:
     assert [group["lr"] for group in optimizer.param_groups] == pytest.approx([0.01, 0.0025, 0.0015, 0.001])
 
 
-def test_what_is_frozen_or_has_no_gradient_stays_and_the_rest_learns() -> None:
+def test_only_trainable_parameters_with_a_gradient_change() -> None:
     modules = network(tied=False)
     modules["model"].blocks[0].requires_grad_(False)
     modules["model"].tok_emb.requires_grad_(False)

@@ -46,7 +46,7 @@ def test_wsd_is_a_trapezoid() -> None:
     assert rates[100:] == [pytest.approx(0.2)] * 20
 
 
-def test_wsd_before_its_decline_does_not_know_the_length_of_the_run() -> None:
+def test_wsd_before_its_decay_is_independent_of_the_runs_length() -> None:
     short, long = (
         [
             wsd(step, total_steps=n, warmup_steps=5, start_factor=0.0, decay_fraction=0.5, end_factor=0.0)
@@ -58,17 +58,17 @@ def test_wsd_before_its_decline_does_not_know_the_length_of_the_run() -> None:
 
 
 @pytest.mark.parametrize("warmup_steps", [7, 10, 1000])
-def test_wsd_with_a_warm_up_into_the_decline_has_no_jump(warmup_steps: int) -> None:
+def test_wsd_with_a_warm_up_into_the_decay_has_no_jump(warmup_steps: int) -> None:
     rates = [
         wsd(step, total_steps=10, warmup_steps=warmup_steps, start_factor=0.1, decay_fraction=0.5, end_factor=0.0)
         for step in range(11)
     ]
     assert all(0 < rate <= 1 for rate in rates[:10])
     assert rates[10] == 0.0
-    assert max(abs(b - a) for a, b in pairwise(rates)) <= 0.2 + 1e-12  # the decline's own slope
+    assert max(abs(b - a) for a, b in pairwise(rates)) <= 0.2 + 1e-12  # the slope of the decay
 
 
-def test_wsd_without_a_decline_is_constant() -> None:
+def test_wsd_without_a_decay_is_constant() -> None:
     rates = [
         wsd(step, total_steps=9, warmup_steps=0, start_factor=0.0, decay_fraction=0.0, end_factor=0.0)
         for step in range(9)

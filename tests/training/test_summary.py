@@ -1,4 +1,4 @@
-"""The table at a run's end."""
+"""The table at the end of a run."""
 
 from typing import Any
 

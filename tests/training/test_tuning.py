@@ -1,4 +1,4 @@
-"""Which weights learn, and that no others do."""
+"""Which weights are trained, and that no others change."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -13,7 +13,7 @@ from gptlab.heads.protocol import HeadContext
 from gptlab.model.gpt import GPT
 from gptlab.model.meta import meta_weights
 from gptlab.training.optimizers import adamw, muon
-from gptlab.training.tuning import LastBlock, LoRA, Tuning, frozen
+from gptlab.training.tuning import LastBlock, LoRA, Tuning, list_frozen
 from tests.support.tiny_models import FAMILIES, GPT2, tiny_gpt
 from tests.training.test_muon import SETTINGS
 
@@ -27,16 +27,16 @@ def lora(**changes: Any) -> LoRA:
 def tuned(
     tuning: Tuning, *, tied: bool = True, fresh: Iterable[str] = (), family: str = "gpt2"
 ) -> tuple[nn.ModuleDict, set[str]]:
-    """A tiny model and its head, and the names of what learns."""
+    """Return a tiny model and its head, and the names of trainable parameters."""
     model = tiny_gpt(**FAMILIES[family]).train()
     head = LMHead(model, HeadContext(50, None), tied=tied, loss_chunk_rows=None)
     tuning.apply(model, head, list(fresh))
     modules = nn.ModuleDict({"model": model, "head": head})
-    return modules, dict(modules.named_parameters()).keys() - frozen(modules)
+    return modules, dict(modules.named_parameters()).keys() - list_frozen(modules)
 
 
 def step(modules: nn.ModuleDict, optimizer: torch.optim.Optimizer) -> set[str]:
-    """Names of what one step changed."""
+    """Return the names of parameters that a step changed."""
     before = {name: parameter.detach().clone() for name, parameter in modules.named_parameters()}
     ids = torch.randint(50, (4, 13), generator=torch.Generator().manual_seed(0))
     batch = Batch(ids=ids[:, :-1], targets=ids[:, 1:])
@@ -61,7 +61,7 @@ def test_more_blocks_and_too_many() -> None:
         tuned(LastBlock(n_blocks=3))
 
 
-def test_lora_learns_the_adapter_alone() -> None:
+def test_lora_trains_the_adapter_alone() -> None:
     modules, learning = tuned(lora(), tied=False, family="llama")
     layers = ("attention.qkv", "attention.out", "ff.gate", "ff.up", "ff.out")
     wanted = {f"model.blocks.{i}.{layer}.lora_{ab}" for i in (0, 1) for layer in layers for ab in "ab"}
@@ -69,18 +69,20 @@ def test_lora_learns_the_adapter_alone() -> None:
     assert step(modules, adam(modules)) == wanted
 
 
-def test_it_is_said_what_learns() -> None:
-    def said(tuning: Tuning, *, tied: bool, fresh: Iterable[str] = ()) -> str:
+def test_the_log_line_says_what_is_trained() -> None:
+    def log_line(tuning: Tuning, *, tied: bool, fresh: Iterable[str] = ()) -> str:
         model = tiny_gpt()
         return tuning.apply(model, LMHead(model, HeadContext(50, None), tied=tied, loss_chunk_rows=None), list(fresh))
 
-    assert said(LastBlock(n_blocks=1), tied=False) == "the last block, the final norm and the head learn"
-    assert said(LastBlock(n_blocks=2), tied=True).endswith("but not the output matrix, for it is the embedding")
-    wanted = "adapters of rank 3 learn, on attention.qkv, and head.out.weight"
-    assert said(lora(target_modules=["qkv"]), tied=False, fresh=["head.out.weight"]) == wanted
+    assert log_line(LastBlock(n_blocks=1), tied=False) == "training the last block, the final norm and the head"
+    assert log_line(LastBlock(n_blocks=2), tied=True).endswith(
+        "but not the output matrix, which is the token embedding"
+    )
+    wanted = "training adapters of rank 3 on attention.qkv, and head.out.weight"
+    assert log_line(lora(target_modules=["qkv"]), tied=False, fresh=["head.out.weight"]) == wanted
 
 
-def test_of_the_head_what_is_fresh_or_all() -> None:
+def test_the_heads_fresh_parameters_or_all() -> None:
     def of_head(**changes: Any) -> set[str]:
         _, learning = tuned(**changes)
         return {name for name in learning if name.startswith("head.")}
@@ -120,8 +122,8 @@ def adam(modules: nn.Module) -> torch.optim.Optimizer:
     )
 
 
-def test_no_optimizer_is_given_what_does_not_learn() -> None:
-    """And none of Muon's is an adapter's: its groups of blocks, tables and vectors are empty, and left out."""
+def test_no_optimizer_gets_frozen_parameters() -> None:
+    """Muon's groups of blocks, embeddings and vectors are empty for an adapter, and left out."""
     modules, learning = tuned(lora())
     wanted = {modules.get_parameter(name) for name in learning}
     (group,) = muon(modules.named_parameters(), **SETTINGS).param_groups

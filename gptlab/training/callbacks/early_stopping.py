@@ -1,28 +1,38 @@
-"""Stopping when validation no longer gets better."""
+"""Early stopping on the head's own metric."""
 
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from lightning.pytorch.callbacks import EarlyStopping as LightningEarlyStopping
 
+from gptlab.bounds import AtLeast
 from gptlab.slots import slot
 from gptlab.training.context import RunContext
 
 
 @slot("callbacks.*")
 class EarlyStopping(LightningEarlyStopping):
-    """Lightning's, on the head's own metric.
+    """Lightning's EarlyStopping, on the metric that the head monitors.
 
     Args:
-        patience: validations without an improvement of at least `min_delta` that end the run.
+        patience: consecutive validations without an improvement of at least `min_delta` after which the run stops.
     """
 
-    def __init__(self, context: RunContext, *, patience: int, min_delta: float) -> None:
+    def __init__(
+        self,
+        context: RunContext,
+        *,
+        patience: Annotated[int, AtLeast(1)],
+        min_delta: Annotated[float, AtLeast(0)],
+    ) -> None:
         name, mode = context.monitor
         super().__init__(name, min_delta=min_delta, patience=patience, mode=mode, check_finite=True)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """What was seen so far; the patience is what the run is given now."""
+        """Restore counts and best score, but not the patience.
+
+        The patience is that of the resumed run's configuration.
+        """
         counts = {name: int(state_dict[name]) for name in ("wait_count", "stopped_epoch")}
         best = torch.as_tensor(state_dict["best_score"])
         super().load_state_dict({**counts, "best_score": best, "patience": self.patience})

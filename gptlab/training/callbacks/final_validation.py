@@ -1,4 +1,4 @@
-"""The last step is validated too."""
+"""Validation of the last step."""
 
 from typing import Any
 
@@ -6,9 +6,12 @@ import lightning as L
 
 
 class FinalValidation(L.Callback):
-    """Asks for the end one batch early: Lightning then validates before it stops, whatever the interval."""
+    """Make Lightning validate after the last step, whatever the interval.
+
+    Lightning validates before it stops if `should_stop` is set.
+    """
 
     def on_train_batch_end(self, trainer: L.Trainer, *_: Any) -> None:
-        """After the last step."""
+        """Request the stop after the last step."""
         if trainer.global_step >= trainer.max_steps:
             trainer.should_stop = True

@@ -8,21 +8,23 @@ from gptlab.training.callbacks.validation import validation_metrics
 
 
 class HParams(L.Callback):
-    """Sets the best validation, as `val_best/<metric>`, beside the values that tell this run from others.
+    """Log the run's hyperparameters with its best validation.
+
+    The metrics are `val_best/<metric>`.
 
     Args:
-        values: the columns before the metrics.
+        values: hyperparameter -> value, the columns before the metrics.
     """
 
     def __init__(self, values: dict[str, bool | float | str]) -> None:
         self.values = values
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Writes the row, once there is nothing better to come."""
+        """Write the row once the best validation is final."""
         best = next((callback for callback in trainer.callbacks if isinstance(callback, BestCheckpoint)), None)  # type: ignore[attr-defined]
         metrics = best.metrics if best else validation_metrics(trainer)
         step = best.step if best else trainer.global_step
-        shown = {"val_best/" + name.removeprefix("val/"): value for name, value in metrics.items()}
+        best_metrics = {"val_best/" + name.removeprefix("val/"): value for name, value in metrics.items()}
         for logger in trainer.loggers:
             if isinstance(logger, TensorBoardLogger):
-                logger.log_hyperparams(self.values, shown, step)
+                logger.log_hyperparams(self.values, best_metrics, step)

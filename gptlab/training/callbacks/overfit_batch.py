@@ -1,4 +1,4 @@
-"""Learning one batch by heart."""
+"""Overfitting a single batch, to debug a model."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ from gptlab.slots import slot
 
 @slot("callbacks.*")
 class OverfitBatch(L.Callback):
-    """Puts the first batch in the place of every later one."""
+    """Replace every batch by the first one."""
 
     def __init__(self) -> None:
         self.first: dict[str, Any] | None = None
@@ -17,7 +17,7 @@ class OverfitBatch(L.Callback):
     def on_train_batch_start(
         self, trainer: L.Trainer, pl_module: L.LightningModule, batch: dict[str, Any], batch_idx: int
     ) -> None:
-        """Before the step sees the batch."""
+        """Overwrite the batch in place before the step."""
         if self.first is None:
             self.first = {key: value.clone() for key, value in batch.items()}
         batch.update(self.first)

@@ -1,14 +1,15 @@
-"""How training goes, in the terminal and in train.log."""
+"""Progress of training, in the terminal and in train.log."""
 
 import logging
 import math
 from time import perf_counter
-from typing import Any
+from typing import Annotated, Any
 
 import lightning as L
 import rich
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from gptlab.bounds import AtLeast
 from gptlab.slots import slot
 from gptlab.training.callbacks.throughput import Throughput
 from gptlab.training.callbacks.validation import validation_metrics
@@ -19,60 +20,61 @@ log = logging.getLogger(__name__)
 
 @slot("callbacks.*")
 class ProgressLines(L.Callback):
-    """A line at every validation, and where there is a terminal a live bar below them.
+    """Show progress as log lines and a live bar.
+
+    A line is logged at every validation; a terminal also gets the bar.
 
     Args:
-        every_n_seconds: without a terminal, how long the log may be silent.
+        every_n_seconds: without a terminal, the longest time between two lines.
     """
 
-    def __init__(self, context: RunContext, *, every_n_seconds: float) -> None:
+    def __init__(self, context: RunContext, *, every_n_seconds: Annotated[float, AtLeast(0)]) -> None:
         self.total_steps, self.every_n_seconds = context.total_steps, every_n_seconds
         self.bar: Progress | None = None
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Opens the bar."""
-        self.meter = next(callback for callback in trainer.callbacks if isinstance(callback, Throughput))  # type: ignore[attr-defined]
-        self.spoke = perf_counter()
+        """Open the bar."""
+        self.throughput = next(callback for callback in trainer.callbacks if isinstance(callback, Throughput))  # type: ignore[attr-defined]
+        self.last_line_at = perf_counter()
         if not trainer.is_global_zero or not rich.get_console().is_terminal:
             return
-        columns = (TextColumn("step"), MofNCompleteColumn(), BarColumn(), TextColumn("{task.fields[says]}"))
+        columns = (TextColumn("step"), MofNCompleteColumn(), BarColumn(), TextColumn("{task.fields[status]}"))
         self.bar = Progress(*columns, TimeRemainingColumn(), transient=True)
-        self.task = self.bar.add_task("", total=self.total_steps, says="starting", completed=trainer.global_step)
+        self.task = self.bar.add_task("", total=self.total_steps, status="starting", completed=trainer.global_step)
         self.bar.start()
 
     def on_train_batch_end(self, trainer: L.Trainer, pl_module: Any, *_: Any) -> None:
-        """Moves the bar, or says a line after a long silence."""
-        if math.isnan(self.meter.loss):
-            return  # in the midst of the first step
+        """Advance the bar, or log an overdue line."""
+        if math.isnan(self.throughput.loss):
+            return  # the first step is not complete
         if self.bar is not None:
-            self.bar.update(self.task, completed=trainer.global_step, says=" · ".join(self._training(pl_module)))
-        elif trainer.is_global_zero and perf_counter() - self.spoke > self.every_n_seconds:
-            self._say(trainer, *self._training(pl_module))
+            self.bar.update(self.task, completed=trainer.global_step, status=" · ".join(self._status(pl_module)))
+        elif trainer.is_global_zero and perf_counter() - self.last_line_at > self.every_n_seconds:
+            self._log(trainer, *self._status(pl_module))
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: Any) -> None:
-        """The line that stays."""
+        """Log the validation metrics."""
         if trainer.is_global_zero:
-            loss, *_, rate = self._training(pl_module)  # validation has a perplexity of its own
-            head = [f"val/{name}" for name in pl_module.metrics]  # what others measured would not fit into the line
+            loss, *_, rate = self._status(pl_module)  # the line shows validation's perplexity, not training's
+            names = [f"val/{name}" for name in pl_module.metrics]  # the head's own; the probes would not fit
             values = validation_metrics(trainer)
-            found = (f"{name} {values[name]:.4g}" for name in head)
-            self._say(trainer, loss, *found, rate)
+            self._log(trainer, loss, *(f"{name} {values[name]:.4g}" for name in names), rate)
 
     def on_train_end(self, *_: Any) -> None:
-        """Closes the bar."""
+        """Close the bar."""
         if self.bar is not None:
             self.bar.stop()
 
     def on_exception(self, *_: Any) -> None:
-        """Closes the bar, so that the terminal is whole again."""
+        """Close the bar, so that the terminal is restored."""
         self.on_train_end()
 
-    def _say(self, trainer: L.Trainer, *words: str) -> None:
-        self.spoke = perf_counter()
+    def _log(self, trainer: L.Trainer, *words: str) -> None:
+        self.last_line_at = perf_counter()
         log.info(" · ".join([f"step {trainer.global_step}/{self.total_steps}", *words]))
 
-    def _training(self, pl_module: Any) -> list[str]:
-        """As last logged."""
-        loss, rate = self.meter.loss, self.meter.rate
+    def _status(self, pl_module: Any) -> list[str]:
+        """Return the last logged training loss, perplexity and rate."""
+        loss, rate = self.throughput.loss, self.throughput.rate
         perplexity = [f"perplexity {math.exp(min(loss, 700.0)):.4g}"] if "perplexity" in pl_module.metrics else []
         return [f"train/loss {loss:.4g}", *perplexity, f"{rate:,.0f} tokens/s"]

@@ -1,4 +1,4 @@
-"""Random numbers that do not depend on what was drawn before."""
+"""Reproducible random numbers for each batch."""
 
 from typing import Any
 
@@ -6,19 +6,23 @@ import lightning as L
 import numpy as np
 import torch
 
+from gptlab.data.datamodule import batches_processed
+
 
 class Reseed(L.Callback):
-    """Dropout draws from (seed, batch, device): a run that goes on in the middle draws what it would have drawn."""
+    """Seed dropout from (seed, batch, rank) before each batch.
+
+    A resumed run so draws the numbers that the uninterrupted run would have drawn.
+    """
 
     def __init__(self, *, seed: int) -> None:
         self.seed = seed
-        # where there is only the CPU, torch.manual_seed takes a millisecond to find that out
+        # without an accelerator, torch.manual_seed takes a millisecond to look for one
         self.seed_devices = (
             torch.manual_seed if torch.accelerator.is_available() else torch.default_generator.manual_seed
         )
 
     def on_train_batch_start(self, trainer: L.Trainer, *_: Any) -> None:
-        """Before each batch."""
-        batch = trainer.fit_loop.epoch_loop.batch_progress.total.processed  # type: ignore[attr-defined]
-        seeds = np.random.SeedSequence([self.seed, batch, trainer.global_rank])
+        """Seed the generators of the batch."""
+        seeds = np.random.SeedSequence([self.seed, batches_processed(trainer), trainer.global_rank])
         self.seed_devices(int(seeds.generate_state(1, np.uint64)[0]))

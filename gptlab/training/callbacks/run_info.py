@@ -1,16 +1,20 @@
-"""What a run is, shown once, at its beginning.   B batch, T tokens."""
+"""Facts about a run, shown in TensorBoard.
+
+B batch, T tokens.
+"""
 
 import platform
 import shlex
 from collections.abc import Collection, Iterable
-from typing import Any
+from typing import Annotated, Any
 
 import lightning as L
 import torch
 
 from gptlab.batch import Batch
+from gptlab.bounds import AtLeast
 from gptlab.hardware.peak import peak_flops
-from gptlab.hardware.precision import products_in
+from gptlab.hardware.precision import effective_precision
 from gptlab.slots import slot
 from gptlab.training.callbacks.probes import PROBE_KINDS, Probes
 from gptlab.training.context import RunContext
@@ -20,43 +24,45 @@ from gptlab.training.mfu import flops_per_token
 
 @slot("callbacks.*")
 class RunInfo(L.Callback):
-    """On TensorBoard's text page the run, its configuration and its first batch; on Custom Scalars its curves, ordered.
+    """Describe the run on TensorBoard's pages.
+
+    The text page gets facts about the run, its configuration and its first batch; Custom Scalars the curves' layout.
 
     Args:
-        n_rows: how much of the first batch.
+        n_rows: rows of the first batch to show.
     """
 
-    def __init__(self, context: RunContext, *, n_rows: int) -> None:
+    def __init__(self, context: RunContext, *, n_rows: Annotated[int, AtLeast(0)]) -> None:
         self.context, self.n_rows = context, n_rows
 
     def on_train_start(self, trainer: L.Trainer, pl_module: Any) -> None:
-        """Says what the run is; a resumed run has said it."""
+        """Describe a new run; a resumed one has been described."""
         if self.context.start_step == 0:
-            show_text(trainer, "run/about", _about(self.context, trainer, pl_module))
+            show_text(trainer, "run/info", _describe_run(self.context, trainer, pl_module))
             show_text(trainer, "run/config", self.context.config.rstrip())
             for writer in tensorboard_writers(trainer):
-                watched = any(isinstance(callback, Probes) for callback in trainer.callbacks)  # type: ignore[attr-defined]
-                asks = watched and self.context.understand is not None
-                writer.add_custom_scalars(_charts(pl_module.metrics, asks=asks))
+                has_probes = any(isinstance(callback, Probes) for callback in trainer.callbacks)  # type: ignore[attr-defined]
+                with_probes = has_probes and self.context.run_probes is not None
+                writer.add_custom_scalars(_chart_layout(pl_module.metrics, with_probes=with_probes))
 
     def on_train_batch_start(self, trainer: L.Trainer, pl_module: Any, batch: Batch, batch_idx: int) -> None:
-        """Shows the first batch as the model is given it."""
+        """Show the first batch as the model sees it."""
         if trainer.global_step == 0 and batch_idx == 0:
             rows = (self.context.show_row(batch, row) for row in range(min(self.n_rows, len(batch["ids"]))))
             show_text(trainer, "run/first_batch", "\n\n\n".join(rows))
 
 
-def _about(context: RunContext, trainer: L.Trainer, module: Any) -> str:
-    """How it was started, as a shell takes it, what it is and where it runs."""
-    model, device, precision = module.model, trainer.strategy.root_device, products_in(trainer.precision)
+def _describe_run(context: RunContext, trainer: L.Trainer, module: Any) -> str:
+    """Return a run's command line and facts, in lines."""
+    model, device, precision = module.model, trainer.strategy.root_device, effective_precision(trainer.precision)
     flops = flops_per_token(model, module.head, n_tokens=model.context_length)
     facts = {
         "folder": context.folder,
         "steps": f"{context.total_steps:,}",
-        "parameters": _counted(module.parameters()),
-        "arithmetic": f"{flops / 1e6:,.4g} MFLOP a token, forward and backward",
+        "parameters": _count_parameters(module.parameters()),
+        "arithmetic": f"{flops / 1e6:,.4g} MFLOP per token, forward and backward",
         "device": f"{trainer.world_size} x {_device_name(device)}",
-        "at best": f"{peak_flops(device, precision) / 1e12:,.3g} TFLOP/s each in {precision}",
+        "peak": f"{peak_flops(device, precision) / 1e12:,.3g} TFLOP/s each in {precision}",
         "versions": f"torch {torch.__version__}, lightning {L.__version__}, Python {platform.python_version()}",
         "system": platform.platform(),
     }
@@ -65,11 +71,11 @@ def _about(context: RunContext, trainer: L.Trainer, module: Any) -> str:
     return "\n".join([command, "", *(f"{name:<11} {fact}" for name, fact in facts.items())])
 
 
-def _counted(parameters: Iterable[torch.nn.Parameter]) -> str:
-    """How many numbers there are, and how many of them learn."""
+def _count_parameters(parameters: Iterable[torch.nn.Parameter]) -> str:
+    """Return the numbers of parameters and trainable ones, in words."""
     sizes = [(parameter.numel(), parameter.requires_grad) for parameter in parameters]
-    n_all, n_learning = sum(size for size, _ in sizes), sum(size for size, learns in sizes if learns)
-    return f"{n_all:,}" if n_learning == n_all else f"{n_all:,}, of which {n_learning:,} learn"
+    n_all, n_trainable = sum(size for size, _ in sizes), sum(size for size, trainable in sizes if trainable)
+    return f"{n_all:,}" if n_trainable == n_all else f"{n_all:,}, of which {n_trainable:,} are trained"
 
 
 def _device_name(device: torch.device) -> str:
@@ -81,12 +87,15 @@ def _device_name(device: torch.device) -> str:
     return device.type
 
 
-def _charts(metrics: Collection[str], *, asks: bool) -> dict[str, dict[str, list[Any]]]:
-    """Category -> chart -> its curves, as `add_custom_scalars` takes them; only curves that a run has."""
-    measured = {"train": [name for name in ("loss", "perplexity") if name in metrics], "val": list(metrics)}
-    names = dict.fromkeys(["loss", *measured["val"], *measured["train"]])
+def _chart_layout(metrics: Collection[str], *, with_probes: bool) -> dict[str, dict[str, list[Any]]]:
+    """Return category -> chart -> curves, for `add_custom_scalars`.
+
+    Only curves that the run has are included.
+    """
+    stages = {"train": [name for name in ("loss", "perplexity") if name in metrics], "val": list(metrics)}
+    names = dict.fromkeys(["loss", *stages["val"], *stages["train"]])
     charts = {
-        "learning": {name: [f"{stage}/{name}" for stage in measured if name in measured[stage]] for name in names},
+        "metrics": {name: [f"{stage}/{name}" for stage in stages if name in stages[stage]] for name in names},
         "steps": {"learning rate": ["train/learning_rate"], "gradient norm before clipping": ["train/gradient_norm"]},
         "machine": {
             "tokens per second": ["train/tokens_per_second"],
@@ -94,8 +103,8 @@ def _charts(metrics: Collection[str], *, asks: bool) -> dict[str, dict[str, list
             "memory, GB": ["train/memory_gb"],
         },
     }
-    if asks:
-        charts["learning"]["questions answered rightly"] = [f"val/{kind}" for kind in PROBE_KINDS]
+    if with_probes:
+        charts["metrics"]["probes, share correct"] = [f"val/{kind}" for kind in PROBE_KINDS]
     return {
         category: {title.replace("_", " "): ["Multiline", tags] for title, tags in curves.items()}
         for category, curves in charts.items()

@@ -1,49 +1,57 @@
-"""What the model writes as it learns."""
+"""Generated text at each validation."""
 
 import logging
 import textwrap
-from typing import Any
+from typing import Annotated, Any
 
 import lightning as L
 
+from gptlab.bounds import AtLeast
 from gptlab.slots import slot
 from gptlab.training.context import RunContext
 from gptlab.training.loggers import show_text
 
 log = logging.getLogger(__name__)
 
-WIDTH = 100  # characters of a line, in the terminal and on TensorBoard's page
+LINE_CHARACTERS = 100  # in the terminal and on TensorBoard's text page
 
 
 @slot("callbacks.*")
 class Samples(L.Callback):
-    """What the model writes at each validation, in the terminal, train.log and TensorBoard's text page.
+    """Show sample texts at each validation.
+
+    They appear in the terminal, in train.log and on TensorBoard's text page.
 
     Args:
-        prompt: where it begins; None is the data's own: the first words of the held-out text, or questions.
+        prompt: the text to continue; None is the data's own, the first words of the held-out text or questions.
         every_n_validations: 1 is each time.
     """
 
-    def __init__(self, context: RunContext, *, prompt: str | None, every_n_validations: int) -> None:
-        self.write, self.prompt, self.every = context.write, prompt, every_n_validations
+    def __init__(
+        self, context: RunContext, *, prompt: str | None, every_n_validations: Annotated[int, AtLeast(1)]
+    ) -> None:
+        self.write_samples, self.prompt, self.every = context.write_samples, prompt, every_n_validations
         self.validations = 0
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Writes and shows it; a head that writes nothing is left in peace."""
+        """Generate and show the texts.
+
+        Skipped for heads that generate no text.
+        """
         self.validations += 1
         if self.validations % self.every or not trainer.is_global_zero:
             return
-        written = "\n\n".join(self.write(self.prompt))
-        if not written:
+        samples = "\n\n".join(self.write_samples(self.prompt))
+        if not samples:
             return
-        text = "\n".join(textwrap.fill(line, WIDTH) for line in written.split("\n"))
+        text = "\n".join(textwrap.fill(line, LINE_CHARACTERS) for line in samples.split("\n"))
         show_text(trainer, "samples", text)
         log.info(textwrap.indent(text.strip(), "    ") + "\n")
 
     def state_dict(self) -> dict[str, Any]:
-        """Which validation it was, for a run that goes on."""
+        """Return the count of validations."""
         return {"validations": self.validations}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """The inverse."""
+        """Restore the count of validations."""
         self.validations = int(state_dict["validations"])

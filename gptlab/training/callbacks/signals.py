@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: the step is finished and saved, and the program ends as the signal says."""
+"""A clean stop at Ctrl-C and SIGTERM."""
 
 import logging
 import signal
@@ -9,6 +9,7 @@ from typing import Any
 import lightning as L
 
 from gptlab.training.callbacks.checkpoints import LastCheckpoint
+from gptlab.training.lightning_internals import true_on_any_rank
 
 log = logging.getLogger(__name__)
 
@@ -16,38 +17,46 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class StopOnSignal(L.Callback):
-    """Ends a run with status 130 (Ctrl-C) or 143 (SIGTERM) and nothing lost; a second signal ends it where it stands.
+    """Finish the step, save and exit at a signal.
 
-    Has to be the last callback, so that what is saved has all the others' state after the step.
+    The status is 130 after Ctrl-C and 143 after SIGTERM. A second signal stops at once. This must be the last callback,
+    so that the checkpoint holds the others' state after the step.
     """
 
     def __init__(self) -> None:
         self.signal: int | None = None
-        self.before: dict[int, Any] = {}
+        self.handlers: dict[int, Any] = {}  # those to restore
 
     def on_train_start(self, *_: Any) -> None:
-        """Takes the signals over, Lightning's handler for SIGTERM too, which would stop amid a step with status 0."""
+        """Install the signal handlers.
+
+        They replace Lightning's for SIGTERM, which would stop within a step and exit with status 0.
+        """
         if threading.current_thread() is threading.main_thread():
-            self.before = {number: signal.signal(number, self._receive) for number in SIGNALS}
+            self.handlers = {number: signal.signal(number, self._receive) for number in SIGNALS}
 
     def on_train_batch_end(self, trainer: L.Trainer, pl_module: Any, *_: Any) -> None:
-        """Saves and stops after a whole step; all devices at the same one."""
-        if not pl_module.accumulated and trainer.global_step < trainer.max_steps and self._asked(trainer):
+        """Save and stop all ranks after the same step."""
+        if (
+            not pl_module.accumulated
+            and trainer.global_step < trainer.max_steps
+            and true_on_any_rank(trainer, self.signal is not None)
+        ):
             self._stop(trainer)
 
     def on_validation_batch_start(self, trainer: L.Trainer, *_: Any) -> None:
-        """A long validation need not be waited for: the resumed run does it from its beginning."""
+        """Stop during a validation, which the resumed run repeats."""
         if self.signal is not None and trainer.world_size == 1 and trainer.global_step < trainer.max_steps:
             self._stop(trainer)
 
     def on_train_end(self, *_: Any) -> None:
-        """Gives the signals back."""
-        for number, handler in self.before.items():
+        """Restore the signal handlers."""
+        for number, handler in self.handlers.items():
             signal.signal(number, handler)
-        self.before = {}
+        self.handlers = {}
 
     def on_exception(self, *_: Any) -> None:
-        """Gives the signals back."""
+        """Restore the signal handlers."""
         self.on_train_end()
 
     def _receive(self, number: int, frame: FrameType | None) -> None:
@@ -57,13 +66,9 @@ class StopOnSignal(L.Callback):
         self.signal = number
         log.info("stopping after this step; the same signal again stops at once")
 
-    def _asked(self, trainer: L.Trainer) -> bool:
-        asked = self.signal is not None
-        return trainer.strategy.reduce_boolean_decision(asked, all=False) if trainer.world_size > 1 else asked
-
     def _stop(self, trainer: L.Trainer) -> None:
         for callback in trainer.callbacks:  # type: ignore[attr-defined]
             if isinstance(callback, LastCheckpoint):
                 callback.save(trainer)
-        # where Lightning started the other processes, it kills the first at once if one of them ends with an error
+        # if Lightning started the other processes and one exits with an error, it kills rank 0 at once
         raise SystemExit(128 + (self.signal or signal.SIGTERM) if trainer.is_global_zero else 0)

@@ -1,4 +1,4 @@
-"""What a run costs and how it goes: tokens, seconds, loss, and how hard the device works."""
+"""Throughput of training: tokens, seconds, MFU; and the loss."""
 
 import math
 from time import perf_counter
@@ -11,15 +11,15 @@ from torch.optim import Optimizer
 from gptlab.errors import UserError
 from gptlab.hardware.memory import memory_in_use
 from gptlab.hardware.peak import peak_flops
-from gptlab.hardware.precision import products_in
+from gptlab.hardware.precision import effective_precision
 from gptlab.training.callbacks.validation import validation_metrics
 from gptlab.training.mfu import flops_per_token
 
 
 class Throughput(L.Callback):
-    """Counts tokens and the seconds spent in training steps, and logs both with what the step came to.
+    """Log the throughput and loss of training.
 
-    Validation, samples and checkpoints are left out of the seconds, so that the rate is that of the training alone.
+    The seconds leave out validation, samples and checkpoints, so that the rate is that of training alone.
     """
 
     def __init__(self, *, log_every_n_steps: int) -> None:
@@ -27,28 +27,34 @@ class Throughput(L.Callback):
         self.tokens = 0
         self.seconds = 0.0
         self.loss = math.nan  # train/loss as last logged
-        self.rate = math.nan  # tokens a second since the log before
+        self.rate = math.nan  # tokens per second between the last two logs
         self._learning_rate = math.nan  # of the first group of parameters, in the last step
-        self._mark = 0.0  # when the clock was last read
+        self._mark = 0.0  # when the clock was last read; 0 if it is stopped
         self._logged = (0, 0.0)  # tokens and seconds at the last log
 
     def on_train_start(self, trainer: L.Trainer, *_: Any) -> None:
-        """Finds the device's peak before the clock starts."""
+        """Find the device's peak before the clock starts."""
         device = trainer.strategy.root_device
-        self._peak = peak_flops(device, products_in(trainer.precision)) * trainer.world_size
+        self._peak = peak_flops(device, effective_precision(trainer.precision)) * trainer.world_size
         if device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(device)
 
     def on_train_batch_start(self, *_: Any) -> None:
-        """Starts the clock after anything but a step has run."""
+        """Start the clock, if it is stopped."""
         self._mark = self._mark or perf_counter()
 
     def on_before_optimizer_step(self, trainer: L.Trainer, pl_module: Any, optimizer: Optimizer) -> None:
-        """Notes the rate that this step takes: by the step's end the schedule has gone on to the next one's."""
+        """Note the step's learning rate.
+
+        By the step's end the schedule has set that of the next step.
+        """
         self._learning_rate = float(optimizer.param_groups[0]["lr"])
 
     def on_train_batch_end(self, trainer: L.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
-        """Counts the batch; logs every `log_every_n_steps`, the only times a tensor is read back from the device."""
+        """Count the batch, and log every `log_every_n_steps` steps.
+
+        Only then is a tensor read back from the device, which waits for it.
+        """
         now = perf_counter()
         self.tokens += batch["ids"].numel() * trainer.world_size
         self.seconds, self._mark = self.seconds + now - self._mark, now
@@ -84,22 +90,25 @@ class Throughput(L.Callback):
             logger.log_metrics(metrics, trainer.global_step)
 
     def on_validation_start(self, *_: Any) -> None:
-        """Stops the clock."""
+        """Stop the clock."""
         self._mark = 0.0
 
     def on_validation_end(self, trainer: L.Trainer, *_: Any) -> None:
-        """Logs the validation under the step it belongs to; Lightning would count from 0."""
+        """Log the validation metrics under their step.
+
+        Lightning would count validations from 0.
+        """
         self._write(trainer, validation_metrics(trainer))
 
     def on_save_checkpoint(self, *_: Any) -> None:
-        """Stops the clock."""
+        """Stop the clock."""
         self._mark = 0.0
 
     def state_dict(self) -> dict[str, Any]:
-        """The counts and what was logged last, for a run that goes on."""
+        """Return the counts and the last logged values."""
         return {"tokens": self.tokens, "seconds": self.seconds, "loss": self.loss, "rate": self.rate}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """The inverse; the rate is measured anew from here."""
+        """Restore the counts; the next rate is measured from here."""
         self.tokens, self.seconds = self._logged = int(state_dict["tokens"]), float(state_dict["seconds"])
         self.loss, self.rate = float(state_dict["loss"]), float(state_dict["rate"])

@@ -1,4 +1,4 @@
-"""What the meter logs is what happened."""
+"""Throughput logs what happened."""
 
 import json
 import math
@@ -46,8 +46,8 @@ def context(folder: Path, *, start_step: int = 0) -> RunContext:
         monitor=Monitor("val/loss", "min"),
         total_steps=STEPS,
         start_step=start_step,
-        write=lambda prompt: [str(prompt)],
-        understand=lambda n_questions, forward_context: {},
+        write_samples=lambda prompt: [str(prompt)],
+        run_probes=lambda n_questions, forward_context: {},
         labels=(),
         decode=lambda ids: " ".join(map(str, ids)),
         show_row=lambda batch, row: show_targets(batch, row, lambda ids: " ".join(map(str, ids))),
@@ -57,7 +57,7 @@ def context(folder: Path, *, start_step: int = 0) -> RunContext:
 
 
 class Keep(DummyLogger):
-    """Keeps what it is told of the training steps, and when of the validation."""
+    """Keep the metrics of training steps and the steps of validations."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -72,7 +72,7 @@ class Keep(DummyLogger):
 
 
 def sgd(parameters: Any) -> torch.optim.Optimizer:
-    """Two groups of which the second has a rate of its own."""
+    """Return SGD with two groups, the second with a rate of its own."""
     matrices, vectors = decay_groups(parameters, weight_decay=0.1, decay="matrices")
     return torch.optim.SGD([matrices, {**vectors, "lr": LR / 7}], lr=LR)
 
@@ -80,7 +80,7 @@ def sgd(parameters: Any) -> torch.optim.Optimizer:
 def watched(
     *watchers: L.Callback, logger: Any = False, data: list[Batch] | None = None, **trainer: Any
 ) -> L.LightningModule:
-    """Trains a tiny model in float64 for a few steps."""
+    """Train a tiny model in float64 for a few steps."""
     model = tiny_gpt().train()
     head = LMHead(model, GIVEN, tied=True, loss_chunk_rows=None)
     module = GPTModule(model=model, head=head, optimizer=sgd, schedule=SCHEDULE)
@@ -136,19 +136,22 @@ def test_tokens_rate_and_mfu_belong_together() -> None:
         assert 0.05 < row["train/memory_gb"] < 100
 
 
-def test_a_resumed_meter_goes_on_counting_and_its_rate_does_not_jump() -> None:
+def test_a_resumed_count_continues_and_its_rate_does_not_jump() -> None:
     first, second, logger = Throughput(log_every_n_steps=1), Throughput(log_every_n_steps=1), Keep()
     watched(first)
-    state = {**json.loads(json.dumps(first.state_dict())), "seconds": 1e9}  # plain values, and a long past
+    state = {
+        **json.loads(json.dumps(first.state_dict())),
+        "seconds": 1e9,
+    }  # plain values, and many seconds before the resume
     second.load_state_dict({**state, "tokens": 10**15})
     watched(second, logger=logger)
     assert [row["train/tokens"] for row in logger.rows] == [10**15 + B * T * step for step in range(1, STEPS + 1)]
     now = [row["train/tokens_per_second"] for row in logger.rows]
-    assert all(10 < rate < 1e9 for rate in now), "the tokens or the seconds of the past are in it"
+    assert all(10 < rate < 1e9 for rate in now), "the rate includes tokens or seconds from before the resume"
 
 
 class Reads(TorchDispatchMode):
-    """Counts how often a number of a tensor is asked for, for which a GPU would have to finish what it has begun."""
+    """Count how often a number is read from a tensor, which makes the host wait for a GPU."""
 
     n = 0
 
@@ -172,11 +175,11 @@ def test_no_step_waits_for_the_device_unless_it_logs(
             "data=text",
             f"data.path={toy_text}",
             "head.loss_chunk_rows=null",
-        ]  # in chunks a CPU, and only it, looks
+        ]  # the chunked loss reads a number, on a CPU only
         more += [f"trainer.max_steps={n_steps}", f"trainer.log_every_n_steps={log_every}"]
         more += ["trainer.val_check_interval=100", "sampling.max_new_tokens=1"]
         main([*TINY, *more, f"output_dir={tmp_path / str(n_steps) / str(log_every)}"])
         return counter.n
 
-    peak_flops(torch.device("cpu"), "32-true")  # measured once, which reads too
+    peak_flops(torch.device("cpu"), "32-true")  # measured once, which reads numbers too
     assert reads(4, log_every=100) == reads(12, log_every=100) < reads(12, log_every=1)

@@ -1,4 +1,4 @@
-"""What a person sees of a run: the pages of TensorBoard, and the lines of the log."""
+"""TensorBoard's pages and the log lines of a run."""
 
 import re
 import shlex
@@ -29,7 +29,7 @@ def events(tiny_run: TrainedRun) -> EventAccumulator:
 
 
 def page(events: EventAccumulator, tag: str) -> str:
-    """A text that stands in TensorBoard as it is: every line is indented."""
+    """Return a text of TensorBoard's page, whose lines are all indented."""
     (event,) = events.Tensors(f"{tag}/text_summary")
     assert event.step == 0
     lines = event.tensor_proto.string_val[0].decode().split("\n")
@@ -37,7 +37,7 @@ def page(events: EventAccumulator, tag: str) -> str:
     return "\n".join(line[4:] for line in lines)
 
 
-def test_curves_have_the_names_one_looks_for(events: EventAccumulator) -> None:
+def test_curves_have_the_documented_names(events: EventAccumulator) -> None:
     found = [tag for tag in events.Tags()["scalars"] if tag.startswith(("train/", "val/"))]
     assert sorted(found) == [f"train/{name}" for name in TRAIN] + [f"val/{name}" for name in VAL]
 
@@ -52,7 +52,7 @@ def test_every_chart_of_the_layout_has_its_curves(events: EventAccumulator) -> N
 
 
 def test_the_run_says_what_it_is(events: EventAccumulator, tiny_run: TrainedRun) -> None:
-    command, facts = page(events, "run/about").split("\n\n")
+    command, facts = page(events, "run/info").split("\n\n")
     words = shlex.split(command.replace("\\\n", ""))
     assert words[-1] == "callbacks.samples.prompt=And the"  # a shell reads it as one word again
     assert "trainer.max_steps=30" in words
@@ -76,8 +76,8 @@ def test_the_first_batch_is_shown_with_its_targets(events: EventAccumulator) -> 
         assert {"\u2423the"} & set(inputs)
 
 
-def test_what_is_not_learned_is_seen(tmp_path: Path) -> None:
-    """The page begins a little before the first token that is."""
+def test_the_page_shows_where_training_starts_in_a_row(tmp_path: Path) -> None:
+    """The page begins a little before the first trained token."""
     batch = rows()
     for row in batch[:B]:
         row["targets"][:7] = IGNORE_INDEX
@@ -90,16 +90,16 @@ def test_what_is_not_learned_is_seen(tmp_path: Path) -> None:
     assert targets.split()[1:] == ["\u00b7"] * 4 + [str(i) for i in batch[0]["targets"][7:].tolist()]
 
 
-def test_a_resumed_run_is_not_introduced_again(tmp_path: Path) -> None:
+def test_a_resumed_run_is_not_described_again(tmp_path: Path) -> None:
     logger = tensorboard(context(tmp_path, start_step=2), folder="tensorboard")
     watched(Throughput(log_every_n_steps=1), RunInfo(context(tmp_path, start_step=2), n_rows=1), logger=logger)
     tags = EventAccumulator(str(tmp_path / "tensorboard")).Reload().Tags()
-    assert not {"run/about/text_summary", "run/config/text_summary", "custom_scalars__config__"} & set(tags["tensors"])
+    assert not {"run/info/text_summary", "run/config/text_summary", "custom_scalars__config__"} & set(tags["tensors"])
 
 
 def test_the_log_has_a_short_line_for_each_validation(tiny_run: TrainedRun) -> None:
     log = (tiny_run.folder / "train.log").read_text(encoding="utf-8")
-    lines = re.findall(r"step \d+/30 .* val/.*", log)  # on a slow machine there are others between them
+    lines = re.findall(r"step \d+/30 .* val/.*", log)  # on a slow machine other lines come between them
     assert [line.split()[1] for line in lines] == ["10/30", "20/30", "30/30"]
     for line in lines:
         assert re.search(r" train/loss [\d.]+ .* val/bits_per_byte [\d.]+ · [\d,]+ tokens/s$", line)

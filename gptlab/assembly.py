@@ -119,7 +119,7 @@ def summarise_training(cfg: Config, trainer: "L.Trainer", modules: nn.ModuleDict
         prepared,
         folder=folder,
         val=progress["val"],
-        batch_size=trainer.datamodule.what["batch_size"],  # type: ignore[attr-defined]
+        batch_size=trainer.datamodule.identity["batch_size"],  # type: ignore[attr-defined]
         forward_context=forward_context(trainer),
     )
     return progress | metrics

@@ -1,6 +1,5 @@
-"""What a person reads while a command runs: log records through rich, so that they share a terminal with a bar."""
+"""Log lines and progress bars on the terminal."""
 
-import contextlib
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -19,44 +18,58 @@ from rich.progress import (
 
 
 class ConsoleHandler(logging.Handler):
-    """Prints the message alone; the file handler keeps times and levels. Warnings stand out."""
+    """Log handler that prints messages alone.
+
+    Warnings and errors are coloured. The handler of the log file keeps times and levels.
+    """
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Prints one record."""
+        """Print one record."""
         style = "yellow" if record.levelno == logging.WARNING else "red" if record.levelno > logging.WARNING else None
         rich.get_console().print(self.format(record), style=style, markup=False, highlight=False, soft_wrap=True)
 
 
-# A terminal obeys control characters, and a model or a stranger's file may hold any; line breaks and tabs do no harm.
-_CONTROL = {code: "\N{REPLACEMENT CHARACTER}" for code in (*range(32), *range(127, 160)) if chr(code) not in "\n\t"}
+# A terminal obeys control characters, which a model or an untrusted file may emit; line breaks and tabs are harmless.
+CONTROL_CHARACTERS = {
+    code: "\N{REPLACEMENT CHARACTER}" for code in (*range(32), *range(127, 160)) if chr(code) not in "\n\t"
+}
 
 
 def printable(text: str) -> str:
-    """Return a text without the characters that a terminal obeys."""
-    return text.translate(_CONTROL)
+    """Return a text without terminal control characters."""
+    return text.translate(CONTROL_CHARACTERS)
 
 
-MIN_BYTES = 20_000_000  # bytes; less is done before a bar could be read
+MIN_BAR_BYTES = 20_000_000  # fewer are done before a bar can be read
 
 
-@contextlib.contextmanager
-def byte_progress(what: str, n_bytes: int | None) -> Iterator[Callable[[int], None]]:
-    """A function to call with the number of bytes just done; the total is None where nobody knows it."""
+@contextmanager
+def byte_progress(title: str, n_bytes: int | None) -> Iterator[Callable[[int], None]]:
+    """Show a progress bar of bytes.
+
+    Yields the function that advances it.
+
+    Args:
+        n_bytes: the total; None where it is unknown.
+    """
     console = Console(stderr=True)
-    if not console.is_terminal or (n_bytes is not None and n_bytes < MIN_BYTES):
+    if not console.is_terminal or (n_bytes is not None and n_bytes < MIN_BAR_BYTES):
         yield lambda n: None
         return
-    columns = (TextColumn(what), BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
+    columns = (TextColumn(title), BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True) as bar:
-        task = bar.add_task(what, total=n_bytes)
+        task = bar.add_task(title, total=n_bytes)
         yield lambda n: bar.advance(task, n)
 
 
 @contextmanager
-def unit_progress(what: str, n: int, units: str = "windows") -> Iterator[Callable[[int], None]]:
-    """A function to call with the number of units just done."""
+def unit_progress(title: str, n: int, units: str = "windows") -> Iterator[Callable[[int], None]]:
+    """Show a progress bar of units.
+
+    Yields the function that advances it.
+    """
     console = Console(stderr=True)
-    columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TextColumn(units), TimeRemainingColumn())
+    columns = (TextColumn(title), BarColumn(), MofNCompleteColumn(), TextColumn(units), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task(what, total=n)
+        task = bar.add_task(title, total=n)
         yield lambda n: bar.advance(task, n)

@@ -1,4 +1,4 @@
-"""Prepared data as Lightning takes it."""
+"""Lightning's data module of a run."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ from gptlab.data.protocol import Prepared, Rows
 from gptlab.data.samplers import TrainSampler, ValSampler
 from gptlab.errors import UserError
 
-CHANGED = {  # what must be as it was for a run to go on, and what to say where it is not
+IDENTITY_NAMES = {  # what may not change when a run resumes, and its name in the message
     "seed": "seed",
     "batch_size": "data.batch_size",
     "world_size": "the number of devices",
@@ -29,20 +29,20 @@ def batches_processed(trainer: L.Trainer) -> int:
 
 
 class RunDataModule(L.LightningDataModule):
-    """Batches: training from the first batch of the run to its last, validation every row once.
+    """Loaders of a run's training and validation batches.
 
-    To Lightning a run is one epoch, however often it goes through its data. So the end of an epoch is nothing special,
-    neither to a step that gathers several batches nor to a run that goes on from there.
+    To Lightning a run is one epoch, however often it reads its data. So the end of an epoch is nothing special, neither
+    for gradient accumulation nor for resuming.
 
     Args:
-        batch_size: rows at a time; a step may take several batches.
-        n_batches: what each device goes through in the whole run.
+        batch_size: rows of a micro-batch on each device.
+        n_batches: micro-batches of each device in the whole run.
     """
 
     def __init__(self, data: Prepared, *, batch_size: int, seed: int, n_batches: int, world_size: int) -> None:
         super().__init__()
         self.data, self.n_batches, self.start = data, n_batches, 0
-        self.what: dict[str, Any] = {
+        self.identity: dict[str, Any] = {
             "seed": seed,
             "batch_size": batch_size,
             "world_size": world_size,
@@ -50,35 +50,35 @@ class RunDataModule(L.LightningDataModule):
         }
 
     def train_dataloader(self) -> DataLoader[Batch]:
-        """Whole batches of training rows, all that are still to come."""
-        what = {name: self.what[name] for name in ("batch_size", "seed", "world_size")}
-        order = TrainSampler(self.data.train, **what, n_batches=self.n_batches, start=self.start, rank=self._rank)
-        return self._loader(self.data.train, order)
+        """Return the loader of the remaining training batches."""
+        shape = {name: self.identity[name] for name in ("batch_size", "seed", "world_size")}
+        sampler = TrainSampler(self.data.train, **shape, n_batches=self.n_batches, start=self.start, rank=self._rank)
+        return self._loader(self.data.train, sampler)
 
     def val_dataloader(self) -> DataLoader[Batch]:
-        """Every validation row; the last batch may be smaller."""
-        what = {name: self.what[name] for name in ("batch_size", "world_size")}
-        return self._loader(self.data.val, ValSampler(self.data.val, **what, rank=self._rank))
+        """Return the loader of the validation batches.
+
+        The last batch may be smaller.
+        """
+        shape = {name: self.identity[name] for name in ("batch_size", "world_size")}
+        return self._loader(self.data.val, ValSampler(self.data.val, **shape, rank=self._rank))
 
     def state_dict(self) -> dict[str, Any]:
-        """How far the run is, and in what."""
+        """Return the run's progress and identity."""
         assert self.trainer is not None
-        return {
-            "batches": batches_processed(self.trainer),
-            **self.what,
-        }
+        return {"batches": batches_processed(self.trainer), **self.identity}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Goes on from there.
+        """Resume after the batches of a checkpoint.
 
         Raises:
-            UserError: something that decides which rows come next is no longer what it was.
+            UserError: something that decides which rows come next has changed.
         """
-        for name, words in CHANGED.items():
-            if state_dict.get(name) != self.what[name]:
+        for name, words in IDENTITY_NAMES.items():
+            if state_dict.get(name) != self.identity[name]:
                 before = f"{state_dict.get(name)!r:.100}"
                 raise UserError(
-                    f"{words} has changed since the checkpoint: it was {before} and is {self.what[name]}; "
+                    f"{words} has changed since the checkpoint: it was {before} and is {self.identity[name]}; "
                     "resume with what the run began with, or start a new run"
                 )
         self.start = min(max(0, int(state_dict["batches"])), self.n_batches)
@@ -87,17 +87,17 @@ class RunDataModule(L.LightningDataModule):
     def _rank(self) -> int:
         return self.trainer.global_rank if self.trainer else 0
 
-    def _loader(self, rows: Rows, order: Sampler) -> DataLoader[Batch]:
+    def _loader(self, rows: Rows, sampler: Sampler) -> DataLoader[Batch]:
         return DataLoader(
-            rows,  # type: ignore[arg-type]  # all that it asks of a Dataset
-            sampler=order,
-            batch_size=None,  # an index is a batch already
-            collate_fn=_as_it_is,  # of tensors: to look for what else it may be costs a part of each step
+            rows,  # type: ignore[arg-type]  # it has what a loader asks of a Dataset
+            sampler=sampler,
+            batch_size=None,  # the sampler yields whole batches
+            collate_fn=_identity,  # the default would search each batch of tensors for other types
             num_workers=self.data.n_workers,
             persistent_workers=self.data.n_workers > 0,
             pin_memory=torch.cuda.is_available(),
         )
 
 
-def _as_it_is(batch: Any) -> Any:
+def _identity(batch: Any) -> Any:
     return batch

@@ -1,4 +1,7 @@
-"""Rows of unequal lengths: side by side in a batch, and alike ones together.   B batch, T tokens, N rows."""
+"""Padding of rows, and batches of similar lengths.
+
+B batch, T tokens, N rows.
+"""
 
 from collections.abc import Sequence
 
@@ -6,14 +9,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-POOL = 50  # batches' worth of rows among which alike ones are put together: some chance must remain
+POOL_BATCHES = 50  # sorted by length at a time: a larger pool pads less, but makes epochs less random
 
 
-def padded(rows: Sequence[np.ndarray], *, fill: int, n_tokens: int | None = None) -> Tensor:
-    """B arrays of at most T numbers -> (B, T) int64, `fill` after each.
+def pad_rows(rows: Sequence[np.ndarray], *, fill: int, n_tokens: int | None = None) -> Tensor:
+    """Return rows as one tensor, padded with `fill`.
+
+    Shapes: B arrays -> (B, T) int64.
 
     Args:
-        n_tokens: T; None is the longest row's.
+        n_tokens: T; None takes the longest row's length.
     """
     batch = np.full((len(rows), n_tokens or max(map(len, rows))), fill, dtype=np.int64)
     for place, row in zip(batch, rows, strict=True):
@@ -24,25 +29,29 @@ def padded(rows: Sequence[np.ndarray], *, fill: int, n_tokens: int | None = None
 def batch_similar_lengths(
     order: np.ndarray, lengths: np.ndarray, generator: np.random.Generator, *, batch_rows: int
 ) -> np.ndarray:
-    """The same row numbers, those of like length in the same batches, so that little is padded.   (N,) -> (N,)
+    """Reorder rows so that batches have similar lengths.
 
-    Rows keep their place in the epoch up to a pool of batches; within a pool the batches come in an order of chance.
-    The last rows, too few for a batch, stay last.
+    Shapes: (N,) -> (N,).
+    Rows stay within their pool of POOL_BATCHES batches; within a pool the batches are in random order. The last rows,
+    too few for a batch, stay last.
 
     Args:
-        order: row numbers in an order of chance.
-        lengths: of all rows, by their numbers.
-        batch_rows: rows of a batch, over all devices.
+        order: row numbers in random order.
+        lengths: of all rows, by row number.
+        batch_rows: rows of a batch over all devices.
     """
     whole = len(order) // batch_rows * batch_rows
     pools = []
-    for start in range(0, whole, POOL * batch_rows):
-        pool = order[start : min(start + POOL * batch_rows, whole)]
+    for start in range(0, whole, POOL_BATCHES * batch_rows):
+        pool = order[start : min(start + POOL_BATCHES * batch_rows, whole)]
         batches = pool[np.argsort(lengths[pool], kind="stable")].reshape(-1, batch_rows)
         pools.append(generator.permutation(batches).ravel())
     return np.concatenate([*pools, order[whole:]])
 
 
 def longest_first(lengths: np.ndarray) -> np.ndarray:
-    """All row numbers, alike ones together: a batch that does not fit in memory is met at once.   (N,) -> (N,)"""
+    """Return row numbers by decreasing length.
+
+    Shapes: (N,) -> (N,). Little is padded, and a batch that does not fit in memory comes first.
+    """
     return np.argsort(-lengths, kind="stable")

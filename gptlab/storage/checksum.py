@@ -31,6 +31,17 @@ class HashingFile:
         self.file.flush()
 
 
+def file_sha256(path: Path) -> str:
+    """Return a regular file's sha256 in hexadecimal.
+
+    Raises:
+        UserError: the path is a pipe, socket or device.
+        OSError: the file cannot be read.
+    """
+    with open_regular(path) as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]  # of io's private protocol
+
+
 def replace_with_checksum(part: Path, path: Path, digest: str) -> None:
     """Move a written file to its place, its checksum with it, and note that it is verified.
 

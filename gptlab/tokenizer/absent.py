@@ -1,4 +1,7 @@
-"""The tokenizer of a model that came without one.   V vocabulary."""
+"""Stand-in for a missing tokenizer.
+
+V vocabulary.
+"""
 
 from collections.abc import Sequence
 from typing import Any, NoReturn
@@ -9,10 +12,12 @@ from gptlab.errors import UserError
 
 
 class AbsentTokenizer:
-    """Knows how many ids there are, and nothing else: enough for logits and export.
+    """Tokenizer of unknown tokens.
+
+    It suffices for logits and export.
 
     Args:
-        folder: where one was looked for.
+        folder: the model's, which holds no tokenizer.
         vocab_size: V, the rows of the model's embedding.
     """
 
@@ -42,6 +47,6 @@ class AbsentTokenizer:
 
     def _refuse(self) -> NoReturn:
         raise UserError(
-            f"{self.folder} has no tokenizer, so it reads and writes ids only: put its tokenizer.json there, or train "
-            "on with another tokenizer= of the same ids"
+            f"{self.folder} has no tokenizer, so its model reads and writes ids only: put its tokenizer.json there, or "
+            "continue training with another tokenizer= of the same ids"
         )

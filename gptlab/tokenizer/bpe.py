@@ -1,4 +1,7 @@
-"""Byte-level byte pair encoding: GPT-2's tokenizer, and others of its kind.   V vocabulary, T tokens."""
+"""Byte-level byte pair encoding, as in GPT-2.
+
+V vocabulary, T tokens.
+"""
 
 import hashlib
 import json
@@ -7,34 +10,42 @@ import re
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import tiktoken
 import tokenizers
 from tiktoken_ext.openai_public import r50k_pat_str  # type: ignore[import-untyped]
 
+from gptlab.bounds import AtLeast
 from gptlab.errors import UserError
 from gptlab.slots import slot
-from gptlab.tokenizer.cache import cached
-from gptlab.tokenizer.library import MOST_IDS, Calling
-from gptlab.tokenizer.merges import learn
+from gptlab.tokenizer.library import MAX_IDS, library_errors
+from gptlab.tokenizer.merges import learn_ranks
 from gptlab.tokenizer.protocol import TrainingText
-from gptlab.tokenizer.text import END_OF_TEXT, encoded, unused
+from gptlab.tokenizer.text import END_OF_TEXT, encode_unicode, unused_name
+from gptlab.tokenizer.vocabulary_cache import load_or_learn
 
 log = logging.getLogger(__name__)
 
-FORMAT = 1  # of what is cached: a new number whenever the same text would give other ids
-LONG_BLANK = re.compile(r"(?<!\s)\s{100000,}")  # from the start of a run only, or the search is quadratic
+FORMAT = 1  # of the cached vocabulary; raise it when the same text would give other ids
+MIN_VOCAB_SIZE = 257  # the bytes and <|endoftext|>
+MAX_WHITESPACE = 100_000  # characters of a run; tiktoken fails on a million
+LONG_WHITESPACE = re.compile(rf"(?<!\s)\s{{{MAX_WHITESPACE},}}")  # from a run's start only, or the search is quadratic
 
 
 class BytePairTokenizer:
-    """Byte pair encoding (arXiv 1508.07909) of the bytes of UTF-8, run by tiktoken; no text is lost.
+    """Byte pair encoding of UTF-8 bytes.
+
+    It is run by tiktoken. No text is lost. The algorithm is arXiv 1508.07909.
 
     Args:
         ranks: token -> id, the bytes of the token written as Latin-1 characters; the lowest id is merged first.
-        pattern: the regular expression that cuts a text into chunks; no token spans two.
-        special: name -> id of the tokens that text never becomes; <|endoftext|> is one.
+        pattern: regular expression that cuts a text into pre-tokens; no token spans two.
+        special: name -> id of the special tokens, among them <|endoftext|>. `encode` never returns them.
+
+    Raises:
+        UserError: the ids are not distinct, or some are missing.
     """
 
     bos_id: None = None
@@ -42,17 +53,17 @@ class BytePairTokenizer:
     def __init__(self, *, ranks: dict[str, int], pattern: str, special: dict[str, int]) -> None:
         self._ranks, self._pattern, self._special = ranks, pattern, special
         used = {*ranks.values(), *special.values()}
-        if not all(0 <= i < MOST_IDS for i in used) or len(set(ranks.values())) < len(ranks):
-            raise UserError(f"the tokenizer's ids are not distinct numbers from 0 below {MOST_IDS:,}: fetch it anew")
+        if not all(0 <= i < MAX_IDS for i in used) or len(set(ranks.values())) < len(ranks):
+            raise UserError(f"the tokenizer's ids are not distinct numbers from 0 below {MAX_IDS:,}: fetch it anew")
         if not ranks.keys() >= {chr(byte) for byte in range(256)} or END_OF_TEXT not in special:
             raise UserError(f"the tokenizer has no ids for all bytes and {END_OF_TEXT}: fetch it anew")
-        others = {unused(i): i for i in range(max(used)) if i not in used}
-        with Calling("tiktoken cannot take the tokenizer's pattern"):
+        unused = {unused_name(i): i for i in range(max(used)) if i not in used}
+        with library_errors("tiktoken rejects the tokenizer's pattern"):
             self._encoding = tiktoken.Encoding(
                 "gptlab",
                 pat_str=pattern,
                 mergeable_ranks={token.encode("latin-1"): i for token, i in ranks.items()},
-                special_tokens=special | others,
+                special_tokens=special | unused,
             )
 
     @property
@@ -67,17 +78,18 @@ class BytePairTokenizer:
         return self.encode_array(text).tolist()
 
     def encode_array(self, text: str) -> np.ndarray:
-        """The ids as a (T,) uint32 array; other Python threads run meanwhile.
+        """Return the ids of a text.
 
-        A run of a million white-space characters overflows tiktoken's regular expressions: a text with such a run is
-        encoded in parts, and the ids next to a cut may be others than in one go.
+        Shape: (T,) uint32.
+        Releases Python's global lock. A run of a million white-space characters overflows tiktoken's regular
+        expressions: a text with such a run is encoded in parts, and the ids next to a cut may differ.
         """
-        encoded(text, "utf-8")  # half of a surrogate pair is refused here as everywhere
+        encode_unicode(text, "utf-8")  # raises for half a surrogate pair, as in every tokenizer
         try:
             parts = [self._encoding.encode_to_numpy(text, disallowed_special=())]
         except ValueError:
-            parts = [self._encoding.encode_to_numpy(part, disallowed_special=()) for part in _cut_blanks(text)]
-        return np.concatenate(parts)  # a copy, which can be written to; tiktoken's cannot
+            parts = [self._encoding.encode_to_numpy(part, disallowed_special=()) for part in _cut_whitespace(text)]
+        return np.concatenate(parts)  # a copy: tiktoken's array is read-only
 
     def decode(self, ids: Sequence[int]) -> str:
         return self._encoding.decode(ids)
@@ -95,31 +107,41 @@ class BytePairTokenizer:
 
 
 @slot("tokenizer")
-def train(texts: TrainingText, *, vocab_size: int, sample_bytes: int, cache_dir: str) -> BytePairTokenizer:
-    """The tokenizer learned from a text, or read from the cache if the same was learned before.
+def train(
+    texts: TrainingText,
+    *,
+    vocab_size: Annotated[int, AtLeast(MIN_VOCAB_SIZE)],
+    sample_bytes: Annotated[int, AtLeast(1)],
+    cache_dir: str,
+) -> BytePairTokenizer:
+    """Learn a tokenizer from a text.
+
+    What was learned before is loaded from the cache.
 
     Args:
-        vocab_size: ids in all: the 256 bytes, the merges, and last <|endoftext|>; a short text gives fewer.
-        sample_bytes: of a longer text, pieces spread evenly over it are read, this much in all, to within a piece.
-        cache_dir: holds a folder `tokenizers` of what was learned.
+        vocab_size: V, for 256 bytes, the merges and <|endoftext|>; a short text gives fewer.
+        sample_bytes: of a longer text about this much is read, in chunks spread evenly over it.
+        cache_dir: learned vocabularies are kept in its folder `tokenizers`.
 
     Raises:
         UserError: vocab_size or sample_bytes is too small.
     """
-    if vocab_size < 257:
-        raise UserError(f"tokenizer.vocab_size is {vocab_size}: 256 bytes and {END_OF_TEXT} need at least 257")
+    if vocab_size < MIN_VOCAB_SIZE:
+        raise UserError(
+            f"tokenizer.vocab_size is {vocab_size}: 256 bytes and {END_OF_TEXT} need at least {MIN_VOCAB_SIZE}"
+        )
     if sample_bytes < 1:
         raise UserError(f"tokenizer.sample_bytes is {sample_bytes}: it must be at least 1")
     key = json.dumps([FORMAT, tokenizers.__version__, texts.fingerprint, vocab_size, sample_bytes])
     path = Path(cache_dir).expanduser() / "tokenizers" / f"{hashlib.sha256(key.encode()).hexdigest()[:20]}.json"
-    ranks = cached(path, lambda: learn(texts, n_tokens=vocab_size - 1, sample_bytes=sample_bytes))
+    ranks = load_or_learn(path, lambda: learn_ranks(texts, n_tokens=vocab_size - 1, sample_bytes=sample_bytes))
     if len(ranks) < vocab_size - 1:
-        log.info("the text gives %s ids, fewer than tokenizer.vocab_size=%s", f"{len(ranks) + 1:,}", vocab_size)
+        log.info(f"vocabulary of {len(ranks) + 1:,} ids: the text is too short for tokenizer.vocab_size={vocab_size}")
     return BytePairTokenizer(ranks=ranks, pattern=r50k_pat_str, special={END_OF_TEXT: len(ranks)})
 
 
-def _cut_blanks(text: str) -> list[str]:
-    """The text in parts, none with more than 100,000 white-space characters in a run."""
-    runs = LONG_BLANK.finditer(text)
-    cuts = [0, *[at for run in runs for at in range(run.start(), run.end(), 100_000)], len(text)]
+def _cut_whitespace(text: str) -> list[str]:
+    """Cut a text within long runs of white space."""
+    runs = LONG_WHITESPACE.finditer(text)
+    cuts = [0, *[at for run in runs for at in range(run.start(), run.end(), MAX_WHITESPACE)], len(text)]
     return [text[a:b] for a, b in pairwise(cuts)]

@@ -1,4 +1,7 @@
-"""Every byte of the UTF-8 text is a token.   V vocabulary, T tokens."""
+"""Bytes of UTF-8 as tokens.
+
+V vocabulary, T tokens.
+"""
 
 from collections.abc import Sequence
 from typing import Any
@@ -6,15 +9,17 @@ from typing import Any
 import numpy as np
 
 from gptlab.slots import slot
-from gptlab.tokenizer.text import END_OF_TEXT, encoded
+from gptlab.tokenizer.text import END_OF_TEXT, encode_unicode
 
 
 @slot("tokenizer")
 class ByteTokenizer:
-    """Ids 0 to 255 are the bytes; it learns nothing and loses nothing.
+    """Tokenizer with one id per byte.
+
+    No text is lost.
 
     Args:
-        end_of_text: id 256 is <|endoftext|>.
+        end_of_text: whether id 256 is <|endoftext|>.
     """
 
     bos_id: None = None
@@ -32,10 +37,10 @@ class ByteTokenizer:
         return 256 if self._end_of_text else None
 
     def encode(self, text: str) -> list[int]:
-        return list(encoded(text, "utf-8"))
+        return list(encode_unicode(text, "utf-8"))
 
     def encode_array(self, text: str) -> np.ndarray:
-        return np.frombuffer(encoded(text, "utf-8"), dtype=np.uint8).astype(np.uint32)  # (T,)
+        return np.frombuffer(encode_unicode(text, "utf-8"), dtype=np.uint8).astype(np.uint32)  # (T,)
 
     def decode(self, ids: Sequence[int]) -> str:
         return b"".join([self._tokens[i] for i in ids]).decode("utf-8", errors="replace")

@@ -1,4 +1,7 @@
-"""Every character is a token, as in nanoGPT's character models.   V vocabulary, T tokens."""
+"""Characters as tokens, as in nanoGPT.
+
+V vocabulary, T tokens.
+"""
 
 from collections.abc import Sequence
 from typing import Any
@@ -8,26 +11,32 @@ import numpy as np
 from gptlab.errors import UserError
 from gptlab.slots import slot
 from gptlab.tokenizer.protocol import TrainingText
-from gptlab.tokenizer.text import END_OF_TEXT, encoded
+from gptlab.tokenizer.text import END_OF_TEXT, encode_unicode
 
-MISSING = np.iinfo(np.uint32).max  # no id: the character was not learned
+NO_ID = np.iinfo(np.uint32).max  # of a character outside the vocabulary
 
 
 @slot("tokenizer")
 def train(texts: TrainingText, *, unknown: bool, end_of_text: bool) -> "CharTokenizer":
-    """The tokenizer whose vocabulary is every character of the text, sorted by code point."""
+    """Return a tokenizer of the text's characters.
+
+    They are sorted by code point.
+    """
     seen: set[str] = set()
-    for piece in texts:
-        seen.update(piece)
+    for chunk in texts:
+        seen.update(chunk)
     return CharTokenizer(characters="".join(sorted(seen)), unknown=unknown, end_of_text=end_of_text)
 
 
 class CharTokenizer:
-    """One id a character, in the order given; then <|endoftext|>, then <|unk|>, where they are asked for.
+    """Tokenizer with one id per character.
+
+    Ids follow the order of the characters; then comes <|endoftext|>, then <|unk|>, if they are wanted.
 
     Args:
-        unknown: a character that was not learned becomes <|unk|>, which decodes to U+FFFD; else it is refused.
-        end_of_text: there is an id for <|endoftext|>.
+        characters: the vocabulary, each once.
+        unknown: whether other characters become <|unk|>, which decodes to U+FFFD, instead of raising.
+        end_of_text: whether <|endoftext|> has an id.
     """
 
     bos_id: None = None
@@ -35,7 +44,7 @@ class CharTokenizer:
     def __init__(self, *, characters: str, unknown: bool, end_of_text: bool) -> None:
         self._characters, self._unknown, self._end_of_text = characters, unknown, end_of_text
         self._texts = [*characters, *[END_OF_TEXT] * end_of_text, *["\ufffd"] * unknown]
-        self._ids = np.full(0x110000, self.vocab_size - 1 if unknown else MISSING, dtype=np.uint32)  # code point -> id
+        self._ids = np.full(0x110000, self.vocab_size - 1 if unknown else NO_ID, dtype=np.uint32)  # code point -> id
         self._ids[_code_points(characters)] = np.arange(len(characters))
 
     @property
@@ -50,13 +59,15 @@ class CharTokenizer:
         return self.encode_array(text).tolist()
 
     def encode_array(self, text: str) -> np.ndarray:
-        """The ids as a (T,) uint32 array.
+        """Return the ids of a text.
+
+        Shape: (T,) uint32.
 
         Raises:
-            UserError: a character was not learned, and there is no <|unk|> for it.
+            UserError: a character is not in the vocabulary, and there is no <|unk|>.
         """
         ids = self._ids[_code_points(text)]  # (T,)
-        missing = ids == MISSING
+        missing = ids == NO_ID
         if missing.any():
             at = int(missing.argmax())
             raise UserError(
@@ -88,5 +99,8 @@ class CharTokenizer:
 
 
 def _code_points(text: str) -> np.ndarray:
-    """-> (T,), the code point of each character."""
-    return np.frombuffer(encoded(text, "utf-32-le"), dtype="<u4")
+    """Return the code point of each character.
+
+    Shape: (T,).
+    """
+    return np.frombuffer(encode_unicode(text, "utf-32-le"), dtype="<u4")

@@ -1,4 +1,4 @@
-"""A tokenizer as files that the transformers library opens."""
+"""Export of tokenizers to the transformers library."""
 
 import json
 import re
@@ -7,38 +7,39 @@ from pathlib import Path
 
 from tiktoken_ext.openai_public import r50k_pat_str  # type: ignore[import-untyped]
 from tokenizers import AddedToken, Regex, decoders, models, pre_tokenizers
-from tokenizers import Tokenizer as Library
+from tokenizers import Tokenizer as LibraryTokenizer
 
-from gptlab.tokenizer.merges import LATIN_1, merges_of
+from gptlab.tokenizer.merges import LATIN_1, derive_merges
 from gptlab.tokenizer.protocol import Tokenizer
-from gptlab.tokenizer.text import END_OF_TEXT, UNKNOWN, unused
+from gptlab.tokenizer.text import END_OF_TEXT, UNKNOWN, unused_name
 
-VISIBLE = {byte: character for character, byte in LATIN_1.items()}
+BYTE_CHARACTERS = {byte: character for character, byte in LATIN_1.items()}  # as GPT-2's files write bytes
 
 
 def write_tokenizer(tokenizer: Tokenizer, folder: Path, *, context_length: int, pads: bool = False) -> None:
-    """Writes tokenizer.json and tokenizer_config.json, which `transformers.AutoTokenizer` opens: the same ids and text.
+    """Write the two files that `transformers.AutoTokenizer` opens.
 
-    As everywhere in that library, text that looks like a special token becomes it, unless split_special_tokens=True.
+    tokenizer.json and tokenizer_config.json give the same ids and text as ours. As everywhere in that library, text
+    that looks like a special token becomes that token, unless split_special_tokens=True.
 
     Args:
-        context_length: the longest text that the model reads, in tokens.
-        pads: padding=True fills rows up, with the end of a text.
+        context_length: the most tokens that the model reads.
+        pads: whether to name a padding token, <|endoftext|>, for padding=True.
     """
     state = tokenizer.state()
     kind = state.pop("kind")
     if kind == "absent":
         return
     content = state["tokenizer_json"] if kind == "pretrained" else BUILDERS[kind](**state).to_str(pretty=True)
-    token_of = Library.from_str(content).id_to_token
-    ends, begins = tokenizer.eot_id, tokenizer.eot_id if tokenizer.bos_id is None else tokenizer.bos_id
+    token_of = LibraryTokenizer.from_str(content).id_to_token
+    eos_id, bos_id = tokenizer.eot_id, tokenizer.eot_id if tokenizer.bos_id is None else tokenizer.bos_id
     config = {
-        "tokenizer_class": "PreTrainedTokenizerFast",  # any other would bring rules of its own
+        "tokenizer_class": "PreTrainedTokenizerFast",  # any other class has rules of its own
         "model_max_length": context_length,
-        "model_input_names": ["input_ids", "attention_mask"],  # version 4's GPT-2 would add what it reads as types
-        "clean_up_tokenization_spaces": False,  # it would delete spaces before marks
-        "bos_token": None if begins is None else token_of(begins),
-        "eos_token": None if ends is None else token_of(ends),
+        "model_input_names": ["input_ids", "attention_mask"],  # version 4 would add token_type_ids
+        "clean_up_tokenization_spaces": False,  # it would delete spaces before punctuation
+        "bos_token": None if bos_id is None else token_of(bos_id),
+        "eos_token": None if eos_id is None else token_of(eos_id),
     }
     if pads:
         config["pad_token"] = config["eos_token"]
@@ -46,15 +47,15 @@ def write_tokenizer(tokenizer: Tokenizer, folder: Path, *, context_length: int, 
     (folder / "tokenizer_config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
 
 
-def _byte_pairs(*, ranks: dict[str, int], pattern: str, special: dict[str, int]) -> Library:
-    tokens = {token.translate(VISIBLE): i for token, i in ranks.items()}
-    merges = [(a.translate(VISIBLE), b.translate(VISIBLE)) for a, b in merges_of(ranks)]
+def _build_bpe(*, ranks: dict[str, int], pattern: str, special: dict[str, int]) -> LibraryTokenizer:
+    tokens = {token.translate(BYTE_CHARACTERS): i for token, i in ranks.items()}
+    merges = [(a.translate(BYTE_CHARACTERS), b.translate(BYTE_CHARACTERS)) for a, b in derive_merges(ranks)]
     taken = {*ranks.values(), *special.values()}
-    names = special | {unused(i): i for i in range(max(taken)) if i not in taken}
-    # ignore_merges: as in tiktoken, a chunk that is a token becomes it before anything is merged
-    library = Library(models.BPE(vocab=tokens | names, merges=merges, ignore_merges=True))
+    names = special | {unused_name(i): i for i in range(max(taken)) if i not in taken}
+    # ignore_merges: as in tiktoken, a pre-token that is a token becomes it before anything is merged
+    library = LibraryTokenizer(models.BPE(vocab=tokens | names, merges=merges, ignore_merges=True))
     if pattern == r50k_pat_str:
-        library.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)  # GPT-2's own, as everybody knows it
+        library.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)  # which has GPT-2's pattern built in
     else:
         split = pre_tokenizers.Split(Regex(_for_oniguruma(pattern)), "isolated")
         to_bytes = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
@@ -65,35 +66,37 @@ def _byte_pairs(*, ranks: dict[str, int], pattern: str, special: dict[str, int])
 
 
 def _for_oniguruma(pattern: str) -> str:
-    """The pattern for the library's regular expressions, in which {1,3}+ means any number of {1,3}.
+    """Return a pattern in Oniguruma's syntax.
 
-    In tiktoken's it forbids backtracking; at the end of an alternative, where OpenAI has it, that changes nothing.
+    There {1,3}+ repeats {1,3}; in tiktoken's it forbids backtracking. OpenAI has it at the end of an alternative only,
+    where that changes nothing, so the + is dropped.
     """
     return re.sub(r"(\{\d+,\d+\})\+", r"\1", pattern)
 
 
-def _bytes(*, end_of_text: bool) -> Library:
-    vocab = {chr(byte).translate(VISIBLE): byte for byte in range(256)}
-    library = Library(models.BPE(vocab=vocab, merges=[]))
+def _build_bytes(*, end_of_text: bool) -> LibraryTokenizer:
+    vocab = {chr(byte).translate(BYTE_CHARACTERS): byte for byte in range(256)}
+    library = LibraryTokenizer(models.BPE(vocab=vocab, merges=[]))
     library.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
     library.decoder = decoders.ByteLevel()
     library.add_special_tokens([AddedToken(END_OF_TEXT, normalized=False)] * end_of_text)
     return library
 
 
-def _characters(*, characters: str, unknown: bool, end_of_text: bool) -> Library:
-    library, names = _whole_tokens(characters, unknown=unknown, end_of_text=end_of_text)
+def _build_char(*, characters: str, unknown: bool, end_of_text: bool) -> LibraryTokenizer:
+    library, names = _build_word_level(characters, unknown=unknown, end_of_text=end_of_text)
     library.pre_tokenizer = pre_tokenizers.Split(Regex(r"[\s\S]"), "isolated")
     library.decoder = decoders.Sequence([decoders.Replace(names[UNKNOWN], "\ufffd"), decoders.Fuse()])
     return library
 
 
-def _words(*, words: list[str], unknown: bool, end_of_text: bool) -> Library:
-    """As `gptlab.tokenizer.word` splits and joins: blanks are dropped, and a space put before all but some marks.
+def _build_word(*, words: list[str], unknown: bool, end_of_text: bool) -> LibraryTokenizer:
+    """Build the library's version of `WordTokenizer`.
 
-    The word <|endoftext|> that was not learned is the special token here, though text, since a word is nothing else.
+    White space is dropped, and a space is put before all words and all but some punctuation marks. One difference
+    remains: the text <|endoftext|> becomes the special token if it is no word of the vocabulary.
     """
-    library, names = _whole_tokens(words, unknown=unknown, end_of_text=end_of_text)
+    library, names = _build_word_level(words, unknown=unknown, end_of_text=end_of_text)
     library.pre_tokenizer = pre_tokenizers.Sequence(
         [
             pre_tokenizers.Split(Regex(r"[\s\x1c-\x1f]"), "removed"),
@@ -103,28 +106,42 @@ def _words(*, words: list[str], unknown: bool, end_of_text: bool) -> Library:
     library.decoder = decoders.Sequence(
         [
             *[decoders.Replace(name, shown) for shown, name in names.items() if name != shown],
-            decoders.WordPiece(prefix=" ", cleanup=False),  # a space before each but the first; no word begins with one
+            decoders.WordPiece(
+                prefix=" ", cleanup=False
+            ),  # a space before each word but the first; no word begins with one
             decoders.Replace(Regex(r"""^ (?=[,.:;?!"()'])"""), ""),
         ]
     )
     return library
 
 
-def _whole_tokens(tokens: Sequence[str], *, unknown: bool, end_of_text: bool) -> tuple[Library, dict[str, str]]:
-    """A vocabulary without parts of tokens, and how the special ones are called in it."""
-    names = {name: _unlike(tokens, name) for name in (END_OF_TEXT, UNKNOWN)}
+def _build_word_level(
+    tokens: Sequence[str], *, unknown: bool, end_of_text: bool
+) -> tuple[LibraryTokenizer, dict[str, str]]:
+    """Return a library tokenizer without subwords.
+
+    The second result maps each special token to its name there.
+    """
+    names = {name: _unique_name(tokens, name) for name in (END_OF_TEXT, UNKNOWN)}
     special = [names[END_OF_TEXT]] * end_of_text + [names[UNKNOWN]] * unknown
     vocab = {token: i for i, token in enumerate([*tokens, *special])}
-    library = Library(models.WordLevel(vocab=vocab, unk_token=names[UNKNOWN]))  # not in the vocabulary: it is refused
+    library = LibraryTokenizer(
+        models.WordLevel(vocab=vocab, unk_token=names[UNKNOWN])
+    )  # raises where it is not in the vocabulary
     library.add_special_tokens([AddedToken(names[END_OF_TEXT], normalized=False)] * end_of_text)
     return library, names
 
 
-def _unlike(tokens: Sequence[str], name: str) -> str:
-    """The name, or one like it, that is part of no token: a text may have had such a word."""
+def _unique_name(tokens: Sequence[str], name: str) -> str:
+    """Return a name that no token contains."""
     while any(name in token for token in tokens):
         name = f"{name[:-2]}_|>"
     return name
 
 
-BUILDERS: dict[str, Callable[..., Library]] = {"bpe": _byte_pairs, "bytes": _bytes, "char": _characters, "word": _words}
+BUILDERS: dict[str, Callable[..., LibraryTokenizer]] = {
+    "bpe": _build_bpe,
+    "bytes": _build_bytes,
+    "char": _build_char,
+    "word": _build_word,
+}

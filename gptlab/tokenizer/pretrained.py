@@ -1,4 +1,7 @@
-"""A tokenizer that came with somebody's weights, run by the `tokenizers` library.   V vocabulary, T tokens."""
+"""Tokenizers of published weights.
+
+V vocabulary, T tokens.
+"""
 
 import re
 from collections.abc import Sequence
@@ -14,34 +17,26 @@ from gptlab.errors import UserError
 from gptlab.slots import slot
 from gptlab.storage.excerpts import excerpt
 from gptlab.storage.files import expand_path, read_bytes, read_object, read_text
-from gptlab.tokenizer.library import MOST_IDS, Calling, parse_tokenizer
+from gptlab.tokenizer.library import MAX_IDS, library_errors, parse_tokenizer
 from gptlab.tokenizer.protocol import Tokenizer
-from gptlab.tokenizer.text import encoded, unused
+from gptlab.tokenizer.text import encode_unicode, unused_name
 
-# What tokenizers lose: blanks, capitals, accents, signs that have a plainer form, rare characters.
-# All in normal form C: some tokenizers bring a text into it first, as our cleaning does, and that counts as kept.
-PROBES = [
-    " ",
-    "  ",
-    "\n\n",
-    "a \t b\r\n  c",
-    "Don't you , NOW ?",
-    "naïve Ångström",
-    "ﬁ Ａ² №",
-    "Жя",
-    "東京 かな",
-    "🙂👩\u200d👧",
-]
+# Texts with what tokenizers may lose: blanks, capitals, accents, compatibility characters, rare characters.
+# All are in normal form C: some tokenizers normalise a text first, as our cleaning does, and that counts as lossless.
+BLANK_TEXTS = [" ", "  ", "\n\n", "a \t b\r\n  c"]
+ROUND_TRIP_TEXTS = [*BLANK_TEXTS, "Don't you , NOW ?", "naïve Ångström", "ﬁ Ａ² №", "Жя", "東京 かな", "🙂👩\u200d👧"]
 
 
 class PretrainedTokenizer:
-    """What a `tokenizer.json` describes, but that text never becomes a special token.
+    """Tokenizer of a `tokenizer.json`.
+
+    Text never becomes a special token.
 
     Args:
         tokenizer_json: the file's content.
-        vocab_size: rows of the model's embedding; those that the file has no token for decode to a name.
-        eot_id: the end of a text.
-        bos_id: the id that the model was trained to see first.
+        vocab_size: V, rows of the model's embedding; ids without a token decode to a name.
+        eot_id: of the end of a text, None without one.
+        bos_id: of the first token of each training sequence, None without one.
 
     Raises:
         UserError: the content describes no tokenizer.
@@ -51,42 +46,47 @@ class PretrainedTokenizer:
         self._json, self._library = tokenizer_json, parse_tokenizer(tokenizer_json)
         vocab = self._library.get_vocab()
         ids = [vocab_size - 1, *(i for i in (eot_id, bos_id) if i is not None), *vocab.values()]
-        if not all(isinstance(i, int) and 0 <= i < min(vocab_size, MOST_IDS) for i in ids):
+        if not all(isinstance(i, int) and 0 <= i < min(vocab_size, MAX_IDS) for i in ids):
             raise UserError(
-                f"the tokenizer has ids outside its vocabulary of {excerpt(vocab_size)}, or that is more than "
-                f"{MOST_IDS:,}: fetch it anew"
+                f"the tokenizer has ids outside its vocabulary of {excerpt(vocab_size)}, or above {MAX_IDS:,}: "
+                "fetch it anew"
             )
         self.vocab_size, self.eot_id, self.bos_id = vocab_size, eot_id, bos_id
-        self._tokens = [unused(i) for i in range(vocab_size)]
+        self._tokens = [unused_name(i) for i in range(vocab_size)]
         for token, i in vocab.items():
             self._tokens[i] = token
-        self._borders = [i for i in (eot_id, bos_id) if i is not None]
-        # some files have them among the ordinary tokens
-        self._library.add_special_tokens([AddedToken(self._tokens[i], normalized=False) for i in self._borders])
+        self._boundary_ids = [i for i in (eot_id, bos_id) if i is not None]
+        # some files list them as ordinary tokens
+        self._library.add_special_tokens([AddedToken(self._tokens[i], normalized=False) for i in self._boundary_ids])
         added = self._library.get_added_tokens_decoder()
         self._special = {token.content: i for i, token in added.items() if token.special}
-        self._library.encode_special_tokens = True  # as the text that they look like
+        self._library.encode_special_tokens = True  # text that looks like a special token stays text
 
     def encode(self, text: str) -> list[int]:
         return self.encode_array(text).tolist()
 
     def encode_array(self, text: str) -> np.ndarray:
-        """The ids as a (T,) uint32 array; other Python threads run meanwhile.
+        """Return the ids of a text.
+
+        Shape: (T,) uint32. Releases Python's global lock.
 
         Raises:
-            UserError: the text holds what the tokenizer has no token for.
+            UserError: the tokenizer has no token for a part of the text.
         """
-        encoded(text, "utf-8")  # half of a surrogate pair is refused here as everywhere
-        with Calling("the tokenizer cannot encode the text"):
-            [encoding] = self._library.encode_batch_fast([text], add_special_tokens=False)  # `encode` blocks threads
+        encode_unicode(text, "utf-8")  # raises for half a surrogate pair, as in every tokenizer
+        with library_errors("the tokenizer cannot encode the text"):
+            [encoding] = self._library.encode_batch_fast([text], add_special_tokens=False)  # `encode` keeps the lock
         ids = np.array(encoding.ids, dtype=np.uint32)  # (T,)
-        return self._encode_parts(text) if np.isin(ids, self._borders).any() else ids
+        return self._encode_without_boundaries(text) if np.isin(ids, self._boundary_ids).any() else ids
 
-    def _encode_parts(self, text: str) -> np.ndarray:
-        """A vocabulary of words has the end of a text among them: the text is cut within each such word."""
-        with Calling("the tokenizer cannot encode the text"):
+    def _encode_without_boundaries(self, text: str) -> np.ndarray:
+        """Encode a text with a boundary token's name.
+
+        In a vocabulary of words the name is a word; the text is cut within it.
+        """
+        with library_errors("the tokenizer cannot encode the text"):
             encoding = self._library.encode(text, add_special_tokens=False)
-        spans = [span for i, span in zip(encoding.ids, encoding.offsets, strict=True) if i in self._borders]
+        spans = [span for i, span in zip(encoding.ids, encoding.offsets, strict=True) if i in self._boundary_ids]
         for start, end in spans:
             if end - start < 2:
                 raise UserError(
@@ -101,34 +101,40 @@ class PretrainedTokenizer:
 
     def _join(self, tokens: list[str]) -> str:
         decoder = self._library.decoder
-        with Calling("the tokenizer cannot decode its ids"):
+        with library_errors("the tokenizer cannot decode its ids"):
             return decoder.decode(tokens) if decoder else " ".join(tokens)
 
     def special_ids(self) -> dict[str, int]:
         return dict(self._special)
 
     def token_bytes(self) -> np.ndarray | None:
-        """See `Tokenizer`. Judged by what becomes of `PROBES`, not of control characters, which many tokenizers lack.
+        """Return the bytes of each token's text.
 
-        Where a tokenizer puts a space before a text, that counts too.
+        The result is None where text can be lost. Shape: (V,) int64.
+        Whether text can be lost is judged by ROUND_TRIP_TEXTS, which have no control characters: many tokenizers lack
+        them. A space that the tokenizer puts before a text counts as a byte.
         """
         sizes = np.zeros(self.vocab_size, dtype=np.int64)  # (V,)
         for token, i in self._library.get_vocab().items():
-            sizes[i] = self._size(token)
+            sizes[i] = self._token_size(token)
         for i, added in self._library.get_added_tokens_decoder().items():
             sizes[i] = 0 if added.special else len(added.content.encode())
-        return sizes if all(self._keeps(text, sizes) for text in PROBES) else None
+        return sizes if all(self._round_trips(text, sizes) for text in ROUND_TRIP_TEXTS) else None
 
-    def _size(self, token: str) -> int:
-        """Bytes of the text that a token stands for."""
+    def _token_size(self, token: str) -> int:
+        """Return the bytes of a token's text."""
         if isinstance(self._library.decoder, decoders.ByteLevel):
-            return len(token)  # a character a byte
-        if re.fullmatch("<0x[0-9A-F]{2}>", token):  # a byte of a character that has no token
+            return len(token)  # one character per byte
+        if re.fullmatch("<0x[0-9A-F]{2}>", token):  # one byte of a character without a token
             return 1
-        return len(self._join(["a", token]).encode()) - 1  # not alone: the space before a text's first token may go
+        return len(self._join(["a", token]).encode()) - 1  # not alone: a decoder may strip the space of the first token
 
-    def _keeps(self, text: str, sizes: np.ndarray) -> bool:
-        """Whether a text comes back and its bytes are counted, a space before it aside; a refused one is not lost."""
+    def _round_trips(self, text: str, sizes: np.ndarray) -> bool:
+        """Return whether a text survives encoding.
+
+        It must decode to itself, and its bytes must be counted.
+        A leading space is ignored. A text that cannot be encoded is not lost.
+        """
         try:
             ids = self.encode(text)
         except ValueError:
@@ -147,41 +153,47 @@ class PretrainedTokenizer:
 
 
 class HasTokenizer(Protocol):
-    """Weights, which were trained with a tokenizer."""
+    """Weights that were trained with a tokenizer."""
 
     def tokenizer(self) -> Tokenizer:
-        """That one."""
+        """Return the weights' tokenizer."""
 
 
 @slot("tokenizer")
 def load(source: HasTokenizer, *, path: str | None) -> Tokenizer:
-    """The tokenizer of the weights that a run begins with, or of another folder.
+    """Load the tokenizer of pretrained weights.
+
+    Args:
+        source: the weights that a run begins with.
+        path: folder to read instead; None takes the weights' tokenizer.
 
     Raises:
-        UserError: the folder has none, or a damaged one.
+        UserError: the folder has no tokenizer, or a damaged one.
     """
     if path is None:
         return source.tokenizer()
     tokenizer = read_tokenizer(expand_path(path, key="tokenizer.path"))
     if tokenizer is None:
         raise UserError(
-            f"tokenizer.path is {path}, where there is no tokenizer: it takes a folder with a tokenizer.json, or with "
+            f"tokenizer.path is {path}, where there is no tokenizer: give a folder with a tokenizer.json, or with "
             "GPT-2's vocab.json and merges.txt"
         )
     return tokenizer
 
 
 def read_tokenizer(folder: Path) -> Tokenizer | None:
-    """The tokenizer in a model's folder, as the transformers library writes it; None where there is none.
+    """Read the tokenizer of a model's folder.
+
+    Returns None where there is none. The files are those that the transformers library writes.
 
     Raises:
-        UserError: a file is damaged, of a kind that must be converted first, or at odds with config.json.
+        UserError: a file is damaged, must be converted first, or contradicts config.json.
     """
-    path = _find(folder)
+    path = _find_file(folder)
     if path is None:
         return None
     try:
-        content = read_text(path) if path.suffix == ".json" else _classic(path)
+        content = read_text(path) if path.suffix == ".json" else _convert_gpt2_files(path)
         library = parse_tokenizer(content)
     except ValueError as error:
         raise UserError(f"{path} is damaged, or of a newer kind: {error}; fetch it anew") from error
@@ -189,23 +201,26 @@ def read_tokenizer(folder: Path) -> Tokenizer | None:
     vocab_size = _read_json(folder / "config.json").get("vocab_size", n_ids)  # often rounded up
     if n_ids == 0:
         raise UserError(f"{path} has no tokens: fetch it anew")
-    if not isinstance(vocab_size, int) or isinstance(vocab_size, bool) or not 0 < vocab_size <= MOST_IDS:
+    if not isinstance(vocab_size, int) or isinstance(vocab_size, bool) or not 0 < vocab_size <= MAX_IDS:
         raise UserError(
             f"{folder / 'config.json'}: vocab_size is {excerpt(vocab_size)}, wanted a whole number from 1 to "
-            f"{MOST_IDS:,}"
+            f"{MAX_IDS:,}: fetch it anew"
         )
     if n_ids > vocab_size:
         raise UserError(
             f"{path} has {n_ids:,} ids, but {folder / 'config.json'} says vocab_size {vocab_size:,}: the model has no "
-            "embedding for the rest, so the two do not belong together"
+            "embedding for the rest: fetch the files of one model"
         )
     return PretrainedTokenizer(
         tokenizer_json=content, vocab_size=vocab_size, eot_id=_eot_id(folder, library), bos_id=_bos_id(path, library)
     )
 
 
-def _find(folder: Path) -> Path | None:
-    """The file that the tokenizer is in; of GPT-2's two files the merges."""
+def _find_file(folder: Path) -> Path | None:
+    """Return the tokenizer's file, None without one.
+
+    Of GPT-2's two files this is merges.txt.
+    """
     path, merges = folder / "tokenizer.json", folder / "merges.txt"
     kind = _read_json(folder / "tokenizer_config.json").get("tokenizer_class") or "GPT2Tokenizer"
     if path.is_file():
@@ -221,12 +236,12 @@ def _find(folder: Path) -> Path | None:
     return None
 
 
-def _classic(merges: Path) -> str:
-    """GPT-2's two files as one tokenizer.json."""
+def _convert_gpt2_files(merges: Path) -> str:
+    """Return GPT-2's vocab.json and merges.txt as one tokenizer.json."""
     vocab = merges.with_name("vocab.json")
-    with Calling("it does not go with vocab.json"):
+    with library_errors("it does not go with vocab.json"):
         for path in (vocab, merges):
-            read_bytes(path)  # the library would wait for a pipe, and read a file of any size
+            read_bytes(path)  # check both: the library would wait for a pipe, and read a file of any size
         library = tokenizers.Tokenizer(models.BPE.from_file(str(vocab), str(merges)))
     library.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     library.decoder = decoders.ByteLevel()
@@ -234,9 +249,12 @@ def _classic(merges: Path) -> str:
 
 
 def _eot_id(folder: Path, library: tokenizers.Tokenizer) -> int | None:
-    """The end of a text by the first file that names one; of several that a chat model may end with, the first."""
+    """Return the id of the end of a text.
+
+    The first file that names one decides. A chat model may have several; the first is taken.
+    """
     vocab = library.get_vocab()
-    used = set(vocab.values())  # a config made by default names one that a small vocabulary lacks
+    used = set(vocab.values())  # a default config names an id that a small vocabulary lacks
     for name in ("tokenizer_config.json", "special_tokens_map.json"):
         token = _read_json(folder / name).get("eos_token")
         text = token.get("content") if isinstance(token, dict) else token
@@ -257,17 +275,19 @@ def _eot_id(folder: Path, library: tokenizers.Tokenizer) -> int | None:
 
 
 def _bos_id(path: Path, library: tokenizers.Tokenizer) -> int | None:
-    """What the tokenizer itself puts before a text."""
+    """Return the id that the tokenizer puts before a text."""
     if library.post_processor is None:
         return None
-    with Calling(f"{path} cannot encode the letter a"):
+    with library_errors(f"{path} cannot encode the letter a"):
         plain, whole = (library.encode("a", add_special_tokens=added).ids for added in (False, True))
     n_before = next(n for n in range(len(whole) + 1) if whole[n : n + len(plain)] == plain)
     if n_before > 1:
-        raise UserError(f"{path} puts {n_before} ids before a text, and gptlab knows only models that begin with one")
+        raise UserError(
+            f"{path} puts {n_before} ids before a text, and gptlab supports at most one: take another model"
+        )
     return whole[0] if n_before else None
 
 
 def _read_json(path: Path) -> dict[str, Any]:
-    """A file's JSON object, empty where there is no file."""
+    """Return a file's JSON object, empty without a file."""
     return read_object(path) if path.is_file() else {}

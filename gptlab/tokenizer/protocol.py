@@ -1,4 +1,7 @@
-"""What the rest of gptlab asks of a tokenizer.   V vocabulary, T tokens."""
+"""The tokenizer protocol.
+
+V vocabulary, T tokens.
+"""
 
 from collections.abc import Iterator, Sequence
 from typing import Any, Protocol
@@ -7,45 +10,73 @@ import numpy as np
 
 
 class Tokenizer(Protocol):
-    """Text to ids and back; text that looks like a special token is text."""
+    """Text to ids and back.
+
+    Text that looks like a special token is encoded as text.
+    """
 
     @property
     def vocab_size(self) -> int:
-        """V: every id lies in [0, V)."""
+        """Return V; every id lies in [0, V)."""
 
     @property
     def eot_id(self) -> int | None:
-        """The id that stands between two documents, None where there is none."""
+        """Return the id between two documents, None without one."""
 
     @property
     def bos_id(self) -> int | None:
-        """The id that a text begins with, None where a text begins with its first token; `encode` does not add it."""
+        """Return the id that begins every text.
+
+        It is None if a text begins with its own first token. `encode` does not add it.
+        """
 
     def encode(self, text: str) -> list[int]:
-        """Ids of the text, `eot_id` never among them; half of a surrogate pair, which is no character, is refused."""
+        """Return the ids of a text, never `eot_id`.
+
+        Raises:
+            UserError: the text holds half a surrogate pair, or characters without an id.
+        """
 
     def encode_array(self, text: str) -> np.ndarray:
-        """The same ids as a (T,) uint32 array, the fast way to tokenise a corpus; safe to call from several threads."""
+        """Return the ids of a text as an array.
+
+        This is the fast way for a corpus. Shape: (T,) uint32. Several threads may call it at once.
+        """
 
     def decode(self, ids: Sequence[int]) -> str:
-        """Text of the ids, special tokens by their names; bytes that are not UTF-8 become U+FFFD."""
+        """Return the text of ids.
+
+        Special tokens appear by their names. Bytes that are not UTF-8 become U+FFFD.
+        """
 
     def special_ids(self) -> dict[str, int]:
-        """Name -> id of the tokens that text never becomes: the end of text, and what else marks turns or borders."""
+        """Return name -> id of the special tokens.
+
+        Text never becomes one of them.
+        """
 
     def token_bytes(self) -> np.ndarray | None:
-        """(V,) int64, the bytes of UTF-8 that each id stands for, 0 for special tokens; None where text can be lost."""
+        """Return the UTF-8 bytes of each id's text.
+
+        They are 0 for special tokens. Shape: (V,) int64. The result is None where text can be lost in encoding.
+        """
 
     def state(self) -> dict[str, Any]:
-        """Plain Python values (str, int, list, dict) from which `from_state` makes an equal tokenizer."""
+        """Return plain values for `from_state`.
+
+        They are str, int, list and dict.
+        """
 
 
 class TrainingText(Protocol):
-    """The training part of a run's text, which a tokenizer may learn from."""
+    """The text that a tokenizer learns from."""
 
     @property
     def fingerprint(self) -> str:
-        """Changes whenever the text does; the key under which what was learned is cached."""
+        """Return a hash of the text."""
 
     def __iter__(self) -> Iterator[str]:
-        """Pieces of text, of at most a few MB each, cut where no token can span."""
+        """Yield the text in chunks.
+
+        A chunk has at most a few MB, and no token spans its end.
+        """

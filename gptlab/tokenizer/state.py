@@ -1,4 +1,4 @@
-"""A tokenizer again from its state, which is all that a checkpoint keeps of it."""
+"""Saving and loading of tokenizers."""
 
 import json
 from collections.abc import Callable
@@ -26,15 +26,21 @@ KINDS: dict[str, Callable[..., Tokenizer]] = {
 
 
 def from_state(state: dict[str, Any]) -> Tokenizer:
-    """The tokenizer whose `state()` this is: "kind" names the class, the rest are its arguments.
+    """Return the tokenizer of a `state()`.
+
+    Args:
+        state: "kind" names the class, the rest are its arguments.
 
     Raises:
-        UserError: the kind is none of ours, or it is no such state.
+        UserError: the kind is unknown, or the state is damaged.
     """
     arguments = dict(state) if isinstance(state, dict) else {}
     kind = arguments.pop("kind", None)
     if not isinstance(kind, str) or kind not in KINDS:
-        raise UserError(f"the tokenizer was saved as {excerpt(kind)}, and this gptlab knows only {', '.join(KINDS)}")
+        raise UserError(
+            f"the tokenizer was saved as {excerpt(kind)}, wanted {', '.join(KINDS)}: take another "
+            "file, or a newer gptlab"
+        )
     try:
         return KINDS[kind](**arguments)
     except (TypeError, AttributeError, LookupError, OverflowError, MemoryError) as error:
@@ -42,17 +48,22 @@ def from_state(state: dict[str, Any]) -> Tokenizer:
 
 
 def to_json(tokenizer: Tokenizer) -> str:
-    """Return a tokenizer's state as one text: a checkpoint opens ten times as fast as with 50,000 tokens apart."""
+    """Return a tokenizer's state as JSON.
+
+    A checkpoint opens ten times as fast with one text as with 50,000 tokens.
+    """
     return json.dumps(tokenizer.state(), ensure_ascii=False)
 
 
 def from_json(text: str) -> Tokenizer:
-    """Return the tokenizer whose `to_json` this is.
+    """Return the tokenizer of a `to_json`.
 
     Raises:
-        UserError: it is none.
+        UserError: the text is no tokenizer's state.
     """
     state = parse_json(text, "the tokenizer's state")
     if not isinstance(state, dict) or "kind" not in state:
-        raise UserError(f"the tokenizer's state is a {type(state).__name__}, wanted an object with its kind")
+        raise UserError(
+            f"the tokenizer's state is a {type(state).__name__}, wanted an object with its kind: take another file"
+        )
     return from_state(state)

@@ -1,22 +1,25 @@
-"""What every tokenizer agrees on about text."""
+"""Rules about text that all tokenizers share."""
 
 from gptlab.errors import UserError
 from gptlab.tokenizer.protocol import Tokenizer
 
-END_OF_TEXT = "<|endoftext|>"  # decodes to this; the same characters in a text are text
+END_OF_TEXT = "<|endoftext|>"  # the end-of-text id decodes to this; the same characters in a text stay text
 UNKNOWN = "<|unk|>"
 
 
-def unused(i: int) -> str:
-    """The name of an id that stands for no token; a model may sample it all the same."""
+def unused_name(i: int) -> str:
+    """Return the name of an id without a token.
+
+    A model may still sample the id.
+    """
     return f"<|unused_{i}|>"
 
 
-def encoded(text: str, encoding: str) -> bytes:
-    """The text in a Unicode encoding.
+def encode_unicode(text: str, encoding: str) -> bytes:
+    """Encode a text as Unicode bytes.
 
     Raises:
-        UserError: the text holds half of a surrogate pair, which is no character and has no form in UTF-8.
+        UserError: the text holds half a surrogate pair, which is no character and has no bytes in UTF-8.
     """
     try:
         return text.encode(encoding)
@@ -28,10 +31,12 @@ def encoded(text: str, encoding: str) -> bytes:
 
 
 def prepend_bos(tokenizer: Tokenizer, prompt: list[int]) -> list[int]:
-    """A prompt's ids as the tokenizer begins a text; the end of another one stands for nothing at all.
+    """Prepend the tokenizer's first id to a prompt.
+
+    An empty prompt without such an id becomes <|endoftext|>.
 
     Raises:
-        UserError: an empty prompt, and no <|endoftext|> to stand for it.
+        UserError: the prompt is empty, and the tokenizer has no <|endoftext|>.
     """
     if tokenizer.bos_id is not None:
         return [tokenizer.bos_id, *prompt]

@@ -1,4 +1,9 @@
-"""Words and punctuation marks are tokens ("Build a Large Language Model (From Scratch)", 2.2 to 2.4).   T tokens."""
+"""Words and punctuation marks as tokens.
+
+T tokens.
+
+As in "Build a Large Language Model (From Scratch)", 2.2 to 2.4.
+"""
 
 import re
 from collections.abc import Sequence
@@ -9,7 +14,7 @@ import numpy as np
 from gptlab.errors import UserError
 from gptlab.slots import slot
 from gptlab.tokenizer.protocol import TrainingText
-from gptlab.tokenizer.text import END_OF_TEXT, UNKNOWN, encoded
+from gptlab.tokenizer.text import END_OF_TEXT, UNKNOWN, encode_unicode
 
 BOUNDARY = re.compile(r"""([,.:;?_!"()']|--|\s)""")
 SPACE_BEFORE_MARK = re.compile(r"""\s+([,.:;?!"()'])""")
@@ -17,25 +22,34 @@ SPACE_BEFORE_MARK = re.compile(r"""\s+([,.:;?!"()'])""")
 
 @slot("tokenizer")
 def train(texts: TrainingText, *, unknown: bool, end_of_text: bool) -> "WordTokenizer":
-    """The tokenizer whose vocabulary is every word and mark of the text, sorted."""
+    """Return a tokenizer of the text's words.
+
+    Words and punctuation marks are sorted.
+    """
     seen: set[str] = set()
-    for piece in texts:
-        seen.update(split(piece))
+    for chunk in texts:
+        seen.update(split_words(chunk))
     return WordTokenizer(words=sorted(seen), unknown=unknown, end_of_text=end_of_text)
 
 
-def split(text: str) -> list[str]:
-    """The words and punctuation marks of a text; white space separates them and is lost."""
-    encoded(text, "utf-8")  # half of a surrogate pair is refused here as everywhere
+def split_words(text: str) -> list[str]:
+    """Return a text's words and punctuation marks.
+
+    White space is lost.
+    """
+    encode_unicode(text, "utf-8")  # raises for half a surrogate pair, as in every tokenizer
     return [item for part in BOUNDARY.split(text) if (item := part.strip())]
 
 
 class WordTokenizer:
-    """One id a word, in the order given; then <|endoftext|>, then <|unk|>, where they are asked for.
+    """Tokenizer of words and punctuation marks.
+
+    Ids follow the order of the words; then comes <|endoftext|>, then <|unk|>, if they are wanted.
 
     Args:
-        unknown: a word that was not learned becomes <|unk|>; else it is refused.
-        end_of_text: there is an id for <|endoftext|>.
+        words: the vocabulary, each once.
+        unknown: whether other words become <|unk|>, instead of raising.
+        end_of_text: whether <|endoftext|> has an id.
     """
 
     bos_id: None = None
@@ -54,12 +68,12 @@ class WordTokenizer:
         return len(self._words) if self._end_of_text else None
 
     def encode(self, text: str) -> list[int]:
-        """Ids of the text's words and marks.
+        """Return the ids of a text.
 
         Raises:
-            UserError: a word was not learned, and there is no <|unk|> for it.
+            UserError: a word is not in the vocabulary, and there is no <|unk|>.
         """
-        items = split(text)
+        items = split_words(text)
         if self._unknown:
             return [self._ids.get(item, self.vocab_size - 1) for item in items]
         for n, item in enumerate(items, start=1):

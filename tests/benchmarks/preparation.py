@@ -3,7 +3,7 @@
 python -m tests.benchmarks.preparation [megabytes=100] [rounds=3] [output=json]
 
 The text is one .txt file of the Python manual's lines in random order, so there are no documents to lean on. Ours is
-the whole preparation after the survey: the file is read, cleaned, tokenised, counted, hashed and written. tiktoken is
+the whole preparation after the index: the file is read, cleaned, tokenised, counted, hashed and written. tiktoken is
 given pieces that lie in memory, and what it gives is thrown away. Memory is above what the imports take.
 """
 
@@ -73,7 +73,7 @@ def measure(folder: Path, megabytes: int, rounds: int) -> tuple[dict[str, list[f
     encoding: tiktoken.Encoding = tokenizer._encoding
     tokenizer.encode_array("warm")
     before = resident("VmRSS")
-    seconds: dict[str, list[float]] = {"tiktoken, one thread": [], "survey": [], "tokens": [], "again": []}
+    seconds: dict[str, list[float]] = {"tiktoken, one thread": [], "index": [], "tokens": [], "again": []}
 
     def timed(stage: str, call: Any, *args: Any, **kwargs: Any) -> None:
         start = perf_counter()
@@ -82,7 +82,7 @@ def measure(folder: Path, megabytes: int, rounds: int) -> tuple[dict[str, list[f
 
     for _ in range(rounds):
         text = text_data(path, folder / "cache")
-        timed("survey", text.training_text)
+        timed("index", text.training_text)
         timed("tokens", text.prepare, tokenizer, context_length=CONTEXT_LENGTH)
         timed("again", text.prepare, tokenizer, context_length=CONTEXT_LENGTH)
         shutil.rmtree(folder / "cache")

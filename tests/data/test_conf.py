@@ -1,4 +1,4 @@
-"""Each yaml of conf/data composes alone, under any root, and gives exactly what its class takes."""
+"""Each yaml of conf/data composes alone and matches its class."""
 
 import hashlib
 import importlib

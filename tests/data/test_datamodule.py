@@ -1,4 +1,4 @@
-"""Prepared text as Lightning takes it."""
+"""RunDataModule: batches, and resuming."""
 
 from pathlib import Path
 
@@ -22,12 +22,12 @@ def module(data: PreparedText, *, n_batches: int = 22, world_size: int = 1) -> R
 
 
 @pytest.mark.parametrize("n_workers", [0, 2])
-def test_a_module_that_goes_on_gives_what_was_still_to_come(tmp_path: Path, n_workers: int) -> None:
+def test_a_resumed_module_gives_the_batches_still_to_come(tmp_path: Path, n_workers: int) -> None:
     data = prepared(tmp_path, batch_size=5, n_workers=n_workers)  # 56 windows: 11 batches an epoch
     whole = [batch["ids"] for batch in module(data).train_dataloader()]
     assert len(whole) == 22
     later = module(data)
-    later.load_state_dict({"batches": 13, **later.what})
+    later.load_state_dict({"batches": 13, **later.identity})
     rest = [batch["ids"] for batch in later.train_dataloader()]
     assert len(rest) == 9
     assert all(torch.equal(one, other) for one, other in zip(rest, whole[13:], strict=True))
@@ -45,7 +45,7 @@ def test_a_module_that_goes_on_gives_what_was_still_to_come(tmp_path: Path, n_wo
 def test_what_decides_the_order_may_not_change(tmp_path: Path, name: str, sentence: str) -> None:
     later = module(prepared(tmp_path, batch_size=5))
     with pytest.raises(ValueError, match=sentence):
-        later.load_state_dict({"batches": 3, **later.what, name: 7})
+        later.load_state_dict({"batches": 3, **later.identity, name: 7})
 
 
 @pytest.mark.parametrize("n_workers", [0, 2])

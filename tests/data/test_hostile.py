@@ -1,4 +1,4 @@
-"""Data from a stranger: it may not hang, fill the memory, leave its place or import a package, and is one sentence."""
+"""Untrusted data: one sentence, and no hang, full memory, escape or import."""
 
 import contextlib
 import csv
@@ -35,7 +35,7 @@ needs_pipes = pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="the system h
 
 
 def zeros(n_megabytes: int) -> bytes:
-    """A gzip file of so many zeros."""
+    """Write a gzip file of so many zeros."""
     packer, block = zlib.compressobj(9, zlib.DEFLATED, 31), bytes(1 << 20)
     return b"".join(packer.compress(block) for _ in range(n_megabytes)) + packer.flush()
 
@@ -52,7 +52,7 @@ def collected(path: object, tmp_path: Path, max_expansion: float = 100) -> TextF
 
 
 def drain(file: TextFile) -> None:
-    """Read all of it, as the reader of its kind does but for what it makes of it."""
+    """Read a whole file with the reader of its kind."""
     if file.name.endswith(".txt.gz"):
         with file.open() as raw:
             while raw.read(1 << 20):
@@ -143,8 +143,8 @@ def test_a_member_is_kept_in_its_place_whatever_its_name(name: str, tmp_path: Pa
 
 LISTED = {  # place in the list of members, format, value
     "encrypted": (8, "<H", 1, "is encrypted"),
-    "an unknown method": (10, "<H", 99, "is packed by method 99, wanted deflate"),
-    "a method without a bound": (10, "<H", 14, "is packed by method 14, wanted deflate"),
+    "an unknown method": (10, "<H", 99, "is compressed by method 99, wanted deflate"),
+    "a method without a bound": (10, "<H", 14, "is compressed by method 14, wanted deflate"),
     "another sum": (16, "<L", 5, r"is not a whole zip file \(Bad CRC-32"),
     "a version to come": (6, "<H", 99, "is not a whole zip file"),
     "an offset outside": (42, "<L", 0x7FFFFFFF, "is not a whole zip file"),
@@ -163,7 +163,7 @@ def test_a_damaged_archive_is_one_sentence(at: int, form: str, value: int, sente
 
 
 def test_an_archive_of_endless_members_is_not_listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(archives, "MAX_CONTENTS_BYTES", 1000)
+    monkeypatch.setattr(archives, "MAX_DIRECTORY_BYTES", 1000)
     path = pack(tmp_path / "a.zip", **{f"{i}.txt": b"text" for i in range(100)})
     with pytest.raises(ValueError, match=r"a\.zip is not a whole zip file \(its list of members has"):
         collected(f"{path}#1.txt", tmp_path)
@@ -320,7 +320,10 @@ DATABASES = {
     "a view without an end": ([ENDLESS, BIBLE], "no plain table Books"),
     "a column that is computed": ([COMPUTED, BIBLE], "no plain table Books"),
     "other columns": (["CREATE TABLE Books(a)", BIBLE], "no such column"),
-    "numbers for texts": ([BOOKS, BIBLE, "INSERT INTO Books VALUES(1, 1, 5, NULL)"], "a text in it is none"),
+    "numbers for texts": (
+        [BOOKS, BIBLE, "INSERT INTO Books VALUES(1, 1, 5, NULL)"],
+        "a column of texts holds something else",
+    ),
 }
 
 
@@ -350,7 +353,10 @@ def test_a_database_of_gigabytes_is_not_read(tmp_path: Path) -> None:
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
-    """/to?ADDRESS sends there, /long does not stop, /slow sends little, /more sends more than it says."""
+    """A hostile server.
+
+    /to?ADDRESS redirects, /long does not stop, /slow sends little, /more sends more than it announces.
+    """
 
     def do_GET(self) -> None:
         if self.path.startswith("/to?"):
@@ -368,7 +374,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
                 time.sleep(0.02 if "slow" in self.path else 0)
 
     def log_message(self, *_: Any) -> None:
-        """Nothing."""
+        """Log nothing."""
 
 
 @pytest.fixture
@@ -399,14 +405,14 @@ def test_no_more_is_read_than_a_server_says(server: str, tmp_path: Path) -> None
 
 
 def test_an_answer_without_an_end_is_broken_off(server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(downloads, "MAX_UNPROMISED_BYTES", 1_000_000)
-    with pytest.raises(ConnectionError, match=r"more than 1,000,000 bytes came, and no end was promised"):
+    monkeypatch.setattr(downloads, "MAX_BYTES_WITHOUT_LENGTH", 1_000_000)
+    with pytest.raises(ConnectionError, match=r"more than 1,000,000 bytes came, and the server announced no length"):
         download(f"{server}/long.txt", sha256=None, folder=tmp_path)
     assert not [file for file in tmp_path.iterdir() if file.suffix != ".lock"]
 
 
 def test_an_answer_that_creeps_is_broken_off(server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(downloads, "_SPAN", 0.1)
+    monkeypatch.setattr(downloads, "SPEED_CHECK_SECONDS", 0.1)
     with pytest.raises(ConnectionError, match=r"slow\.txt cannot be downloaded: only \d+ bytes came in"):
         download(f"{server}/slow.txt", sha256=None, folder=tmp_path)
 

@@ -1,4 +1,4 @@
-"""The order of batches is a pure function of the seed and the batch's number in the run."""
+"""Batches are a pure function of the seed and their number."""
 
 import numpy as np
 import pytest
@@ -8,7 +8,7 @@ from gptlab.data.samplers import TrainSampler, ValSampler, batches_per_epoch
 
 
 class Numbers:
-    """As many rows, of which only the numbers matter."""
+    """Rows of which only the numbers matter."""
 
     def __init__(self, n_rows: int) -> None:
         self.n_rows = n_rows
@@ -51,7 +51,7 @@ def test_the_incomplete_last_batch_of_an_epoch_is_dropped() -> None:
     assert [len(set(epoch.tolist())) for epoch in epochs] == [8, 8, 8]
 
 
-def test_a_run_goes_on_wherever_it_was_stopped() -> None:
+def test_a_run_resumes_at_any_batch() -> None:
     whole = drawn(100, n_batches=60)
     for start in (1, 24, 25, 26, 59):
         assert (drawn(100, n_batches=60, start=start) == whole[start:]).all()
@@ -77,7 +77,7 @@ def test_too_few_windows_for_a_batch() -> None:
         order(9, batch_size=8, world_size=2)
 
 
-def test_file_order_holds_every_window_in_order() -> None:
+def test_validation_order_holds_every_window_in_order() -> None:
     whole = ValSampler(Numbers(10), batch_size=4, rank=0, world_size=1)
     assert [batch.tolist() for batch in whole] == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9]]
     assert len(whole) == 3

@@ -33,7 +33,7 @@ def opened(tiny_run: TrainedRun) -> Opened:
     """The tiny run and its held-out text."""
     run = Run.open(tiny_run.folder)
     data = build(run.cfg.data, "data").prepare(run.tokenizer, context_length=run.model.context_length)
-    return Opened(run, data.val, [piece.text for piece in data.text.pieces(("val",))])
+    return Opened(run, data.val, [chunk.text for chunk in data.text.chunks(("val",))])
 
 
 def report_on(opened: Opened, *, stride: int | None = None, **changes: Any) -> dict[str, Any]:

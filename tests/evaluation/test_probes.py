@@ -13,7 +13,7 @@ from gptlab.tokenizer import char, word
 from gptlab.tokenizer.bytes import ByteTokenizer
 from gptlab.tokenizer.protocol import Tokenizer
 from tests.support.evaluation import FP32, model_and_head
-from tests.support.tokenizers import Pieces
+from tests.support.tokenizers import InMemoryText
 
 
 def story(n_sentences: int, *, seed: int = 0, n_words: int = 400) -> str:
@@ -150,7 +150,7 @@ class SeenBefore(nn.Module):
 def test_who_knows_what_a_passage_is_about_finds_what_follows_it() -> None:
     """Twenty texts, each with words of its own."""
     questions = asked(texts=[story(15, seed=n, n_words=20) for n in range(20)])
-    every_word = Pieces(*(text for question in questions.following for text in question))
+    every_word = InMemoryText(*(text for question in questions.following for text in question))
     tokenizer = word.train(every_word, unknown=True, end_of_text=False)
     model: Any = SeenBefore(tokenizer.vocab_size)
     results = score_questions(model, model, tokenizer, questions, batch_tokens=4000, forward_context=FP32)
@@ -170,9 +170,9 @@ def test_what_does_not_fit_into_the_model_is_not_asked() -> None:
 @pytest.mark.parametrize("kind", ["word", "char"])
 def test_what_a_tokenizer_cannot_say_is_not_asked(kind: str) -> None:
     questions = asked(30)
-    some = Pieces(" ".join(q.text for q in questions.following[:5]) + questions.last_words[0].word)
+    some = InMemoryText(" ".join(q.text for q in questions.following[:5]) + questions.last_words[0].word)
     if kind == "char":
-        some = Pieces("abcdefghijklmnoprstuvwxyz ABCDEFGHIJKLMNOPRSTUVWXYZ")  # no q, no full stop, no line break
+        some = InMemoryText("abcdefghijklmnoprstuvwxyz ABCDEFGHIJKLMNOPRSTUVWXYZ")  # no q, no full stop, no line break
         questions.last_words[0] = questions.last_words[0]._replace(word=" quit")
     module: Any = {"word": word, "char": char}[kind]
     results = answered(module.train(some, unknown=True, end_of_text=True), questions)

@@ -1,18 +1,18 @@
-"""Small tokenizers that satisfy the protocol, and a TextData with everything filled in."""
+"""Small tokenizers, and a TextData with all arguments filled in."""
 
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from gptlab.data.files.expansion import Bound
+from gptlab.data.files.expansion import ExpansionLimit
 from gptlab.data.files.paths import TextFile
 from gptlab.data.text.dataset import TextData
 from gptlab.data.text.readers import TextReader
 
 
 class ByteTokenizer:
-    """UTF-8 bytes are the ids; with or without an end-of-text token."""
+    """Tokenizer of UTF-8 bytes, with or without an end-of-text token."""
 
     bos_id: int | None = None
 
@@ -39,7 +39,7 @@ class ByteTokenizer:
 
 
 class CodePointTokenizer(ByteTokenizer):
-    """Code points are the ids, so that they do not fit into 16 bits."""
+    """Tokenizer of code points, which do not fit into 16 bits."""
 
     def __init__(self) -> None:
         super().__init__(eot=False)
@@ -53,7 +53,7 @@ class CodePointTokenizer(ByteTokenizer):
 
 
 class CountingReader(TextReader):
-    """Knows how often it was asked for a file."""
+    """TextReader that counts its calls."""
 
     n_reads = 0
 
@@ -63,12 +63,12 @@ class CountingReader(TextReader):
 
 
 def plain_reader(**changes: Any) -> TextReader:
-    """As conf/data/reader/text.yaml has it."""
+    """Return the reader of conf/data/reader/text.yaml, with changes."""
     return TextReader(**({"field": "text", "separator": None} | changes))
 
 
 def text_data(path: Path | list[str] | str, cache_dir: Path, **changes: Any) -> TextData:
-    """A TextData that takes text as it is, but for these changes."""
+    """Return a TextData that does not clean, with changes."""
     arguments: dict[str, Any] = {
         "path": path if isinstance(path, list) else str(path),
         "sha256": None,
@@ -89,10 +89,10 @@ def text_data(path: Path | list[str] | str, cache_dir: Path, **changes: Any) -> 
 
 
 def read_documents(reader: TextReader, path: Path, name: str | None = None) -> dict[str, str]:
-    """Name -> text of every document in a file."""
+    """Return name -> text of every document in a file."""
     stat = path.stat()
     documents: dict[str, str] = {}
-    bound = Bound(stat.st_size, 100, "data.max_expansion")
-    for piece in reader.read(TextFile(path, name or path.name, stat.st_size, stat.st_mtime_ns, None, bound)):
-        documents[piece.document] = documents.get(piece.document, "") + piece.text
+    limit = ExpansionLimit(stat.st_size, 100, "data.max_expansion")
+    for chunk in reader.read(TextFile(path, name or path.name, stat.st_size, stat.st_mtime_ns, None, limit)):
+        documents[chunk.document] = documents.get(chunk.document, "") + chunk.text
     return documents

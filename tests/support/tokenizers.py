@@ -1,4 +1,4 @@
-"""Texts that are hard on a tokenizer."""
+"""Texts that are hard for a tokenizer."""
 
 import random
 from collections.abc import Iterator
@@ -53,7 +53,10 @@ EDGES = [
 
 
 def hard_texts(n: int, *, seed: int) -> list[str]:
-    """The edge cases, and n random texts: runs of one script, of many, of words, and of any code point there is."""
+    """Return the edge cases and n random texts.
+
+    The random ones are runs of one script, of many, of words, or of any code points.
+    """
     rng = random.Random(seed)
     anything = [chr(point) for point in rng.choices([*range(0xD800), *range(0xE000, 0x110000)], k=300)]
     alphabets = [*ALPHABETS, "".join(ALPHABETS), anything, WORDS]
@@ -65,17 +68,17 @@ LOSSLESS = ["bpe", "gpt2", "bytes", "bytes without eot", "char", "pretrained"]  
 LOSSY = ["char with unk", "word with unk", "word"]
 
 
-class Pieces:
-    """A training text that is already in memory, and counts how often it is read."""
+class InMemoryText:
+    """A training text in memory that counts its readings."""
 
-    def __init__(self, *pieces: str, fingerprint: str = "a text") -> None:
-        self.pieces, self.fingerprint, self.readings = pieces, fingerprint, 0
+    def __init__(self, *chunks: str, fingerprint: str = "a text") -> None:
+        self.chunks, self.fingerprint, self.readings = chunks, fingerprint, 0
 
     def __iter__(self) -> Iterator[str]:
         self.readings += 1
-        return iter(self.pieces)
+        return iter(self.chunks)
 
 
-def learnable(seed: int = 0) -> Pieces:
-    """Prose between hard texts, so that merges of many kinds are learned."""
-    return Pieces(*chain.from_iterable((text, PROSE) for text in hard_texts(200, seed=seed)))
+def learnable(seed: int = 0) -> InMemoryText:
+    """Return prose between hard texts, so that merges of many kinds are learned."""
+    return InMemoryText(*chain.from_iterable((text, PROSE) for text in hard_texts(200, seed=seed)))

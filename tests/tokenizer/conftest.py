@@ -1,4 +1,4 @@
-"""The tokenizer room's fixtures."""
+"""Fixtures of the tokenizer tests."""
 
 import pytest
 
@@ -7,12 +7,12 @@ from gptlab.tokenizer.bytes import ByteTokenizer
 from gptlab.tokenizer.huggingface import write_tokenizer
 from gptlab.tokenizer.pretrained import read_tokenizer
 from gptlab.tokenizer.protocol import Tokenizer
-from tests.support.tokenizers import TEXTS, Pieces, learnable
+from tests.support.tokenizers import TEXTS, InMemoryText, learnable
 
 
 @pytest.fixture(scope="session")
 def tokenizers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Tokenizer]:
-    """One of every kind, by names that `samples.py` sorts."""
+    """Return one tokenizer of every kind, by the names in `tests/support/tokenizers.py`."""
     folder = tmp_path_factory.mktemp("tokenizers")
     learned = bpe.train(learnable(), vocab_size=600, sample_bytes=10**6, cache_dir=str(folder))
     write_tokenizer(learned, folder, context_length=64)
@@ -23,9 +23,9 @@ def tokenizers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Tokenizer]
         "gpt2": gpt2.load(encoding="gpt2"),
         "bytes": ByteTokenizer(end_of_text=True),
         "bytes without eot": ByteTokenizer(end_of_text=False),
-        "char": char.train(Pieces(*TEXTS), unknown=False, end_of_text=True),
+        "char": char.train(InMemoryText(*TEXTS), unknown=False, end_of_text=True),
         "pretrained": pretrained,
         "char with unk": char.train(learnable(), unknown=True, end_of_text=True),
-        "word": word.train(Pieces(*TEXTS), unknown=False, end_of_text=False),
+        "word": word.train(InMemoryText(*TEXTS), unknown=False, end_of_text=False),
         "word with unk": word.train(learnable(), unknown=True, end_of_text=True),
     }

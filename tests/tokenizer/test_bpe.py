@@ -1,4 +1,4 @@
-"""Byte pair encoding: the same ids as the library that learned it, learned once, and from a sample of a long text."""
+"""Byte pair encoding: the library's ids, learned once, from a sample."""
 
 import logging
 import random
@@ -13,16 +13,16 @@ from tokenizers import models, pre_tokenizers, trainers
 
 from gptlab.tokenizer import bpe
 from gptlab.tokenizer.bpe import BytePairTokenizer
-from gptlab.tokenizer.merges import sample
-from tests.support.tokenizers import PROSE, Pieces, hard_texts, learnable
+from gptlab.tokenizer.merges import sample_chunks
+from tests.support.tokenizers import PROSE, InMemoryText, hard_texts, learnable
 
 
-def learn(text: Pieces, folder: Path, *, vocab_size: int = 400, sample_bytes: int = 10**6) -> BytePairTokenizer:
+def learn(text: InMemoryText, folder: Path, *, vocab_size: int = 400, sample_bytes: int = 10**6) -> BytePairTokenizer:
     return bpe.train(text, vocab_size=vocab_size, sample_bytes=sample_bytes, cache_dir=str(folder))
 
 
-def reference(text: Pieces, vocab_size: int) -> Reference:
-    """The `tokenizers` library by itself."""
+def reference(text: InMemoryText, vocab_size: int) -> Reference:
+    """Return the `tokenizers` library's own tokenizer."""
     library = Reference(models.BPE())
     library.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     alphabet = pre_tokenizers.ByteLevel.alphabet()
@@ -46,7 +46,7 @@ def test_ids_agree_where_one_token_could_be_made_in_many_ways(tmp_path: Path, se
     def runs(letters: str, longest: int) -> str:
         return " ".join("".join(rng.choices(letters, k=rng.randint(1, longest))) for _ in range(40))
 
-    text = Pieces(*[runs(letters, longest) for letters in ("a", "ab", "aab") for longest in (4, 12, 40)])
+    text = InMemoryText(*[runs(letters, longest) for letters in ("a", "ab", "aab") for longest in (4, 12, 40)])
     ours, library = learn(text, tmp_path), reference(text, 400)
     for unseen in [runs(letters, longest) for letters in ("a", "ab", "abb") for longest in (8, 90, 300)]:
         assert ours.encode(unseen) == library.encode(unseen).ids
@@ -58,10 +58,10 @@ def test_learning_twice_gives_the_same_tokenizer(tmp_path: Path) -> None:
 
 def test_a_short_text_gives_fewer_ids_and_says_so(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
-    tokenizer = learn(Pieces("abab abab"), tmp_path)
+    tokenizer = learn(InMemoryText("abab abab"), tmp_path)
     assert (tokenizer.vocab_size, tokenizer.eot_id) == (259, 258)
-    assert "the text gives 259 ids, fewer than tokenizer.vocab_size=400" in caplog.text
-    assert learn(Pieces("", fingerprint="nothing"), tmp_path).vocab_size == 257
+    assert "vocabulary of 259 ids: the text is too short for tokenizer.vocab_size=400" in caplog.text
+    assert learn(InMemoryText("", fingerprint="nothing"), tmp_path).vocab_size == 257
 
 
 @pytest.mark.parametrize(("name", "wrong"), [("vocab_size", 256), ("sample_bytes", 0)])
@@ -79,7 +79,7 @@ def test_what_was_learned_is_not_learned_again(tmp_path: Path) -> None:
 
 def test_another_text_size_or_sample_is_learned_anew(tmp_path: Path) -> None:
     learn(learnable(), tmp_path)
-    other = Pieces(*learnable().pieces, fingerprint="another text")
+    other = InMemoryText(*learnable().chunks, fingerprint="another text")
     for text, sizes in [(other, {}), (learnable(), {"vocab_size": 401}), (learnable(), {"sample_bytes": 10**6 + 1})]:
         learn(text, tmp_path, **sizes)
         assert text.readings > 0
@@ -116,26 +116,26 @@ def test_a_home_folder_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
 
 def test_a_sample_is_spread_over_the_text_and_holds_about_what_was_asked() -> None:
-    text = Pieces(*[f"{n:04d}" * 25 for n in range(1000)])  # 100 bytes each
-    places = [int(piece[:4]) for piece in sample(text, 10_000)]
+    text = InMemoryText(*[f"{n:04d}" * 25 for n in range(1000)])  # 100 bytes each
+    places = [int(chunk[:4]) for chunk in sample_chunks(text, 10_000)]
     assert len(places) == 100
     assert {after - before for before, after in pairwise(places)} <= {9, 10, 11}
-    assert list(sample(text, 100_000)) == list(text.pieces)
-    assert list(sample(text, 1)) == [text.pieces[0]]
+    assert list(sample_chunks(text, 100_000)) == list(text.chunks)
+    assert list(sample_chunks(text, 1)) == [text.chunks[0]]
 
 
-def test_a_sample_of_uneven_pieces_is_larger_by_no_more_than_a_piece() -> None:
+def test_a_sample_of_uneven_chunks_is_larger_by_no_more_than_a_chunk() -> None:
     rng = random.Random(3)
-    text = Pieces(*["x" * rng.randint(0, 500) for _ in range(400)])
+    text = InMemoryText(*["x" * rng.randint(0, 500) for _ in range(400)])
     for size in (600, 5_000, 30_000):
-        assert size - 500 <= sum(map(len, sample(text, size))) <= size + 500
+        assert size - 500 <= sum(map(len, sample_chunks(text, size))) <= size + 500
 
 
 def test_a_text_without_any_break_is_learned_in_reasonable_time(tmp_path: Path) -> None:
-    """Without a limit on a chunk's length the library would need minutes."""
+    """Check the limit on a pre-token, without which the library needs minutes."""
     rng = random.Random(4)
     text = "".join(rng.choices("ACGT", k=500_000))
-    tokenizer = learn(Pieces(text, fingerprint="dna"), tmp_path, sample_bytes=10**7)
+    tokenizer = learn(InMemoryText(text, fingerprint="dna"), tmp_path, sample_bytes=10**7)
     assert tokenizer.decode(tokenizer.encode(text)) == text
 
 

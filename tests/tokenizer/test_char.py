@@ -1,16 +1,16 @@
-"""Characters as tokens: nanoGPT's vocabulary, and what becomes of a character that was not learned."""
+"""Characters as tokens: nanoGPT's vocabulary, and unknown characters."""
 
 from pathlib import Path
 
 import pytest
 
 from gptlab.tokenizer import char
-from tests.support.tokenizers import Pieces
+from tests.support.tokenizers import InMemoryText
 
 
 def test_tiny_shakespeare_has_nanogpts_ids(shared_data: Path) -> None:
     text = (shared_data / "tiny-shakespeare.txt").read_text(encoding="utf-8")
-    tokenizer = char.train(Pieces(text[:600_000], text[600_000:]), unknown=False, end_of_text=False)
+    tokenizer = char.train(InMemoryText(text[:600_000], text[600_000:]), unknown=False, end_of_text=False)
     assert (tokenizer.vocab_size, tokenizer.eot_id) == (65, None)
     assert tokenizer.encode("hii there") == [46, 47, 47, 1, 58, 46, 43, 56, 43]
     assert tokenizer.decode(tokenizer.encode(text)) == text
@@ -23,18 +23,18 @@ def test_tiny_shakespeare_has_nanogpts_ids(shared_data: Path) -> None:
 def test_special_ids_come_after_the_characters(
     unknown: bool, end_of_text: bool, vocab_size: int, eot_id: int | None
 ) -> None:
-    tokenizer = char.train(Pieces("cab", "bac"), unknown=unknown, end_of_text=end_of_text)
+    tokenizer = char.train(InMemoryText("cab", "bac"), unknown=unknown, end_of_text=end_of_text)
     assert (tokenizer.vocab_size, tokenizer.eot_id) == (vocab_size, eot_id)
     assert tokenizer.encode("abc") == [0, 1, 2]
 
 
 def test_an_unseen_character_becomes_the_replacement_character() -> None:
-    tokenizer = char.train(Pieces("abc"), unknown=True, end_of_text=True)
+    tokenizer = char.train(InMemoryText("abc"), unknown=True, end_of_text=True)
     assert tokenizer.encode("a🙂c") == [0, 4, 2]
     assert tokenizer.decode([0, 4, 2]) == "a\ufffdc"
 
 
 def test_an_unseen_character_is_refused_by_name_and_place() -> None:
-    tokenizer = char.train(Pieces("abc"), unknown=False, end_of_text=True)
+    tokenizer = char.train(InMemoryText("abc"), unknown=False, end_of_text=True)
     with pytest.raises(ValueError, match=r"'é' \(U\+00E9\) at position 2 is not among the 3 .* tokenizer.unknown=true"):
         tokenizer.encode("aaéb")

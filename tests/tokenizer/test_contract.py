@@ -1,4 +1,4 @@
-"""What every tokenizer promises, held against every tokenizer."""
+"""The promises of the protocol, for every tokenizer."""
 
 import io
 import json
@@ -12,7 +12,7 @@ import torch
 from gptlab.tokenizer import bpe, char, word
 from gptlab.tokenizer.protocol import Tokenizer
 from gptlab.tokenizer.state import from_state
-from tests.support.tokenizers import LOSSLESS, LOSSY, TEXTS, Pieces
+from tests.support.tokenizers import LOSSLESS, LOSSY, TEXTS, InMemoryText
 
 
 @pytest.fixture(params=[*LOSSLESS, *LOSSY])
@@ -95,18 +95,16 @@ def test_several_threads_may_encode_at_once(tokenizer: Tokenizer) -> None:
 
 
 def test_a_state_of_an_unknown_kind_is_refused() -> None:
-    with pytest.raises(
-        ValueError, match="saved as 'morse', and this gptlab knows only absent, bpe, bytes, char, pretrained"
-    ):
+    with pytest.raises(ValueError, match="saved as 'morse', wanted absent, bpe, bytes, char, pretrained"):
         from_state({"kind": "morse", "end_of_text": True})
 
 
 @pytest.mark.parametrize("module", [char, word])
 def test_learning_refuses_half_of_a_surrogate_pair(module: object) -> None:
     with pytest.raises(ValueError, match="half of a surrogate pair"):
-        module.train(Pieces("fine", "a\ud800"), unknown=True, end_of_text=True)  # type: ignore[attr-defined]
+        module.train(InMemoryText("fine", "a\ud800"), unknown=True, end_of_text=True)  # type: ignore[attr-defined]
 
 
 def test_learning_merges_refuses_half_of_a_surrogate_pair(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="half of a surrogate pair"):
-        bpe.train(Pieces("a\ud800"), vocab_size=300, sample_bytes=10**6, cache_dir=str(tmp_path))
+        bpe.train(InMemoryText("a\ud800"), vocab_size=300, sample_bytes=10**6, cache_dir=str(tmp_path))

@@ -1,4 +1,4 @@
-"""GPT-2's tokenizer: the published ids, from the package, from a download, or a sentence that says what to do."""
+"""GPT-2's tokenizer: published ids from the package or a download, or a sentence."""
 
 import shutil
 import sys
@@ -42,7 +42,7 @@ def no_package(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def internet(monkeypatch: pytest.MonkeyPatch) -> Internet:
-    """Puts a function, from a file's name to its bytes, where tiktoken reaches for the internet."""
+    """Replace tiktoken's download by a function from a file's name to its bytes."""
     monkeypatch.setenv("TIKTOKEN_CACHE_DIR", "")
     return lambda answer: monkeypatch.setattr(tiktoken.load, "read_file", lambda url: answer(url.rpartition("/")[2]))
 
@@ -108,7 +108,10 @@ def test_an_unknown_encoding_is_refused_with_the_nearest_or_all() -> None:
 
 @pytest.mark.parametrize("encoding", PUBLISHED)
 def test_the_other_encodings_have_all_their_ids(encoding: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The vocabulary is a stand-in of the right size; pattern and special tokens are the published ones."""
+    """Check published encodings with a stand-in vocabulary of the right size.
+
+    Pattern and special tokens are the published ones.
+    """
     n_merged, vocab_size, eot_id = PUBLISHED[encoding]
     tokens = [bytes([byte]) for byte in range(256)]
     tokens += [bytes(letters) for letters in product(range(97, 123), repeat=4)][: n_merged - 256]

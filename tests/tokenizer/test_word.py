@@ -6,7 +6,7 @@ import pytest
 
 from gptlab.tokenizer import word
 from gptlab.tokenizer.word import WordTokenizer
-from tests.support.tokenizers import Pieces
+from tests.support.tokenizers import InMemoryText
 
 
 @pytest.fixture
@@ -16,7 +16,7 @@ def verdict(shared_data: Path) -> str:
 
 @pytest.fixture
 def tokenizer(verdict: str) -> WordTokenizer:
-    return word.train(Pieces(verdict), unknown=True, end_of_text=True)
+    return word.train(InMemoryText(verdict), unknown=True, end_of_text=True)
 
 
 def test_the_verdict_has_the_books_words(verdict: str, tokenizer: WordTokenizer) -> None:
@@ -42,12 +42,12 @@ def test_unseen_words_become_unk_and_so_does_the_name_of_a_special_token(tokeniz
 
 
 def test_the_name_of_a_special_token_can_be_a_word_that_was_learned() -> None:
-    tokenizer = word.train(Pieces("one <|endoftext|> two"), unknown=False, end_of_text=True)
+    tokenizer = word.train(InMemoryText("one <|endoftext|> two"), unknown=False, end_of_text=True)
     assert tokenizer.encode("<|endoftext|> two one") == [0, 2, 1]
     assert tokenizer.eot_id == 3
 
 
 def test_an_unseen_word_is_refused_by_name_and_place() -> None:
-    tokenizer = word.train(Pieces("one two"), unknown=False, end_of_text=False)
+    tokenizer = word.train(InMemoryText("one two"), unknown=False, end_of_text=False)
     with pytest.raises(ValueError, match=r"'three', word 3 of the text, is not among the 2 .* tokenizer.unknown=true"):
         tokenizer.encode("one two three")

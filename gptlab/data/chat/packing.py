@@ -11,7 +11,7 @@ import numpy as np
 from torch import Tensor
 
 from gptlab.batch import IGNORE_INDEX, Batch
-from gptlab.data.padding import batch_similar_lengths, longest_first, padded
+from gptlab.data.padding import batch_similar_lengths, longest_first, pad_rows
 
 
 class TokenRow(NamedTuple):
@@ -42,8 +42,8 @@ class PaddedRows:
         (B,) -> (B, T) each, T of the longest row.
         """
         rows = [self.rows[i] for i in index]
-        ids = padded([row.ids for row in rows], fill=0)  # any id will do: attention is causal
-        return Batch(ids=ids, targets=padded([row.targets for row in rows], fill=IGNORE_INDEX))
+        ids = pad_rows([row.ids for row in rows], fill=0)  # any id will do: attention is causal
+        return Batch(ids=ids, targets=pad_rows([row.targets for row in rows], fill=IGNORE_INDEX))
 
     def epoch(self, generator: np.random.Generator, batch_rows: int) -> np.ndarray:
         """Return every row number once in random order.   -> (N,)"""
@@ -92,7 +92,7 @@ class PackedRows:
         )
 
     def _filled(self, rows: Sequence[np.ndarray], fill: int) -> Tensor:
-        return padded(rows, fill=fill, n_tokens=self.context_length)
+        return pad_rows(rows, fill=fill, n_tokens=self.context_length)
 
     def epoch(self, generator: np.random.Generator, batch_rows: int) -> np.ndarray:
         """Return every bin number once in random order."""

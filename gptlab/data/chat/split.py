@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import Generic, NamedTuple, Protocol, TypeVar
 
 from gptlab.data.chat.readers import Conversation
-from gptlab.data.text.split import ALL, adding_up
+from gptlab.data.text.split import ALL, places_summing_to
 from gptlab.errors import UserError
 from gptlab.prompts.protocol import Message, plain_text
 
@@ -85,7 +85,7 @@ def split_conversations(
     left, held_out = list(groups.values()), []
     random.Random(seed).shuffle(left)
     for wanted in (n_val, n_test):
-        taken = adding_up([len(group) for group in left], wanted) if wanted else []
+        taken = places_summing_to([len(group) for group in left], wanted) if wanted else []
         held_out.append([example for i in taken for example in left[i]])
         left = [group for i, group in enumerate(left) if i not in taken]
     val, test = held_out

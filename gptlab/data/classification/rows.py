@@ -11,7 +11,7 @@ import torch
 from torch.utils.data import Dataset
 
 from gptlab.batch import Batch
-from gptlab.data.padding import batch_similar_lengths, longest_first, padded
+from gptlab.data.padding import batch_similar_lengths, longest_first, pad_rows
 
 
 class LabelledRows(Dataset[Batch]):
@@ -66,7 +66,7 @@ class LabelledRows(Dataset[Batch]):
         (B,) -> ids (B, T), lengths (B,) and labels (B,)
         """
         return Batch(
-            ids=padded([self.row(number) for number in index], fill=self.fill, n_tokens=self.pad_to),
+            ids=pad_rows([self.row(number) for number in index], fill=self.fill, n_tokens=self.pad_to),
             lengths=torch.from_numpy(self.lengths[index]),
             labels=torch.from_numpy(self.labels[index]),
         )

@@ -8,7 +8,7 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 
 from gptlab.data.classification.readers import Example
-from gptlab.data.text.split import adding_up
+from gptlab.data.text.split import places_summing_to
 from gptlab.errors import UserError
 
 T = TypeVar("T")
@@ -129,5 +129,7 @@ def _drawn(
         groups = [group for group in sorted(sizes) if label_of[group] == label]
         left = [group for group in _sampled(groups, len(groups), seed) if group not in but]
         wanted = fraction * sum(sizes[group] for group in groups)
-        drawn += [left[i] for i in adding_up([sizes[group] for group in left], wanted)] if wanted and left else []
+        drawn += (
+            [left[i] for i in places_summing_to([sizes[group] for group in left], wanted)] if wanted and left else []
+        )
     return drawn

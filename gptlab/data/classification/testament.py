@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from gptlab.data.classification.readers import Example
 from gptlab.data.files.paths import TextFile
-from gptlab.data.text.kjv import mended, read_books, verses_of
+from gptlab.data.text.kjv import correct_errors, read_books, split_verses
 from gptlab.slots import slot
 
 
@@ -30,4 +30,4 @@ class TestamentReader:
         for book in read_books(file):
             label, place = "old" if book.old else "new", f"{file.path}, {book.name}"
             for row in book.rows:
-                yield from (Example(mended(verse), label, book.name, place) for _, verse in verses_of(row))
+                yield from (Example(correct_errors(verse), label, book.name, place) for _, verse in split_verses(row))

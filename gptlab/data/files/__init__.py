@@ -1,1 +1,1 @@
-"""Paths, downloads, archives and records: where data comes from."""
+"""Paths, downloads, archives and record files."""

@@ -1,4 +1,7 @@
-"""How much a packed file may unpack to: a few kB of gzip or zip can hold terabytes of zeros."""
+"""Limits on the size of unpacked files.
+
+A few kB of gzip or zip can hold terabytes of zeros.
+"""
 
 import gzip
 import io
@@ -7,46 +10,54 @@ from typing import IO, NamedTuple
 from gptlab.errors import UserError
 from gptlab.storage.excerpts import excerpt
 
-ALWAYS_UNPACKED_BYTES = 64 << 20  # may come from however few
+ALWAYS_ALLOWED_BYTES = 64 << 20  # may come out of any file, however small
 
 
-class Bound(NamedTuple):
-    """The most that a file may unpack to."""
+class ExpansionLimit(NamedTuple):
+    """The limit on a compressed file's unpacked size."""
 
-    packed: int  # bytes as they came, of a member of an archive its own
-    expansion: float  # times as many may come out
-    key: str  # under which that is configured
+    compressed_bytes: int  # size of the file, or of the member in its archive
+    expansion: float  # the most bytes that one compressed byte may become
+    key: str  # configuration key of `expansion`
 
     @property
     def n_bytes(self) -> int:
-        """The most bytes that may come out."""
-        return max(ALWAYS_UNPACKED_BYTES, int(self.expansion * self.packed))
+        """Return the most bytes that may come out."""
+        return max(ALWAYS_ALLOWED_BYTES, int(self.expansion * self.compressed_bytes))
 
     def check(self, n_bytes: int, name: str) -> None:
-        """Raise a UserError if so many bytes are more than may come out of the file of this name."""
+        """Raise a UserError above the limit.
+
+        Args:
+            n_bytes: how many came out.
+            name: of the file, for the message.
+        """
         if n_bytes > self.n_bytes:
             raise UserError(
-                f"{name} has {self.packed:,} bytes and unpacks to more than {self.n_bytes:,}, the most that "
+                f"{name} has {self.compressed_bytes:,} bytes and unpacks to more than {self.n_bytes:,}, the most that "
                 f"{self.key}={self.expansion:g} allows: unpack it yourself, or raise {self.key} if you trust it"
             )
 
 
 def check_expansion(expansion: float, key: str) -> None:
-    """Raise a UserError unless it is a number from 1."""
+    """Raise a UserError unless the value makes sense."""
     if not isinstance(expansion, int | float) or isinstance(expansion, bool) or not 1 <= expansion < 1e9:
         raise UserError(f"{key} is {excerpt(expansion)}, wanted a number from 1 below a billion")
 
 
-def open_gzip(raw: IO[bytes], bound: Bound, name: str) -> io.BufferedReader:
-    """Return what a gzip file unpacks to, which ends in a UserError where that is too much."""
-    return io.BufferedReader(_Unpacked(raw, bound, name), buffer_size=1 << 16)
+def open_gzip(raw: IO[bytes], limit: ExpansionLimit, name: str) -> io.BufferedReader:
+    """Open a gzip file for reading.
+
+    Reading beyond the limit raises a UserError.
+    """
+    return io.BufferedReader(_LimitedGzip(raw, limit, name), buffer_size=1 << 16)
 
 
-class _Unpacked(io.RawIOBase):
-    """Unpacks as it is read, and counts."""
+class _LimitedGzip(io.RawIOBase):
+    """A gzip file with a limit on its size."""
 
-    def __init__(self, raw: IO[bytes], bound: Bound, name: str) -> None:
-        self._file, self._bound, self._name = gzip.GzipFile(fileobj=raw, mode="rb"), bound, name
+    def __init__(self, raw: IO[bytes], limit: ExpansionLimit, name: str) -> None:
+        self._file, self._limit, self._name = gzip.GzipFile(fileobj=raw, mode="rb"), limit, name
 
     def readable(self) -> bool:
         return True
@@ -56,7 +67,7 @@ class _Unpacked(io.RawIOBase):
 
     def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]  # an IO's own type is private
         n_bytes = self._file.readinto(buffer)
-        self._bound.check(self._file.tell(), self._name)
+        self._limit.check(self._file.tell(), self._name)
         return n_bytes
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:

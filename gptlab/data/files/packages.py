@@ -1,4 +1,7 @@
-"""`package://NAME/inside`: a file of an installed package, found without importing any."""
+"""Files of installed packages, found without an import.
+
+Their paths are `package://NAME/inside`.
+"""
 
 import importlib.util
 from pathlib import Path, PurePosixPath
@@ -9,13 +12,13 @@ PREFIX = "package://"
 
 
 def find_in_package(path: str, *, key: str) -> tuple[Path, Path]:
-    """Return the package's folder and the path within it.
+    """Return a package's folder and the path within it.
 
     Args:
-        key: what the path is called where it was given, for the messages.
+        key: the configuration key of the path, for messages.
 
     Raises:
-        UserError: the name is no package's, or what follows it leads out of the package.
+        UserError: the name cannot be a package's, or the path leads out of the package.
         FileNotFoundError: the package is not installed.
     """
     name, _, inside = path.removeprefix(PREFIX).partition("/")
@@ -25,15 +28,15 @@ def find_in_package(path: str, *, key: str) -> tuple[Path, Path]:
         raise UserError(f"{key} is {path!r:.200}, which leads out of the package: give a path within it")
     try:
         spec = importlib.util.find_spec(name)
-    except ValueError:  # a module that was made and not found, as __main__
+    except ValueError:  # a module without a spec, as __main__
         spec = None
     if spec is None or not spec.submodule_search_locations:
-        raise FileNotFoundError(f'{key}={path}: {name} is not installed; pip install "gptlab[samples]" brings it.')
+        raise FileNotFoundError(f'{key}={path}: {name} is not installed; pip install "gptlab[samples]" installs it')
     folder = Path(next(iter(spec.submodule_search_locations)))
     return folder, folder / inside
 
 
 def check_within(folder: Path, file: Path, *, key: str) -> None:
-    """Raise a UserError if a package's file is a link to somewhere else."""
+    """Raise a UserError if a link leaves the package."""
     if not file.resolve().is_relative_to(folder.resolve()):
         raise UserError(f"{key}: {file} is a link that leads out of the package: give the path of the file itself")

@@ -1,1 +1,1 @@
-"""Documents -> a cleaned corpus on disk -> windows of tokens."""
+"""Running text: cleaned documents, tokenised corpora, windows."""

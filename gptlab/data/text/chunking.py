@@ -1,22 +1,35 @@
-"""Cutting long text into pieces that can be cleaned and tokenised one by one, as if they were whole.
+"""Cutting of long documents into chunks.
 
-A piece ends only before a single space or newline that stands between two letters or digits. No cleaning function looks
+Chunks can be cleaned and tokenised one by one.
+
+A chunk ends only before a single space or newline that stands between two letters or digits. No cleaning function looks
 across such a place, and no token of a GPT-2-like pattern spans it: one word ends there, and the space begins the next.
+So cleaning or tokenising the chunks gives the same as cleaning or tokenising the whole document.
 """
 
 import itertools
 import re
 from collections.abc import Iterable, Iterator
 
-PIECE = 1 << 18  # characters, about what a piece has
-LIMIT = 1 << 20  # characters without a safe place after which a piece is cut anywhere, so that memory stays bounded
+CHUNK_CHARACTERS = 1 << 18  # a chunk is cut at the first safe place after so many
+MAX_CHUNK_CHARACTERS = 1 << 20  # without a safe place a chunk is cut here, so that memory stays bounded
 
-# To `re` an underscore is part of a word; to tokenizers it is punctuation, and some join that to a newline.
+# `re` counts an underscore as part of a word; tokenizers count it as punctuation, and some join it to a newline.
 SAFE_PLACE = re.compile(r"(?<=[^\W_])[ \n](?=[^\W_])")
 
 
-def cut(blocks: Iterable[str], *, size: int = PIECE, limit: int = LIMIT) -> Iterator[tuple[str, bool]]:
-    """(piece, whether it is the last) of one document, which comes in blocks that were cut anywhere."""
+def cut_chunks(
+    blocks: Iterable[str], *, size: int = CHUNK_CHARACTERS, limit: int = MAX_CHUNK_CHARACTERS
+) -> Iterator[tuple[str, bool]]:
+    """Yield the chunks of one document.
+
+    Each comes with whether it is the last.
+
+    Args:
+        blocks: the document's text, cut anywhere.
+        size: characters after which the next safe place ends a chunk.
+        limit: the most characters of a chunk.
+    """
     held, start = "", 0
     for block in blocks:
         held, start = held[start:] + block, 0
@@ -27,26 +40,35 @@ def cut(blocks: Iterable[str], *, size: int = PIECE, limit: int = LIMIT) -> Iter
 
 
 def _next_cut(held: str, wanted: int, limit: int) -> int | None:
-    """The first safe place from `wanted` on, else `limit`; None if more text must be read first."""
+    """Return where to cut next, None to read more first.
+
+    That is the first safe place from `wanted` on, else `limit`.
+    """
     place = SAFE_PLACE.search(held, wanted, limit)
     if place:
         return place.start()
     return limit if len(held) > limit else None
 
 
-def blocks_of(text: str, size: int = LIMIT) -> Iterator[str]:
-    """A text that is in memory already, in blocks."""
+def cut_blocks(text: str, size: int = MAX_CHUNK_CHARACTERS) -> Iterator[str]:
+    """Yield a text in blocks of `size` characters."""
     return (text[start : start + size] for start in range(0, len(text), size))
 
 
 def split_documents(blocks: Iterable[str], separator: str) -> Iterator[Iterator[str]]:
-    """The documents between separators, each as blocks; use up one before asking for the next."""
-    for _, document in itertools.groupby(_numbered(blocks, separator), key=lambda block: block[0]):
+    """Yield the documents between separators, each as blocks.
+
+    Use up one document before asking for the next.
+    """
+    for _, document in itertools.groupby(_number_blocks(blocks, separator), key=lambda block: block[0]):
         yield (text for _, text in document)
 
 
-def _numbered(blocks: Iterable[str], separator: str) -> Iterator[tuple[int, str]]:
-    """(document's number, a block of it). What may be the beginning of a separator is held back until more is read."""
+def _number_blocks(blocks: Iterable[str], separator: str) -> Iterator[tuple[int, str]]:
+    """Yield each block with its document's number.
+
+    An end of text that may be the beginning of a separator is held back until more text is read.
+    """
     number, held = 0, ""
     for block in blocks:
         *ended, held = (held + block).split(separator)

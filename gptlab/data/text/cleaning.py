@@ -1,6 +1,6 @@
-"""Cleaning: pure functions on text, then filters on whole documents.
+"""Cleaning of text, and filters on whole documents.
 
-The functions are local: on the pieces of `pieces.py`, one by one, they give what they would give on the whole text.
+The functions are local: applied to the chunks of `chunking.py` one by one, they give the same as on the whole text.
 """
 
 import difflib
@@ -13,54 +13,60 @@ import numpy as np
 
 from gptlab.errors import UserError
 
+CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ufeff]")
+EXTRA_BLANK_LINES = re.compile("\n\n\n+")  # five times as fast as \n{3,}
+QUOTES = dict.fromkeys("\u2018\u2019\u201a\u201b", "'") | dict.fromkeys("\u201c\u201d\u201e\u201f", '"')
+
 
 def newlines(text: str) -> str:
-    r"""\r\n and \r -> \n"""
+    r"""Replace \r\n and \r by \n."""
     return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
 def nfc(text: str) -> str:
-    """One way of writing each character: a letter and its accent become one (Unicode's NFC)."""
+    """Compose letters and their accents (Unicode's NFC)."""
     return text if text.isascii() else unicodedata.normalize("NFC", text)
 
 
 def control_characters(text: str) -> str:
-    """Without control characters (but tabs and line ends) and byte order marks."""
-    return _CONTROL.sub("", text) if "\ufeff" in text or _has_control(text) else text
+    """Remove control characters and byte order marks.
+
+    Tabs and line ends stay.
+    """
+    return CONTROL.sub("", text) if "\ufeff" in text or _has_control(text) else text
 
 
 def trailing_spaces(text: str) -> str:
-    """Without spaces and tabs at the end of a line."""
+    """Remove spaces and tabs before line ends."""
     for end in (" \n", "\t\n"):  # most lines end in neither, so the parts are few
         text = "\n".join(part.rstrip(" \t") for part in text.split(end))
     return text
 
 
 def blank_lines(text: str) -> str:
-    """At most one blank line in a row."""
-    return _BLANK.sub("\n\n", text)
+    """Reduce blank lines to one in a row."""
+    return EXTRA_BLANK_LINES.sub("\n\n", text)
 
 
 def quotes(text: str) -> str:
-    """Typographic quotation marks and apostrophes -> ' and \""""
+    """Replace typographic quotation marks by ASCII ones."""
     if not text.isascii():
-        for typographic, plain in _QUOTES.items():
+        for typographic, plain in QUOTES.items():
             text = text.replace(typographic, plain)
     return text
 
 
 def _has_control(text: str) -> bool:
-    """Whether there is one, by its bytes: most texts have none, and so it is seen four times as fast."""
+    """Return whether a text has control characters.
+
+    Most texts have none, and counting bytes finds that out four times as fast as a regular expression.
+    """
     codes = np.frombuffer(text.encode("utf-8", "surrogatepass"), np.uint8)
     allowed = sum(np.count_nonzero(codes == ord(sign)) for sign in "\t\n\r")
     if np.count_nonzero(codes < 0x20) > allowed or np.count_nonzero(codes == 0x7F):
         return True
     return bool(np.any((codes[:-1] == 0xC2) & (codes[1:] < 0xA0)))  # \x80 to \x9f
 
-
-_CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ufeff]")
-_BLANK = re.compile("\n\n\n+")  # five times as fast as \n{3,}
-_QUOTES = dict.fromkeys("\u2018\u2019\u201a\u201b", "'") | dict.fromkeys("\u201c\u201d\u201e\u201f", '"')
 
 FUNCTIONS: dict[str, Callable[[str], str]] = {
     function.__name__: function
@@ -70,7 +76,7 @@ FILTERS = ("duplicates", "min_length")
 
 
 class Step(NamedTuple):
-    """What one step of cleaning did."""
+    """Sizes before and after one cleaning step."""
 
     name: str
     documents_before: int
@@ -80,23 +86,26 @@ class Step(NamedTuple):
 
 
 class Cleaning(NamedTuple):
-    """What `data.clean` asks for."""
+    """The cleaning steps of `data.clean`."""
 
     functions: tuple[Callable[[str], str], ...]
-    filters: tuple[tuple[str, int], ...]  # (name, its number or 0)
+    filters: tuple[tuple[str, int], ...]  # (name, number or 0)
 
     def __call__(self, text: str) -> str:
-        """A piece of text, cleaned."""
+        """Return a cleaned chunk of text."""
         for function in self.functions:
             text = function(text)
         return text
 
 
 def parse_cleaning(clean: Sequence[str]) -> Cleaning:
-    """["newlines", "duplicates", "min_length=200"] -> the steps by those names.
+    """Return the cleaning steps by their names.
+
+    Args:
+        clean: for example ["newlines", "duplicates", "min_length=200"].
 
     Raises:
-        UserError: there is no step of this name, or it stands in the wrong place, or its number is wrong.
+        UserError: a name is unknown, a step is out of order, or its number is wrong.
     """
     functions: list[Callable[[str], str]] = []
     filters: list[tuple[str, int]] = []
@@ -105,11 +114,11 @@ def parse_cleaning(clean: Sequence[str]) -> Cleaning:
         if name in FILTERS:
             filters.append((name, _number(entry, name, number)))
         elif entry not in FUNCTIONS:
-            raise UserError(f"data.clean: there is no {entry!r}.{_near(name)}")
+            raise UserError(f"data.clean: there is no {entry!r}: {_suggestion(name)}")
         elif filters:
             raise UserError(
                 f"data.clean: {entry} changes text, so it must stand before {filters[0][0]}, "
-                "which looks at whole documents as they are in the end."
+                "which filters whole documents by their final text"
             )
         else:
             functions.append(FUNCTIONS[entry])
@@ -117,14 +126,17 @@ def parse_cleaning(clean: Sequence[str]) -> Cleaning:
 
 
 def _number(entry: str, name: str, number: str) -> int:
-    """The number in min_length=200; 0 for a filter that takes none."""
+    """Return the number of a filter like min_length=200.
+
+    It is 0 for a filter that takes none.
+    """
     takes_one = name == "min_length"
     if takes_one != number.isdecimal() or (number and not takes_one):
-        raise UserError(f"data.clean: got {entry!r}, wanted {'min_length=200 (in characters)' if takes_one else name}.")
+        raise UserError(f"data.clean: got {entry!r}, wanted {'min_length=200 (in characters)' if takes_one else name}")
     return int(number or 0)
 
 
-def _near(name: str) -> str:
+def _suggestion(name: str) -> str:
     known = [*FUNCTIONS, *FILTERS]
     near = difflib.get_close_matches(name, known, n=1)
-    return f" Did you mean {near[0]}?" if near else f" There are: {', '.join(known)}."
+    return f"did you mean {near[0]}?" if near else f"there are {', '.join(known)}"

@@ -1,6 +1,7 @@
-"""How much of the validation text stands in the training text.   T tokens, R runs of RUN tokens.
+"""Overlap of validation and training text.
 
-A run of 13 tokens that stands in both is GPT-3's sign of contamination ("Language Models are Few-Shot Learners", C).
+T tokens, R runs of RUN_TOKENS tokens. A run of 13 tokens in both splits is GPT-3's sign of contamination ("Language
+Models are Few-Shot Learners", appendix C).
 """
 
 from collections.abc import Iterator, Sequence
@@ -9,59 +10,74 @@ import numpy as np
 
 from gptlab.data.text.shards import Shard
 
-RUN = 13  # tokens
-_CHUNK = 1 << 18  # runs hashed at a time, few enough for a processor's cache
-_WANTED = 1 << 22  # runs that are looked for, so that their hashes take 32 MB
-_SLOT = (1 << 26) - 1  # the bits of a hash that say its slot in a table, which tells most strangers at a glance
+RUN_TOKENS = 13
+BLOCK_RUNS = 1 << 18  # runs hashed at a time, few enough for a processor's cache
+MAX_VAL_RUNS = 1 << 22  # runs looked for, so that their hashes take 32 MB
+SLOT_MASK = (1 << 26) - 1  # bits of a hash that choose its slot in a table; most other hashes have an empty slot
 
-_BASE = 0x94D049BB133111EB  # odd, so that it has an inverse modulo 2^64
-_INVERSE = pow(_BASE, -1, 1 << 64)
+BASE = 0x94D049BB133111EB  # odd, so that it has an inverse modulo 2^64
+BASE_INVERSE = pow(BASE, -1, 1 << 64)
 
 
 def shared_runs(train: Sequence[Shard], val: Sequence[Shard], *, dtype: str) -> float | None:
-    """The share of validation's runs that stand in the training text too; None where no run fits in.
+    """Return the share of contaminated validation runs.
 
-    Of more than _WANTED runs every second, third ... is looked for, which moves the share by a thousandth at most.
+    Of more than MAX_VAL_RUNS runs only every second, third ... is looked for, which changes the share by a thousandth
+    at most.
+
+    Args:
+        dtype: of the ids in the shards.
+
+    Returns:
+        The share from 0 to 1; None where the validation text is shorter than a run.
     """
-    step = 1 + sum(shard.n_tokens for shard in val) // _WANTED
-    wanted = np.concatenate([np.empty(0, dtype=np.uint64), *(chunk[::step] for chunk in _hashes(val, dtype))])
+    step = 1 + sum(shard.n_tokens for shard in val) // MAX_VAL_RUNS
+    wanted = np.concatenate([np.empty(0, dtype=np.uint64), *(block[::step] for block in _hash_runs(val, dtype))])
     if not len(wanted):
         return None
     distinct, run_of = np.unique(wanted, return_inverse=True)
-    return float(_seen(distinct, _hashes(train, dtype))[run_of].mean())
+    return float(_find_hashes(distinct, _hash_runs(train, dtype))[run_of].mean())
 
 
-def _seen(distinct: np.ndarray, others: Iterator[np.ndarray]) -> np.ndarray:
-    """(R,) sorted hashes, and chunks of others -> (R,) bool: which of them stand among the others."""
+def _find_hashes(distinct: np.ndarray, blocks: Iterator[np.ndarray]) -> np.ndarray:
+    """Return which sorted hashes are in a block.
+
+    Shapes: (R,) uint64 -> (R,) bool.
+    """
     seen = np.zeros(len(distinct), dtype=bool)
-    table = np.zeros(_SLOT + 1, dtype=bool)
-    table[distinct & _SLOT] = True
-    for chunk in others:
-        likely = chunk[table[chunk & _SLOT]]
+    table = np.zeros(SLOT_MASK + 1, dtype=bool)
+    table[distinct & SLOT_MASK] = True
+    for block in blocks:
+        likely = block[table[block & SLOT_MASK]]
         places = np.searchsorted(distinct, likely) % len(distinct)
         seen[places[distinct[places] == likely]] = True
     return seen
 
 
-def _hashes(shards: Sequence[Shard], dtype: str) -> Iterator[np.ndarray]:
-    """The hash of every run of every shard, at most _CHUNK of them at a time."""
+def _hash_runs(shards: Sequence[Shard], dtype: str) -> Iterator[np.ndarray]:
+    """Yield the hashes of all runs.
+
+    At most BLOCK_RUNS are hashed at a time.
+    """
     powers, inverses = (
-        np.cumprod(np.full(_CHUNK + RUN - 1, base, dtype=np.uint64)) for base in (_BASE, _INVERSE)
+        np.cumprod(np.full(BLOCK_RUNS + RUN_TOKENS - 1, base, dtype=np.uint64)) for base in (BASE, BASE_INVERSE)
     )  # base^1, base^2 ...
     for shard in shards:
-        if shard.n_tokens >= RUN:
+        if shard.n_tokens >= RUN_TOKENS:
             tokens = np.memmap(shard.path, dtype, mode="r")
-            for start in range(0, shard.n_tokens - RUN + 1, _CHUNK):
-                yield _rolling(tokens[start : start + _CHUNK + RUN - 1], powers, inverses)
+            for start in range(0, shard.n_tokens - RUN_TOKENS + 1, BLOCK_RUNS):
+                yield _rolling_hash(tokens[start : start + BLOCK_RUNS + RUN_TOKENS - 1], powers, inverses)
 
 
-def _rolling(ids: np.ndarray, powers: np.ndarray, inverses: np.ndarray) -> np.ndarray:
-    """(T,) ids -> (T - RUN + 1,) uint64: the sum of mix(ids[i + k]) / BASE^k over a run, modulo 2^64.
+def _rolling_hash(ids: np.ndarray, powers: np.ndarray, inverses: np.ndarray) -> np.ndarray:
+    """Return the hash of each run of ids.
 
-    As a difference of two sums from the beginning on: (sum_{j < i + RUN} - sum_{j < i}) mix(ids[j]) / BASE^j, * BASE^i.
+    Shapes: (T,) -> (T - RUN_TOKENS + 1,) uint64.
+    The hash of run i is sum_k mix(ids[i + k]) / BASE^k modulo 2^64. It is computed as a difference of two cumulative
+    sums: BASE^i * (sum_{j < i + RUN_TOKENS} - sum_{j < i}) mix(ids[j]) / BASE^j.
     """
     mixed = (ids.astype(np.uint64) + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15)
     mixed = (mixed ^ (mixed >> np.uint64(32))) * inverses[: len(ids)]
     sums = np.concatenate([np.zeros(1, dtype=np.uint64), np.cumsum(mixed)])
-    hashes = (sums[RUN:] - sums[:-RUN]) * powers[: len(ids) - RUN + 1]
-    return hashes ^ (hashes >> np.uint64(29))  # the table looks at the low bits, which a product mixes least
+    hashes = (sums[RUN_TOKENS:] - sums[:-RUN_TOKENS]) * powers[: len(ids) - RUN_TOKENS + 1]
+    return hashes ^ (hashes >> np.uint64(29))  # the table reads the low bits, which a product mixes least

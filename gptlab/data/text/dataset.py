@@ -125,7 +125,7 @@ class TextData:
             tail=self.score_tail,
         )
         return EvaluationSet(
-            RunningText(windows, self._pieces(request.split), partial(self._first_words, request.split))
+            RunningText(windows, self._chunks(request.split), partial(self._first_words, request.split))
         )
 
     @cached_property
@@ -142,12 +142,12 @@ class TextData:
     def _corpus(self, tokenizer: Tokenizer) -> Corpus:
         return open_corpus(self.text, tokenizer, cache_dir=self.files.cache_dir)
 
-    def _pieces(self, split: str) -> Iterator[str]:
+    def _chunks(self, split: str) -> Iterator[str]:
         """Yield the cleaned text of a split in pieces.
 
-        A piece has at most a few MB, and a document begins a new one.
+        A chunk has at most a few MB, and a document begins a new one.
         """
-        return (piece.text for piece in self.text.pieces(SPLITS if split == ALL else (split,)))
+        return (chunk.text for chunk in self.text.chunks(SPLITS if split == ALL else (split,)))
 
     def _first_words(self, split: str) -> str:
         """Return the first words of a split.
@@ -155,7 +155,7 @@ class TextData:
         For `all` those of the validation split.
         """
         split = TRAIN if split == TRAIN else VAL
-        return first_words(next(self._pieces(split)), within=self.text.one_document and split == VAL)
+        return first_words(next(self._chunks(split)), within=self.text.one_document and split == VAL)
 
 
 class _TrainingText:
@@ -171,7 +171,7 @@ class _TrainingText:
 
     def __iter__(self) -> Iterator[str]:
         """Yield the text in pieces."""
-        return (piece.text for piece in self.text.pieces((TRAIN,)))
+        return (chunk.text for chunk in self.text.chunks((TRAIN,)))
 
 
 def _windows(corpus: Corpus, split: str, context_length: int, stride: int, *, tail: bool) -> Windows:

@@ -1,6 +1,8 @@
-"""One look at a whole corpus: its documents, what cleaning does to them, and whether it changed since the last look.
+"""Index of a corpus's documents and cleaning.
 
 N documents.
+
+The index is cached, and the text is read again only when a file has changed.
 """
 
 import dataclasses
@@ -18,144 +20,165 @@ from typing import Any
 import numpy as np
 
 from gptlab.console import byte_progress
-from gptlab.data.files.cache import atomic_replace, locked
-from gptlab.data.files.expansion import Bound
+from gptlab.data.files.cache import locked_entry
+from gptlab.data.files.expansion import ExpansionLimit
 from gptlab.data.files.paths import TextFile
 from gptlab.data.text.cleaning import Cleaning, Step
 from gptlab.data.text.readers import Reader
 from gptlab.errors import UserError
+from gptlab.storage.atomic import atomic_replace
 
 log = logging.getLogger(__name__)
 
-FORMAT = 2  # raise it when what a survey holds, or what a reader or a cleaning function does, changes
-N_NAMES = 10_000  # names kept in words, for messages and reports; of later ones only the hash is
+FORMAT = 3  # raise it when the content of an index changes, or what a reader or a cleaning function does
+N_NAMES = 10_000  # documents whose names are kept, for messages and reports; of later ones only the hash is
+N_FILES_SHOWN = 5  # in the log, of those that changed
 
-_ARRAYS = ("digests", "names", "characters", "n_bytes", "kept")
+ARRAYS = ("digests", "name_hashes", "n_characters", "n_bytes", "kept")
 
 
 @dataclass(frozen=True)
 class CorpusIndex:
-    """What stands in a corpus, an array entry a document, so that a million documents take a few MB."""
+    """The documents of a corpus, as arrays.
+
+    A million documents take a few MB.
+    """
 
     files: list[TextFile]
     first_names: list[str]  # of the first N_NAMES documents
     steps: list[Step]  # what cleaning did
     digests: np.ndarray  # (N,) uint64, hash of the cleaned text
-    names: np.ndarray  # (N,) uint64, hash of the name
-    characters: np.ndarray  # (N,) int64, cleaned
+    name_hashes: np.ndarray  # (N,) uint64
+    n_characters: np.ndarray  # (N,) int64, cleaned
     n_bytes: np.ndarray  # (N,) int64, cleaned, in UTF-8
     kept: np.ndarray  # (N,) bool, False where a filter drops the document
 
 
 def name_hash(name: str) -> int:
-    """A document's name as 64 bits."""
-    return _as_int(hashlib.blake2b(name.encode("utf-8", "surrogateescape"), digest_size=8).digest())
+    """Return a 64-bit hash of a document's name."""
+    return _to_int(hashlib.blake2b(name.encode("utf-8", "surrogateescape"), digest_size=8).digest())
 
 
 def index_corpus(files: list[TextFile], reader: Reader, cleaning: Cleaning, *, cache_dir: Path) -> CorpusIndex:
-    """Reads everything once, and nothing where no file changed since the last time.
+    """Return the index of the files.
+
+    It comes from the cache if no file changed.
 
     Raises:
-        UserError: there is no text in the files, or something in one of them cannot be read (file and line are named).
+        UserError: there is no text in the files, or one of them cannot be read; file and line are named.
     """
     functions = [function.__name__ for function in cleaning.functions]
     names = [(str(file.path), file.name, file.sha256) for file in files]
-    asked = [FORMAT, reader.state(), functions, cleaning.filters, names]
-    key = hashlib.sha256(json.dumps(asked).encode()).hexdigest()[:16]
-    path = cache_dir / "surveys" / f"{key}.npz"
-    if (known := _load(path, log.debug)) and known.files == files:
-        return known
-    with locked(path):
-        if (known := _load(path, log.warning)) and known.files == files:  # another process looked while this one waited
-            return known
-        if known:
-            log.info("preparing anew: %s", _difference(known.files, files))
-        found = _look(files, reader, cleaning)
-        with atomic_replace(path) as temporary:
-            _save(found, temporary)
-    log.info("looked through %s documents in %s files", f"{len(found.names):,}", f"{len(files):,}")
-    return found
+    request = [FORMAT, reader.state(), functions, cleaning.filters, names]
+    key = hashlib.sha256(json.dumps(request).encode()).hexdigest()[:16]
+    path = cache_dir / "indexes" / f"{key}.npz"
+    if (cached := _load(path, log.debug)) and cached.files == files:
+        return cached
+    with locked_entry(path):
+        cached = _load(path, log.warning)
+        if cached and cached.files == files:  # another process wrote it while this one waited
+            return cached
+        if cached:
+            log.info(f"reading the text again: {_changed_files(cached.files, files)}")
+        index = _read_files(files, reader, cleaning)
+        with atomic_replace(path, locked=True) as temporary:
+            _save(index, temporary)
+    log.info(f"indexed {len(index.digests):,} documents in {len(files):,} files")
+    return index
 
 
-def _as_int(digest: bytes) -> int:
+def _to_int(digest: bytes) -> int:
     return int.from_bytes(digest, "little")
 
 
-class _Notes:
-    """What is written down about documents while their pieces pass."""
+class _DocumentTable:
+    """Columns of the index, filled chunk by chunk."""
 
     def __init__(self) -> None:
-        self.names, self.digests, self.characters, self.n_bytes = array("Q"), array("Q"), array("q"), array("q")
+        self.digests, self.name_hashes = array("Q"), array("Q")
+        self.n_characters, self.n_bytes = array("q"), array("q")
         self.first_names: list[str] = []
-        self._begin()
+        self._begin_document()
 
-    def _begin(self) -> None:
-        self._digest, self._characters, self._n_bytes = hashlib.blake2b(digest_size=8), 0, 0
+    def _begin_document(self) -> None:
+        self._digest, self._n_characters, self._n_bytes = hashlib.blake2b(digest_size=8), 0, 0
 
     def add(self, text: str) -> int:
-        """A cleaned piece of the present document -> its bytes."""
+        """Add a cleaned chunk to the current document.
+
+        Returns its bytes.
+        """
         encoded = text.encode()
         self._digest.update(encoded)
-        self._characters += len(text)
+        self._n_characters += len(text)
         self._n_bytes += len(encoded)
         return len(encoded)
 
-    def end(self, name: str) -> None:
-        """The present document is complete."""
+    def end_document(self, name: str) -> None:
+        """Write the row of the current document."""
         if len(self.first_names) < N_NAMES:
             self.first_names.append(name)
-        self.names.append(name_hash(name))
-        self.characters.append(self._characters)
+        self.name_hashes.append(name_hash(name))
+        self.n_characters.append(self._n_characters)
         self.n_bytes.append(self._n_bytes)
-        self.digests.append(_as_int(self._digest.digest()))
-        self._begin()
+        self.digests.append(_to_int(self._digest.digest()))
+        self._begin_document()
 
 
-def _look(files: list[TextFile], reader: Reader, cleaning: Cleaning) -> CorpusIndex:
-    notes = _Notes()
+def _read_files(files: list[TextFile], reader: Reader, cleaning: Cleaning) -> CorpusIndex:
+    table = _DocumentTable()
     sizes = [0] * (1 + len(cleaning.functions))  # characters before cleaning, then after each function
-    packed = any(file.path.suffix == ".gz" for file in files)
-    with byte_progress("Reading", None if packed else sum(file.size for file in files)) as advance:
+    compressed = any(file.path.suffix == ".gz" for file in files)
+    with byte_progress("Reading", None if compressed else sum(file.size for file in files)) as advance:
         for file in files:
             file.verify()
-            for piece in reader.read(file):
-                stages = list(accumulate(cleaning.functions, lambda text, clean: clean(text), initial=piece.text))
+            for chunk in reader.read(file):
+                stages = list(accumulate(cleaning.functions, lambda text, clean: clean(text), initial=chunk.text))
                 sizes = [size + len(text) for size, text in zip(sizes, stages, strict=True)]
-                advance(notes.add(stages[-1]))
-                if piece.last:
-                    notes.end(piece.document)
-    n = len(notes.names)
+                advance(table.add(stages[-1]))
+                if chunk.ends_document:
+                    table.end_document(chunk.document)
+    n = len(table.digests)
     steps = [Step(f.__name__, n, n, sizes[stage], sizes[stage + 1]) for stage, f in enumerate(cleaning.functions)]
-    found = CorpusIndex(
+    index = CorpusIndex(
         files,
-        notes.first_names,
+        table.first_names,
         steps,
-        digests=np.array(notes.digests),
-        names=np.array(notes.names),
-        characters=np.array(notes.characters),
-        n_bytes=np.array(notes.n_bytes),
+        digests=np.array(table.digests),
+        name_hashes=np.array(table.name_hashes),
+        n_characters=np.array(table.n_characters),
+        n_bytes=np.array(table.n_bytes),
         kept=np.ones(n, dtype=bool),
     )
-    return _filtered(found, cleaning)
+    return _apply_filters(index, cleaning)
 
 
-def _filtered(found: CorpusIndex, cleaning: Cleaning) -> CorpusIndex:
-    """The survey after the filters on whole documents; an empty document is none."""
-    kept, steps = found.kept, list(found.steps)
+def _apply_filters(index: CorpusIndex, cleaning: Cleaning) -> CorpusIndex:
+    """Return the index after the filters.
+
+    Empty documents are always dropped.
+    """
+    kept, steps = index.kept, list(index.steps)
     for name, number in [("empty", 1), *cleaning.filters]:
         before = kept
-        kept = _first_of_equals(found.digests, kept) if name == "duplicates" else kept & (found.characters >= number)
+        kept = _drop_duplicates(index.digests, kept) if name == "duplicates" else kept & (index.n_characters >= number)
         if name != "empty" or not kept.all():
-            sizes = int(found.characters[before].sum()), int(found.characters[kept].sum())
+            sizes = int(index.n_characters[before].sum()), int(index.n_characters[kept].sum())
             steps.append(Step(name, int(before.sum()), int(kept.sum()), *sizes))
     if not kept.any():
-        where = ", ".join(str(file.path) for file in found.files[:3]) + (" ..." if len(found.files) > 3 else "")
-        raise UserError(f"there is no text left in {where} after cleaning ({len(kept)} documents before).")
-    return dataclasses.replace(found, kept=kept, steps=steps)
+        names = ", ".join(str(file.path) for file in index.files[:3]) + (" ..." if len(index.files) > 3 else "")
+        raise UserError(
+            f"there is no text left in {names} after cleaning ({len(kept)} documents before): give other files, or "
+            "clean less with data.clean"
+        )
+    return dataclasses.replace(index, kept=kept, steps=steps)
 
 
-def _first_of_equals(digests: np.ndarray, kept: np.ndarray) -> np.ndarray:
-    """(N,) bool: kept, and not equal to an earlier one that is."""
+def _drop_duplicates(digests: np.ndarray, kept: np.ndarray) -> np.ndarray:
+    """Drop all but the first of equal documents.
+
+    Shapes: (N,) digests and bool -> (N,) bool.
+    """
     places = np.flatnonzero(kept)
     _, first = np.unique(digests[places], return_index=True)
     result = np.zeros_like(kept)
@@ -163,31 +186,39 @@ def _first_of_equals(digests: np.ndarray, kept: np.ndarray) -> np.ndarray:
     return result
 
 
-def _save(found: CorpusIndex, path: Path) -> None:
-    files = [dataclasses.asdict(file) | {"path": str(file.path)} for file in found.files]
-    words = json.dumps({"files": files, "first_names": found.first_names, "steps": found.steps})
+def _save(index: CorpusIndex, path: Path) -> None:
+    files = [dataclasses.asdict(file) | {"path": str(file.path)} for file in index.files]
+    values = json.dumps({"files": files, "first_names": index.first_names, "steps": index.steps})
     with path.open("wb") as file:
-        np.savez(file, words=np.array(words), **{name: getattr(found, name) for name in _ARRAYS})
+        np.savez(file, values=np.array(values), **{name: getattr(index, name) for name in ARRAYS})
 
 
-def _load(path: Path, note: Callable[..., None]) -> CorpusIndex | None:
-    """The survey of the last time; None where there was none or, with a note, its file is damaged."""
+def _load(path: Path, report: Callable[[str], None]) -> CorpusIndex | None:
+    """Return the cached index, None without one.
+
+    A damaged one is reported and counts as none.
+    """
     if not path.exists():
         return None
     try:
         with path.open("rb") as file, np.load(file) as stored:
-            words: dict[str, Any] = json.loads(str(stored["words"]))
-            arrays = {name: stored[name] for name in _ARRAYS}
+            values: dict[str, Any] = json.loads(str(stored["values"]))
+            arrays = {name: stored[name] for name in ARRAYS}
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        note("%s is damaged (%s); the text is read again", path, error)
+        report(f"{path} is damaged ({error}), reading the text again")
         return None
     files = [
-        TextFile(**entry | {"path": Path(entry["path"]), "bound": Bound(*entry["bound"])}) for entry in words["files"]
+        TextFile(**entry | {"path": Path(entry["path"]), "limit": ExpansionLimit(*entry["limit"])})
+        for entry in values["files"]
     ]
-    return CorpusIndex(files, words["first_names"], [Step(*step) for step in words["steps"]], **arrays)
+    return CorpusIndex(files, values["first_names"], [Step(*step) for step in values["steps"]], **arrays)
 
 
-def _difference(before: list[TextFile], now: list[TextFile]) -> str:
-    """Which files changed; both lists name the same ones."""
+def _changed_files(before: list[TextFile], now: list[TextFile]) -> str:
+    """Return which files changed, for the log.
+
+    Both lists name the same paths in the same order.
+    """
     changed = [str(new.path) for old, new in zip(before, now, strict=True) if old != new]
-    return ", ".join(changed[:5]) + (f" and {len(changed) - 5} more" if len(changed) > 5 else "") + " changed"
+    n_more = len(changed) - N_FILES_SHOWN
+    return ", ".join(changed[:N_FILES_SHOWN]) + (f" and {n_more} more" if n_more > 0 else "") + " changed"

@@ -66,7 +66,7 @@ class PreparedText:
 
     def held_out(self) -> Iterator[str]:
         """Yield the validation text."""
-        return (piece.text for piece in self.text.pieces((VAL,)))
+        return (chunk.text for chunk in self.text.chunks((VAL,)))
 
     def show_row(self, batch: Batch, row: int, *, decode: Decode) -> str:
         """Return a window's ids, tokens and targets."""
@@ -75,7 +75,7 @@ class PreparedText:
     def describe(self, tokenizer: Tokenizer, *, n_examples: int, vectors: Mapping[str, Tensor]) -> dict[str, Any]:
         """Return counts, cleaning steps, the split and some windows."""
         return {
-            "files": len(self.text.survey.files),
+            "files": len(self.text.index.files),
             "vocab_size": tokenizer.vocab_size,
             "context_length": self.train.context_length,
             "stride": self.train.stride,

@@ -1,4 +1,7 @@
-"""Files -> documents, each in pieces, so that memory does not depend on how long a file or a document is."""
+"""Readers of text files.
+
+They yield documents in chunks, so that memory stays bounded.
+"""
 
 import codecs
 import json
@@ -7,90 +10,97 @@ from typing import IO, Any, NamedTuple, Protocol
 
 from gptlab.data.files.paths import TextFile
 from gptlab.data.files.records import check_characters
-from gptlab.data.text.chunking import blocks_of, cut, split_documents
+from gptlab.data.text.chunking import cut_blocks, cut_chunks, split_documents
 from gptlab.errors import UserError
 from gptlab.slots import slot
 from gptlab.storage.excerpts import excerpt_names
 from gptlab.storage.files import parse_json
 
-_BLOCK = 1 << 20  # bytes
+BLOCK_BYTES = 1 << 20
 
 
 class TextChunk(NamedTuple):
-    """A part of a document, cut where `pieces.py` says; the next piece goes on where this one ends."""
+    """A chunk of a document, see `chunking.py`."""
 
     document: str  # its name
     text: str
-    last: bool  # of its document
+    ends_document: bool
 
 
 class Reader(Protocol):
-    """Files -> documents."""
+    """A reader of one kind of file."""
 
     @property
     def endings(self) -> tuple[str, ...]:
-        """The names of the files it reads end in one of these."""
+        """Return the endings of readable files' names."""
 
     def read(self, file: TextFile) -> Iterator[TextChunk]:
-        """The file's documents in order, piece by piece."""
+        """Yield the file's documents, chunk by chunk."""
 
     def state(self) -> dict[str, Any]:
-        """What decides how it reads, for the cache."""
+        """Return the reader's settings, for cache keys."""
 
 
 @slot("data.reader")
 class TextReader:
-    """.txt and .md files, whole or divided at a separator; .jsonl files, an object a line; each also as .gz.
+    """Reader of .txt, .md and .jsonl files.
 
+    Each may also be a .gz.
+    A .txt or .md file is one document, or several between separators; a .jsonl file has one document per line.
     Documents are named after their file; with several in one, `notes.txt:3` is the third and `notes.jsonl:17` line 17.
 
     Args:
-        field: the key of a .jsonl object under which the text stands.
-        separator: what stands between two documents of a .txt or .md file; None where a file is one document.
+        field: the key of a .jsonl object that holds the text.
+        separator: the text between two documents of a .txt or .md file; None where a file is one document.
     """
 
     endings = (".txt", ".md", ".jsonl", ".txt.gz", ".md.gz", ".jsonl.gz")
 
     def __init__(self, *, field: str, separator: str | None) -> None:
         if separator == "":
-            raise UserError("data.reader.separator is empty; give the text between two documents, or null for none.")
+            raise UserError("data.reader.separator is empty: give the text between two documents, or null for none")
         self.field, self.separator = field, separator
 
     def read(self, file: TextFile) -> Iterator[TextChunk]:
-        """The file's documents in order, piece by piece.
+        """Yield the file's documents, chunk by chunk.
 
         Raises:
-            UserError: the file is not UTF-8, or a line of a .jsonl file holds no object with a text under `field`.
+            UserError: the file is not UTF-8, or a line of a .jsonl file is no object with a text in `field`.
         """
         with file.open() as raw:
             if file.name.removesuffix(".gz").endswith(".jsonl"):
                 yield from self._read_lines(file, raw)
             elif self.separator is None:
-                yield from (TextChunk(file.name, text, last) for text, last in cut(_decoded(file, raw)))
+                yield from (TextChunk(file.name, text, last) for text, last in cut_chunks(_decode_blocks(file, raw)))
             else:
-                for number, blocks in enumerate(split_documents(_decoded(file, raw), self.separator), start=1):
-                    yield from (TextChunk(f"{file.name}:{number}", text, last) for text, last in cut(blocks))
+                documents = split_documents(_decode_blocks(file, raw), self.separator)
+                for number, blocks in enumerate(documents, start=1):
+                    yield from (TextChunk(f"{file.name}:{number}", text, last) for text, last in cut_chunks(blocks))
 
     def state(self) -> dict[str, Any]:
-        """What decides how it reads, for the cache."""
+        """Return the reader's settings, for cache keys."""
         return {"reader": "text", "field": self.field, "separator": self.separator}
 
     def _read_lines(self, file: TextFile, raw: IO[bytes]) -> Iterator[TextChunk]:
-        start = 3 if raw.read(3) == codecs.BOM_UTF8 else 0  # the line's first byte
+        start = 3 if raw.read(3) == codecs.BOM_UTF8 else 0  # offset of the line in bytes
         raw.seek(start)
         for number, line in enumerate(raw, start=1):
-            text = _text_of(line, self.field, f"{file.path}, line {number}", start)
+            text = _parse_line(line, self.field, f"{file.path}, line {number}", start)
             if text is not None:
-                yield from (TextChunk(f"{file.name}:{number}", part, last) for part, last in cut(blocks_of(text)))
+                name = f"{file.name}:{number}"
+                yield from (TextChunk(name, chunk, last) for chunk, last in cut_chunks(cut_blocks(text)))
             start += len(line)
 
 
-def _decoded(file: TextFile, raw: IO[bytes]) -> Iterator[str]:
-    """The text of a UTF-8 file in blocks; a byte order mark at its beginning is dropped."""
+def _decode_blocks(file: TextFile, raw: IO[bytes]) -> Iterator[str]:
+    """Yield a UTF-8 file's text in blocks.
+
+    A byte order mark is dropped.
+    """
     decoder = codecs.getincrementaldecoder("utf-8-sig")()
     n_read, n_lines = 0, 0
     while True:
-        block = raw.read(_BLOCK)
+        block = raw.read(BLOCK_BYTES)
         n_read += len(block)
         try:
             text = decoder.decode(block, final=not block)
@@ -106,11 +116,16 @@ def _decoded(file: TextFile, raw: IO[bytes]) -> Iterator[str]:
 
 
 def _not_utf8(place: str, byte: int, error: UnicodeDecodeError) -> str:
-    return f"{place}, byte {byte}: not UTF-8 (0x{error.object[error.start]:02x}); save the file as UTF-8."
+    return f"{place}, byte {byte}: not UTF-8 (0x{error.object[error.start]:02x}): save the file as UTF-8"
 
 
-def _text_of(line: bytes, field: str, place: str, start: int) -> str | None:
-    """The text in a line of a .jsonl file; None where the line is blank."""
+def _parse_line(line: bytes, field: str, place: str, start: int) -> str | None:
+    """Return the text of a .jsonl line, None if blank.
+
+    Args:
+        place: of the line, for messages.
+        start: offset of the line in bytes.
+    """
     if not line.strip():
         return None
     try:
@@ -118,16 +133,14 @@ def _text_of(line: bytes, field: str, place: str, start: int) -> str | None:
     except UnicodeDecodeError as error:
         raise UserError(_not_utf8(place, start + error.start, error)) from error
     except ValueError as error:
-        raise UserError(f"{error}; wanted one object a line.") from error
+        raise UserError(f"{error}; wanted one object per line") from error
     if not isinstance(value, dict):
-        raise UserError(f"{place}: wanted an object like {{{json.dumps(field)}: ...}}, got {type(value).__name__}.")
+        raise UserError(f"{place}: got {type(value).__name__}, wanted an object like {{{json.dumps(field)}: ...}}")
     if field not in value:
-        there = excerpt_names(value) or "none at all"
-        raise UserError(
-            f"{place}: no field {field!r}; the fields there are: {there}. Name one with data.reader.field=."
-        )
+        fields = excerpt_names(value) or "none"
+        raise UserError(f"{place}: no field {field!r}; there are {fields}: name one with data.reader.field=")
     text = value[field]
     if not isinstance(text, str):
-        raise UserError(f"{place}: field {field!r} holds {type(text).__name__}; wanted a string.")
+        raise UserError(f"{place}: field {field!r} holds {type(text).__name__}, wanted a string: correct it")
     check_characters(text, f"{place}: field {field!r}")
     return text

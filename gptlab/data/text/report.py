@@ -11,7 +11,7 @@ from rich.text import Text
 from torch import Tensor
 
 from gptlab.data.row_table import printable_token
-from gptlab.data.text.contamination import RUN, shared_runs
+from gptlab.data.text.contamination import RUN_TOKENS, shared_runs
 from gptlab.data.text.corpus import Corpus
 from gptlab.data.text.index import N_NAMES
 from gptlab.data.text.split import SPLITS, TRAIN, VAL, SplitText
@@ -43,11 +43,11 @@ def describe(
     """
     return {
         "splits": {split: _counts(corpus, windows[split], split) for split in SPLITS},
-        "cleaning": [step._asdict() for step in text.survey.steps],
+        "cleaning": [step._asdict() for step in text.index.steps],
         "held_out": _held_out(text),
         "overlap": {
             "documents": _shared_documents(text),
-            "run_length": RUN,
+            "run_length": RUN_TOKENS,
             "runs": shared_runs(corpus.train.shards, corpus.val.shards, dtype=corpus.dtype),
         },
         "examples": _examples(windows[TRAIN], tokenizer, n_examples),
@@ -79,17 +79,17 @@ def _held_out(text: SplitText) -> dict[str, Any]:
     The names of the held-out documents, if they are few.
     """
     if text.one_document:
-        return {"from_character": text.split.border}
+        return {"from_character": text.split.n_train_characters}
     numbers = np.flatnonzero(text.split.held_out)
     few = len(numbers) <= N_NAMED_DOCUMENTS and numbers[-1] < N_NAMES
-    return {"documents": [text.survey.first_names[number] for number in numbers] if few else None}
+    return {"documents": [text.index.first_names[number] for number in numbers] if few else None}
 
 
 def _shared_documents(text: SplitText) -> int:
     """Count held-out documents that the training set has too."""
     if text.one_document:
         return 0
-    train, val = (text.survey.digests[text.documents(split)] for split in SPLITS)
+    train, val = (text.index.digests[text.documents(split)] for split in SPLITS)
     return int(np.isin(val, train).sum())
 
 

@@ -1,4 +1,4 @@
-"""Files of token ids: written in order, and recognised later as whole."""
+"""Shards: files of token ids."""
 
 import contextlib
 import hashlib
@@ -9,9 +9,11 @@ from typing import NamedTuple
 
 import numpy as np
 
+from gptlab.storage.checksum import file_sha256
+
 
 class Shard(NamedTuple):
-    """A file of ids with nothing else in it, and how it is known to be whole."""
+    """A file of ids, and its checksums."""
 
     path: Path
     n_tokens: int
@@ -19,7 +21,10 @@ class Shard(NamedTuple):
     sha256: str
 
     def is_whole(self, dtype: str) -> bool:
-        """The size is right, and so is the content; that is read only if the file was touched since it was written."""
+        """Return whether the file is what was written.
+
+        The content is read only if the file's time has changed.
+        """
         try:
             stat = self.path.stat()
         except FileNotFoundError:
@@ -28,18 +33,21 @@ class Shard(NamedTuple):
             return False
         if stat.st_mtime_ns == self.mtime_ns:
             return True
-        with self.path.open("rb") as file:
-            whole = hashlib.file_digest(file, "sha256").hexdigest() == self.sha256
-        if whole:  # a copy, for example: next time the look at its time shall do
+        whole = file_sha256(self.path) == self.sha256
+        if whole:  # a copy, for example: restore its time, so that the next check need not read it
             with contextlib.suppress(OSError):
                 os.utime(self.path, ns=(stat.st_atime_ns, self.mtime_ns))
         return whole
 
 
 class ShardWriter:
-    """Writes <name>-00000.bin and so on, beginning the next file when one has `shard_tokens` (None: never).
+    """Writer of <name>-00000.bin, <name>-00001.bin ...
 
     A context manager; the shards are complete when it ends.
+
+    Args:
+        dtype: of the ids in the files.
+        shard_tokens: tokens of each shard but the last; None writes one shard.
     """
 
     def __init__(self, folder: Path, name: str, *, dtype: str, shard_tokens: int | None) -> None:
@@ -55,7 +63,7 @@ class ShardWriter:
         self._end()
 
     def write(self, ids: np.ndarray) -> None:
-        """(T,) ids, appended."""
+        """Append ids, (T,)."""
         while len(ids):
             if self._n_tokens == self.shard_tokens:
                 self._end()

@@ -1,4 +1,7 @@
-"""Which text is learned from and which is held out.   N documents."""
+"""Train/val split of a text.
+
+N documents.
+"""
 
 import difflib
 import hashlib
@@ -15,140 +18,166 @@ from gptlab.errors import UserError
 
 TRAIN, VAL = "train", "val"
 SPLITS = (TRAIN, VAL)
-TEST = "test"  # of labelled rows and conversations; a text has two parts
-ALL = "all"  # what is asked for in place of a part
+TEST = "test"  # of labelled rows and conversations; a text has no test set
+ALL = "all"  # every split together
 
 
-class SplitPiece(NamedTuple):
-    """A cleaned piece of one of the splits."""
+class SplitChunk(NamedTuple):
+    """A cleaned chunk of one split."""
 
     split: str
     text: str
-    ends: bool  # a document, so that another one may follow
+    ends_document: bool  # always False where one document is cut into both splits
 
 
 @dataclass(frozen=True)
 class Split:
-    """Which documents are held out, or from which character on where there is one document only."""
+    """The held-out documents, or the place of the cut."""
 
     held_out: np.ndarray  # (N,) bool
-    border: int | None  # how many characters of the only document are trained on; None where there are several
+    n_train_characters: int | None  # of the only document; None where there are several
 
 
-def split_text(survey: CorpusIndex, *, val_fraction: float, val_documents: Sequence[str], split_seed: int) -> Split:
-    """Holds out the documents by these names; else about `val_fraction` of the characters.
+def split_text(index: CorpusIndex, *, val_fraction: float, val_documents: Sequence[str], split_seed: int) -> Split:
+    """Choose the held-out text of a corpus.
 
-    Several documents are drawn whole, in an order that depends on the seed and their content only, so equal ones lie on
-    one side. Of a single document the end is held out.
+    Several documents are drawn whole, in an order that depends on the seed and their content only, so equal ones are in
+    the same split. Of a single document the end is held out.
+
+    Args:
+        val_fraction: share of the characters to hold out, about.
+        val_documents: names of documents to hold out instead; empty uses `val_fraction`.
 
     Raises:
-        UserError: a name is unknown, the fraction is impossible, or one side would be empty.
+        UserError: a name is unknown, the fraction is impossible, or a split would be empty.
     """
     if val_documents:
-        return Split(_named(survey, val_documents), border=None)
+        return Split(_select_documents(index, val_documents), n_train_characters=None)
     if not 0 < val_fraction < 1:
-        raise UserError(f"data.val_fraction must lie between 0 and 1, both excluded; got {val_fraction}.")
-    if survey.kept.sum() > 1:
-        return Split(_drawn(survey, val_fraction, split_seed), border=None)
-    characters = int(survey.characters[survey.kept][0])
-    border = int(characters * (1 - val_fraction))
-    if not 0 < border < characters:
-        raise UserError(f"the text has {characters} characters, too few to hold out data.val_fraction={val_fraction}.")
-    return Split(np.zeros_like(survey.kept), border)
+        raise UserError(f"data.val_fraction is {val_fraction}: it must be more than 0 and less than 1")
+    if index.kept.sum() > 1:
+        return Split(_draw_documents(index, val_fraction, split_seed), n_train_characters=None)
+    n_characters = int(index.n_characters[index.kept][0])
+    n_train_characters = int(n_characters * (1 - val_fraction))
+    if not 0 < n_train_characters < n_characters:
+        raise UserError(
+            f"the text has {n_characters} characters, too few to hold out data.val_fraction={val_fraction}: give more "
+            "text"
+        )
+    return Split(np.zeros_like(index.kept), n_train_characters)
 
 
-def _named(survey: CorpusIndex, names: Sequence[str]) -> np.ndarray:
-    known = survey.names[survey.kept]
+def _select_documents(index: CorpusIndex, names: Sequence[str]) -> np.ndarray:
+    """Return which documents have these names.
+
+    Shape: (N,) bool.
+    """
+    known = index.name_hashes[index.kept]
     for name in names:
         if name_hash(name) not in known:
-            near = difflib.get_close_matches(name, survey.first_names, n=3)
-            hint = f"Did you mean {' or '.join(near)}?" if near else f"The first are {survey.first_names[:3]}."
-            raise UserError(f"data.val_documents: there is no document {name!r}. {hint}")
-    held_out = np.isin(survey.names, np.array([name_hash(name) for name in names], dtype=np.uint64)) & survey.kept
-    if (held_out == survey.kept).all():
-        raise UserError(f"data.val_documents holds out all {held_out.sum()} documents; leave some to train on.")
+            near = difflib.get_close_matches(name, index.first_names, n=3)
+            hint = f"did you mean {' or '.join(near)}?" if near else f"the first are {index.first_names[:3]}"
+            raise UserError(f"data.val_documents: there is no document {name!r}: {hint}")
+    wanted = np.array([name_hash(name) for name in names], dtype=np.uint64)
+    held_out = np.isin(index.name_hashes, wanted) & index.kept
+    if (held_out == index.kept).all():
+        raise UserError(f"data.val_documents holds out all {held_out.sum()} documents: leave some to train on")
     return held_out
 
 
-def _drawn(survey: CorpusIndex, fraction: float, seed: int) -> np.ndarray:
-    """Whole groups of equal documents, in the order of a hash, until the fraction is reached."""
-    places = np.flatnonzero(survey.kept)
-    groups, group_of = np.unique(survey.digests[places], return_inverse=True)
+def _draw_documents(index: CorpusIndex, fraction: float, seed: int) -> np.ndarray:
+    """Draw documents until the fraction is reached.
+
+    Groups of equal documents are drawn whole, in the order of a hash. Shape: (N,) bool.
+    """
+    places = np.flatnonzero(index.kept)
+    groups, group_of = np.unique(index.digests[places], return_inverse=True)
     if len(groups) == 1:
         raise UserError(
-            f"all {len(places)} documents are equal, so none can be held out; data.clean=[duplicates] leaves one."
+            f"all {len(places)} documents are equal, so none can be held out: data.clean=[duplicates] leaves one"
         )
-    characters = np.bincount(group_of, weights=survey.characters[places])
+    n_characters = np.bincount(group_of, weights=index.n_characters[places])
     salt = int.from_bytes(hashlib.blake2b(str(seed).encode(), digest_size=8).digest(), "little") | 1  # odd: one to one
     order = np.argsort(groups * np.uint64(salt), kind="stable")  # modulo 2^64, a multiplicative hash
-    taken = adding_up(characters[order].tolist(), fraction * characters.sum())
-    held_out = np.zeros_like(survey.kept)
-    held_out[places[np.isin(group_of, order[taken])]] = True
+    drawn = places_summing_to(n_characters[order].tolist(), fraction * n_characters.sum())
+    held_out = np.zeros_like(index.kept)
+    held_out[places[np.isin(group_of, order[drawn])]] = True
     return held_out
 
 
-def adding_up(sizes: Sequence[float], wanted: float) -> list[int]:
-    """Places of sizes that add up to about `wanted`: in order, those that bring the sum nearer to it.
+def places_summing_to(sizes: Sequence[float], wanted: float) -> list[int]:
+    """Return places of sizes summing to about `wanted`.
 
-    Of a few documents a large one may come first; it is passed over, or nearly everything would be held out.
+    It never returns all places.
+    In order, each size is taken if it brings the sum nearer to `wanted`. So a large one that comes first among a few
+    is skipped, where taking it would hold out nearly everything.
     """
-    taken, total = [], 0.0
+    chosen, total = [], 0.0
     for place, size in enumerate(sizes):
         if total + size / 2 <= wanted:
-            taken.append(place)
+            chosen.append(place)
             total += size
-    return taken[: len(sizes) - 1] or [int(np.argmin(sizes))]
+    return chosen[: len(sizes) - 1] or [int(np.argmin(sizes))]
 
 
 class SplitText:
-    """The cleaned text of both splits, read again from the files whenever it is gone through."""
+    """The cleaned text of both splits.
 
-    def __init__(self, survey: CorpusIndex, split: Split, *, reader: Reader, cleaning: Cleaning) -> None:
-        self.survey, self.split, self._reader, self._cleaning = survey, split, reader, cleaning
+    Each iteration reads the files again.
+    """
+
+    def __init__(self, index: CorpusIndex, split: Split, *, reader: Reader, cleaning: Cleaning) -> None:
+        self.index, self.split, self._reader, self._cleaning = index, split, reader, cleaning
 
     @property
     def one_document(self) -> bool:
-        """Whether both splits are parts of one document."""
-        return self.split.border is not None
+        """Return whether both splits come from one document."""
+        return self.split.n_train_characters is not None
 
     def documents(self, split: str) -> np.ndarray:
-        """(N,) bool: the documents of a split, or those that both splits are parts of."""
+        """Return which documents a split has text of.
+
+        Shape: (N,) bool.
+        """
         if self.one_document:
-            return self.survey.kept
-        return self.split.held_out if split == VAL else self.survey.kept & ~self.split.held_out
+            return self.index.kept
+        return self.split.held_out if split == VAL else self.index.kept & ~self.split.held_out
 
     def fingerprint(self, split: str) -> str:
-        """Changes whenever the text of a split does, or the documents it is made of."""
-        parts = self.survey.digests[self.documents(split)].tobytes() + f"{split} {self.split.border}".encode()
-        return hashlib.sha256(parts).hexdigest()
+        """Return a hash of a split's documents."""
+        digests = self.index.digests[self.documents(split)].tobytes()
+        return hashlib.sha256(digests + f"{split} {self.split.n_train_characters}".encode()).hexdigest()
 
-    def pieces(self, splits: Sequence[str] = SPLITS) -> Iterator[SplitPiece]:
-        """The pieces of these splits, as they come in the files."""
-        pieces = self._of_one_document() if self.one_document else self._of_documents(splits)
-        return (piece for piece in pieces if piece.split in splits)
+    def chunks(self, splits: Sequence[str] = SPLITS) -> Iterator[SplitChunk]:
+        """Yield the chunks of these splits in order."""
+        chunks = self._cut_one_document() if self.one_document else self._assign_documents(splits)
+        return (chunk for chunk in chunks if chunk.split in splits)
 
-    def _of_documents(self, splits: Sequence[str]) -> Iterator[SplitPiece]:
-        for number, text, last in self._kept():
+    def _assign_documents(self, splits: Sequence[str]) -> Iterator[SplitChunk]:
+        for number, text, ends_document in self._kept_chunks():
             split = VAL if self.split.held_out[number] else TRAIN
-            if split in splits:  # what is not wanted need not be cleaned
-                yield SplitPiece(split, self._cleaning(text), last)
+            if split in splits:  # skip the cleaning of other splits
+                yield SplitChunk(split, self._cleaning(text), ends_document)
 
-    def _of_one_document(self) -> Iterator[SplitPiece]:
-        assert self.split.border is not None
-        left = self.split.border  # characters that still belong to the training part
-        for _, text, _ in self._kept():
+    def _cut_one_document(self) -> Iterator[SplitChunk]:
+        assert self.split.n_train_characters is not None
+        n_train = self.split.n_train_characters  # characters of the training split that are still to come
+        for _, text, _ in self._kept_chunks():
             text = self._cleaning(text)
-            here, left = min(left, len(text)), max(0, left - len(text))
-            if here:
-                yield SplitPiece(TRAIN, text[:here], ends=False)
-            if here < len(text):
-                yield SplitPiece(VAL, text[here:], ends=False)
+            n_here, n_train = min(n_train, len(text)), max(0, n_train - len(text))
+            if n_here:
+                yield SplitChunk(TRAIN, text[:n_here], ends_document=False)
+            if n_here < len(text):
+                yield SplitChunk(VAL, text[n_here:], ends_document=False)
 
-    def _kept(self) -> Iterator[tuple[int, str, bool]]:
-        """(document's number, piece not yet cleaned, whether it is the last) of the documents that cleaning keeps."""
+    def _kept_chunks(self) -> Iterator[tuple[int, str, bool]]:
+        """Yield the uncleaned chunks of the kept documents.
+
+        Each comes as (document number, text, whether it ends the document).
+        """
         number = 0
-        for file in self.survey.files:
-            for piece in self._reader.read(file):
-                if self.survey.kept[number]:
-                    yield number, piece.text, piece.last
-                number += piece.last
+        for file in self.index.files:
+            for chunk in self._reader.read(file):
+                if self.index.kept[number]:
+                    yield number, chunk.text, chunk.ends_document
+                number += chunk.ends_document

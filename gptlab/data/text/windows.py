@@ -1,4 +1,7 @@
-"""Token shards on disk -> batches of windows.   B batch, T tokens of a window."""
+"""Windows of token shards.
+
+B batch, T tokens of a window.
+"""
 
 from collections.abc import Sequence
 from typing import Any
@@ -13,14 +16,15 @@ from gptlab.data.text.shards import Shard
 
 
 class Windows(Dataset[Batch]):
-    """Window i of a shard reads its tokens [i * stride, i * stride + T); the targets are one further.
+    """Dataset of the windows of token shards.
 
-    No window crosses from one shard into the next. Pickles as paths, so worker processes open the files themselves.
+    Window i of a shard reads its tokens [i * stride, i * stride + T); the targets are shifted by one. No window crosses
+    from one shard into the next. Pickles as paths, so worker processes open the files themselves.
 
     Args:
         dtype: of the ids in the files, "uint16" or "uint32".
         stride: from the first token of a window to the first of the next.
-        tail: also give each shard's last, incomplete window: the ids padded with 0, the targets with IGNORE_INDEX.
+        tail: include each shard's last, incomplete window, with ids padded by 0 and targets by IGNORE_INDEX.
     """
 
     def __init__(self, shards: Sequence[Shard], *, dtype: str, context_length: int, stride: int, tail: bool) -> None:
@@ -29,34 +33,46 @@ class Windows(Dataset[Batch]):
         n_whole = [len(range(0, shard.n_tokens - context_length, stride)) for shard in shards]
         has_tail = [tail and whole * stride + 1 < shard.n_tokens for whole, shard in zip(n_whole, shards, strict=True)]
         self.n_whole = np.array(n_whole)
-        self.ends = np.cumsum(self.n_whole + np.array(has_tail))  # the number of windows up to the end of each shard
+        self.ends = np.cumsum(self.n_whole + np.array(has_tail))  # number of windows up to the end of each shard
         self._tokens: list[np.ndarray] | None = None  # mapped when first used
 
     def __len__(self) -> int:
-        """Windows, not batches."""
+        """Return the number of windows."""
         return int(self.ends[-1])
 
     def epoch(self, generator: np.random.Generator, batch_rows: int) -> np.ndarray:
-        """Every window once, in an order of chance."""
+        """Return all window numbers in random order.
+
+        Shape: (len(self),).
+        """
         return generator.permutation(len(self))
 
     def reading_order(self) -> np.ndarray:
-        """As they stand in the text."""
+        """Return the window numbers in text order.
+
+        Shape: (len(self),).
+        """
         return np.arange(len(self))
 
     def __getitem__(self, index: np.ndarray) -> Batch:
-        """(B,) window numbers -> ids and targets, (B, T) each, copies that belong to the caller."""
+        """Return the windows by their numbers.
+
+        Shapes: (B,) -> ids and targets, (B, T) each. The tensors are copies that belong to the caller.
+        """
         rows = np.empty((len(index), self.context_length + 1), dtype=np.int64)
         shard_of = np.searchsorted(self.ends, index, side="right")
         for shard in np.unique(shard_of):
             here = shard_of == shard
             rows[here] = self._rows(shard, index[here] - (self.ends[shard - 1] if shard else 0))
         ids, targets = rows[:, :-1].copy(), rows[:, 1:].copy()  # (B, T) each
-        np.maximum(ids, 0, out=ids)  # padding is IGNORE_INDEX as a target, but must be some token's id to be read
+        np.maximum(ids, 0, out=ids)  # targets are padded with IGNORE_INDEX, but the embedding needs a valid id
         return {"ids": torch.from_numpy(ids), "targets": torch.from_numpy(targets)}
 
     def _rows(self, shard: int, index: np.ndarray) -> np.ndarray:
-        """(B,) window numbers within a shard -> (B, T + 1) tokens, in one gather from the map."""
+        """Gather windows of one shard.
+
+        Shapes: (B,) numbers within it -> (B, T + 1) tokens.
+        """
         tokens, n_whole, length = self._maps()[shard], self.n_whole[shard], self.context_length + 1
         whole = index < n_whole
         if whole.all():
@@ -74,5 +90,8 @@ class Windows(Dataset[Batch]):
         return self._tokens
 
     def __getstate__(self) -> dict[str, Any]:
-        """Paths and numbers only: a worker process maps the files itself."""
+        """Return the state without mapped files.
+
+        Each worker process maps the files itself.
+        """
         return self.__dict__ | {"_tokens": None}

@@ -306,7 +306,10 @@ def test_what_a_run_would_learn_from(tmp_path: Path) -> None:
         (["text,label", "one,"], r"my\.csv, line 2: 'label' is empty"),
         (["text,label", *["one,a"] * 20], r"my\.csv has 20 rows, all of class 'a'; wanted two classes or more"),
         (["text,label"], r"my\.csv has no rows; wanted two classes or more"),
-        (["text;label", "one;a"], r"my\.csv, line 1: one column, 'text;label'; wanted several, apart by ',' and not"),
+        (
+            ["text;label", "one;a"],
+            r"my\.csv, line 1: one column, 'text;label'; wanted several, separated by ',' and not",
+        ),
         (["text,label", "one,a", "two,b"], r"2 rows are too few: none is left for val"),
     ],
 )

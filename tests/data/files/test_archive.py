@@ -1,4 +1,4 @@
-"""A file out of a zip archive, as `data.path=ARCHIVE.zip#MEMBER` names it."""
+"""Extraction of `data.path=ARCHIVE.zip#MEMBER`."""
 
 import hashlib
 import zipfile

@@ -1,4 +1,4 @@
-"""A download comes once and whole, or not at all with a sentence. The server stands in this process."""
+"""Downloads from a server in this process: once and whole, or a sentence."""
 
 import hashlib
 import http.server
@@ -18,7 +18,7 @@ SHA256 = hashlib.sha256(CONTENT).hexdigest()
 
 
 class Server(http.server.ThreadingHTTPServer):
-    """Serves one text under every name but two."""
+    """Serve one text under every name but two."""
 
     n_requests = 0
 
@@ -28,7 +28,7 @@ class Server(http.server.ThreadingHTTPServer):
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
-    """/missing is not there, /cut breaks off."""
+    """Answer 404 to /missing, break off /cut, send the text otherwise."""
 
     server: Server
 
@@ -40,7 +40,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.wfile.write(CONTENT[:100] if "cut" in self.path else CONTENT)
 
     def log_message(self, *_: Any) -> None:
-        """Nothing."""
+        """Log nothing."""
 
 
 @pytest.fixture
@@ -76,8 +76,8 @@ def test_another_hash_is_another_file(server: Server, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "sentence"),
     [
-        ("missing.txt", r"missing\.txt cannot be downloaded: HTTP 404 Not Found\. .*data\.path=FILE"),
-        ("cut.txt", r"cut\.txt broke off after 100 of 3,500 bytes; try again\. .*data\.path=FILE"),
+        ("missing.txt", r"missing\.txt cannot be downloaded: HTTP 404 Not Found; check the address, .*data\.path=FILE"),
+        ("cut.txt", r"cut\.txt broke off after 100 of 3,500 bytes: try again, .*data\.path=FILE"),
     ],
 )
 def test_what_is_said_when_it_fails(server: Server, tmp_path: Path, name: str, sentence: str) -> None:
@@ -90,16 +90,14 @@ def test_what_is_said_when_nobody_answers(tmp_path: Path) -> None:
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))  # bound, but nobody listens
         url = f"http://127.0.0.1:{unused.getsockname()[1]}/a.txt"
-        with pytest.raises(
-            ConnectionError, match=r"a\.txt cannot be downloaded: .*Is there a network\?.*data\.path=FILE"
-        ):
+        with pytest.raises(ConnectionError, match=r"a\.txt cannot be downloaded: .*check the network.*data\.path=FILE"):
             download(url, sha256=None, folder=tmp_path)
 
 
 def test_text_from_an_address(server: Server, tmp_path: Path) -> None:
     data = text_data(f"{server.url}/a.txt?raw=1", tmp_path, sha256=SHA256)
     assert "".join(data.training_text()) == CONTENT.decode()[:3150]
-    assert data.prepare(ByteTokenizer(eot=True), context_length=8).text.survey.first_names == ["a.txt"]
+    assert data.prepare(ByteTokenizer(eot=True), context_length=8).text.index.first_names == ["a.txt"]
 
 
 def test_an_address_that_is_no_text_is_not_fetched(server: Server, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""What data.path may be, and what is said when it is not."""
+"""Values of data.path, and the messages about wrong ones."""
 
 import logging
 import os
@@ -88,9 +88,9 @@ def test_one_hash_for_two_files(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("path", "error", "sentence"),
     [
-        ("b.text", FileNotFoundError, r"there is no .*b\.text\. Did you mean b\.txt"),
-        ("nowhere/b.txt", FileNotFoundError, r"there is no .*Nor is there a folder .*nowhere"),
-        ("picture.png", ValueError, r"picture\.png cannot be read as text; wanted a name that ends in \.txt \.md"),
+        ("b.text", FileNotFoundError, r"there is no .*b\.text: did you mean b\.txt"),
+        ("nowhere/b.txt", FileNotFoundError, r"there is no .*nor a folder .*nowhere"),
+        ("picture.png", ValueError, r"picture\.png cannot be read as text: wanted a name that ends in \.txt \.md"),
         ("*.png", ValueError, r"names no file that ends in \.txt \.md"),
         ("*.zzz", ValueError, r"names no file that ends in \.txt \.md"),
         ("empty.txt", ValueError, r"empty\.txt is empty"),

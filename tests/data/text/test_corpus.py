@@ -1,4 +1,4 @@
-"""Token files: the right ids, made once, whole or not at all."""
+"""Corpora on disk: the right ids, written once, whole or not at all."""
 
 import errno
 import json
@@ -45,7 +45,7 @@ def test_each_document_is_followed_by_one_end_of_text(folder: Path) -> None:
 def test_each_document_begins_once_where_texts_begin_with_an_id(folder: Path) -> None:
     tokenizer = ByteTokenizer(eot=True)
     tokenizer.bos_id, tokenizer.vocab_size = 257, 258
-    long = "".join(f"{number} " for number in range(100_000))  # several pieces, several jobs
+    long = "".join(f"{number} " for number in range(100_000))  # several chunks, several batches
     (folder / "d.txt").write_text(long)
     corpus = corpus_of(folder, tokenizer, val_documents=["b.txt"])
     documents = [TEXTS["a.txt"], TEXTS["c.txt"], long]
@@ -93,7 +93,7 @@ def test_shards_hold_the_same_ids_in_order(folder: Path) -> None:
     assert ids_of(parts, "val") == ids_of(whole, "val")
 
 
-def test_many_pieces_in_parallel_keep_their_order(tmp_path: Path) -> None:
+def test_many_chunks_in_parallel_keep_their_order(tmp_path: Path) -> None:
     text = "".join(f"{number} " for number in range(300_000))
     (tmp_path / "a.txt").write_text(text)
     corpus = corpus_of(tmp_path / "a.txt", ByteTokenizer(eot=False))
@@ -140,7 +140,7 @@ def test_a_damaged_corpus_is_made_again(folder: Path, caplog: pytest.LogCaptureF
     ids = ids_of(first, "train"), ids_of(first, "val")
     damage(first.train.shards[0].path.parent / name)
     again = corpus_of(folder, tokenizer)
-    assert "it is made again" in caplog.text
+    assert "tokenising again" in caplog.text
     assert (ids_of(again, "train"), ids_of(again, "val")) == ids
     caplog.clear()
     corpus_of(folder, tokenizer)
@@ -204,7 +204,7 @@ def test_a_full_disk(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
         patch.setattr(ShardWriter, "write", full)
         sentence = (
-            r"corpora cannot be written: the disk is full \([\d,.]+ MB free, about 2\.0 MB needed\).*data\.cache_dir="
+            r"corpora cannot be written, the disk is full \([\d,.]+ MB free, about 2\.0 MB needed\).*data\.cache_dir="
         )
         with pytest.raises(OSError, match=sentence):
             corpus_of(folder, ByteTokenizer(eot=True))
@@ -215,7 +215,7 @@ def test_a_full_disk(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_cache_folder_that_is_a_file(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(OSError, match=r"file/surveys cannot be written: a file is in its way\..*data\.cache_dir="):
+    with pytest.raises(OSError, match=r"file/indexes cannot be written, a file is in its way: .*data\.cache_dir="):
         text_data(folder, tmp_path / "file").training_text()
 
 

@@ -1,4 +1,4 @@
-"""From files to the windows of a run, and the published texts."""
+"""TextData from files to windows, and the published texts."""
 
 from pathlib import Path
 
@@ -76,7 +76,7 @@ def test_a_second_run_reads_nothing(alphabet: Path, tmp_path: Path) -> None:
         data = text_data(alphabet, tmp_path, reader=reader)
         data.training_text()
         data.prepare(ByteTokenizer(eot=True), context_length=16)
-    assert reader.n_reads == 2  # the survey and the tokens of the first run
+    assert reader.n_reads == 2  # the index and the tokens of the first run
 
 
 @pytest.mark.parametrize(
@@ -114,11 +114,14 @@ def test_impossible_numbers(alphabet: Path, tmp_path: Path, changes: dict[str, o
 def test_the_cache_may_lie_in_the_home_folder(alphabet: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     text_data(alphabet, Path("~/mine")).training_text()
-    assert (tmp_path / "mine" / "surveys").is_dir()
+    assert (tmp_path / "mine" / "indexes").is_dir()
 
 
 def test_the_verdict(shared_data: Path, tmp_path: Path) -> None:
-    """Build a Large Language Model, chapter 5: 18,431 characters are trained on; with GPT-2's tokens 18 windows."""
+    """Check the sizes of "Build a Large Language Model", chapter 5.
+
+    18,431 characters are trained on; with GPT-2's tokens they make 18 windows.
+    """
     gpt2 = pytest.importorskip("gptlab.tokenizer.gpt2").load(encoding="gpt2")
     data = text_data(shared_data / "the-verdict.txt", tmp_path, score_tail=False)
     assert len("".join(data.training_text())) == 18431
@@ -131,7 +134,7 @@ def test_the_verdict(shared_data: Path, tmp_path: Path) -> None:
 
 
 def test_tiny_shakespeare(shared_data: Path, tmp_path: Path) -> None:
-    """nanoGPT's split: 1,003,854 characters to train on and 111,540 to validate."""
+    """Check nanoGPT's split: 1,003,854 characters to train, 111,540 to validate."""
     data = text_data(shared_data / "tiny-shakespeare.txt", tmp_path)
     corpus = data.prepare(ByteTokenizer(eot=True), context_length=64).corpus
     assert (corpus.train.n_tokens, corpus.val.n_tokens) == (1_003_854, 111_540)

@@ -1,4 +1,4 @@
-"""The look at the whole corpus, and when it is spared."""
+"""The index of a corpus, and when it is read from the cache."""
 
 import logging
 import os
@@ -12,7 +12,7 @@ from tests.support.data import CountingReader, plain_reader, text_data
 
 
 def look(path: Path, cache: Path, **changes: object) -> CorpusIndex:
-    return text_data(path, cache, **changes).text.survey
+    return text_data(path, cache, **changes).text.index
 
 
 @pytest.fixture
@@ -25,18 +25,18 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_every_step_of_cleaning_is_counted(folder: Path, tmp_path: Path) -> None:
-    survey = look(folder, tmp_path / "cache", clean=["newlines", "trailing_spaces", "duplicates", "min_length:4"])
-    assert survey.steps == [
+    index = look(folder, tmp_path / "cache", clean=["newlines", "trailing_spaces", "duplicates", "min_length:4"])
+    assert index.steps == [
         Step("newlines", 5, 5, 17, 16),
         Step("trailing_spaces", 5, 5, 16, 14),
         Step("empty", 5, 4, 14, 14),
         Step("duplicates", 4, 3, 14, 11),
         Step("min_length", 3, 2, 11, 8),
     ]
-    assert survey.kept.tolist() == [True, False, False, True, False]
-    assert survey.characters.tolist() == [4, 3, 3, 4, 0]
-    assert survey.n_bytes.tolist() == [4, 3, 3, 5, 0]
-    assert survey.first_names == ["a.txt", "b.txt", "c.txt", "d.txt", "e.txt"]
+    assert index.kept.tolist() == [True, False, False, True, False]
+    assert index.n_characters.tolist() == [4, 3, 3, 4, 0]
+    assert index.n_bytes.tolist() == [4, 3, 3, 5, 0]
+    assert index.first_names == ["a.txt", "b.txt", "c.txt", "d.txt", "e.txt"]
 
 
 def test_nothing_is_read_again_while_nothing_changes(folder: Path, tmp_path: Path) -> None:
@@ -54,7 +54,7 @@ def test_a_changed_file_is_noticed_and_named(folder: Path, tmp_path: Path, caplo
     (folder / "b.txt").write_text("Owt")
     with caplog.at_level(logging.INFO):
         after = look(folder, tmp_path / "cache")
-    assert f"preparing anew: {folder / 'b.txt'} changed" in caplog.text
+    assert f"reading the text again: {folder / 'b.txt'} changed" in caplog.text
     assert "a.txt" not in caplog.text
     assert (before.digests != after.digests).tolist() == [False, True, False, False, False]
 
@@ -67,9 +67,9 @@ def test_a_file_of_the_same_size_and_name_but_another_time_is_read_again(folder:
     assert reader.n_reads == 10
 
 
-def test_a_damaged_survey_is_made_again(folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_damaged_index_is_made_again(folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     before = look(folder, tmp_path / "cache")
-    [path] = (tmp_path / "cache" / "surveys").glob("*.npz")
+    [path] = (tmp_path / "cache" / "indexes").glob("*.npz")
     path.write_bytes(path.read_bytes()[:-100])
     after = look(folder, tmp_path / "cache")
     assert "is damaged" in caplog.text
@@ -80,17 +80,17 @@ def test_a_damaged_survey_is_made_again(folder: Path, tmp_path: Path, caplog: py
 
 
 class WritingReader(CountingReader):
-    """Somebody writes to a file while it is being read."""
+    """A reader whose file is written to while it is read."""
 
     def read(self, file):  # type: ignore[no-untyped-def]
-        for piece in super().read(file):
+        for chunk in super().read(file):
             with file.path.open("a") as handle:
                 handle.write("more")
-            yield piece
+            yield chunk
 
 
 def test_a_file_that_changes_while_it_is_read(folder: Path, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"a\.txt changed while it was being read; run again when nothing writes"):
+    with pytest.raises(ValueError, match=r"a\.txt changed while it was being read: run again when nothing writes"):
         look(folder, tmp_path / "cache", reader=WritingReader(field="text", separator=None))
 
 
@@ -111,6 +111,6 @@ def test_nothing_left_after_cleaning(tmp_path: Path, content: bytes) -> None:
 def test_of_many_documents_the_first_names_are_kept(tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
     path.write_text("".join(f'{{"text": "story {n % 10_000}"}}\n' for n in range(20_000)))
-    survey = look(path, tmp_path / "cache", reader=plain_reader(), clean=["duplicates"])
-    assert survey.kept.sum() == 10_000
-    assert len(survey.first_names) == 10_000
+    index = look(path, tmp_path / "cache", reader=plain_reader(), clean=["duplicates"])
+    assert index.kept.sum() == 10_000
+    assert len(index.first_names) == 10_000

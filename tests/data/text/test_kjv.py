@@ -1,4 +1,4 @@
-"""The King James Bible as a text to learn from."""
+"""The King James Bible as training text."""
 
 import importlib.util
 import re

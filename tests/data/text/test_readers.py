@@ -1,4 +1,4 @@
-"""Files -> documents, and the sentence for each way in which a file can be wrong."""
+"""TextReader, and the messages about damaged files."""
 
 import gzip
 import json
@@ -23,20 +23,20 @@ def test_a_separator_divides_a_text_file(tmp_path: Path) -> None:
     assert documents == {"a.txt:1": "one", "a.txt:2": "two", "a.txt:3": ""}
 
 
-def test_a_jsonl_file_is_a_document_a_line(tmp_path: Path) -> None:
+def test_a_jsonl_file_is_a_document_per_line(tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
     path.write_text('\ufeff{"story": "one", "id": 1}\n\n{"story": "t\\u00e9\\nw"}', encoding="utf-8")
     assert read_documents(plain_reader(field="story"), path) == {"a.jsonl:1": "one", "a.jsonl:3": "té\nw"}
 
 
 @pytest.mark.parametrize("name", ["a.txt.gz", "a.md.gz"])
-def test_packed_text(tmp_path: Path, name: str) -> None:
+def test_gzipped_text(tmp_path: Path, name: str) -> None:
     path = tmp_path / name
     path.write_bytes(gzip.compress("Größe".encode()))
     assert read_documents(plain_reader(), path) == {name: "Größe"}
 
 
-def test_packed_lines(tmp_path: Path) -> None:
+def test_gzipped_lines(tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl.gz"
     path.write_bytes(gzip.compress(b'{"text": "one"}\n'))
     assert read_documents(plain_reader(), path) == {"a.jsonl.gz:1": "one"}
@@ -69,7 +69,7 @@ def test_a_gzip_file_that_is_none(tmp_path: Path) -> None:
 def test_text_that_is_not_utf8_is_named_by_line_and_byte(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes, line: int, byte: int, block: int
 ) -> None:
-    monkeypatch.setattr(readers, "_BLOCK", block)
+    monkeypatch.setattr(readers, "BLOCK_BYTES", block)
     path = tmp_path / "a.txt"
     path.write_bytes(content)
     with pytest.raises(ValueError, match=rf"a\.txt, line {line}, byte {byte}: not UTF-8"):
@@ -79,12 +79,12 @@ def test_text_that_is_not_utf8_is_named_by_line_and_byte(
 @pytest.mark.parametrize(
     ("line", "sentence"),
     [
-        (b'{"text": "a"', r"line 2: not JSON \(Expecting ',' delimiter: .*\); wanted one object a line"),
-        (b'["a"]', r'line 2: wanted an object like {"text": ...}, got list'),
-        (b'{"txet": "a", "id": 1}', r"line 2: no field 'text'; the fields there are: txet, id"),
-        (b"{}", r"line 2: no field 'text'; the fields there are: none at all"),
-        (b'{"text": ["a"]}', r"line 2: field 'text' holds list; wanted a string"),
-        (b'{"text": null}', r"line 2: field 'text' holds NoneType; wanted a string"),
+        (b'{"text": "a"', r"line 2: not JSON \(Expecting ',' delimiter: .*\); wanted one object per line"),
+        (b'["a"]', r'line 2: got list, wanted an object like {"text": ...}'),
+        (b'{"txet": "a", "id": 1}', r"line 2: no field 'text'; there are txet, id"),
+        (b"{}", r"line 2: no field 'text'; there are none: name one with"),
+        (b'{"text": ["a"]}', r"line 2: field 'text' holds list, wanted a string"),
+        (b'{"text": null}', r"line 2: field 'text' holds NoneType, wanted a string"),
         (b'{"text": "\\ud800"}', r"line 2: field 'text' holds '\\ud800', half a character"),
         (b'{"text": "\xff"}', r"line 2, byte 24: not UTF-8 \(0xff\)"),
     ],

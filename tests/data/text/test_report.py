@@ -9,8 +9,8 @@ import pytest
 import torch
 from rich.console import Console
 
-from gptlab.data.text import contamination as overlap
-from gptlab.data.text.contamination import RUN, shared_runs
+from gptlab.data.text import contamination
+from gptlab.data.text.contamination import RUN_TOKENS, shared_runs
 from gptlab.data.text.shards import Shard, ShardWriter
 from tests.support.data import ByteTokenizer, text_data
 
@@ -73,20 +73,20 @@ def shards_of(folder: Path, name: str, ids: list[int]) -> list[Shard]:
 
 @pytest.mark.parametrize("chunk", [7, 100, 1000])
 def test_shared_runs_are_those_of_a_plain_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, chunk: int) -> None:
-    monkeypatch.setattr(overlap, "_CHUNK", chunk)
-    monkeypatch.setattr(overlap, "_SLOT", 63)
+    monkeypatch.setattr(contamination, "BLOCK_RUNS", chunk)
+    monkeypatch.setattr(contamination, "SLOT_MASK", 63)
     rng = random.Random(chunk)
     train = [rng.randrange(50000) for _ in range(300)]
     val = train[20:40] + [rng.randrange(50000) for _ in range(30)] + train[100:113] + train[5:17]
-    runs = {tuple(train[i : i + RUN]) for i in range(len(train) - RUN + 1)}
-    expected = sum(tuple(val[i : i + RUN]) in runs for i in range(len(val) - RUN + 1))
+    runs = {tuple(train[i : i + RUN_TOKENS]) for i in range(len(train) - RUN_TOKENS + 1)}
+    expected = sum(tuple(val[i : i + RUN_TOKENS]) in runs for i in range(len(val) - RUN_TOKENS + 1))
     assert expected == 9
     share = shared_runs(shards_of(tmp_path, "train", train), shards_of(tmp_path, "val", val), dtype="uint16")
-    assert share == pytest.approx(expected / (len(val) - RUN + 1))
+    assert share == pytest.approx(expected / (len(val) - RUN_TOKENS + 1))
 
 
 def test_of_many_runs_some_are_looked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(overlap, "_WANTED", 1000)
+    monkeypatch.setattr(contamination, "MAX_VAL_RUNS", 1000)
     rng = np.random.default_rng(0)
     train = rng.integers(50000, size=20_000).tolist()
     val = train[:10_000] + rng.integers(50000, size=30_000).tolist()
@@ -95,5 +95,5 @@ def test_of_many_runs_some_are_looked_for(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 def test_a_text_shorter_than_a_run_has_no_share(tmp_path: Path) -> None:
-    shards = shards_of(tmp_path, "val", list(range(RUN - 1)))
+    shards = shards_of(tmp_path, "val", list(range(RUN_TOKENS - 1)))
     assert shared_runs(shards, shards, dtype="uint16") is None

@@ -1,4 +1,4 @@
-"""Windows over shards: the right tokens, no border crossed, every held-out token scored once."""
+"""Windows: the right tokens, within shards, each validation token scored once."""
 
 import pickle
 from pathlib import Path
@@ -13,7 +13,7 @@ from gptlab.data.text.windows import Windows
 
 
 def shards_of(folder: Path, n_tokens: int, shard_tokens: int | None = None, dtype: str = "uint16") -> list[Shard]:
-    """Files with the tokens 0, 1, 2 ... so that a token says where it stands."""
+    """Write shards of the tokens 0, 1, 2 ..., so that a token tells its place."""
     folder.mkdir(exist_ok=True)
     with ShardWriter(folder, "train", dtype=dtype, shard_tokens=shard_tokens) as writer:
         writer.write(np.arange(n_tokens))
@@ -27,7 +27,10 @@ def windows_of(shards: list[Shard], length: int, stride: int, *, tail: bool = Fa
 @pytest.mark.parametrize("stride", [1, 3, 4, 7, 100])
 @pytest.mark.parametrize("n_tokens", [5, 6, 8, 9, 21, 100])
 def test_windows_are_those_of_the_book(tmp_path: Path, n_tokens: int, stride: int) -> None:
-    """Build a Large Language Model, listing 2.5: the windows that begin at range(0, n_tokens - T, stride)."""
+    """Return the windows of "Build a Large Language Model", listing 2.5.
+
+    They begin at range(0, n_tokens - T, stride).
+    """
     windows = windows_of(shards_of(tmp_path, n_tokens), 4, stride)
     starts = range(0, n_tokens - 4, stride)
     assert len(windows) == len(starts)

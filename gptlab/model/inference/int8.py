@@ -13,6 +13,7 @@ from gptlab.model.inference.inference_weight import InferenceWeight, linear_laye
 from gptlab.model.torch_internals import int8_linear
 
 KERNEL_MAX_ROWS = 16  # up to this many, PyTorch's int8 kernel is faster than a product in bfloat16
+KERNEL_INPUTS = 16  # the kernel reads the inputs this many at a time, beyond the end of other widths
 
 
 class Int8Weight(InferenceWeight):
@@ -50,10 +51,10 @@ class Int8Weight(InferenceWeight):
 
         (..., I) -> (..., O)
 
-        The kernel takes x in bfloat16.
+        The kernel takes x in bfloat16, and only widths that are multiples of `KERNEL_INPUTS`.
         """
         rows = x.flatten(0, -2)  # (M, I)
-        if x.device.type == "cpu" and len(rows) <= KERNEL_MAX_ROWS:
+        if x.device.type == "cpu" and len(rows) <= KERNEL_MAX_ROWS and rows.size(1) % KERNEL_INPUTS == 0:
             y = int8_linear(rows.to(torch.bfloat16).contiguous(), self.numbers, self.scales).to(x.dtype)  # (M, O)
         else:
             y = F.linear(rows, self.numbers.to(x.dtype)) * self.scales.to(x.dtype)

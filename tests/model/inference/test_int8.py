@@ -47,6 +47,15 @@ def test_the_kernel_and_the_product_are_one_function(rows: int, biased: bool, re
     torch.testing.assert_close(y.double(), exact, rtol=2e-2, atol=2e-2)
 
 
+@pytest.mark.parametrize("n_in", [8, 24, 40, 72])
+def test_a_width_that_the_kernel_cannot_read_is_multiplied_without_it(n_in: int) -> None:
+    """PyTorch 2.13's kernel reads 16 inputs at a time without looking for the end."""
+    eight = Int8Weight.of(weight(n_in=n_in), dtype=torch.float32)
+    x = torch.randn(3, n_in, generator=torch.Generator().manual_seed(1))
+    exact = x.double() @ (eight.numbers * eight.scales.double()[:, None]).T
+    torch.testing.assert_close(F.linear(x, eight).double(), exact, rtol=1e-4, atol=1e-4)
+
+
 @pytest.mark.parametrize("rest", RESTS)
 def test_an_embedding_is_looked_up(rest: torch.dtype) -> None:
     eight, ids = Int8Weight.of(weight(), dtype=rest), torch.tensor([[3, 0], [95, 3]])

@@ -258,3 +258,80 @@ def test_the_top_level_holds_no_more_than_the_plan() -> None:
     passing = {"__pycache__", "build", "dist", "uv.lock"} | {path.name for path in ROOT.glob("*.egg-info")}
     plan = {"train.py", "conf", "gptlab", "tests", "outputs", "pyproject.toml", "README.md", "LICENSE"}
     assert there - passing == plan
+
+
+def test_the_run_and_its_command_read_top_to_bottom() -> None:
+    for path in (ROOT / "gptlab" / "run.py", ROOT / "gptlab" / "commands" / "train.py"):
+        for name, function in functions(ast.parse(path.read_text(encoding="utf-8"))):
+            length = (function.end_lineno or 0) - function.lineno + 1
+            assert length < 40, f"{path.name}: {name} has {length} lines"
+
+
+def _ends(node: ast.expr) -> Iterator[str]:
+    """Yield the last characters of a message, however its text is put together."""
+    match node:
+        case ast.Constant(value=str(text)):
+            yield text[-1:]
+        case ast.JoinedStr(values=[*_, last]):
+            yield from _ends(last)
+        case ast.IfExp(body=body, orelse=orelse):
+            yield from (*_ends(body), *_ends(orelse))
+        case ast.BinOp(op=ast.Add(), right=right):
+            yield from _ends(right)
+
+
+LEVELS = ("debug", "info", "warning", "error", "exception")
+
+
+def test_messages_have_one_style() -> None:
+    """Errors and log lines end without a full stop, and logging uses f-strings."""
+    for path in SOURCES:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            match node:
+                case ast.Raise(exc=ast.Call(args=arguments)):
+                    pass
+                case ast.Call(func=ast.Attribute(value=ast.Name(id="log" | "logger"), attr=level), args=arguments) if (
+                    level in LEVELS
+                ):
+                    assert len(arguments) == 1, f"{path.name}:{node.lineno}: a log line is one f-string"
+                case _:
+                    continue
+            for argument in arguments:
+                assert "." not in _ends(argument), f"{path.name}:{node.lineno}: a message ends without a full stop"
+
+
+def test_constants_have_one_style() -> None:
+    for path in SOURCES:
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            for target in node.targets if isinstance(node, ast.Assign) else ():
+                if isinstance(target, ast.Name) and target.id.isupper():
+                    assert not target.id.startswith("_"), f"{path.name}: {target.id} is a constant: drop the underscore"
+
+
+PRIVATE = {  # attributes of other libraries that only an *_internals.py may touch
+    "_get_file_writer",
+    "_current_fx_name",
+    "precision_plugin",
+    "epoch_loop",
+    "_weight_int8pack_mm",
+    "_reorder_linear_weight",
+    "_linear_pointwise",
+    "_make_wrapper_subclass",
+    "DisableTorchFunctionSubclass",
+    "PyTorchFileReader",
+    "_get_node",
+    "override_parser",
+}
+
+
+def test_private_parts_of_libraries_are_used_in_one_file_a_package() -> None:
+    for path in SOURCES:
+        if path.stem.endswith("_internals"):
+            continue
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            names = {node.attr} if isinstance(node, ast.Attribute) else set()
+            if isinstance(node, ast.ImportFrom):
+                names = set((node.module or "").split("."))
+            assert not names & PRIVATE, (
+                f"{path.relative_to(ROOT)}:{node.lineno}: {names & PRIVATE} belongs into the package's *_internals.py"
+            )

@@ -8,6 +8,7 @@ import pytest
 from gptlab.commands.cli import VERBS
 from gptlab.commands.train import main
 from gptlab.config.build import build
+from gptlab.config.check import check
 from gptlab.config.compose import ConfigError, compose_config
 from gptlab.config.plain import flat
 from gptlab.run import Run
@@ -198,3 +199,10 @@ def test_a_callback_can_be_left_out_by_name() -> None:
 def test_what_composes_for_train_composes_for_data() -> None:
     with pytest.raises(ConfigError, match=r"model\.n_layer is no key \(did you mean model\.n_layers\?\)"):
         compose_config("data", ["model.n_layer=3"])
+
+
+def test_a_head_and_data_that_do_not_fit_are_refused() -> None:
+    for pair, missing in ((["head=classifier", "data=kjv"], "labels, lengths"), (["data=testament"], "targets")):
+        with pytest.raises(ConfigError, match=f"needs {missing}, which .* does not give"):
+            compose_config("train", pair)
+    assert not check(compose_config("train", ["head=classifier", "data=testament"]))

@@ -9,8 +9,6 @@ import torch
 from sklearn import metrics as sk
 
 from gptlab.batch import Batch
-from gptlab.config.check import check
-from gptlab.config.compose import ConfigError, compose_config
 from gptlab.heads.class_metrics import N_BINS, class_metrics
 from gptlab.heads.classifier import ClassifierHead
 from gptlab.heads.protocol import HeadContext, Loss, TokenHead
@@ -189,10 +187,3 @@ def calibration_error(probabilities: np.ndarray, right: np.ndarray) -> float:
     sure = probabilities.max(axis=1)
     bins = np.ceil(sure * N_BINS).astype(int)
     return sum((bins == b).mean() * abs(right[bins == b].mean() - sure[bins == b].mean()) for b in np.unique(bins))
-
-
-def test_a_head_and_data_that_do_not_fit_are_told() -> None:
-    for pair, missing in ((["head=classifier", "data=kjv"], "labels, lengths"), (["data=testament"], "targets")):
-        with pytest.raises(ConfigError, match=f"needs {missing}, which .* does not give"):
-            compose_config("train", pair)
-    assert not check(compose_config("train", ["head=classifier", "data=testament"]))

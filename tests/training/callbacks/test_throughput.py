@@ -25,7 +25,6 @@ from gptlab.training.mfu import flops_per_token
 from gptlab.training.module import GPTModule
 from gptlab.training.optimizers import decay_groups
 from gptlab.training.schedules import cosine
-from gptlab.training.trainer import fit
 from tests.conftest import TINY
 from tests.support.tiny_models import tiny_gpt
 
@@ -163,6 +162,8 @@ class Reads(TorchDispatchMode):
 def test_no_step_waits_for_the_device_unless_it_logs(
     toy_text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    fit = L.Trainer.fit
+
     def reads(n_steps: int, *, log_every: int) -> int:
         counter = Reads()
 
@@ -170,7 +171,7 @@ def test_no_step_waits_for_the_device_unless_it_logs(
             with counter:
                 fit(*args, **kwargs)
 
-        monkeypatch.setattr("gptlab.training.trainer.fit", counted)
+        monkeypatch.setattr(L.Trainer, "fit", counted)
         more = [
             "data=text",
             f"data.path={toy_text}",

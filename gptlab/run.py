@@ -39,10 +39,11 @@ from gptlab.tokenizer.state import to_json
 from gptlab.training.context import RunContext
 from gptlab.training.summary import record_stop, write_summary
 from gptlab.training.tuning import list_frozen
-from gptlab.weights.base import check_layers
-from gptlab.weights.hub import is_model
-from gptlab.weights.restore import damage_told, restore
-from gptlab.weights.sources import Folder, Source, base_of, first_weights, tokenizer_of
+from gptlab.weights.base import check_n_layers
+from gptlab.weights.hub import is_pretrained
+from gptlab.weights.protocol import Source
+from gptlab.weights.restore import report_damage, restore_weights
+from gptlab.weights.sources import Folder, base_of, initial_weights, tokenizer_of
 
 log = logging.getLogger(__name__)
 
@@ -76,7 +77,7 @@ class Run:
             ConfigError: the configuration has problems, as written or with the values that the weights decide.
         """
         typed, cfg = cfg, cfg if isinstance(cfg, Config) else resolved(cfg)
-        first = None if cfg.resume is None else first_weights(cfg.resume)
+        first = None if cfg.resume is None else initial_weights(cfg.resume)
         weights = first.source if first else build(cfg.weights, "weights")
         configured, cfg = cfg, adopt(cfg, weights)
         if problems := check(cfg):
@@ -115,19 +116,19 @@ class Run:
             UserError: the checkpoint is damaged or not gptlab's, or gptlab has no parts for the model.
         """
         path = Path(path).expanduser()
-        if is_model(str(path)):
+        if is_pretrained(str(path)):
             return _open_folder(str(path), device)
         checkpoint = find_checkpoint(path)
         content = read_checkpoint(checkpoint, mmap=True)
-        with damage_told(checkpoint):
+        with report_damage(checkpoint):
             record, base = content[RECORD], base_of(content, checkpoint)
             tokenizer = tokenizer_of(content, base, checkpoint)
             cfg = opened_config(record, checkpoint)
-            check_layers(cfg.model.n_layers, content["state_dict"])
+            check_n_layers(cfg.model.n_layers, content["state_dict"])
             with meta_weights():  # the checkpoint replaces them at once
                 run = cls(cfg, tokenizer, data=None, labels=record["labels"])
             run.record, run.weights = record, base
-            restore(_modules(run), content["state_dict"], base=base, tokenizer=tokenizer, tune=run.tuning.apply)
+            restore_weights(_modules(run), content["state_dict"], base=base, tokenizer=tokenizer, tune=run.tuning.apply)
         _modules(run).to(device).eval()
         return run
 
@@ -252,7 +253,7 @@ def _record(run: Run) -> dict[str, Any]:
     base = run.weights
     from_base = base is not None and run.tuning.partial and run.tokenizer is base.tokenizer()
     return {
-        **({} if base is None else {"base": base.named}),
+        **({} if base is None else {"base": base.base_record}),
         **describe_config(run.cfg, **run.origin),
         "tokenizer": None if from_base else to_json(run.tokenizer),
         "labels": run.labels,

@@ -37,12 +37,12 @@ def main(overrides: list[str]) -> None:
 
         # torch takes seconds to import: mistakes are told before
         from gptlab.run import Run
-        from gptlab.workflows.chat import chat_session
+        from gptlab.workflows.chat import start_chat
         from gptlab.workflows.precision import choose_device, prepare_generation
 
         run = Run.open(cfg.run, device=choose_device(cfg.device))
         run.text_generator.seed = cfg.seed
-        conversation = chat_session(run, cfg.prompt, system=cfg.system)
+        conversation = start_chat(run, cfg.prompt, system=cfg.system)
         conversation.sampling = keywords(cfg.sampling)
         with prepare_generation(run, cfg.precision):
             _Terminal(conversation).talk()

@@ -8,7 +8,7 @@ from gptlab.config.compose import compose_config
 from gptlab.config.plain import Config, keywords
 
 if TYPE_CHECKING:
-    from gptlab.evaluation.compare import Examined
+    from gptlab.evaluation.compare import ModelResult
     from gptlab.run import Run
 
 
@@ -40,18 +40,18 @@ def main(overrides: list[str]) -> None:
             show_comparison(report, rich.get_console())
 
 
-def _examined(run: "Run", cfg: Config, text: Any, prompts: list[str], path: str) -> "Examined":
-    from gptlab.evaluation.compare import examine
+def _examined(run: "Run", cfg: Config, text: Any, prompts: list[str], path: str) -> "ModelResult":
+    from gptlab.evaluation.compare import examine_model
     from gptlab.run import count_parameters
-    from gptlab.workflows.compare import facts
+    from gptlab.workflows.compare import comparable_config
     from gptlab.workflows.precision import set_precision
 
-    return examine(
+    return examine_model(
         run.text_generator,
         text.windows,
         prompts,
         name=path,
-        config=facts(run),
+        config=comparable_config(run),
         n_parameters=count_parameters(run),
         batch_tokens=cfg.batch_tokens,
         seed=cfg.seed,

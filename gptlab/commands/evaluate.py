@@ -17,11 +17,11 @@ def main(overrides: list[str]) -> None:
 
         import rich
 
-        from gptlab.evaluation.evaluate import show
+        from gptlab.evaluation.evaluate import show_report
         from gptlab.run import Run
         from gptlab.workflows.evaluate import evaluate_run, restore_reference
         from gptlab.workflows.precision import choose_device, set_precision
-        from gptlab.workflows.reports import keep_items, keep_report
+        from gptlab.workflows.reports import save_items, save_report
 
         names = [cfg.tasks] if isinstance(cfg.tasks, str) else list(cfg.tasks)
         tasks = _tasks(names)  # an unknown name is refused before anything is measured
@@ -34,17 +34,17 @@ def main(overrides: list[str]) -> None:
         if cfg.data is not None or "data" in run.cfg or not names:
             evaluation = evaluate_run(run, cfg, precision)
             report |= evaluation.report
-            keep_report(report, cfg.run, name=name)  # even if a task fails
-            saved_lines += keep_items(evaluation.items, cfg.run, name=name)
+            save_report(report, cfg.run, name=name)  # even if a task fails
+            saved_lines += save_items(evaluation.items, cfg.run, name=name)
         if names:
             report["tasks"] = tasks(
                 run.text_generator, cfg.batch_tokens, precision.context, limit=cfg.limit, seed=cfg.seed
             )
-        saved_lines += keep_report(report, cfg.run, name=name)
+        saved_lines += save_report(report, cfg.run, name=name)
         if cfg.output == "json":
             print(json.dumps(report, indent=2))
         else:
-            show(report, rich.get_console())
+            show_report(report, rich.get_console())
             print("\n".join(saved_lines))
 
 

@@ -34,10 +34,10 @@ def main(overrides: list[str]) -> None:
 def _write_model(run: "Run", folder: Path, cfg: Config) -> list[str]:
     """The whole model; returns how to open it."""
     from gptlab.weights.export.model import export
-    from gptlab.workflows.export import card_facts, chat_template
+    from gptlab.workflows.export import card_values, find_chat_template
 
-    card = card_facts(run, cfg.run)
-    labels, template = list(run.labels), chat_template(run)
+    card = card_values(run, cfg.run)
+    labels, template = list(run.labels), find_chat_template(run)
     export(
         run.model,
         run.head,

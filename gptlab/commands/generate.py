@@ -23,11 +23,11 @@ def main(overrides: list[str]) -> None:
 
         # torch takes seconds to import: mistakes are told before
         from gptlab.run import Run
-        from gptlab.workflows.chat import check_writes
+        from gptlab.workflows.chat import check_writes_text
         from gptlab.workflows.precision import choose_device, prepare_generation
 
         run = Run.open(cfg.run, device=choose_device(cfg.device))
-        check_writes(run)
+        check_writes_text(run)
         how = {"seed": cfg.seed, "cache": cfg.cache, **keywords(cfg.sampling)}
         with prepare_generation(run, cfg.precision):
             _write(run, prompt, cfg.n_samples, cfg.output, how)

@@ -7,7 +7,7 @@ from gptlab.config.build import build
 from gptlab.config.plain import Config
 from gptlab.errors import UserError
 from gptlab.model.architecture import Pretrained
-from gptlab.weights.sources import Source
+from gptlab.weights.protocol import Source
 
 
 def adopt(cfg: Config, weights: Source) -> Config:

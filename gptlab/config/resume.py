@@ -17,7 +17,7 @@ from gptlab.config.plain import Config, escaped, flat, plain, select
 from gptlab.config.record import foreign_entries, on_this_machine, without_foreign
 from gptlab.config.schema import TrainSchema
 from gptlab.storage.places import check_inside
-from gptlab.storage.run_folder import FINISHED, find_last, is_locked, status
+from gptlab.storage.run_folder import FINISHED, find_last, is_locked, read_status
 from gptlab.storage.signature import is_own
 
 # What decides neither the weights nor the order of the data, and where things lie. (A text that is another one is
@@ -87,7 +87,7 @@ def _newest(cfg: Config, words: list[str]) -> tuple[Path | None, list[str]]:
     configs = [folder / CONFIG] if chosen else folder.parent.glob(f"*/{CONFIG}")
     for config in sorted((path for path in configs if path.is_file()), key=lambda path: -path.stat().st_mtime):
         candidate = config.parents[1]
-        if status(candidate) in FINISHED:
+        if read_status(candidate) in FINISHED:
             continue
         try:
             checkpoint = find_last(candidate)

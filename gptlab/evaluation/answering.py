@@ -8,11 +8,12 @@ import numpy as np
 
 from gptlab.console import unit_progress
 from gptlab.data.protocol import Question
-from gptlab.evaluation.inference import ForwardContext, inference
+from gptlab.evaluation.inference import inference
 from gptlab.evaluation.intervals import Sums, bootstrap, with_interval
 from gptlab.evaluation.judge import Judge
 from gptlab.evaluation.text_match import MEASURES
 from gptlab.generation.generator import TextGenerator
+from gptlab.hardware.precision import ForwardContext
 
 log = logging.getLogger(__name__)
 

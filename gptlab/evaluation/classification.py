@@ -14,10 +14,11 @@ import torch
 from gptlab.batch import on_device
 from gptlab.console import unit_progress
 from gptlab.data.protocol import Rows, ScoredRows
-from gptlab.evaluation.inference import ForwardContext, inference
+from gptlab.evaluation.inference import inference
 from gptlab.evaluation.intervals import MIN_UNITS, PERCENTILES, Difference, Interval, with_interval
 from gptlab.evaluation.rows import RowReport
-from gptlab.evaluation.score import require_numbers
+from gptlab.evaluation.score import require_finite
+from gptlab.hardware.precision import ForwardContext
 from gptlab.heads.counts import confusion_matrix, reliability
 from gptlab.heads.protocol import Head
 from gptlab.model.gpt import GPT
@@ -72,7 +73,7 @@ def predict_rows(
             labels_of.append(batch["labels"])
             advance(len(logits))
     log_probs, labels = torch.cat(log_probs_of).numpy(), torch.cat(labels_of).numpy()
-    require_numbers("log probability", float(log_probs.sum()))
+    require_finite("log probability", float(log_probs.sum()))
     inverse = np.argsort(order)
     return Predictions(log_probs[inverse], labels[inverse])
 

@@ -1,4 +1,4 @@
-"""Models side by side on the same text: how they differ, whether that is real, what they write, how fast."""
+"""Comparison of models on the same text."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,30 +13,33 @@ from gptlab.console import printable
 from gptlab.data.text.windows import Windows
 from gptlab.errors import UserError
 from gptlab.evaluation.blocks import bits_per_byte_difference, loss_difference
-from gptlab.evaluation.evaluate import number, span, summarise
-from gptlab.evaluation.inference import ForwardContext
-from gptlab.evaluation.score import Scores, score
+from gptlab.evaluation.evaluate import format_interval, format_number, summarise_scores
+from gptlab.evaluation.score import Scores, score_text
 from gptlab.generation.generator import TextGenerator
+from gptlab.hardware.precision import ForwardContext
 from gptlab.heads.protocol import TokenHead
 
-LONGEST = 40  # characters of a value in the table of what differs
+MAX_VALUE_CHARACTERS = 40  # of a configuration value in the table of differences
 
 
 @dataclass(frozen=True)
-class Examined:
-    """What is kept of a model once it has been measured, so that the next one may have its memory."""
+class ModelResult:
+    """Results of one model.
+
+    The model itself is not kept, so that the next one can use its memory.
+    """
 
     name: str
-    config: Mapping[str, Any]  # dotted keys
+    config: Mapping[str, Any]  # dotted keys -> values
     n_parameters: int
-    tokenizer: dict[str, Any]  # its state
+    tokenizer: dict[str, Any]  # the tokenizer's state
     scores: Scores
-    answers: list[str]  # one a prompt
-    read: float  # tokens a second, side by side
-    written: float | None  # tokens a second, one at a time; None without prompts
+    answers: list[str]  # one for each prompt
+    read_speed: float  # tokens per second, many windows at once
+    written_speed: float | None  # tokens per second, one prompt at a time; None without prompts
 
 
-def examine(
+def examine_model(
     text_generator: TextGenerator,
     windows: Windows,
     prompts: Sequence[str],
@@ -48,24 +51,24 @@ def examine(
     seed: int,
     sampling: dict[str, Any],
     forward_context: ForwardContext,
-) -> Examined:
-    """Scores the text and continues the prompts.
+) -> ModelResult:
+    """Score the text and continue the prompts with one model.
 
     Args:
         windows: the text in the model's own tokens.
-        batch_tokens: read at a time; one window at least.
-        sampling: how the answers are drawn.
+        batch_tokens: read at a time, at least one window.
+        sampling: changes to the sampling configuration.
         forward_context: the precision to compute in.
 
     Raises:
-        UserError: the head predicts no tokens, or the model gives no numbers.
+        UserError: the head predicts no tokens, or the loss is not finite.
     """
     model, head, tokenizer = text_generator.model, text_generator.head, text_generator.tokenizer
     if not isinstance(head, TokenHead):
-        raise UserError(f"{name} predicts no tokens, so there is nothing to compare it by")
+        raise UserError(f"{name} predicts no tokens and cannot be compared: give runs of head=lm or head=instruction")
     start, batch_size = perf_counter(), max(1, batch_tokens // windows.context_length)
     try:
-        scores = score(model, head, tokenizer, windows, batch_size=batch_size, forward_context=forward_context)
+        scores = score_text(model, head, tokenizer, windows, batch_size=batch_size, forward_context=forward_context)
     except ValueError as error:
         raise UserError(f"{name}: {error}") from None
     scored = perf_counter()
@@ -74,23 +77,24 @@ def examine(
             "".join(text_generator.stream(prompt, seed=seed, cache=True, changes=sampling)) for prompt in prompts
         ]
     n_written = sum(len(tokenizer.encode(answer)) for answer in answers)
-    return Examined(
+    return ModelResult(
         name=name,
         config=config,
         n_parameters=n_parameters,
         tokenizer=tokenizer.state(),
         scores=scores,
         answers=answers,
-        read=scores.n_tokens / (scored - start),
-        written=n_written / (perf_counter() - scored) if prompts else None,
+        read_speed=scores.n_tokens / (scored - start),
+        written_speed=n_written / (perf_counter() - scored) if prompts else None,
     )
 
 
-def compare(models: Sequence[Examined], prompts: Sequence[str], *, seed: int) -> dict[str, Any]:
-    """Everything as plain values; differences are to the first model, below zero where another one is better.
+def compare(models: Sequence[ModelResult], prompts: Sequence[str], *, seed: int) -> dict[str, Any]:
+    """Return the comparison report as plain values.
 
-    Models that share a tokenizer are compared by their loss, others by bits per byte, over the same parts of the text.
-    Where two have no common measure, a note says why instead.
+    Differences are to the first model; a negative one means the other model is better. Models that share a tokenizer
+    are compared by loss, others by bits per byte, over the same blocks of the text. If two models have no common
+    measure, a note says why.
     """
     first = models[0]
     return {
@@ -98,10 +102,10 @@ def compare(models: Sequence[Examined], prompts: Sequence[str], *, seed: int) ->
             {
                 "run": model.name,
                 "parameters": model.n_parameters,
-                **summarise(model.scores, seed=seed),
+                **summarise_scores(model.scores, seed=seed),
                 "context_length": model.scores.context_length,
-                "read_tokens_per_second": model.read,
-                "written_tokens_per_second": model.written,
+                "read_tokens_per_second": model.read_speed,
+                "written_tokens_per_second": model.written_speed,
                 "difference": None if model is first else _difference(model, first, seed=seed),
             }
             for model in models
@@ -114,27 +118,30 @@ def compare(models: Sequence[Examined], prompts: Sequence[str], *, seed: int) ->
     }
 
 
-def _difference(model: Examined, first: Examined, *, seed: int) -> dict[str, Any]:
+def _difference(model: ModelResult, first: ModelResult, *, seed: int) -> dict[str, Any]:
     same = model.tokenizer == first.tokenizer
     try:
         found = (loss_difference if same else bits_per_byte_difference)(model.scores, first.scores, seed=seed)
     except ValueError as error:
         lossy = " and of ".join(each.name for each in (model, first) if each.scores.n_bytes is None)
-        note = f"the tokenizer of {lossy} can lose text, so it gives no bits per byte" if lossy else str(error)
-        return {"of": None, "value": None, "low": None, "high": None, "real": False, "note": note}
+        note = f"the tokenizer of {lossy} can lose text, so it has no bits per byte" if lossy else str(error)
+        return {"of": None, "value": None, "low": None, "high": None, "significant": False, "note": note}
     low, high = found.interval or (None, None)
     return {
         "of": "loss" if same else "bits_per_byte",
         "value": found.value,
         "low": low,
         "high": high,
-        "real": found.real,
+        "significant": found.significant,
         "note": None,
     }
 
 
 def _differing(configs: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, list[Any]]]:
-    """The keys whose values are not the same everywhere, None where there is none; of groups that every model has."""
+    """Yield each key whose values differ.
+
+    Only groups that every model has are compared; None stands for a missing key.
+    """
     groups = set.intersection(*({key.partition(".")[0] for key in config} for config in configs))
     for key in dict.fromkeys(key for config in configs for key in config if key.partition(".")[0] in groups):
         values = [config.get(key) for config in configs]
@@ -143,14 +150,17 @@ def _differing(configs: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, list
 
 
 def show_comparison(report: dict[str, Any], console: Console) -> None:
-    """The same for a person: the models are named A, B, ..."""
+    """Print a comparison report as tables.
+
+    The models are named A, B, ...
+    """
     names = ascii_uppercase[: len(report["models"])]
     legend = (f"{name}  {printable(model['run'])}" for name, model in zip(names, report["models"], strict=True))
     console.print("\n".join(legend), soft_wrap=True, highlight=False, markup=False)
     if report["config"]:
         console.print(_table("What differs", names, ((key, map(_short, row)) for key, row in report["config"].items())))
     console.print(_table("On the same text", names, _numbers(report["models"])))
-    console.print("\n".join(_verdicts(report["models"], names)), soft_wrap=True, highlight=False, markup=False)
+    console.print("\n".join(_conclusions(report["models"], names)), soft_wrap=True, highlight=False, markup=False)
     if report["answers"]:
         rows = ((entry["prompt"], map(str.strip, entry["answers"])) for entry in report["answers"])
         console.print(_table("What they write", names, rows))
@@ -180,8 +190,8 @@ def _numbers(models: list[dict[str, Any]]) -> Iterator[tuple[str, list[str]]]:
             yield f"tokens {what} a second", [f"{speed:,.0f}" for speed in speeds]
 
 
-def _verdicts(models: list[dict[str, Any]], names: str) -> Iterator[str]:
-    """A sentence for each model after the first."""
+def _conclusions(models: list[dict[str, Any]], names: str) -> Iterator[str]:
+    """Yield one sentence for each model after the first."""
     for name, model in zip(names[1:], models[1:], strict=True):
         difference = model["difference"]
         if difference["note"] is not None:
@@ -192,15 +202,15 @@ def _verdicts(models: list[dict[str, Any]], names: str) -> Iterator[str]:
             yield f"The text is too short to tell whether {name} is better than {names[0]}: {found}"
             continue
         better = "better" if difference["value"] < 0 else "worse"
-        verdict = f"{better} than" if difference["real"] else "no different, as far as this text can tell, from"
-        yield f"{name} is {verdict} {names[0]}: {found} ({span(difference, '+.4f')})"
+        relation = f"{better} than" if difference["significant"] else "no different, as far as this text can tell, from"
+        yield f"{name} is {relation} {names[0]}: {found} ({format_interval(difference, '+.4f')})"
 
 
 def _with_interval(entry: dict[str, Any]) -> str:
-    interval = span(entry, ".4g")
-    return number(entry["value"], ".4g") + (f" ({interval})" if interval else "")
+    interval = format_interval(entry, ".4g")
+    return format_number(entry["value"], ".4g") + (f" ({interval})" if interval else "")
 
 
 def _short(value: Any) -> str:
     text = printable(str(value))
-    return text if len(text) <= LONGEST else f"{text[: LONGEST - 3]}..."
+    return text if len(text) <= MAX_VALUE_CHARACTERS else f"{text[: MAX_VALUE_CHARACTERS - 3]}..."

@@ -1,4 +1,4 @@
-"""A model's numbers on a text, as plain data and as a table to read."""
+"""Evaluation of a model on a text."""
 
 from collections.abc import Iterable, Iterator
 from time import perf_counter
@@ -10,17 +10,17 @@ from rich.text import Text
 
 from gptlab.console import printable
 from gptlab.data.text.windows import Windows
-from gptlab.evaluation.blocks import per_byte, per_token, score_blocks
-from gptlab.evaluation.inference import ForwardContext
+from gptlab.evaluation.blocks import bit_sums, choose_blocks, loss_sums
 from gptlab.evaluation.intervals import Interval, bootstrap, with_interval
-from gptlab.evaluation.probes import make_questions, score_questions
+from gptlab.evaluation.probes import make_probes, run_probes
 from gptlab.evaluation.rows import head_metrics
-from gptlab.evaluation.score import Scores, exp, score
+from gptlab.evaluation.score import Scores, exp, score_text
+from gptlab.hardware.precision import ForwardContext
 from gptlab.heads.protocol import Head, TokenHead
 from gptlab.model.gpt import GPT
 from gptlab.tokenizer.protocol import Tokenizer
 
-QUESTIONS = {
+PROBE_TITLES = {
     "last_word": "last word of a passage",
     "word_order": "order of two words",
     "passage": "passage that words follow",
@@ -39,50 +39,49 @@ def evaluate(
     seed: int,
     forward_context: ForwardContext,
 ) -> dict[str, Any]:
-    """A model on a whole text: its metrics with 95 % intervals, how fast it read, what it understands; plain values.
+    """Return a model's metrics on a whole text.
 
-    A head that predicts no tokens is measured by its own metrics, without intervals.
+    The report is plain values: metrics with 95 % intervals, reading speed and probe accuracies. A head that predicts no
+    tokens is measured by its own metrics, without intervals.
 
     Args:
-        windows: the text as the model reads it; their stride says with how much context.
-        documents: the text itself, of which questions are made.
-        batch_tokens: read at a time; one window at least.
-        n_questions: of each kind, at most.
-        seed: of the intervals and the questions.
+        windows: the text as the model reads it; a smaller stride gives tokens more context.
+        documents: the same text as strings, from which probes are made.
+        batch_tokens: read at a time, at least one window.
+        n_questions: maximum number of probes of each kind.
+        seed: for the intervals and the probes.
         forward_context: the precision to compute in.
 
     Raises:
-        UserError: the windows leave gaps, or the model gives no numbers.
+        UserError: the windows leave gaps, or a metric is not finite.
     """
     batch_size, start = max(1, batch_tokens // windows.context_length), perf_counter()
     if not isinstance(head, TokenHead):
         metrics = head_metrics(model, head, windows, batch_size=batch_size, forward_context=forward_context)
         return {"metrics": metrics, **_reading(windows), "seconds": perf_counter() - start}
-    scores = score(model, head, tokenizer, windows, batch_size=batch_size, forward_context=forward_context)
+    scores = score_text(model, head, tokenizer, windows, batch_size=batch_size, forward_context=forward_context)
     seconds = perf_counter() - start
-    questions = make_questions(documents, n_questions=n_questions, seed=seed)
-    results = score_questions(
-        model, head, tokenizer, questions, batch_tokens=batch_tokens, forward_context=forward_context
-    )
+    probes = make_probes(documents, n_questions=n_questions, seed=seed)
+    results = run_probes(model, head, tokenizer, probes, batch_tokens=batch_tokens, forward_context=forward_context)
     return {
-        **summarise(scores, seed=seed),
+        **summarise_scores(scores, seed=seed),
         **_reading(windows),
-        "seconds": seconds,  # of scoring
+        "seconds": seconds,  # spent on scoring
         "tokens_per_second": scores.n_tokens / seconds,
         "probes": {kind: result._asdict() for kind, result in results.items()},
     }
 
 
-def summarise(scores: Scores, *, seed: int) -> dict[str, Any]:
-    """Metrics with their intervals, and what they were measured on; plain values."""
-    blocks = score_blocks(scores)
-    of_loss = bootstrap(per_token(scores, blocks.starts), seed=seed)
+def summarise_scores(scores: Scores, *, seed: int) -> dict[str, Any]:
+    """Return metrics, intervals and sample sizes as plain values."""
+    blocks = choose_blocks(scores)
+    of_loss = bootstrap(loss_sums(scores, blocks.starts), seed=seed)
     metrics = {
         "loss": with_interval(scores.loss, of_loss),
         "perplexity": with_interval(scores.perplexity, of_loss and Interval(exp(of_loss.low), exp(of_loss.high))),
     }
     if scores.bits_per_byte is not None:
-        of_bits = bootstrap(per_byte(scores, blocks.starts), seed=seed)
+        of_bits = bootstrap(bit_sums(scores, blocks.starts), seed=seed)
         metrics["bits_per_byte"] = with_interval(scores.bits_per_byte, of_bits)
     return {
         "metrics": metrics,
@@ -93,22 +92,22 @@ def summarise(scores: Scores, *, seed: int) -> dict[str, Any]:
     }
 
 
-def number(value: float | None, form: str) -> str:
-    """For a person; see `with_interval`."""
+def format_number(value: float | None, form: str) -> str:
+    """Format a report's number; None means infinite, see `with_interval`."""
     return "inf" if value is None else f"{value:{form}}"
 
 
-def span(entry: dict[str, Any], form: str) -> str:
-    """An interval for a person; nothing where there is none."""
-    return "" if entry["low"] is None else f"{entry['low']:{form}} to {number(entry['high'], form)}"
+def format_interval(entry: dict[str, Any], form: str) -> str:
+    """Format an interval, empty if there is none."""
+    return "" if entry["low"] is None else f"{entry['low']:{form}} to {format_number(entry['high'], form)}"
 
 
 def _reading(windows: Windows) -> dict[str, int]:
     return {"windows": len(windows), "context_length": windows.context_length, "stride": windows.stride}
 
 
-def show(report: dict[str, Any], console: Console) -> None:
-    """The same for a person."""
+def show_report(report: dict[str, Any], console: Console) -> None:
+    """Print an evaluation report as tables."""
     if "metrics" in report:
         console.print(_metrics_table(report["metrics"]))
         console.print("\n".join(_lines(report)), soft_wrap=True, highlight=False, markup=False)
@@ -116,9 +115,9 @@ def show(report: dict[str, Any], console: Console) -> None:
         console.print(_confusion_table(report["confusion"]))
     if "answers" in report:
         n = next(iter(report["answers"].values()))["n"]
-        console.print(_metrics_table(report["answers"], title=f"{_count(n, 'answers')}, held against the right ones"))
+        console.print(_metrics_table(report["answers"], title=f"{_count(n, 'answers')}, compared with the right ones"))
     if report.get("probes"):
-        console.print(_questions_table(report["probes"]))
+        console.print(_probes_table(report["probes"]))
     for task, metrics in report.get("tasks", {}).items():
         console.print(_metrics_table(metrics, title=task))
 
@@ -128,30 +127,30 @@ def _metrics_table(metrics: dict[str, dict[str, Any]], title: str | None = None)
     for column in ("", "value", "95 % interval"):
         table.add_column(column, justify="right" if column else "left")
     for name, found in metrics.items():
-        value = number(found["value"], "#.4g") if name == "perplexity" or found["value"] is not None else "-"
-        table.add_row(name.replace("_", " "), value, span(found, "#.4g"))
+        value = format_number(found["value"], "#.4g") if name == "perplexity" or found["value"] is not None else "-"
+        table.add_row(name.replace("_", " "), value, format_interval(found, "#.4g"))
     return table
 
 
 def _lines(report: dict[str, Any]) -> Iterator[str]:
-    """What the numbers stand on."""
+    """Yield lines about the sample that was measured."""
     for unit in ("rows", "pairs"):
         if unit in report:
             tokens = f", {report['tokens']:,} tokens of answers" if "tokens" in report else ""
             yield f"{_count(report[unit], unit)}{tokens}; {report['seconds']:.1f} s"
             return
-    how = f"{_count(report['windows'], 'windows')} of {report['context_length']:,} tokens"
+    sample = f"{_count(report['windows'], 'windows')} of {report['context_length']:,} tokens"
     if report["stride"] < report["context_length"]:
-        how += f", {report['stride']:,} new in each"
-    if "tokens" not in report:  # none of its metrics is a token's
-        yield f"{how}; {report['seconds']:.1f} s"
+        sample += f", {report['stride']:,} new in each"
+    if "tokens" not in report:  # none of its metrics is per token
+        yield f"{sample}; {report['seconds']:.1f} s"
         return
     text = f"{report['bytes']:,} bytes, " if report["bytes"] is not None else ""
-    yield f"{report['tokens']:,} tokens ({text}{_count(report['documents'], 'documents')}) in {how}"
+    yield f"{report['tokens']:,} tokens ({text}{_count(report['documents'], 'documents')}) in {sample}"
     yield f"{report['seconds']:.1f} s, {report['tokens_per_second']:,.0f} tokens a second"
     units = _count(report["interval_over"]["n"], report["interval_over"]["kind"])
     too_short = report["metrics"]["loss"]["low"] is None
-    yield f"Too little text for an interval: {units}." if too_short else f"Intervals are over {units} drawn anew."
+    yield f"Too little text for an interval: {units}" if too_short else f"Intervals resample {units}"
 
 
 def _confusion_table(confusion: dict[str, Any]) -> Table:
@@ -169,11 +168,11 @@ def _count(n: int, plural: str) -> str:
     return f"{n:,} {plural if n != 1 else plural.removesuffix('es' if plural.endswith('ches') else 's')}"
 
 
-def _questions_table(results: dict[str, dict[str, Any]]) -> Table:
-    table = Table(title="Questions made from the same text", title_justify="left")
+def _probes_table(results: dict[str, dict[str, Any]]) -> Table:
+    table = Table(title="Probes made from the same text", title_justify="left")
     for column in ("", "right", "95 % interval", "chance", "questions"):
         table.add_column(column, justify="right" if column else "left")
     for kind, result in results.items():
         right, chance = f"{result['accuracy']:.1%}", f"{result['chance']:.1%}"
-        table.add_row(QUESTIONS[kind], right, span(result, ".1%"), chance, f"{result['n']:,}")
+        table.add_row(PROBE_TITLES[kind], right, format_interval(result, ".1%"), chance, f"{result['n']:,}")
     return table

@@ -1,21 +1,25 @@
-"""Running a trained model without learning."""
+"""A trained model's forward passes, without gradients."""
 
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager, contextmanager
-from typing import Any
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 import torch
 
 from gptlab.batch import Batch, on_device
+from gptlab.hardware.precision import ForwardContext
 from gptlab.heads.protocol import Head
 from gptlab.model.gpt import GPT
-
-ForwardContext = Callable[[], AbstractContextManager[Any]]  # the precision to compute in, anew at each call
 
 
 @contextmanager
 def inference(model: GPT, forward_context: ForwardContext) -> Iterator[torch.device]:
-    """Evaluation mode without gradients, in this precision, on the device it gives; the model's own mode comes back."""
+    """Enter evaluation mode without gradients and yield the device.
+
+    The model's own mode is restored at the end.
+
+    Args:
+        forward_context: the precision to compute in.
+    """
     was_training = model.training
     model.eval()
     try:
@@ -25,25 +29,23 @@ def inference(model: GPT, forward_context: ForwardContext) -> Iterator[torch.dev
         model.train(was_training)
 
 
-def measure(
-    model: GPT, head: Head, batches: Iterable[Batch], *, stage: str, forward_context: AbstractContextManager[None]
+def compute_metrics(
+    model: GPT, head: Head, batches: Iterable[Batch], *, stage: str, forward_context: ForwardContext
 ) -> dict[str, float]:
-    """`stage/<metric>` for each of the head's metrics, in eval mode, over all the batches.
+    """Compute the head's metrics over all batches.
+
+    The keys are `stage/<metric>`.
 
     Args:
-        forward_context: the precision to measure in.
+        forward_context: the precision to compute in.
     """
-    device = model.tok_emb.weight.device
-    metrics = {name: metric.to(device) for name, metric in head.metrics().items()}
-    for metric in metrics.values():
-        metric.distributed_available_fn = lambda: False  # who measures has seen all batches, and waits for nobody
-    was_training = model.training
-    model.eval()
-    with torch.inference_mode(), forward_context:
+    with inference(model, forward_context) as device:
+        metrics = {name: metric.to(device) for name, metric in head.metrics().items()}
+        for metric in metrics.values():
+            metric.distributed_available_fn = lambda: False  # this process reads all batches: nothing to gather
         for batch in batches:
             batch = on_device(batch, device)
             loss = head.loss(model(batch["ids"], segments=batch.get("segments")), batch)
             for metric in metrics.values():
                 metric.update(loss, batch)
-    model.train(was_training)
-    return {f"{stage}/{name}": float(metric.compute()) for name, metric in metrics.items()}
+        return {f"{stage}/{name}": float(metric.compute()) for name, metric in metrics.items()}

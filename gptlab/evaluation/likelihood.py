@@ -1,4 +1,4 @@
-"""How probable a model finds a continuation of a context.
+"""Likelihood of continuations.
 
 B rows, T tokens, N scored tokens, D embedding, V vocabulary.
 """
@@ -12,54 +12,56 @@ from torch import Tensor
 
 from gptlab.batch import Batch
 from gptlab.errors import UserError
-from gptlab.evaluation.inference import ForwardContext, inference
+from gptlab.evaluation.inference import inference
+from gptlab.hardware.precision import ForwardContext
 from gptlab.heads.protocol import TokenHead
 from gptlab.model.gpt import GPT
 from gptlab.tokenizer.protocol import Tokenizer
 
-_LOGIT_ROWS = 1024  # places whose (V,) logits exist at a time
+LOGIT_ROWS = 1024  # positions whose (V,) logits exist at a time
 
-Pair = tuple[list[int], list[int]]  # ids of a context and of what follows it, at least one each
+Pair = tuple[list[int], list[int]]  # ids of a context and of its continuation, at least one each
 
 
 class Likelihood(NamedTuple):
-    """What a model says to a continuation."""
+    """A model's likelihood of one continuation."""
 
     log_prob: float  # nats, of the whole continuation
-    greedy: bool  # always taking the best token would write exactly this
+    greedy: bool  # greedy decoding would generate exactly this continuation
 
 
 def encode_pair(tokenizer: Tokenizer, context: str, continuation: str) -> Pair:
-    """Ids of both as they stand in the whole text, which begins as the tokenizer begins one.
+    """Return the ids of a context and of its continuation.
 
-    They are encoded together, and the continuation begins where the context, encoded alone, ends or goes on otherwise;
-    a token that spans the border is the continuation's. Encoded apart it would have another first token where a
-    tokenizer begins every text with a blank, as SentencePiece does.
+    Both are encoded together, after BOS if the tokenizer has it. The continuation begins at the first token that
+    differs from the context encoded alone, so a token across the border belongs to the continuation. Encoding the two
+    apart would be wrong for tokenizers that prepend a space to every text, such as SentencePiece.
     """
-    begin = [] if tokenizer.bos_id is None else [tokenizer.bos_id]
+    prefix = [] if tokenizer.bos_id is None else [tokenizer.bos_id]
     whole, alone = tokenizer.encode(context + continuation), tokenizer.encode(context)
     n_alike = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(whole, alone, strict=False)))
-    return begin + whole[:n_alike], whole[n_alike:]
+    return prefix + whole[:n_alike], whole[n_alike:]
 
 
-def continuations(
+def score_continuations(
     model: GPT, head: TokenHead, pairs: Sequence[Pair], *, batch_tokens: int, forward_context: ForwardContext
 ) -> list[Likelihood]:
-    """Each pair's likelihood, in the order given.
+    """Return each pair's likelihood, in the given order.
 
-    Pairs for which the model reads the same are read once: answers of one token to one question, for example.
+    Pairs with the same input ids share one forward pass, such as the one-token answers to one question. A context is
+    cut on the left where the pair does not fit.
 
     Args:
-        batch_tokens: read at a time, padding included; one row at least.
+        batch_tokens: read at a time, padding included; at least one row.
         forward_context: the precision to compute in.
 
     Raises:
-        UserError: a continuation is longer than the model's context. A context is cut on the left instead.
+        UserError: a continuation is longer than the model's context.
     """
-    readers: dict[tuple[int, ...], list[int]] = {}  # what is read -> the pairs that need it
+    readers: dict[tuple[int, ...], list[int]] = {}  # input ids -> numbers of the pairs that need them
     for number, pair in enumerate(pairs):
-        readers.setdefault(_read(*pair, model.context_length), []).append(number)
-    rows = sorted(readers, key=len, reverse=True)  # the longest first: what does not fit into memory fails at once
+        readers.setdefault(_input_ids(*pair, model.context_length), []).append(number)
+    rows = sorted(readers, key=len, reverse=True)  # longest first, so that running out of memory happens at once
     found: dict[int, Likelihood] = {}
     with inference(model, forward_context) as device:
         for batch in _batches(rows, batch_tokens):
@@ -68,16 +70,21 @@ def continuations(
             targets = [pairs[number][1] for _, number in asked]
             sizes = [len(ids) for ids in targets]
             last = [hidden[row, : len(batch[row])][-n:] for (row, _), n in zip(asked, sizes, strict=True)]
-            log_probs, best = _judge(head, torch.cat(last), torch.tensor([*chain(*targets)], device=device))  # (N,)
+            log_probs, best = _score_targets(
+                head, torch.cat(last), torch.tensor([*chain(*targets)], device=device)
+            )  # (N,)
             answers = zip(asked, log_probs.split(sizes), best.split(sizes), strict=True)
             found |= {number: Likelihood(float(p.sum()), bool(b.all())) for (_, number), p, b in answers}
     return [found[number] for number in range(len(pairs))]
 
 
-def _read(context: list[int], continuation: list[int], context_length: int) -> tuple[int, ...]:
-    """What the model reads to score the continuation: all but the last token, as much as it can at once."""
-    assert context, "the first token of all has no probability"
-    assert continuation, "nothing is asked"
+def _input_ids(context: list[int], continuation: list[int], context_length: int) -> tuple[int, ...]:
+    """Return the input ids that predict a continuation.
+
+    These are all ids but the last, cut on the left to the context length.
+    """
+    assert context, "the first token of a text has no probability"
+    assert continuation, "an empty continuation has no likelihood"
     if len(continuation) > context_length:
         raise UserError(
             f"a continuation has {len(continuation):,} tokens, but the model reads at most "
@@ -87,7 +94,10 @@ def _read(context: list[int], continuation: list[int], context_length: int) -> t
 
 
 def _batches(rows: list[tuple[int, ...]], batch_tokens: int) -> Iterator[list[tuple[int, ...]]]:
-    """Rows that come longest first, so many at a time that with padding they have `batch_tokens` at most."""
+    """Yield batches of at most `batch_tokens`, padding included.
+
+    The rows come longest first.
+    """
     start = 0
     while start < len(rows):
         n = max(1, batch_tokens // len(rows[start]))
@@ -96,17 +106,23 @@ def _batches(rows: list[tuple[int, ...]], batch_tokens: int) -> Iterator[list[tu
 
 
 def _padded(rows: list[tuple[int, ...]]) -> Tensor:
-    """-> (B, T). On the right, where no token looks: attention is causal. Any id will do."""
+    """Pad rows on the right to (B, T).
+
+    Attention is causal, so no token attends to the padding and any id will do.
+    """
     ids = torch.zeros(len(rows), len(rows[0]), dtype=torch.long)
-    for row, read in zip(ids, rows, strict=True):
-        row[: len(read)] = torch.tensor(read)
+    for row, values in zip(ids, rows, strict=True):
+        row[: len(values)] = torch.tensor(values)
     return ids
 
 
-def _judge(head: TokenHead, hidden: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-    """(N, D) and (N,) -> the log probability of each target, float64, and whether it is the best token"""
+def _score_targets(head: TokenHead, hidden: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    """Return each target's log probability, and whether greedy decoding picks it.
+
+    The log probabilities are float64.   (N, D) and (N,) -> (N,) and (N,)
+    """
     log_probs, best = [], []
-    for h, target in zip(hidden.split(_LOGIT_ROWS), targets.split(_LOGIT_ROWS), strict=True):
+    for h, target in zip(hidden.split(LOGIT_ROWS), targets.split(LOGIT_ROWS), strict=True):
         losses, right = head.token_scores(h[None], Batch(targets=target[None]))
         log_probs.append(-losses[0])
         best.append(right[0])

@@ -10,10 +10,11 @@ import numpy as np
 from gptlab.batch import on_device
 from gptlab.console import unit_progress
 from gptlab.data.protocol import Rows, ScoredRows
-from gptlab.evaluation.inference import ForwardContext, inference
+from gptlab.evaluation.inference import inference
 from gptlab.evaluation.intervals import Sums, bootstrap, with_interval
 from gptlab.evaluation.rows import RowReport
-from gptlab.evaluation.score import require_numbers
+from gptlab.evaluation.score import require_finite
+from gptlab.hardware.precision import ForwardContext
 from gptlab.heads.protocol import Head
 from gptlab.model.gpt import GPT
 
@@ -40,7 +41,7 @@ def reward_pairs(model: GPT, head: Head, rows: Rows, *, batch_size: int, forward
             assert logits is not None
             rewards[numbers] = logits.double().cpu().numpy()
             advance(len(numbers))
-    require_numbers("reward", float(rewards.sum()))
+    require_finite("reward", float(rewards.sum()))
     return rewards
 
 

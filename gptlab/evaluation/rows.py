@@ -13,9 +13,10 @@ import torch
 from gptlab.batch import IGNORE_INDEX, Batch, on_device
 from gptlab.console import unit_progress
 from gptlab.data.protocol import Rows, ScoredRows
-from gptlab.evaluation.inference import ForwardContext, inference, measure
+from gptlab.evaluation.inference import compute_metrics, inference
 from gptlab.evaluation.intervals import Interval, Sums, bootstrap, with_interval
-from gptlab.evaluation.score import exp, require_numbers
+from gptlab.evaluation.score import exp, require_finite
+from gptlab.hardware.precision import ForwardContext
 from gptlab.heads.protocol import Head, TokenHead
 from gptlab.model.gpt import GPT
 
@@ -63,7 +64,7 @@ def score_rows(
             losses, right = head.token_scores(hidden, batch)
             sums[:, numbers] = torch.stack([each.double().sum(dim=1) for each in (losses, scored, right)]).cpu().numpy()
             advance(len(numbers))
-    require_numbers("loss", float(sums[0].sum()))
+    require_finite("loss", float(sums[0].sum()))
     return RowScores(*sums)
 
 
@@ -125,10 +126,10 @@ def head_metrics(
     """
     with unit_progress("Measuring", len(rows)) as advance:
         batches = _batches(rows, batch_size, advance)
-        values = measure(model, head, batches, stage="", forward_context=forward_context())
+        values = compute_metrics(model, head, batches, stage="", forward_context=forward_context)
     values = {name.removeprefix("/"): value for name, value in values.items()}
     for name, value in values.items():
-        require_numbers(name, value)
+        require_finite(name, value)
     return {name: with_interval(value, None) for name, value in values.items()}
 
 

@@ -1,4 +1,7 @@
-"""What every token of a text costs a model.   B batch, T tokens of a window, W windows, M tokens of the text."""
+"""Loss of every token of a text.
+
+B batch, T tokens of a window, W windows, M tokens of the text.
+"""
 
 import math
 from collections.abc import Iterator
@@ -12,53 +15,60 @@ from gptlab.batch import IGNORE_INDEX, Batch
 from gptlab.console import unit_progress
 from gptlab.data.text.windows import Windows
 from gptlab.errors import UserError
-from gptlab.evaluation.inference import ForwardContext, inference
+from gptlab.evaluation.inference import inference
+from gptlab.hardware.precision import ForwardContext
 from gptlab.heads.protocol import TokenHead
 from gptlab.model.gpt import GPT
 from gptlab.tokenizer.protocol import Tokenizer
 
-_PART = 1 << 22  # tokens that are looked through at a time
+CHUNK_TOKENS = 1 << 22  # of the text in memory at a time
 
 
 @dataclass(frozen=True)
 class Scores:
-    """What each token of a text costs, in the text's order; 7 bytes of memory a token.
+    """Losses of a text's tokens, in the text's order.
 
-    A token that no window asks for costs 0 and is not counted: the first of each file, which nothing comes before, and
-    where windows have no tail the last ones.
+    They take 7 bytes of memory per token. A token that is no window's target has loss 0 and is not counted: the first
+    one of each shard, and the last ones if the windows leave out the tail.
     """
 
     losses: np.ndarray  # (M,) float32, nats
     scored: np.ndarray  # (M,) bool
-    n_bytes: np.ndarray | None  # (M,) uint16, text behind each token; None where the tokenizer can lose text
-    documents: np.ndarray  # the token with which each document begins; the end-of-text token is its last
-    windows: np.ndarray  # the token from which on each window scores
+    n_bytes: np.ndarray | None  # (M,) uint16, bytes of each token; None if the tokenizer can lose text
+    documents: np.ndarray  # first token of each document; its last one is the end-of-text token
+    windows: np.ndarray  # first token that each window scores
     context_length: int  # T
     stride: int
 
     @property
     def n_tokens(self) -> int:
-        """How many are scored."""
+        """Return the number of scored tokens."""
         return int(np.count_nonzero(self.scored))
 
     @property
     def scored_bytes(self) -> int | None:
-        """The text behind them."""
+        """Return the bytes of the scored tokens.
+
+        None if the tokenizer can lose text.
+        """
         return None if self.n_bytes is None else int(np.sum(self.n_bytes, where=self.scored, dtype=np.int64))
 
     @property
     def loss(self) -> float:
-        """Nats a token."""
+        """Return the mean loss in nats per token."""
         return self._total / self.n_tokens
 
     @property
     def perplexity(self) -> float:
-        """exp(loss)"""
+        """Return exp(loss)."""
         return exp(self.loss)
 
     @property
     def bits_per_byte(self) -> float | None:
-        """Nats of all tokens / (ln 2 x their bytes); None where the tokenizer can lose text."""
+        """Return total nats / (ln 2 x bytes).
+
+        None if the tokenizer can lose text.
+        """
         return None if self.scored_bytes is None else self._total / (math.log(2) * self.scored_bytes)
 
     @property
@@ -67,21 +77,21 @@ class Scores:
 
 
 def exp(loss: float) -> float:
-    """The perplexity of a loss; infinite where that is too large for a number."""
+    """Return the perplexity of a loss; infinity where it overflows."""
     return math.inf if loss > 709 else math.exp(loss)
 
 
-def require_numbers(name: str, value: float) -> None:
-    """Of a model that has diverged, there is nothing to report.
+def require_finite(name: str, value: float) -> None:
+    """Raise an error for a metric that is not finite.
 
     Raises:
-        UserError: it is no finite number.
+        UserError: the value is nan or infinite.
     """
     if not math.isfinite(value):
         raise UserError(f"the model gives no numbers (its {name} is {value}): take an earlier checkpoint")
 
 
-def score(
+def score_text(
     model: GPT,
     head: TokenHead,
     tokenizer: Tokenizer,
@@ -90,23 +100,23 @@ def score(
     batch_size: int,
     forward_context: ForwardContext,
 ) -> Scores:
-    """Every token of a text once, in evaluation mode.
+    """Score every token of a text once.
 
-    Windows that overlap give the tokens more context: the first of a file scores all its targets, a further one only
-    those that none before it has read. With `windows.stride` = T each is read once, as in validation.
+    Overlapping windows give the tokens more context: the first window of a shard scores all its targets, a later one
+    only those that are new. With `windows.stride` = T each token is read once, as in validation.
 
     Args:
-        batch_size: windows at a time.
+        batch_size: windows read at a time.
         forward_context: the precision to compute in.
 
     Raises:
-        UserError: the windows leave gaps, or the model gives no numbers.
+        UserError: the windows leave gaps, or the loss is not finite.
     """
     T, stride = windows.context_length, windows.stride
     if stride > T:
-        raise UserError(f"stride is {stride}, but must be at most the context, {T}: tokens would be left out")
+        raise UserError(f"stride is {stride}, wanted at most the context length, {T}: larger ones leave out tokens")
     plan = _plan(windows)
-    n_bytes, documents = _read(windows, tokenizer)
+    n_bytes, documents = _text_layout(windows, tokenizer)
     n_tokens = sum(shard.n_tokens for shard in windows.shards)
     losses, scored = np.zeros(n_tokens, dtype=np.float32), np.zeros(n_tokens, dtype=bool)
     with inference(model, forward_context) as device, unit_progress("Scoring", len(windows)) as advance:
@@ -115,42 +125,42 @@ def score(
             batch = windows[numbers]
             new = batch["targets"] != IGNORE_INDEX  # (B, T)
             new &= torch.arange(T) >= torch.from_numpy(n_old)[:, None]
-            n_read = int(new.any(dim=0).nonzero()[-1]) + 1  # attention is causal: what is behind changes nothing
+            n_read = int(new.any(dim=0).nonzero()[-1]) + 1  # attention is causal: later tokens change nothing
             ids, targets, new = (part[:, :n_read] for part in (batch["ids"], batch["targets"], new))
-            asked = Batch(ids=ids[new][None].to(device), targets=targets[new][None].to(device))
-            hidden = model(ids.to(device))[new.to(device)]  # (N, D), of the N targets that are new
-            places = (first[:, None] + np.arange(n_read))[new.numpy()]  # (N,)
-            losses[places] = head.token_losses(hidden[None], asked)[0].float().cpu().numpy()
-            scored[places] = True
+            targets_only = Batch(ids=ids[new][None].to(device), targets=targets[new][None].to(device))
+            hidden = model(ids.to(device))[new.to(device)]  # (N, D), at the N new targets
+            positions = (first[:, None] + np.arange(n_read))[new.numpy()]  # (N,)
+            losses[positions] = head.token_losses(hidden[None], targets_only)[0].float().cpu().numpy()
+            scored[positions] = True
             advance(len(numbers))
-    require_numbers("loss", float(losses.sum(dtype=np.float64)))
+    require_finite("loss", float(losses.sum(dtype=np.float64)))
     return Scores(losses, scored, n_bytes, documents, plan.first + plan.n_old, context_length=T, stride=stride)
 
 
 class _Plan(NamedTuple):
-    """The windows that have something to score."""
+    """The windows with new targets."""
 
     numbers: np.ndarray  # (W,)
-    first: np.ndarray  # (W,), the token of the text that is the window's first target
-    n_old: np.ndarray  # (W,), how many targets the windows before it have scored
+    first: np.ndarray  # (W,), position in the text of the window's first target
+    n_old: np.ndarray  # (W,), number of targets that earlier windows score
 
 
 def _plan(windows: Windows) -> _Plan:
     numbers = np.arange(len(windows))
     shard_of = np.searchsorted(windows.ends, numbers, side="right")
     number_in_shard = numbers - np.concatenate([[0], windows.ends])[shard_of]
-    borders = np.cumsum([0, *(shard.n_tokens for shard in windows.shards)])  # tokens before each shard, and in all
+    borders = np.cumsum([0, *(shard.n_tokens for shard in windows.shards)])  # tokens before each shard, and the total
     first = borders[shard_of] + number_in_shard * windows.stride + 1
     n_old = np.where(number_in_shard > 0, windows.context_length - windows.stride, 0)
-    some = first + n_old < borders[shard_of + 1]  # of a tail, all may have been scored
-    return _Plan(numbers[some], first[some], n_old[some])
+    has_new = first + n_old < borders[shard_of + 1]  # a tail may have no new targets
+    return _Plan(numbers[has_new], first[has_new], n_old[has_new])
 
 
-def _read(windows: Windows, tokenizer: Tokenizer) -> tuple[np.ndarray | None, np.ndarray]:
-    """The bytes of each token, and where documents begin: what is to be known of the text itself."""
+def _text_layout(windows: Windows, tokenizer: Tokenizer) -> tuple[np.ndarray | None, np.ndarray]:
+    """Return each token's bytes and each document's first token."""
     sizes = tokenizer.token_bytes()
     n_bytes, ends, n_read = [], [np.array([-1])], 0
-    for ids in _parts(windows):
+    for ids in _chunks(windows):
         if sizes is not None:
             n_bytes.append(sizes.astype(np.uint16)[ids])
         if tokenizer.eot_id is not None:
@@ -160,8 +170,8 @@ def _read(windows: Windows, tokenizer: Tokenizer) -> tuple[np.ndarray | None, np
     return np.concatenate(n_bytes) if sizes is not None else None, documents[documents < n_read]
 
 
-def _parts(windows: Windows) -> Iterator[np.ndarray]:
-    """The ids of the text, some at a time."""
+def _chunks(windows: Windows) -> Iterator[np.ndarray]:
+    """Yield the text's ids, CHUNK_TOKENS at a time."""
     for shard in windows.shards:
         ids = np.memmap(shard.path, windows.dtype, mode="r")
-        yield from (np.asarray(ids[start : start + _PART]) for start in range(0, len(ids), _PART))
+        yield from (np.asarray(ids[start : start + CHUNK_TOKENS]) for start in range(0, len(ids), CHUNK_TOKENS))

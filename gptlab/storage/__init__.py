@@ -1,1 +1,1 @@
-"""What lies on disk: files that may come from anybody, and how they are read."""
+"""Files on disk, which may come from anybody."""

@@ -38,9 +38,9 @@ def atomic_write(path: Path, text: str) -> None:
 
 @contextmanager
 def atomic_files(folder: Path) -> Iterator[Path]:
-    """Yield a temporary folder whose files move into `folder` at the end.
+    """Yield a temporary folder whose files replace those of `folder`.
 
-    On an error no file of `folder` has changed.
+    They are moved at the end. On an error no file of `folder` has changed.
     """
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".new-", dir=folder) as temporary:
@@ -50,7 +50,10 @@ def atomic_files(folder: Path) -> Iterator[Path]:
 
 
 def sync_folder(folder: Path) -> None:
-    """Flush a folder's entries to the disk, so that a new name survives a power cut."""
+    """Flush a folder's entries to the disk.
+
+    Only then does a new name survive a power cut.
+    """
     if hasattr(os, "O_DIRECTORY"):  # not on Windows
         handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
         try:

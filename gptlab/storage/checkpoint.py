@@ -1,6 +1,5 @@
-"""A run's checkpoint: tensors and plain Python values, written whole or not at all."""
+"""A run's checkpoint: tensors and plain Python values."""
 
-import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -9,31 +8,35 @@ import torch
 from torch import Tensor
 
 from gptlab.errors import UserError
-from gptlab.storage.checksum import HashingFile, check_checksum, replace_with_checksum
+from gptlab.storage.atomic import atomic_replace, sync_folder
+from gptlab.storage.checksum import HashingFile, announce_checksum, check_checksum, record_checksum
+from gptlab.storage.excerpts import excerpt
 from gptlab.storage.tensors import check_pickle, check_tensors
 from gptlab.storage.values import check_plain
 
 FORMAT = 3
-RECORD = "gptlab"  # the key under which a checkpoint says what it is
-FIELDS = {
+RECORD = "gptlab"  # key of the run's record in a checkpoint
+RECORD_TYPES = {
     "config": dict,
     "tokenizer": str | None,
     "labels": dict,
     "references": dict,
     "choices": dict,
     "command": str,
-}  # of the record
+}
 
 
 def read_checkpoint(path: Path, *, mmap: bool) -> dict[str, Any]:
-    """Return everything in a checkpoint, on the CPU, its checksum verified; nothing in the file is run.
+    """Return a checkpoint's content, on the CPU.
+
+    The checksum is verified, and no code in the file runs.
 
     Args:
-        mmap: leave the tensors on disk until they are read; not for a file that will be written in place.
+        mmap: leave the tensors on disk until they are read. Not for a file that will be written in place.
 
     Raises:
-        UserError: it is no checkpoint of gptlab's, is damaged, or has another format.
-        FileNotFoundError: there is none.
+        UserError: the file is no gptlab checkpoint, is damaged, or has another format.
+        FileNotFoundError: there is no such file.
     """
     check_checksum(path)
     check_pickle(path)
@@ -43,92 +46,88 @@ def read_checkpoint(path: Path, *, mmap: bool) -> dict[str, Any]:
         raise
     except Exception as error:
         raise UserError(
-            f"{path} is not a whole checkpoint ({type(error).__name__}): take another one of the run's, or train anew"
+            f"{path} is not a whole checkpoint ({type(error).__name__}): take another one of the run, or train again"
         ) from error
     if not isinstance(content, dict) or not isinstance(content.get(RECORD), dict):
-        raise UserError(f"{path} holds no gptlab run: give a run's folder, or a .ckpt that `train.py` wrote")
+        raise UserError(f"{path} holds no gptlab run: give a run folder, or a .ckpt that `train.py` wrote")
     _check_content(content, path)
     return content
 
 
-def _check_content(content: dict[str, Any], path: Path) -> None:
-    """Check the form of what is read, which may come from anybody."""
-    record, tensors = content[RECORD], content.get("state_dict")
-    found = record.get("format")
-    if found != FORMAT:
-        what = (
-            "update gptlab"
-            if isinstance(found, int) and found > FORMAT
-            else "train the run anew, or open it with the gptlab that wrote it"
+def _check_format(found: Any, path: Path) -> None:
+    """Raise a UserError for a checkpoint of another format."""
+    if type(found) is not int:
+        raise UserError(f"{path}: its format is {excerpt(found)}, wanted {FORMAT}: take another checkpoint")
+    written = f"(checkpoint format {excerpt(found)}; this one reads {FORMAT})"
+    if found < FORMAT:
+        raise UserError(
+            f"{path} was written by an older gptlab {written}: train the run again, or open it with that version"
         )
-        raise UserError(f"{path} has format {found!r:.20}, and this gptlab reads format {FORMAT}: {what}")
+    if found > FORMAT:
+        raise UserError(f"{path} was written by a newer gptlab {written}: update gptlab")
+
+
+def _check_content(content: dict[str, Any], path: Path) -> None:
+    """Raise a UserError for a malformed checkpoint."""
+    record, tensors = content[RECORD], content.get("state_dict")
+    _check_format(record.get("format"), path)
     try:
         check_plain(record)
     except ValueError as error:
         raise UserError(f"{path}: the record of its run cannot be read ({error}): take another checkpoint") from error
-    wrong = [name for name, kind in FIELDS.items() if name not in record or not isinstance(record[name], kind)]
+    wrong = [name for name, kind in RECORD_TYPES.items() if name not in record or not isinstance(record[name], kind)]
     if wrong:
         raise UserError(f"{path}: the record of its run lacks {', '.join(wrong)}: take another checkpoint")
     if not isinstance(tensors, dict) or not all(isinstance(tensor, Tensor) for tensor in tensors.values()):
-        raise UserError(f"{path} holds no weights: take another checkpoint of the run's")
+        raise UserError(f"{path} holds no weights: take another checkpoint of the run")
     check_tensors(content, path)
 
 
 def find_checkpoint(path: Path) -> Path:
-    """The checkpoint to open: a .ckpt itself, a run folder's best weights, else its last state.
+    """Return the checkpoint to open for a path.
+
+    It is a .ckpt itself, or a run folder's best checkpoint, else its last.
 
     Raises:
-        FileNotFoundError: there is none.
+        FileNotFoundError: there is no checkpoint.
     """
     path = path.expanduser()
     if path.suffix == ".safetensors":
-        raise FileNotFoundError(f"{path} is a file of a model's folder: give the folder, {path.parent}")
+        raise FileNotFoundError(f"{path} is a file of a model folder: give the folder, {path.parent}")
     if path.is_file():
         return path
     for name in ("best.ckpt", "last.ckpt"):
         if (path / "checkpoints" / name).is_file():
             return path / "checkpoints" / name
     if not path.exists():
-        raise FileNotFoundError(f"run={path}: there is no such folder or file: give a run's folder, or a .ckpt in it")
+        raise FileNotFoundError(f"run={path}: there is no such folder or file: give a run folder, or a .ckpt in it")
     if (path / "config.json").is_file():
-        raise FileNotFoundError(f"{path} is a model's folder, not a run's: set weights=hf weights.path={path}")
+        raise FileNotFoundError(f"{path} is a model folder, not a run folder: set weights=hf weights.path={path}")
     raise FileNotFoundError(
-        f"run={path}: no checkpoints/best.ckpt or last.ckpt is in it, and no config.json: give a whole run's folder, "
-        "or a pretrained model's"
+        f"run={path}: it holds neither checkpoints/best.ckpt, checkpoints/last.ckpt nor config.json: give a run folder "
+        "or a pretrained model's folder"
     )
 
 
 def write_checkpoint(content: dict[str, Any], path: Path) -> None:
-    """Writes beside the target, flushes, and replaces: a crash or a full disk leaves the previous file as it was.
+    """Write a checkpoint and its checksum, whole or not at all.
 
     Raises:
-        OSError: the file cannot be written; says where, and what was free.
+        OSError: the file cannot be written; the message says how much disk space is free.
     """
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        part.unlink(missing_ok=True)  # it may be a link, as in `atomic_write`
-        with part.open("xb") as file:
-            hashing = HashingFile(file)
-            torch.save(content, hashing)  # type: ignore[arg-type]  # it calls write and flush
-            file.flush()
-            os.fsync(file.fileno())
-        replace_with_checksum(part, path, hashing.sha256.hexdigest())
+        with atomic_replace(path) as temporary:
+            with temporary.open("wb") as file:
+                hashing = HashingFile(file)
+                torch.save(content, hashing)  # type: ignore[arg-type]  # it calls write and flush
+            digest = hashing.sha256.hexdigest()
+            announce_checksum(path, digest)
+        record_checksum(path, digest)
     except (OSError, RuntimeError) as error:  # torch reports a full disk as a RuntimeError
         free = shutil.disk_usage(path.parent).free / 1e6 if path.parent.exists() else 0.0
-        part.unlink(missing_ok=True)
         raise OSError(
             f"{path}: the checkpoint cannot be written ({error}; {free:,.0f} MB are free): make room, or choose "
             "another output_dir; the previous checkpoint is as it was"
         ) from error
-    _sync_folder(path.parent)
-
-
-def _sync_folder(folder: Path) -> None:
-    """Makes the new name itself outlive a power cut, where the system lets a folder be opened."""
-    if hasattr(os, "O_DIRECTORY"):
-        handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
+    sync_folder(path.parent)

@@ -1,9 +1,11 @@
-"""A sha256 beside each checkpoint, as `sha256sum -c` reads it: a bit flipped inside a tensor loads without a word."""
+"""The sha256 file beside each checkpoint.
+
+It has the format of `sha256sum -c`. torch loads a tensor with a flipped bit without an error.
+"""
 
 import contextlib
 import hashlib
 import json
-import os
 from pathlib import Path
 from typing import IO
 
@@ -12,22 +14,22 @@ from gptlab.storage.atomic import atomic_write
 from gptlab.storage.files import open_regular, read_text
 from gptlab.storage.places import cache_dir
 
-MAX_CHECKSUM_BYTES = 1 << 16  # of the file that holds one or two lines
+MAX_CHECKSUM_BYTES = 1 << 16  # of a checksum file, which has one or two lines
 
 
 class HashingFile:
-    """A file to write to that knows the sha256 of what went through it."""
+    """Writable file that hashes what is written."""
 
     def __init__(self, file: IO[bytes]) -> None:
         self.file, self.sha256 = file, hashlib.sha256()
 
     def write(self, data: bytes) -> int:
-        """Writes and hashes."""
+        """Write and hash bytes."""
         self.sha256.update(data)
         return self.file.write(data)
 
     def flush(self) -> None:
-        """Hands on what is buffered."""
+        """Flush the file."""
         self.file.flush()
 
 
@@ -42,27 +44,29 @@ def file_sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]  # of io's private protocol
 
 
-def replace_with_checksum(part: Path, path: Path, digest: str) -> None:
-    """Move a written file to its place, its checksum with it, and note that it is verified.
+def announce_checksum(path: Path, digest: str) -> None:
+    """Add a new file's checksum before the file is replaced.
 
-    Between two renames the old file and the new one are both right, so for that moment both are noted.
+    The old and the new file both pass the check until `record_checksum` is called.
     """
     beside = checksum_path(path)
     old = beside.read_text(encoding="utf-8") if beside.exists() else ""
-    new = f"{digest}  {path.name}\n"
-    atomic_write(beside, new + old)
-    os.replace(part, path)
-    atomic_write(beside, new)
+    atomic_write(beside, f"{digest}  {path.name}\n{old}")
+
+
+def record_checksum(path: Path, digest: str) -> None:
+    """Write a new file's checksum and note it as verified."""
+    atomic_write(checksum_path(path), f"{digest}  {path.name}\n")
     _note(path, digest)
 
 
 def check_checksum(path: Path) -> None:
-    """Compare a file with the checksum beside it; one without a checksum is taken as it is.
+    """Compare a file with the checksum beside it.
 
-    A file that was verified, and has not been touched since, is not read again.
+    A file without a checksum passes. A file that was verified and has not changed since is not read again.
 
     Raises:
-        UserError: the file is not what was written.
+        UserError: the file is damaged.
     """
     beside = checksum_path(path)
     if not beside.exists():
@@ -70,23 +74,22 @@ def check_checksum(path: Path) -> None:
     wanted = read_text(beside, limit=MAX_CHECKSUM_BYTES).split()
     if _noted(path) in wanted:
         return
-    with open_regular(path) as file:
-        found = hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]
+    found = file_sha256(path)
     if found not in wanted:
         raise UserError(
-            f"{path} is damaged: it is not what {beside.name} says was written; take another checkpoint, or delete "
-            f"{beside.name} to use the file all the same"
+            f"{path} is damaged: its sha256 is not the one in {beside.name}; take another checkpoint, or delete "
+            f"{beside.name} to use the file anyway"
         )
     _note(path, found)
 
 
 def checksum_path(path: Path) -> Path:
-    """`last.ckpt` -> `last.ckpt.sha256`"""
+    """Return the checksum file: `last.ckpt` -> `last.ckpt.sha256`."""
     return path.with_name(path.name + ".sha256")
 
 
 def _noted(path: Path) -> str | None:
-    """Return the digest that was found when the file was as it is now; None where it has changed, or nobody looked."""
+    """Return the digest noted for an unchanged file, else None."""
     try:
         digest, *state = json.loads(_note_path(path).read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -95,8 +98,8 @@ def _noted(path: Path) -> str | None:
 
 
 def _note(path: Path, digest: str) -> None:
-    """Remember a verified file in the user's cache; the file's own folder stays as it is."""
-    with contextlib.suppress(OSError):  # then it is hashed again next time
+    """Note a verified file in the user's cache."""
+    with contextlib.suppress(OSError):  # without a note the file is hashed again
         note = _note_path(path)
         note.parent.mkdir(parents=True, exist_ok=True)
         note.write_text(json.dumps([digest, *_state(path)]), encoding="utf-8")
@@ -107,6 +110,9 @@ def _note_path(path: Path) -> Path:
 
 
 def _state(path: Path) -> list[int]:
-    """Return what changes when a file's content does; no copy keeps the time of the last change of its entry."""
+    """Return the stat fields that change with a file's content.
+
+    A copy never keeps st_ctime.
+    """
     stat = path.stat()
     return [stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns]

@@ -1,4 +1,7 @@
-"""A run's folder: whose it is, and how far the run in it came. Needs no torch."""
+"""A run's folder: its lock, status and summary.
+
+This module does not import torch.
+"""
 
 import json
 import os
@@ -7,96 +10,109 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
 from gptlab.errors import UserError
 from gptlab.storage.atomic import atomic_write
 from gptlab.storage.checksum import check_checksum
 from gptlab.storage.files import read_json
+from gptlab.storage.locks import locked
 
-MAX_SUMMARY_BYTES = 1 << 20
-FINISHED = ("finished", "stopped early")
+MAX_SUMMARY_BYTES = 1 << 20  # of summary.json
+FINISHED = ("finished", "stopped early")  # statuses of a complete run
 
 
 @contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Keeps others from training in the folder meanwhile; the system lets go of it however the process ends.
+def lock_run(folder: Path) -> Iterator[None]:
+    """Lock a run's folder against other training processes.
 
     Raises:
-        UserError: somebody else does.
+        UserError: another process trains in it.
     """
     folder.mkdir(parents=True, exist_ok=True)
     try:
-        with FileLock(folder / ".lock", timeout=0):
+        with locked(folder / ".lock", wait=False):
             yield
-    except Timeout:
+    except TimeoutError:
         raise UserError(f"{folder} is being trained by another process: wait for it, or stop it first") from None
 
 
 @contextmanager
 def training_folder(folder: Path, *, resumes: bool) -> Iterator[None]:
-    """The run's own folder while it trains; of several processes that train together, the first one sees to it.
+    """Lock the run's folder during training.
+
+    A new run also claims the folder. Of several processes that train together only the first does so.
 
     Raises:
-        UserError: another process trains in it, or it holds a run already and this one does not go on with it.
+        UserError: another process trains in the folder, or it holds a run that is not being resumed.
     """
     if int(os.environ.get("LOCAL_RANK", 0)):
         yield
         return
-    with locked(folder):
+    with lock_run(folder):
         if not resumes:
             claim_folder(folder)
         yield
 
 
 def is_locked(folder: Path) -> bool:
-    """Whether a process trains in it at this moment."""
+    """Return whether a process is training in the folder."""
     try:
-        with locked(folder):
+        with lock_run(folder):
             return False
     except ValueError:
         return True
 
 
 def claim_folder(folder: Path) -> None:
-    """Makes it a new run's.
+    """Create the folder of a new run.
 
     Raises:
-        UserError: it holds a run already.
+        UserError: the folder holds a run already.
     """
     checkpoints = folder / "checkpoints"
     checkpoints.mkdir(parents=True, exist_ok=True)
     if any(checkpoints.glob("*.ckpt")):
-        raise UserError(f"{folder} holds a run already: go on with it by resume={folder}, or give another output_dir")
+        raise UserError(f"{folder} holds a run already: resume it with resume={folder}, or give another output_dir")
 
 
-def status(folder: Path) -> str:
-    """What summary.json says: finished, stopped early, interrupted, failed; `unfinished` without one."""
+def read_status(folder: Path) -> str:
+    """Return the status in summary.json.
+
+    One of finished, stopped early, interrupted, failed, training; `unfinished` without a summary.
+    """
     return str(read_summary(folder).get("status", "unfinished"))
 
 
 def find_last(path: Path) -> Path:
-    """The checkpoint that a run goes on from: of a run folder, or the file itself; whole, as its checksum says.
+    """Return the checkpoint to resume from, its checksum verified.
+
+    Args:
+        path: a run folder, or the checkpoint itself.
 
     Raises:
-        FileNotFoundError: there is none.
-        UserError: it is damaged, or holds weights only.
+        FileNotFoundError: there is no checkpoint.
+        UserError: the checkpoint is damaged, holds only weights, or does not lie in a run folder.
     """
     last = path / "checkpoints" / "last.ckpt" if path.is_dir() else path
     if last.name == "best.ckpt":
-        raise UserError(f"resume={path}: it holds weights only; last.ckpt beside it holds all that is needed to go on")
+        raise UserError(
+            f"resume={path}: it holds only weights: give last.ckpt beside it, which holds the whole training state"
+        )
     if not path.exists():
-        raise FileNotFoundError(f"resume={path}: there is no such folder or file: give a run's folder")
+        raise FileNotFoundError(f"resume={path}: there is no such folder or file: give a run folder")
     if last.absolute().parent.name != "checkpoints":
-        raise UserError(f"resume={path}: a run is resumed in its own folder, from its checkpoints/last.ckpt: give that")
+        raise UserError(
+            f"resume={path}: it is not in a run's checkpoints folder: give a run folder, or its checkpoints/last.ckpt"
+        )
     if not last.is_file():
-        raise FileNotFoundError(f"resume={path}: no checkpoints/last.ckpt is in it, so there is nothing to go on from")
+        raise FileNotFoundError(
+            f"resume={path}: it holds no checkpoints/last.ckpt to resume from: give another run folder"
+        )
     check_checksum(last)
     return last
 
 
 def read_summary(folder: Path) -> dict[str, Any]:
-    """Return what summary.json says; nothing where it is not there, or is no JSON object."""
+    """Return the content of summary.json, empty if it cannot be read."""
     try:
         found = read_json(folder / "summary.json", limit=MAX_SUMMARY_BYTES)
     except (OSError, ValueError):
@@ -104,15 +120,15 @@ def read_summary(folder: Path) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-JOB_RECORD = "status.json"  # in each job's folder: what it was to do, and what became of it
+JOB_RECORD = "status.json"  # in each job's folder: its overrides, status and result
 
 
 def read_job_record(folder: Path) -> dict[str, Any]:
-    """What the folder's job was to do and what became of it; empty where there is no job."""
+    """Return the record of the folder's job, or {}."""
     path = folder / JOB_RECORD
     return read_json(path) if path.is_file() else {}
 
 
 def write_job_record(folder: Path, record: dict[str, Any]) -> None:
-    """The inverse; no reader ever sees half a file."""
+    """Write the record of the folder's job."""
     atomic_write(folder / JOB_RECORD, json.dumps(record, indent=2, allow_nan=False) + "\n")

@@ -1,4 +1,4 @@
-"""Whether a run is the user's own: its record is signed with a key that only this user has."""
+"""Signatures of run records, to recognise the user's own runs."""
 
 import hashlib
 import hmac
@@ -11,25 +11,27 @@ from typing import Any
 
 from gptlab.errors import UserError
 
-KEY_FILE = "GPTLAB_KEY_FILE"  # in the environment: where the key lies, for machines that share one
-SIGNATURE = "signature"  # the record's key for it
+KEY_FILE = "GPTLAB_KEY_FILE"  # environment variable: path of the key, for machines that share one
+SIGNATURE = "signature"  # key of the signature in a record
 
 
 def sign(record: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the record with its signature; the key is made when it is first needed.
+    """Return the record with its signature.
+
+    The user's key is created at the first call.
 
     Raises:
-        OSError: the key can neither be read nor made.
-        UserError: others may read the key.
+        OSError: the key can neither be read nor created.
+        UserError: other users may read the key.
     """
     return {**record, SIGNATURE: _signature(record, _make_key())}
 
 
 def is_own(record: Mapping[str, Any]) -> bool:
-    """Return whether this user signed the record, and nothing in it has changed since.
+    """Return whether this user signed the record as it is.
 
     Raises:
-        UserError: others may read the key.
+        UserError: other users may read the key.
     """
     found, key = record.get(SIGNATURE), _read_key()
     if key is None or not isinstance(found, str) or not found.isascii():
@@ -38,7 +40,10 @@ def is_own(record: Mapping[str, Any]) -> bool:
 
 
 def key_path() -> Path:
-    """Return where the key lies: the file that the environment names, else one in the user's configuration folder."""
+    """Return the path of the user's key.
+
+    GPTLAB_KEY_FILE names it, else it lies in the user's configuration folder.
+    """
     if named := os.environ.get(KEY_FILE):
         return Path(named).expanduser()
     home = os.environ.get("APPDATA" if os.name == "nt" else "XDG_CONFIG_HOME") or "~/.config"
@@ -58,12 +63,12 @@ def _read_key() -> bytes | None:
     except OSError:
         return None
     if os.name != "nt" and mode & 0o077:
-        raise UserError(f"{path} is the key that signs your runs, and others may read it: chmod 600 it, or delete it")
+        raise UserError(f"{path}, the key that signs your runs, is readable by other users: chmod 600 it, or delete it")
     return content or None
 
 
 def _make_key() -> bytes:
-    """Return the key, written by whichever process comes first."""
+    """Return the user's key, created if necessary."""
     if key := _read_key():
         return key
     path = key_path()
@@ -72,13 +77,13 @@ def _make_key() -> bytes:
     with open(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
         file.write(secrets.token_hex(32) + "\n")
     try:
-        os.link(part, path)  # never in the place of another's
+        os.link(part, path)  # fails if another process was first
     except FileExistsError:
         pass
-    except OSError:  # a file system without links
+    except OSError:  # a file system without hard links
         os.replace(part, path)
     part.unlink(missing_ok=True)
     key = _read_key()
     if key is None:
-        raise OSError(f"{path} holds no key to sign runs with: delete it, and another one is made")
+        raise OSError(f"{path} holds no key to sign runs with: delete it, and a new key is created")
     return key

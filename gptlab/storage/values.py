@@ -1,20 +1,21 @@
-"""Plain values in a file that may come from anybody: a tree of bounded size, and nothing else."""
+"""Checks of plain values from untrusted files."""
 
 from typing import Any
 
 from gptlab.errors import UserError
 
-MAX_DEPTH = 64
-MAX_VALUES = 1_000_000  # a tokenizer is one text
+MAX_DEPTH = 64  # of nesting
+MAX_VALUES = 1_000_000  # in all; a tokenizer is one string
 
 
 def check_plain(value: Any) -> None:
-    """Check that a value is a tree of None, bools, numbers, texts, lists and dicts with text keys.
+    """Raise an error unless a value is plain and small.
 
-    A list that holds itself, or the same list a thousand times over and over, has no end to whoever walks through it.
+    Plain values are None, bools, numbers, strings, lists, and dicts with string keys. A list that contains itself, or
+    one that shares a list many times at many depths, would keep a reader busy for ever, so depth and size are bounded.
 
     Raises:
-        UserError: it is something else, nested more than MAX_DEPTH deep, or has more than MAX_VALUES values.
+        UserError: the value is not plain, nested more than MAX_DEPTH deep, or has more than MAX_VALUES values.
     """
     left, n_values = [(value, 0)], 0
     while left:
@@ -24,7 +25,7 @@ def check_plain(value: Any) -> None:
             raise UserError(f"it is nested more than {MAX_DEPTH} deep, or has more than {MAX_VALUES:,} values")
         if type(item) is dict:
             if any(type(key) is not str for key in item):
-                raise UserError("it has a key that is no text")
+                raise UserError("it has a key that is no string")
             left += [(part, depth + 1) for part in item.values()]
         elif type(item) in (list, tuple):
             left += [(part, depth + 1) for part in item]

@@ -54,9 +54,9 @@ class BytePairTokenizer:
         self._ranks, self._pattern, self._special = ranks, pattern, special
         used = {*ranks.values(), *special.values()}
         if not all(0 <= i < MAX_IDS for i in used) or len(set(ranks.values())) < len(ranks):
-            raise UserError(f"the tokenizer's ids are not distinct numbers from 0 below {MAX_IDS:,}: fetch it anew")
+            raise UserError(f"the tokenizer's ids are not distinct numbers from 0 below {MAX_IDS:,}: fetch it again")
         if not ranks.keys() >= {chr(byte) for byte in range(256)} or END_OF_TEXT not in special:
-            raise UserError(f"the tokenizer has no ids for all bytes and {END_OF_TEXT}: fetch it anew")
+            raise UserError(f"the tokenizer has no ids for all bytes and {END_OF_TEXT}: fetch it again")
         unused = {unused_name(i): i for i in range(max(used)) if i not in used}
         with library_errors("tiktoken rejects the tokenizer's pattern"):
             self._encoding = tiktoken.Encoding(

@@ -49,7 +49,7 @@ class PretrainedTokenizer:
         if not all(isinstance(i, int) and 0 <= i < min(vocab_size, MAX_IDS) for i in ids):
             raise UserError(
                 f"the tokenizer has ids outside its vocabulary of {excerpt(vocab_size)}, or above {MAX_IDS:,}: "
-                "fetch it anew"
+                "fetch it again"
             )
         self.vocab_size, self.eot_id, self.bos_id = vocab_size, eot_id, bos_id
         self._tokens = [unused_name(i) for i in range(vocab_size)]
@@ -196,15 +196,15 @@ def read_tokenizer(folder: Path) -> Tokenizer | None:
         content = read_text(path) if path.suffix == ".json" else _convert_gpt2_files(path)
         library = parse_tokenizer(content)
     except ValueError as error:
-        raise UserError(f"{path} is damaged, or of a newer kind: {error}; fetch it anew") from error
+        raise UserError(f"{path} is damaged, or of a newer kind: {error}; fetch it again") from error
     n_ids = max(library.get_vocab().values(), default=-1) + 1
     vocab_size = _read_json(folder / "config.json").get("vocab_size", n_ids)  # often rounded up
     if n_ids == 0:
-        raise UserError(f"{path} has no tokens: fetch it anew")
+        raise UserError(f"{path} has no tokens: fetch it again")
     if not isinstance(vocab_size, int) or isinstance(vocab_size, bool) or not 0 < vocab_size <= MAX_IDS:
         raise UserError(
             f"{folder / 'config.json'}: vocab_size is {excerpt(vocab_size)}, wanted a whole number from 1 to "
-            f"{MAX_IDS:,}: fetch it anew"
+            f"{MAX_IDS:,}: fetch it again"
         )
     if n_ids > vocab_size:
         raise UserError(
@@ -259,7 +259,7 @@ def _eot_id(folder: Path, library: tokenizers.Tokenizer) -> int | None:
         token = _read_json(folder / name).get("eos_token")
         text = token.get("content") if isinstance(token, dict) else token
         if not isinstance(text, str | None):
-            raise UserError(f"{folder / name}: eos_token is {excerpt(token)}, wanted the token's text: fetch it anew")
+            raise UserError(f"{folder / name}: eos_token is {excerpt(token)}, wanted the token's text: fetch it again")
         if text in vocab:
             return vocab[text]
     for name in ("generation_config.json", "config.json"):
@@ -267,7 +267,7 @@ def _eot_id(folder: Path, library: tokenizers.Tokenizer) -> int | None:
         for i in ids if isinstance(ids, list) else [ids]:
             if not isinstance(i, int | None) or isinstance(i, bool):
                 raise UserError(
-                    f"{folder / name}: eos_token_id is {excerpt(ids)}, wanted one id or several: fetch it anew"
+                    f"{folder / name}: eos_token_id is {excerpt(ids)}, wanted one id or several: fetch it again"
                 )
             if i in used:
                 return i

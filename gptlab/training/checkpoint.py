@@ -11,10 +11,10 @@ from lightning.pytorch.plugins.io import CheckpointIO
 
 from gptlab.errors import UserError
 from gptlab.storage.checkpoint import FORMAT, RECORD, read_checkpoint, write_checkpoint
-from gptlab.storage.run_folder import FINISHED, status
+from gptlab.storage.run_folder import FINISHED, read_status
 from gptlab.storage.signature import sign
 from gptlab.training.lightning_internals import data_state
-from gptlab.weights.base import check_base
+from gptlab.weights.base import check_base_unchanged
 
 log = logging.getLogger(__name__)
 
@@ -43,8 +43,8 @@ def find_start_step(
         )
     data.load_state_dict(state)  # checked here, because Lightning would load the weights first
     if base is not None:
-        check_base(base, content[RECORD]["base"], run=folder)
-    if start_step > n_steps or (start_step == n_steps and status(folder) in FINISHED):
+        check_base_unchanged(base, content[RECORD]["base"], run=folder)
+    if start_step > n_steps or (start_step == n_steps and read_status(folder) in FINISHED):
         raise UserError(
             f"resume={folder}: the run has trained {start_step} steps and ends at {n_steps}: give a larger "
             "trainer.max_steps"

@@ -1,1 +1,4 @@
-"""Files of weights to tensors and back. Names of other people's checkpoints live in names.py alone."""
+"""Reading and writing of weight files.
+
+Tensor names of published models live only in names.py.
+"""

@@ -1,4 +1,4 @@
-"""Whether a model is the one that some weights belong to."""
+"""Comparison of a model with the architecture of some weights."""
 
 import logging
 import math
@@ -17,20 +17,21 @@ log = logging.getLogger(__name__)
 
 
 def check_architecture(model: GPT, weights: Architecture, *, where: Path) -> None:
-    """Compared field by field; a context may be shorter, and a rotary one longer, with a warning.
+    """Raise an error if a model does not fit some weights.
+
+    The context may be shorter; with rotary positions it may be longer, with a warning.
 
     Args:
-        where: the weights, for the messages.
+        where: path of the weights, for the messages.
 
     Raises:
-        UserError: they differ; says by which fields.
+        UserError: the architectures differ; the message lists the fields.
     """
     ours, theirs = architecture_of(model), weights
     if ours.vocab_size != theirs.vocab_size:
         raise UserError(
-            f"a vocabulary that disagrees with the tokenizer: this has {ours.vocab_size:,} ids, and the embedding in "
-            f"{where} {theirs.vocab_size:,} rows; choose the tokenizer that the weights were trained with "
-            "(tokenizer=pretrained where they bring it)"
+            f"the tokenizer has {ours.vocab_size:,} ids, but the embedding in {where} has {theirs.vocab_size:,} rows: "
+            "choose the tokenizer that the weights were trained with (tokenizer=pretrained, if they come with it)"
         )
     if differing := [field for field, value in asdict(ours).items() if not _agree(field, value, theirs)]:
         listed = ", ".join(f"model.{field} is {getattr(ours, field)} ({getattr(theirs, field)})" for field in differing)
@@ -45,13 +46,13 @@ def check_architecture(model: GPT, weights: Architecture, *, where: Path) -> Non
                 f"{theirs.context_length} learned positions: give at most {theirs.context_length}"
             )
         log.warning(
-            f"model.context_length is {ours.context_length}, and the weights were trained for {theirs.context_length}: "
-            "what comes after these is guessed"
+            f"model.context_length is {ours.context_length}, but the weights were trained for {theirs.context_length}: "
+            "later positions are extrapolated"
         )
 
 
 def check_tied(head: nn.Module, tied: bool, *, where: Path) -> None:
-    """A UserError if the weights have an output matrix of their own, and the head has no place for it."""
+    """Raise a UserError if a tied head drops an output matrix."""
     if is_tied(head) and not tied:
         raise UserError(f"the weights in {where} have an output matrix of their own: set head.tied=false")
 
@@ -59,9 +60,9 @@ def check_tied(head: nn.Module, tied: bool, *, where: Path) -> None:
 def _agree(field: str, value: Any, theirs: Architecture) -> bool:
     their = getattr(theirs, field)
     if field == "context_length":
-        return True  # if not too long
+        return True  # checked apart
     if field in ("rope_base", "rope_scaling") and theirs.positions == "learned":
-        return True  # nothing turns
+        return True  # without rotary positions
     if isinstance(value, float):
         return math.isclose(value, their, rel_tol=1e-6)  # a float32's worth: 1e-5 is also written 9.999999747e-06
     return bool(value == their)

@@ -1,35 +1,40 @@
-"""The first weights of a run, named in its checkpoints where these are not enough without them."""
+"""Base weights on which a run's checkpoints depend.
 
-import hashlib
+The checkpoint of an adapter (LoRA) or of preference training names its base weights by path and sha256.
+"""
+
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from gptlab.errors import UserError
+from gptlab.storage.checksum import file_sha256
 
-MAX_LAYERS = 512  # of a model whose weights lie elsewhere
+MAX_LAYERS = 512  # of a model whose weights are not in the checkpoint
 
-Base = Mapping[str, Any]  # what a checkpoint says: plain values, as `name_base` gives them
+BaseRecord = Mapping[str, Any]  # plain values, as `describe_base` returns them
 
 
-def name_base(path: Path | None, files: Iterable[Path], *, hub: tuple[str, str] | None) -> dict[str, Any]:
-    """Where the weights lie, and what they are; every file is read.
+def describe_base(path: Path | None, files: Iterable[Path], *, hub: tuple[str, str] | None) -> dict[str, Any]:
+    """Return the record of base weights for a checkpoint.
+
+    Every file is read.
 
     Args:
-        path: folder or checkpoint; None for weights that are drawn.
-        hub: name and commit of a model that was fetched.
+        path: folder or checkpoint; None for randomly initialised weights.
+        hub: name and commit of a downloaded model.
     """
     files = list(files)
     return {
         "path": None if path is None else str(path.absolute()),
         "hub": None if hub is None else list(hub),
-        "sha256": [[file.name, _sha256(file)] for file in files],
-        "seen": [_seen(file) for file in files],  # while it is so, nobody need read them again
+        "sha256": [[file.name, file_sha256(file)] for file in files],
+        "seen": [_seen(file) for file in files],  # files with the same stat are not read again
     }
 
 
-def is_base(base: Any) -> bool:
-    """Return whether plain values have the form that `name_base` gives them."""
+def is_base_record(base: Any) -> bool:
+    """Return whether plain values have the form of `describe_base`."""
     if not isinstance(base, dict) or not {"path", "hub", "sha256", "seen"} <= base.keys():
         return False
     path, hub, sums, seen = (base[key] for key in ("path", "hub", "sha256", "seen"))
@@ -42,15 +47,17 @@ def _pair(value: Any, kind: type) -> bool:
     return isinstance(value, list | tuple) and len(value) == 2 and all(isinstance(item, kind) for item in value)
 
 
-def find_base(base: Base, checkpoint: Path, *, own: bool) -> str | None:
-    """Return where the weights lie now: at their path, else as `base` in the folder of the run; None on the hub.
+def find_base(base: BaseRecord, checkpoint: Path, *, own: bool) -> str | None:
+    """Return the current path of the base weights.
+
+    None stands for the hub. They lie at their recorded path, else as `base` in the run folder.
 
     Args:
-        checkpoint: the one that names them.
-        own: the user's own run names them; on another's word nothing is fetched, and no place read but the run's own.
+        checkpoint: the checkpoint that names them.
+        own: the user trained the run. For a stranger's run nothing is downloaded, and only its own folder is read.
 
     Raises:
-        FileNotFoundError: they are not there.
+        FileNotFoundError: the weights are at neither place.
     """
     run = checkpoint.absolute().parent
     beside = (run.parent if run.name == "checkpoints" else run) / "base"
@@ -64,62 +71,59 @@ def find_base(base: Base, checkpoint: Path, *, own: bool) -> str | None:
         where = f"they are not at {base['path']}" if own else "they are not beside it (you did not train it)"
         back = "bring them back, or put" if own else "put"
         raise FileNotFoundError(
-            f"{checkpoint} needs the weights that its run began with, and {where} (sha256 {sums}): {back} them{hub}, "
+            f"{checkpoint} needs its base weights, but {where} (sha256 {sums}): {back} them{hub}, "
             f"or a link to them, at {beside}"
         )
     return str(place)
 
 
-def check_seen(base: Base, files: Iterable[Path], *, checkpoint: Path, own: bool) -> None:
-    """Compare files with what a checkpoint says of them.
+def check_base_files(base: BaseRecord, files: Iterable[Path], *, checkpoint: Path, own: bool) -> None:
+    """Compare the base's files with a checkpoint's record of them.
 
     Args:
-        files: the first ones that the base names, or all.
-        own: files that are as the user's own run saw them are not read again.
+        files: all files of the base, or the first ones.
+        own: the user trained the run, so files with the recorded stat are not read again.
 
     Raises:
-        UserError: they have changed, a run's because it has learned on, say.
+        UserError: a file has changed, for example because its run was resumed.
     """
     files = list(files)
     if len(files) > len(base["sha256"]) or len(base["seen"]) != len(base["sha256"]):
-        raise UserError(f"{checkpoint} names other files as its base than are there: {_WHAT_NOW}")
+        raise UserError(f"{checkpoint} records other files of its base than are there: {REMEDY}")
     for file, (_, digest), seen in zip(files, base["sha256"], base["seen"], strict=False):
-        if not (own and _seen(file) == list(seen)) and _sha256(file) != digest:
-            raise UserError(f"{file} is no longer what the run of {checkpoint} began with: {_WHAT_NOW}")
+        if not (own and _seen(file) == list(seen)) and file_sha256(file) != digest:
+            raise UserError(f"{file} has changed since the run of {checkpoint} began: {REMEDY}")
 
 
-def check_layers(n_layers: Any, tensors: Mapping[str, Any]) -> None:
-    """Check that a record does not ask for more layers than it has tensors, which may be more than memory holds.
+def check_n_layers(n_layers: Any, tensors: Mapping[str, Any]) -> None:
+    """Raise an error for more layers than tensors.
+
+    A model of that many layers might not fit into memory.
 
     Raises:
-        UserError: it does.
+        UserError: n_layers is no int, or too large.
     """
     if not isinstance(n_layers, int) or n_layers > max(len(tensors), MAX_LAYERS):
-        raise UserError(f"n_layers is {n_layers!r:.40}, and there are {len(tensors)} tensors")
+        raise UserError(f"n_layers is {n_layers!r:.40}, but there are {len(tensors)} tensors")
 
 
-def check_base(base: Base, before: Base, *, run: Path) -> None:
-    """Compares the weights with what a checkpoint says of them.
+def check_base_unchanged(base: BaseRecord, before: BaseRecord, *, run: Path) -> None:
+    """Compare the base weights with those of an earlier record.
 
     Raises:
-        UserError: they have changed.
+        UserError: the weights have changed.
     """
-    now, then = ([digest for _, digest in which["sha256"]] for which in (base, before))
+    now, then = ([digest for _, digest in record["sha256"]] for record in (base, before))
     if now != then:
         raise UserError(
-            f"resume={run}: its first weights, in {base['path']}, have sha256 {', '.join(now)}, and had "
-            f"{', '.join(then)} when it began: {_WHAT_NOW}"
+            f"resume={run}: its base weights in {base['path']} have the sha256 {', '.join(now)}, but had "
+            f"{', '.join(then)} when the run began: {REMEDY}"
         )
 
 
-_WHAT_NOW = "bring back what it was, or start a new run"
+REMEDY = "restore the old file, or start a new run"
 
 
 def _seen(path: Path) -> list[int]:
-    """What changes with a file's content: bytes, and when it was written."""
+    """Return a file's size and modification time."""
     return [path.stat().st_size, path.stat().st_mtime_ns]
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,4 +1,4 @@
-"""The chat template in a model's folder, as the transformers library keeps it."""
+"""The chat template in a published model's folder."""
 
 from pathlib import Path
 from typing import Any
@@ -7,11 +7,13 @@ from gptlab.errors import UserError
 from gptlab.storage.excerpts import excerpt
 from gptlab.storage.files import read_object, read_text
 
-MAX_BYTES = 1 << 20  # of a template; the longest that are published have some 20 kB
+MAX_BYTES = 1 << 20  # of a template; the longest published ones have about 20 kB
 
 
 def read_chat_template(folder: Path) -> dict[str, str | None] | None:
-    """template, bos_token and eos_token, as `ChatTemplate` takes them; None where the folder has no template.
+    """Return a folder's chat template and special tokens.
+
+    The keys are template, bos_token and eos_token, as `ChatTemplate` takes them. None if the folder has no template.
 
     Raises:
         UserError: a file is damaged.
@@ -25,7 +27,10 @@ def read_chat_template(folder: Path) -> dict[str, str | None] | None:
 
 
 def _template(folder: Path, config: dict[str, Any]) -> str | None:
-    """From the file of its own before the others; of several by name, the default one."""
+    """Return the template, from chat_template.jinja if that exists.
+
+    Of several named templates it is the default one.
+    """
     path = folder / "chat_template.jinja"
     if path.is_file():
         return read_text(path, limit=MAX_BYTES)
@@ -34,18 +39,20 @@ def _template(folder: Path, config: dict[str, Any]) -> str | None:
         default = [entry for entry in found if isinstance(entry, dict) and entry.get("name") == "default"]
         found = default[-1].get("template") if default else None
     if not isinstance(found, str | None):
-        raise UserError(f"{folder}: chat_template is {excerpt(found)}, wanted a text: fetch the folder anew")
+        raise UserError(f"{folder}: chat_template is {excerpt(found)}, wanted a text: fetch the folder again")
     if found is not None and len(found) > MAX_BYTES:
-        raise UserError(f"{folder}: chat_template has {len(found):,} characters, more than the {MAX_BYTES:,} allowed")
+        raise UserError(
+            f"{folder}: chat_template has {len(found):,} characters, more than the {MAX_BYTES:,} allowed: delete it"
+        )
     return found
 
 
 def _text(named: dict[str, Any], key: str) -> str | None:
-    """A token's text, which stands alone or with what else is to be said of it."""
+    """Return a token's text, also from a dict with more fields."""
     token = named.get(key)
     text = token.get("content") if isinstance(token, dict) else token
     if not isinstance(text, str | None):
-        raise UserError(f"the tokenizer's {key} is {excerpt(token)}, wanted the token's text: fetch the folder anew")
+        raise UserError(f"the tokenizer's {key} is {excerpt(token)}, wanted the token's text: fetch the folder again")
     return text
 
 

@@ -1,7 +1,7 @@
-"""The published families that a GPT of ours can be: GPT-2, and Llama with Mistral, Qwen2 and Qwen3.
+"""The config.json of published model families, as our Architecture.
 
-Their `config.json` to our Architecture. What the fields do, and what a file that leaves one out means, is read from
-transformers 5.23; both its spellings and those of version 4 are understood.
+The families are GPT-2, Llama, Mistral, Qwen2 and Qwen3. The meaning and defaults of the fields are those of
+transformers 5.23; the spellings of version 4 are also understood.
 """
 
 import json
@@ -13,7 +13,7 @@ from gptlab.errors import UserError
 from gptlab.model.architecture import Architecture
 from gptlab.storage.excerpts import excerpt
 
-# model_type -> what a file means that leaves a field out
+# defaults of the fields of each model_type
 GPT2 = {
     "vocab_size": 50257,
     "n_positions": 1024,
@@ -55,62 +55,62 @@ QWEN2 = LLAMA | {
 }
 DEFAULTS = {"gpt2": GPT2, "llama": LLAMA, "mistral": MISTRAL, "qwen2": QWEN2, "qwen3": QWEN2 | {"head_dim": 128}}
 
-# model_type -> what else changes the arithmetic, and which values ours has; a file without the field has the first
-_ALL: dict[str, tuple[Any, ...]] = {"quantization_config": (None, {}), "per_layer_config": (None, {})}
-_LLAMAS = _ALL | {"hidden_act": ("silu", "swish", "relu"), "partial_rotary_factor": (None, 1.0)}
+# model_type -> other fields that change the computation, and their supported values, the default first
+ALL_FAMILIES: dict[str, tuple[Any, ...]] = {"quantization_config": (None, {}), "per_layer_config": (None, {})}
+LLAMA_LIKE = ALL_FAMILIES | {"hidden_act": ("silu", "swish", "relu"), "partial_rotary_factor": (None, 1.0)}
 SUPPORTED = {
-    "gpt2": _ALL
+    "gpt2": ALL_FAMILIES
     | {
         "activation_function": ("gelu_new", "gelu_pytorch_tanh"),
         "scale_attn_weights": (True,),
         "scale_attn_by_inverse_layer_idx": (False,),
         "add_cross_attention": (False,),
     },
-    "llama": _LLAMAS
+    "llama": LLAMA_LIKE
     | {"attention_bias": (False,), "mlp_bias": (False,), "sliding_window": (None,), "layer_types": (None,)},
-    "mistral": _LLAMAS | {"layer_types": (None,)},
-    "qwen2": _LLAMAS,
-    "qwen3": _LLAMAS | {"attention_bias": (False,)},
+    "mistral": LLAMA_LIKE | {"layer_types": (None,)},
+    "qwen2": LLAMA_LIKE,
+    "qwen3": LLAMA_LIKE | {"attention_bias": (False,)},
 }
 
-MOST = 1 << 40  # of whatever is counted: no file has so much
-MOST_LAYERS = 4096  # each is several modules before its numbers are looked for; the deepest published has 126
-LARGEST = 1e30  # a float32 holds it
+MAX_COUNT = 1 << 40  # of any size; no file has that many
+MAX_LAYERS = 4096  # modules are built before the weights are checked; the deepest published model has 126
+MAX_NUMBER = 1e30  # fits into a float32
 
 
-class Described(NamedTuple):
-    """What a config.json says."""
+class ModelConfig(NamedTuple):
+    """The content of a config.json."""
 
     architecture: Architecture
     tied: bool  # the output matrix is the token embedding
 
 
-def read_config(config: Mapping[str, Any], where: Path) -> Described:
-    """What model the weights beside this config.json belong to.
+def read_config(config: Mapping[str, Any], where: Path) -> ModelConfig:
+    """Return the architecture that a config.json describes.
 
-    Its `hidden_act: relu` gives our `relu2`, which is right only if each block's two matrices are equal: the reader of
-    the weights checks that.
+    `hidden_act: relu` becomes our `relu2`, which is right only if each block's gate and up matrices are equal; that is
+    checked when the weights are read.
 
     Args:
-        where: the file, for the messages.
+        where: path of the file, for the messages.
 
     Raises:
-        UserError: a field has a value that no part of ours has.
+        UserError: a field has a value that gptlab does not support.
     """
     kind = config.get("model_type")
     if not isinstance(kind, str) or kind not in DEFAULTS:
-        raise refused(where, "model_type", kind, _any_of(DEFAULTS))
+        raise unsupported(where, "model_type", kind, _any_of(DEFAULTS))
     for field, values in SUPPORTED[kind].items():
         got = config.get(field, values[0])
         if got not in values:
-            raise refused(where, field, got, _any_of(values))
+            raise unsupported(where, field, got, _any_of(values))
     fields = _Fields({**DEFAULTS[kind], **config}, where)
     architecture = _gpt2(fields) if kind == "gpt2" else _llama(fields, kind)
-    return Described(architecture, tied=fields.truth("tie_word_embeddings"))
+    return ModelConfig(architecture, tied=fields.flag("tie_word_embeddings"))
 
 
-def refused(where: Path | str, field: str, got: Any, wanted: str) -> UserError:
-    """The sentence for a field that cannot be honoured."""
+def unsupported(where: Path | str, field: str, got: Any, wanted: str) -> UserError:
+    """Return the error for a field with an unsupported value."""
     try:
         shown = json.dumps(got)
     except RecursionError:
@@ -123,7 +123,7 @@ def _any_of(values: Iterable[Any]) -> str:
 
 
 class _Fields:
-    """A config.json with every default in it."""
+    """The fields of a config.json, with defaults."""
 
     def __init__(self, fields: dict[str, Any], where: Path | str) -> None:
         self.fields, self.where = fields, where
@@ -131,24 +131,24 @@ class _Fields:
     def __getitem__(self, field: str) -> Any:
         return self.fields.get(field)
 
-    def count(self, field: str, default: int | None = None, *, least: int = 1, most: int = MOST) -> int:
-        """A whole number; null is the default, where there is one."""
+    def count(self, field: str, default: int | None = None, *, least: int = 1, most: int = MAX_COUNT) -> int:
+        """Return an integer field; null stands for the default."""
         value = default if self[field] is None else self[field]
         if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
-            raise refused(self.where, field, self[field], f"a whole number from {least} to {most:,}")
+            raise unsupported(self.where, field, self[field], f"a whole number from {least} to {most:,}")
         return value
 
-    def truth(self, field: str) -> bool:
-        """Whether it is so; null is no."""
+    def flag(self, field: str) -> bool:
+        """Return a boolean field; null stands for false."""
         if not isinstance(self[field], bool | None):
-            raise refused(self.where, field, self[field], "true or false")
+            raise unsupported(self.where, field, self[field], "true or false")
         return bool(self[field])
 
     def number(self, field: str) -> float:
-        """A finite number above 0."""
+        """Return a positive finite field."""
         value = self[field]
-        if not isinstance(value, int | float) or isinstance(value, bool) or not 0 < value < LARGEST:
-            raise refused(self.where, field, value, f"a number above 0 and below {LARGEST:g}")
+        if not isinstance(value, int | float) or isinstance(value, bool) or not 0 < value < MAX_NUMBER:
+            raise unsupported(self.where, field, value, f"a number above 0 and below {MAX_NUMBER:g}")
         return float(value)
 
 
@@ -161,12 +161,12 @@ def _gpt2(fields: _Fields) -> Architecture:
         n_heads=n_heads,
         n_kv_heads=n_heads,
         head_dim=emb_dim // n_heads,
-        n_layers=fields.count("n_layer", most=MOST_LAYERS),
+        n_layers=fields.count("n_layer", most=MAX_LAYERS),
         hidden_dim=fields.count("n_inner", 4 * emb_dim),
         qkv_bias=True,
         bias=True,
         positions="learned",
-        rope_base=10_000.0,  # nothing turns
+        rope_base=10_000.0,  # unused without rotary positions
         rope_scaling=None,
         norm="layer",
         norm_eps=fields.number("layer_norm_epsilon"),
@@ -186,7 +186,7 @@ def _llama(fields: _Fields, kind: str) -> Architecture:
         n_heads=n_heads,
         n_kv_heads=fields.count("num_key_value_heads", n_heads),
         head_dim=fields.count("head_dim", emb_dim // n_heads),
-        n_layers=fields.count("num_hidden_layers", most=MOST_LAYERS),
+        n_layers=fields.count("num_hidden_layers", most=MAX_LAYERS),
         hidden_dim=fields.count("intermediate_size"),
         qkv_bias=kind == "qwen2",
         bias=False,
@@ -202,34 +202,40 @@ def _llama(fields: _Fields, kind: str) -> Architecture:
 
 
 def _rope(fields: _Fields) -> tuple[float, dict[str, Any] | None]:
-    """Base and scaling: version 4 has them apart, as rope_theta and rope_scaling, version 5 in one rope_parameters."""
+    """Return the rotary base and scaling.
+
+    transformers 4 has rope_theta and rope_scaling, version 5 has both in rope_parameters.
+    """
     name, trained = "rope_scaling" if fields["rope_scaling"] else "rope_parameters", "original_max_position_embeddings"
     given = fields[name] or {}
     if not isinstance(given, dict) or any(isinstance(value, dict) for value in given.values()):
-        raise refused(fields.where, name, given, "one set of numbers for all layers")
+        raise unsupported(fields.where, name, given, "one set of numbers for all layers")
     outside = {"rope_theta": fields["rope_theta"], trained: fields["max_position_embeddings"]}
     rope = _Fields({**outside, **given}, f"{fields.where}: {name}")
     base, kind = rope.number("rope_theta"), rope["rope_type"] or rope["type"] or "default"
     if rope["partial_rotary_factor"] not in (None, 1.0):
-        raise refused(rope.where, "partial_rotary_factor", rope["partial_rotary_factor"], "1.0")
+        raise unsupported(rope.where, "partial_rotary_factor", rope["partial_rotary_factor"], "1.0")
     if kind == "default":
         return base, None
     if kind == "linear":
         return base, {"type": "linear", "factor": rope.number("factor")}
     if kind != "llama3":
-        raise refused(rope.where, "rope_type", kind, _any_of(("default", "linear", "llama3")))
+        raise unsupported(rope.where, "rope_type", kind, _any_of(("default", "linear", "llama3")))
     scaling = {key: rope.number(key) for key in ("factor", "low_freq_factor", "high_freq_factor")}
-    original = (fields if fields[trained] else rope).count(trained)  # outside it comes first
+    original = (fields if fields[trained] else rope).count(trained)  # the one outside takes precedence
     return base, {"type": "llama3", **scaling, "original_context_length": original}
 
 
 def _window(fields: _Fields, kind: str) -> int | None:
-    """The tokens that a token sees, itself included: transformers counts them as we do."""
-    sliding_window = fields["sliding_window"] if kind == "mistral" or fields.truth("use_sliding_window") else None
-    types, what = fields["layer_types"], "layer_types"
-    if not types:  # the first layers are full
-        n_layers, what = fields.count("num_hidden_layers", most=MOST_LAYERS), "max_window_layers"
-        n_full = n_layers if sliding_window is None else 0 if kind == "mistral" else fields.count(what, least=0)
+    """Return the number of tokens a token attends to, itself included.
+
+    transformers counts as we do. None is full attention.
+    """
+    sliding_window = fields["sliding_window"] if kind == "mistral" or fields.flag("use_sliding_window") else None
+    types, field = fields["layer_types"], "layer_types"
+    if not types:  # the first layers have full attention
+        n_layers, field = fields.count("num_hidden_layers", most=MAX_LAYERS), "max_window_layers"
+        n_full = n_layers if sliding_window is None else 0 if kind == "mistral" else fields.count(field, least=0)
         types = ["full_attention"] * (n_full > 0) + ["sliding_attention"] * (n_full < n_layers)
 
     def all_are(name: str) -> bool:
@@ -239,4 +245,4 @@ def _window(fields: _Fields, kind: str) -> int | None:
         return None
     if all_are("sliding_attention") and sliding_window is not None:
         return fields.count("sliding_window")
-    raise refused(fields.where, what, fields[what], "one window for all layers, or none")
+    raise unsupported(fields.where, field, fields[field], "one window for all layers, or none")

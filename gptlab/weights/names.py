@@ -1,6 +1,7 @@
-"""Whose tensor is which: a two-way table for each family of published models, read by import and export alike.
+"""Tensor names of published model families and ours.
 
-`theirs: ours`, each of theirs once. `[q]` means the queries' rows of our fused matrix, `{i}` each block in turn.
+Import and export read the same tables, `theirs: ours`, with each of theirs once. `[q]` means the query rows of our
+fused matrix, `{i}` the number of the block.
 """
 
 import re
@@ -57,31 +58,33 @@ RELU2 = {  # relu(W x)^2 = relu(W x) * W x: gate and up are one matrix
 UNTIED = {"lm_head.weight": "head.out.weight"}
 EMBEDDING, POSITIONS, OUT = "model.tok_emb.weight", "model.pos_emb.weight", "head.out.weight"
 
-_BUFFERS = re.compile(r"\.attn\.(masked_)?bias$|\.rotary_emb\.inv_freq$")  # computed from the configuration
+BUFFERS = re.compile(r"\.attn\.(masked_)?bias$|\.rotary_emb\.inv_freq$")  # computed, not learned
 
 
 class Entry(NamedTuple):
-    """A tensor of ours, or rows of it, and the tensor of theirs that holds the same numbers."""
+    """A tensor of ours and the equal published tensor."""
 
     ours: str
-    rows: tuple[int, int] | None  # None is all of them
+    rows: tuple[int, int] | None  # None is all rows
     theirs: str
     transposed: bool
 
     def view(self, ours: Tensor) -> Tensor:
-        """Their tensor, as a view into ours: to be read or to be written."""
+        """Return the published tensor as a view into ours."""
         part = ours if self.rows is None else ours[slice(*self.rows)]
         return part.T if self.transposed else part
 
 
-SCORE = Entry(OUT, None, "score.weight", transposed=False)  # a classifier's
+SCORE = Entry(OUT, None, "score.weight", transposed=False)  # the output matrix of a classifier
 
 
 def entries(architecture: Architecture, *, tied: bool) -> list[Entry]:
-    """What stands where, theirs in the order of the table. A tensor of ours that two of theirs hold comes twice.
+    """Return the entries of an architecture in table order.
+
+    A tensor of ours that is two published ones occurs twice.
 
     Args:
-        tied: the output matrix is the embedding, so there is none to be named.
+        tied: the output matrix is the embedding and has no entry.
     """
     if architecture.positions == "learned":
         table = GPT2
@@ -92,32 +95,38 @@ def entries(architecture: Architecture, *, tied: bool) -> list[Entry]:
     found = []
     for theirs, ours in (table if tied else table | UNTIED).items():
         name, _, part = ours.rstrip("]").partition("[")
-        transposed = ".c_" in theirs and theirs.endswith("weight")  # GPT-2's Conv1D, which holds (inputs, outputs)
+        transposed = ".c_" in theirs and theirs.endswith("weight")  # GPT-2's Conv1D weights are (inputs, outputs)
         for i in range(architecture.n_layers if "{i}" in theirs else 1):
             found.append(Entry(name.format(i=i), rows[part], theirs.format(i=i), transposed))
     return found
 
 
 def _rows(architecture: Architecture) -> dict[str, tuple[int, int] | None]:
-    """Where queries, keys and values stand in the fused matrix."""
+    """Return the fused matrix's rows of queries, keys and values."""
     q = architecture.n_heads * architecture.head_dim
     kv = architecture.n_kv_heads * architecture.head_dim
     return {"": None, "q": (0, q), "k": (q, q + kv), "v": (q + kv, q + 2 * kv)}
 
 
 def full_name(stored: str, architecture: Architecture) -> str | None:
-    """The table's name for a name in a file: one saved without its head lacks the prefix. None for a buffer."""
+    """Return the table's name for a name in a file.
+
+    None stands for a buffer. Names in a file that was saved without the head lack the prefix.
+    """
     prefix = "transformer." if architecture.positions == "learned" else "model."
-    if _BUFFERS.search(stored):
+    if BUFFERS.search(stored):
         return None
     return stored if stored.startswith((prefix, "lm_head.")) else prefix + stored
 
 
 def tensors_of(model: GPT, head: nn.Module) -> dict[str, Tensor]:
-    """Every parameter by the table's name for it."""
+    """Return every parameter by its name in the tables."""
     return dict(nn.ModuleDict({"model": model, "head": head}).named_parameters())
 
 
 def is_tied(head: nn.Module) -> bool:
-    """Whether a language model's head uses the embedding: it has an `out` then, without a weight of its own."""
+    """Return whether a head uses the embedding as its output matrix.
+
+    Its `out` then has no weight of its own.
+    """
     return getattr(getattr(head, "out", None), "weight", head) is None

@@ -1,4 +1,4 @@
-"""A checkpoint's tensors into a model."""
+"""Loading of a checkpoint's tensors into a model."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -11,10 +11,10 @@ from gptlab.errors import UserError
 from gptlab.model.meta import SkipInit, materialize
 from gptlab.storage.checkpoint import read_checkpoint
 from gptlab.tokenizer.protocol import Tokenizer
-from gptlab.weights.sources import Source
+from gptlab.weights.protocol import Source
 
 
-def restore(
+def restore_weights(
     modules: nn.ModuleDict,
     tensors: dict[str, Tensor],
     *,
@@ -22,49 +22,59 @@ def restore(
     tokenizer: Tokenizer,
     tune: Callable[..., object],
 ) -> None:
-    """Fills a `model` and its `head`, which have no memory yet; what the checkpoint leaves out is the base's.
+    """Load a checkpoint's tensors into a model and head without memory.
 
     Args:
-        tune: (model, head, what the base has nothing for) -> makes the places of an adapter.
+        modules: the `model` and its `head`, on the meta device.
+        base: source of the tensors that the checkpoint leaves out; None if it is complete.
+        tune: (model, head, names that the base does not have) -> None; adds the adapter's parameters.
     """
     model, head = modules["model"], modules["head"]
-    fresh: list[str] = []
+    missing: list[str] = []
     if base:
         materialize(modules, dtype=next(iter(tensors.values())).dtype, device="cpu")
-        fresh = base.fill(model, head, tokenizer)  # type: ignore[arg-type]  # a GPT
-    with SkipInit():  # an adapter's numbers are replaced at once
-        tune(model, head, fresh)
+        missing = base.fill(model, head, tokenizer)  # type: ignore[arg-type]  # a GPT
+    with SkipInit():  # the adapter's values are loaded below
+        tune(model, head, missing)
     frozen_names = {name: p for name, p in modules.named_parameters() if not p.requires_grad} if base else {}
     modules.load_state_dict({**frozen_names, **tensors}, assign=True)
-    check_formats(modules)
+    check_dtypes(modules)
 
 
-def take_best(modules: nn.ModuleDict, run: Path) -> str:
-    """The best weights of a run in place of the final ones; where no best were kept, those stay.   -> best or final"""
+def load_best(modules: nn.ModuleDict, run: Path) -> str:
+    """Load a run's best weights, if it kept any.
+
+    Returns:
+        `best`, or `final` if the modules keep their weights.
+    """
     best = run / "checkpoints" / "best.ckpt"
     if not best.exists():
         return "final"
-    modules.load_state_dict(read_checkpoint(best, mmap=True)["state_dict"], strict=False)  # an adapter is not all
+    modules.load_state_dict(
+        read_checkpoint(best, mmap=True)["state_dict"], strict=False
+    )  # an adapter's checkpoint is partial
     return "best"
 
 
-def check_formats(modules: nn.ModuleDict) -> None:
-    """Check that all weights are floating-point numbers of one format.
+def check_dtypes(modules: nn.ModuleDict) -> None:
+    """Raise an error unless all weights have one floating-point dtype.
 
     Raises:
-        UserError: they are not.
+        UserError: the dtypes differ, or are not floating-point.
     """
-    found = {parameter.dtype for parameter in modules.parameters()}
-    if len(found) > 1 or not found <= {torch.float16, torch.bfloat16, torch.float32, torch.float64}:
-        raise UserError(f"its weights are {', '.join(sorted(map(str, found)))}, wanted floats of one format")
+    dtypes = {parameter.dtype for parameter in modules.parameters()}
+    if len(dtypes) > 1 or not dtypes <= {torch.float16, torch.bfloat16, torch.float32, torch.float64}:
+        raise UserError(f"its weights are {', '.join(sorted(map(str, dtypes)))}, wanted one floating-point dtype")
 
 
 @contextmanager
-def damage_told(checkpoint: Path) -> Iterator[None]:
-    """Tell in one sentence what fails while parts are made from a checkpoint's record, which may say anything.
+def report_damage(checkpoint: Path) -> Iterator[None]:
+    """Turn any error from a checkpoint's record into one sentence.
+
+    The record may come from anybody and hold anything.
 
     Raises:
-        UserError: with the reason; our own errors, and those of the disk, as they are.
+        UserError: with the reason. A UserError or OSError passes unchanged.
     """
     try:
         yield
@@ -74,5 +84,5 @@ def damage_told(checkpoint: Path) -> Iterator[None]:
         reason = " ".join(str(error).split())[:300]
         raise UserError(
             f"{checkpoint} holds no run that can be opened ({type(error).__name__}: {reason}): take another checkpoint "
-            "of the run's, or train anew"
+            "of the run, or train again"
         ) from error

@@ -9,19 +9,23 @@ from gptlab.prompts.encoding import check_style, encode_pieces
 from gptlab.run import Run
 
 
-def check_writes(run: Run) -> None:
-    """A UserError for a head that predicts no tokens."""
+def check_writes_text(run: Run) -> None:
+    """Raise a UserError for a head that predicts no tokens."""
     if not isinstance(run.head, TokenHead):
-        raise UserError(f"{type(run.head).__name__} writes no text: give a run of head=lm or head=instruction")
+        raise UserError(f"{type(run.head).__name__} generates no text: give a run of head=lm or head=instruction")
 
 
-def chat_session(run: Run, prompt: Config | None, *, system: str | None) -> ChatSession:
-    """A conversation with a run, in a style; None is its own.
+def start_chat(run: Run, prompt: Config | None, *, system: str | None) -> ChatSession:
+    """Start a conversation with a run.
+
+    Args:
+        prompt: configuration of the prompt style; None is the run's own.
+        system: system prompt; None is the style's own.
 
     Raises:
-        UserError: the head writes nothing, or the tokenizer cannot express the style.
+        UserError: the head predicts no tokens, or the tokenizer cannot express the style.
     """
-    check_writes(run)
+    check_writes_text(run)
     style = build(run.cfg.prompt if prompt is None else prompt, "prompt")
     check_style(style, run.tokenizer)
     return ChatSession(

@@ -9,7 +9,7 @@ from gptlab.data.files.records import ENDINGS, read_records
 from gptlab.data.protocol import LabelledTexts
 from gptlab.errors import UserError
 from gptlab.evaluation.classification import predict_rows, prediction_values
-from gptlab.evaluation.inference import ForwardContext
+from gptlab.hardware.precision import ForwardContext
 from gptlab.run import Run
 from gptlab.storage.files import expand_path
 

@@ -1,4 +1,4 @@
-"""What `gptlab compare` needs to know of each run."""
+"""Values that `gptlab compare` needs of each run."""
 
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -9,24 +9,27 @@ from gptlab.config.plain import flat
 from gptlab.model.architecture import architecture_of
 from gptlab.run import Run
 from gptlab.storage.checkpoint import find_checkpoint
-from gptlab.weights.hub import is_model
+from gptlab.weights.hub import is_pretrained
 
 
-def facts(run: Run) -> dict[str, Any]:
-    """What tells a run from others, by the keys of a configuration; of its model what it is, however it was written."""
-    said = {
+def comparable_config(run: Run) -> dict[str, Any]:
+    """Return the configuration values to compare runs by.
+
+    The model's are read from the built model, so that equivalent configurations are equal.
+    """
+    values = {
         key: value for key, value in flat(run.cfg) if not key.startswith("model.") and not key.endswith("cache_dir")
     }
     model = {f"model.{name}": value for name, value in asdict(architecture_of(run.model)).items()}
     return {
-        **{key: value for key, value in said.items() if key not in ("name", "output_dir", "resume")},
+        **{key: value for key, value in values.items() if key not in ("name", "output_dir", "resume")},
         **{key: float(f"{value:.6g}") if isinstance(value, float) else value for key, value in model.items()},
         "model.drop_rate": run.cfg.model.drop_rate,
     }
 
 
 def check_paths(paths: Sequence[str]) -> None:
-    """A FileNotFoundError for the first that is nothing to be opened, before any of them is."""
+    """Raise a FileNotFoundError for the first unreadable path, before opening any."""
     for path in (Path(path).expanduser() for path in paths):
-        if not is_model(str(path)):
+        if not is_pretrained(str(path)):
             find_checkpoint(path)

@@ -8,15 +8,18 @@ from gptlab.model.lora import merge
 from gptlab.prompts.template import ChatTemplate
 from gptlab.run import Run, count_parameters
 from gptlab.storage.run_folder import read_summary
-from gptlab.workflows.reports import run_folder
+from gptlab.workflows.reports import folder_of_run
 
 
 def merge_adapter(run: Run) -> None:
-    """What was learned beside the weights becomes part of them; before they are cast, so that it is rounded once."""
+    """Merge an adapter into the weights.
+
+    This comes before any cast, so that the weights are rounded once.
+    """
     merge(run.model)
 
 
-def chat_template(run: Run) -> str | None:
+def find_chat_template(run: Run) -> str | None:
     """Return the model's chat template for transformers.
 
     None if the model never saw conversations.
@@ -29,9 +32,9 @@ def chat_template(run: Run) -> str | None:
     return style.template if run.tokenizer.bos_id is None else "{{ bos_token }}" + style.template
 
 
-def card_facts(run: Run, path: str) -> dict[str, Any]:
-    """What an exported model's card says of it: plain values; a pretrained model's own past is not known."""
-    summary = _card_summary(read_summary(run_folder(path)))
+def card_values(run: Run, path: str) -> dict[str, Any]:
+    """Return plain values for an exported model's card."""
+    summary = _card_summary(read_summary(folder_of_run(path)))
     return {
         "name": run.cfg.name,
         "parameters": count_parameters(run),

@@ -1,6 +1,5 @@
-"""Device and number format in which an opened run computes."""
+"""Device and precision of an opened run."""
 
-from collections.abc import Callable
 from contextlib import AbstractContextManager
 from functools import partial
 from typing import Any, NamedTuple
@@ -12,6 +11,7 @@ from gptlab.errors import UserError
 from gptlab.hardware.precision import (
     MIXED_DTYPES,
     TRUE_DTYPES,
+    ForwardContext,
     autocast,
     avoid_emulation,
     choose_precision,
@@ -25,33 +25,37 @@ from gptlab.run import Run
 
 
 def choose_device(name: str) -> str:
-    """`auto` is the GPU where there is one.
+    """Return the torch device of a name.
+
+    `auto` is the GPU if there is one.
 
     Raises:
-        UserError: the device is not there.
+        UserError: this machine has no such device.
     """
     n_gpus, mps = torch.cuda.device_count(), torch.backends.mps.is_available()
     if name == "auto":
         return "cuda" if n_gpus else "mps" if mps else "cpu"
     kind, _, number = name.partition(":")
     if (kind == "cuda" and int(number or 0) >= n_gpus) or (kind == "mps" and not mps):
-        raise UserError(
-            f"device={name} is not here, where torch {torch.__version__} sees {n_gpus} GPUs: set device=auto"
-        )
+        raise UserError(f"device={name} does not exist, torch {torch.__version__} sees {n_gpus} GPUs: set device=auto")
     return name
 
 
 class InferencePrecision(NamedTuple):
-    """In which numbers a model is run: what `trainer.precision` calls it, and what to run it in."""
+    """A precision of `trainer.precision`, and the context to compute in."""
 
     name: str
-    context: Callable[[], AbstractContextManager[Any]]
+    context: ForwardContext
 
 
 def set_precision(run: Run, precision: str) -> InferencePrecision:
-    """Casts the weights for a `-true` one and for `int8`, whose matrices are rounded to eight bits.
+    """Cast the weights to a precision and return it.
 
-    `auto` is what the run was trained in; a pretrained model's, as stored; float32 where the device emulates that.
+    A `-true` precision casts all weights, `int8` rounds the matrices to eight bits.
+
+    Args:
+        precision: `auto` is the training precision, or a pretrained model's stored dtype; float32 if the device would
+            emulate it.
     """
     device = run.model.tok_emb.weight.device.type
     if precision == "auto":
@@ -68,13 +72,12 @@ def set_precision(run: Run, precision: str) -> InferencePrecision:
 
 
 def prepare_generation(run: Run, precision: str) -> AbstractContextManager[Any]:
-    """Sets the precision and lays the weights out for it, after which they are only good to write with.
+    """Prepare the weights and return the context to generate in.
+
+    The weights are cast and prepacked. Afterwards the model can only generate.
 
     Args:
-        precision: `auto` is the weights' own; float32 where the device emulates that.
-
-    Returns:
-        in what to write.
+        precision: `auto` is the weights' dtype; float32 if the device would emulate it.
     """
     if precision == "auto":
         precision = avoid_emulation(_stored(run), run.model.tok_emb.weight.device.type)
@@ -84,24 +87,24 @@ def prepare_generation(run: Run, precision: str) -> AbstractContextManager[Any]:
 
 
 def cast_weights(run: Run, precision: str) -> None:
-    """To a `-true` precision, to be stored or computed in."""
+    """Cast the weights to a `-true` precision."""
     nn.ModuleList([run.model, run.head]).to(TRUE_DTYPES[precision])
 
 
 def _stored(run: Run) -> str:
-    """What its weights are in."""
+    """Return the weights' dtype as a precision name."""
     return {dtype: name for name, dtype in TRUE_DTYPES.items()}[run.model.tok_emb.weight.dtype]
 
 
 def prepack_weights(run: Run, precision: str) -> None:
-    """Lays the weights out as a CPU reads them fastest, see `gptlab.model.inference.prepacked`.
+    """Prepack the weights for a CPU, see `gptlab.model.inference.prepacked`.
 
     Args:
-        precision: which products are in; `auto` and what is no mixed one is the weights' own.
+        precision: a mixed one gives the dtype of products; any other means the weights' dtype.
     """
     prepack(run.model, *_outputs(run), dtype=MIXED_DTYPES.get(precision, run.model.tok_emb.weight.dtype))
 
 
 def _outputs(run: Run) -> list[nn.Module]:
-    """The layers whose weights project onto the vocabulary."""
+    """Return the modules whose weights project onto the vocabulary."""
     return [part.owner for part in run.head.modules() if isinstance(part, Projection)]

@@ -1,4 +1,4 @@
-"""Reports kept beside a run."""
+"""Reports saved in a run's folder."""
 
 import json
 from collections.abc import Sequence
@@ -8,8 +8,8 @@ from typing import Any
 from gptlab.storage.atomic import atomic_write
 
 
-def run_folder(path: str) -> Path:
-    """Where what is found out about a run is kept: of a checkpoint the folder of its run, else the folder itself."""
+def folder_of_run(path: str) -> Path:
+    """Return the run folder of a folder or checkpoint."""
     given = Path(path).expanduser()
     if not given.is_file():
         return given
@@ -17,26 +17,34 @@ def run_folder(path: str) -> Path:
     return folder.parent if folder.name == "checkpoints" else folder
 
 
-def keep_report(report: dict[str, Any], path: str, *, name: str) -> list[str]:
-    """Writes it to `evaluation/<name>.json` beside the run; returns where, or why not, in a line."""
-    return _keep(json.dumps(report, indent=2) + "\n", path, f"{name}.json", what="report")
+def save_report(report: dict[str, Any], path: str, *, name: str) -> list[str]:
+    """Write a report to `evaluation/<name>.json` in the run's folder.
+
+    Returns:
+        A line that says where, or why not.
+    """
+    return _save(json.dumps(report, indent=2) + "\n", path, f"{name}.json", content="report")
 
 
-def keep_items(items: Sequence[dict[str, Any]], path: str, *, name: str) -> list[str]:
-    """Likewise what the numbers are made of, `evaluation/<name>.jsonl`; nothing where there is nothing."""
+def save_items(items: Sequence[dict[str, Any]], path: str, *, name: str) -> list[str]:
+    """Write single results to `evaluation/<name>.jsonl` in the run's folder.
+
+    Returns:
+        As `save_report`; an empty list without items.
+    """
     lines = "".join(json.dumps(item, ensure_ascii=False) + "\n" for item in items)
-    return _keep(lines, path, f"{name}.jsonl", what="list of rows and answers") if items else []
+    return _save(lines, path, f"{name}.jsonl", content="list of rows and answers") if items else []
 
 
-def _keep(text: str, path: str, name: str, *, what: str) -> list[str]:
-    file = run_folder(path) / "evaluation" / name
-    if not run_folder(path).is_dir():
-        return [f"{path} is no folder here, so the {what} is not kept"]
+def _save(text: str, path: str, name: str, *, content: str) -> list[str]:
+    file = folder_of_run(path) / "evaluation" / name
+    if not folder_of_run(path).is_dir():
+        return [f"{path} is no local folder, so the {content} is not saved"]
     if file.parent.is_symlink():
-        return [f"{file.parent} leads elsewhere, so the {what} is not kept"]
+        return [f"{file.parent} is a link, so the {content} is not saved"]
     try:
         file.parent.mkdir(exist_ok=True)
         atomic_write(file, text)
     except OSError as error:
-        return [f"the {what} could not be kept ({error})"]
-    return [f"The {what} is in {file}"]
+        return [f"the {content} cannot be saved ({error})"]
+    return [f"The {content} is in {file}"]

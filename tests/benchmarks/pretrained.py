@@ -14,7 +14,7 @@ import transformers
 from torch.nn import functional as F
 
 from gptlab.config.compose import compose_config
-from gptlab.evaluation.score import score
+from gptlab.evaluation.score import score_text
 from gptlab.run import Run
 from gptlab.workflows.precision import set_precision
 from gptlab.workflows.run_data import running_text
@@ -59,7 +59,7 @@ def main(words: list[str]) -> None:
 
     cfg = compose_config("evaluate", ["run=a", "data=text", f"data.path={options['text']}", "data.clean=[]"])
     windows = running_text(run, cfg.data, "val", context_length=CONTEXT).windows
-    ours = score(
+    ours = score_text(
         run.model, run.head, run.tokenizer, windows, batch_size=4, forward_context=set_precision(run, "auto").context
     )
     characters = Path(options["text"]).read_text(encoding="utf-8")

@@ -11,7 +11,7 @@ import pytest
 from gptlab.commands.cli import main as gptlab
 from gptlab.config.compose import compose_config
 from gptlab.run import Run
-from gptlab.workflows.chat import chat_session
+from gptlab.workflows.chat import start_chat
 from tests.conftest import TrainedRun
 
 Chat = Callable[..., list[str]]
@@ -74,7 +74,7 @@ def test_what_cannot_be_done_is_told_and_the_conversation_goes_on(chat: Chat) ->
 
 def test_old_turns_give_way_to_new_ones(tiny_run: TrainedRun) -> None:
     run = Run.open(tiny_run.folder)  # context 32
-    conversation = chat_session(run, compose_config("chat", ["run=a", "prompt=plain"]).prompt, system=None)
+    conversation = start_chat(run, compose_config("chat", ["run=a", "prompt=plain"]).prompt, system=None)
     conversation.sampling = {"temperature": 0.0, "max_new_tokens": 8}
     for _ in range(5):
         "".join(conversation.ask("the king went to the river"))
@@ -84,7 +84,7 @@ def test_old_turns_give_way_to_new_ones(tiny_run: TrainedRun) -> None:
 
 def test_an_answer_that_is_broken_off_is_remembered_as_far_as_it_came(tiny_run: TrainedRun) -> None:
     run = Run.open(tiny_run.folder)
-    conversation = chat_session(run, compose_config("chat", ["run=a", "prompt=plain"]).prompt, system=None)
+    conversation = start_chat(run, compose_config("chat", ["run=a", "prompt=plain"]).prompt, system=None)
     conversation.sampling = {"temperature": 0.0, "max_new_tokens": 20}
     pieces = conversation.ask("And the king")
     begun = [next(pieces), next(pieces)]

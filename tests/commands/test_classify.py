@@ -73,8 +73,8 @@ def test_mistakes_are_told(run: Path, tiny_run: TrainedRun, tmp_path: Path, caps
         (["classify", f"run={run}", f"file={tmp_path / 'b.txt'}"], "b.txt: not UTF-8"),
         (["classify", f"run={run}", "file=/nowhere.txt"], "file: there is no /nowhere.txt"),
         (["classify", f"run={tiny_run.folder}", "text=a"], "the run knows no classes"),
-        (["generate", f"run={run}", "prompt=a"], "ClassifierHead writes no text"),
-        (["chat", f"run={run}"], "ClassifierHead writes no text"),
+        (["generate", f"run={run}", "prompt=a"], "ClassifierHead generates no text"),
+        (["chat", f"run={run}"], "ClassifierHead generates no text"),
         (["evaluate", f"run={run}", "data=text", f"data.path={tiny_run.text}"], "ClassifierHead needs"),
     ):
         with pytest.raises(SystemExit):

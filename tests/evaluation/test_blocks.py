@@ -8,11 +8,11 @@ import pytest
 
 from gptlab.evaluation.blocks import (
     MAX_BLOCKS,
+    bit_sums,
     bits_per_byte_difference,
+    choose_blocks,
     loss_difference,
-    per_byte,
-    per_token,
-    score_blocks,
+    loss_sums,
 )
 from gptlab.evaluation.intervals import bootstrap
 from tests.support.evaluation import hard_and_easy, scores_of
@@ -20,26 +20,26 @@ from tests.support.evaluation import hard_and_easy, scores_of
 
 def test_documents_are_the_blocks_where_there_are_enough() -> None:
     losses = np.ones(400)
-    many = score_blocks(scores_of(losses, documents=np.arange(0, 300, 10)))
+    many = choose_blocks(scores_of(losses, documents=np.arange(0, 300, 10)))
     assert many.kind == "documents"
     assert many.starts.tolist() == list(range(0, 300, 10))
-    few = score_blocks(scores_of(losses, documents=np.arange(0, 290, 10)))
+    few = choose_blocks(scores_of(losses, documents=np.arange(0, 290, 10)))
     assert few.kind == "windows"
     assert few.starts.tolist() == [0, *range(11, 400, 10)]
 
 
 def test_where_windows_overlap_stretches_are_as_long_as_one() -> None:
     """Else a small stride would make neighbouring tokens pass for independent ones."""
-    blocks = score_blocks(scores_of(np.ones(400), stride=3))
+    blocks = choose_blocks(scores_of(np.ones(400), stride=3))
     assert (blocks.kind, blocks.starts.tolist()) == ("stretches", [*range(0, 400, 10)])
 
 
 @pytest.mark.parametrize(("n", "length"), [(8000, 160), (800, 32)])
 def test_in_a_short_text_stretches_are_shorter_than_a_long_context(n: int, length: int) -> None:
-    blocks = score_blocks(scores_of(np.ones(n), length=8192))
+    blocks = choose_blocks(scores_of(np.ones(n), length=8192))
     assert (blocks.kind, blocks.starts.tolist()) == ("stretches", [*range(0, n, length)])
-    assert score_blocks(scores_of(np.ones(n), length=30)).kind == "windows"
-    assert score_blocks(scores_of(np.ones(100_000), length=30)).kind == "stretches"  # of two windows
+    assert choose_blocks(scores_of(np.ones(n), length=30)).kind == "windows"
+    assert choose_blocks(scores_of(np.ones(100_000), length=30)).kind == "stretches"  # of two windows
 
 
 @pytest.mark.parametrize("compare", [loss_difference, bits_per_byte_difference])
@@ -48,15 +48,15 @@ def test_a_long_context_hides_no_difference(compare: Any) -> None:
     short = scores_of(nats, sizes=np.ones(8000), length=64)
     for difference in (0.02, -0.02):
         far_sighted = scores_of(nats + difference, sizes=np.ones(8000), length=8192)
-        assert compare(far_sighted, short, seed=0).real
-        assert compare(short, far_sighted, seed=0).real
+        assert compare(far_sighted, short, seed=0).significant
+        assert compare(short, far_sighted, seed=0).significant
 
 
 def test_a_text_too_short_has_no_interval() -> None:
     for n, some in ((640, True), (600, False)):
         a, b = (scores_of(hard_and_easy(700)[:n] + more, length=1024) for more in (0.0, 0.1))
         assert (loss_difference(b, a, seed=0).interval is not None) is some
-        assert loss_difference(b, a, seed=0).real is some
+        assert loss_difference(b, a, seed=0).significant is some
 
 
 def test_a_tokenizer_may_count_a_space_before_each_text() -> None:
@@ -67,20 +67,20 @@ def test_a_tokenizer_may_count_a_space_before_each_text() -> None:
     b = scores_of(np.insert(nats + 0.01, spaces, 0.0), sizes=np.ones(21_003), length=200)
     difference = bits_per_byte_difference(b, a, seed=0)
     assert difference.value == pytest.approx(0.01 / math.log(2), rel=0.05)
-    assert difference.real
+    assert difference.significant
     assert bits_per_byte_difference(a, b, seed=0).value == pytest.approx(-difference.value)
 
 
 @pytest.mark.parametrize("n", [1, 2, 11, 40_000])
 def test_blocks_hold_every_token_and_are_not_too_many(n: int) -> None:
     scores = scores_of(hard_and_easy(40_000)[:n], sizes=np.arange(n) % 4)
-    starts = score_blocks(scores).starts
+    starts = choose_blocks(scores).starts
     assert len(starts) <= MAX_BLOCKS
-    assert per_token(scores, starts).weights.sum() == scores.n_tokens == n - 1
-    assert per_byte(scores, starts).weights.sum() == scores.scored_bytes
+    assert loss_sums(scores, starts).weights.sum() == scores.n_tokens == n - 1
+    assert bit_sums(scores, starts).weights.sum() == scores.scored_bytes
     if n > 2:
-        assert per_token(scores, starts).ratio == pytest.approx(scores.loss)
-        assert per_byte(scores, starts).ratio == pytest.approx(scores.bits_per_byte)
+        assert loss_sums(scores, starts).ratio == pytest.approx(scores.loss)
+        assert bit_sums(scores, starts).ratio == pytest.approx(scores.bits_per_byte)
 
 
 def test_the_same_tokens_are_compared_where_windows_differ() -> None:
@@ -90,7 +90,7 @@ def test_the_same_tokens_are_compared_where_windows_differ() -> None:
     difference = loss_difference(b, a, seed=0)
     assert difference.value == pytest.approx(0.01, rel=1e-4)
     assert difference.interval == pytest.approx((0.01, 0.01), rel=1e-4)
-    assert difference.real
+    assert difference.significant
     assert loss_difference(a, b, seed=0).value == pytest.approx(-difference.value)
 
 
@@ -106,11 +106,11 @@ def test_the_same_text_is_compared_where_tokens_differ() -> None:
     assert b.bits_per_byte is not None
     assert difference.value == pytest.approx(b.bits_per_byte - a.bits_per_byte)
     assert difference.value == pytest.approx(0.01 / math.log(2), rel=0.02)
-    alone = bootstrap(per_byte(a, score_blocks(a).starts), seed=0)
+    alone = bootstrap(bit_sums(a, choose_blocks(a).starts), seed=0)
     assert difference.interval is not None
     assert alone is not None
     assert difference.interval.high - difference.interval.low < 0.1 * (alone.high - alone.low)
-    assert difference.real
+    assert difference.significant
 
 
 def test_documents_stay_whole_where_tokens_differ() -> None:
@@ -123,7 +123,7 @@ def test_documents_stay_whole_where_tokens_differ() -> None:
     difference = bits_per_byte_difference(a, b, seed=0)
     assert difference.interval is not None
     assert difference.interval.high - difference.interval.low < 0.02  # but for the first tokens, which nobody scores
-    assert not difference.real
+    assert not difference.significant
 
 
 @pytest.mark.parametrize("compare", [loss_difference, bits_per_byte_difference])
@@ -144,5 +144,5 @@ def test_different_texts_are_refused() -> None:
         loss_difference(a, b, seed=0)
     with pytest.raises(ValueError, match="100 bytes, the other on 120: take the same text"):
         bits_per_byte_difference(a, b, seed=0)
-    with pytest.raises(ValueError, match="no common measure"):
+    with pytest.raises(ValueError, match="compare models with lossless tokenizers"):
         bits_per_byte_difference(a, scores_of(np.ones(100)), seed=0)

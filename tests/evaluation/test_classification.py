@@ -64,6 +64,6 @@ def test_the_interval_of_the_accuracy_is_that_of_a_share() -> None:
 
 def test_a_difference_is_real_where_one_is_better_on_the_same_rows() -> None:
     a, b = drawn(500, 3, skill=2.0), drawn(500, 3, skill=1.0)  # the same labels and chance
-    assert paired_difference(a, b, accuracy, seed=0).real
+    assert paired_difference(a, b, accuracy, seed=0).significant
     assert paired_difference(a, b, accuracy, seed=0).value == pytest.approx(accuracy(a) - accuracy(b))
-    assert not paired_difference(a, a, accuracy, seed=0).real
+    assert not paired_difference(a, a, accuracy, seed=0).significant

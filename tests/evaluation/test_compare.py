@@ -8,26 +8,26 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from gptlab.evaluation.compare import Examined, compare, show_comparison
+from gptlab.evaluation.compare import ModelResult, compare, show_comparison
 from gptlab.evaluation.score import Scores
 from tests.support.evaluation import hard_and_easy, scores_of
 
 
-def examined(name: str, scores: Scores, *, tokenizer: str = "bytes") -> Examined:
+def examined(name: str, scores: Scores, *, tokenizer: str = "bytes") -> ModelResult:
     """As `examine` would give it."""
-    return Examined(
+    return ModelResult(
         name=name,
         config={},
         n_parameters=10,
         tokenizer={"kind": tokenizer},
         scores=scores,
         answers=["so"],
-        read=1.0,
-        written=1.0,
+        read_speed=1.0,
+        written_speed=1.0,
     )
 
 
-def compared(*models: Examined) -> tuple[dict[str, Any], str]:
+def compared(*models: ModelResult) -> tuple[dict[str, Any], str]:
     """The report, and what a person is shown."""
     report = compare(models, ["And"], seed=0)
     assert json.loads(json.dumps(report, allow_nan=False)) == report
@@ -45,7 +45,7 @@ def compared(*models: Examined) -> tuple[dict[str, Any], str]:
         (-0.1, 300, "The text is too short to tell whether B is better than A: loss -0.1"),
     ],
 )
-def test_the_verdict(more: float, n: int, sentence: str) -> None:
+def test_the_conclusion(more: float, n: int, sentence: str) -> None:
     losses = hard_and_easy(n)
     _, shown = compared(*(examined(str(x), scores_of(losses + x, length=64)) for x in (0.0, more)))
     assert sentence in shown
@@ -57,9 +57,9 @@ def test_models_without_a_common_measure_keep_their_tables() -> None:
     lossy = examined("run/words", scores_of(losses), tokenizer="word")
     foreign = examined("run/other", scores_of(losses[:3000], sizes=sizes[:3000]), tokenizer="other")
     report, shown = compared(a, lossy, foreign, examined("run/b", scores_of(losses - 0.1, sizes=sizes)))
-    note = "the tokenizer of run/words can lose text, so it gives no bits per byte"
+    note = "the tokenizer of run/words can lose text, so it has no bits per byte"
     assert report["models"][1]["difference"] == {
-        "of": None, "value": None, "low": None, "high": None, "real": False, "note": note
+        "of": None, "value": None, "low": None, "high": None, "significant": False, "note": note
     }  # fmt: skip
     assert f"B cannot be compared with A: {note}" in shown
     assert "C cannot be compared with A: one was scored on 3,000 bytes, the other on 4,000" in shown

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from gptlab.evaluation.intervals import MIN_UNITS, Difference, Interval, Sums, bootstrap, paired, wilson
+from gptlab.evaluation.intervals import MIN_UNITS, Difference, Interval, Sums, bootstrap, paired_difference, wilson
 
 
 def drawn(seed: int, n_units: int = 60) -> Sums:
@@ -39,10 +39,10 @@ def test_few_units_have_no_interval(n_units: int) -> None:
     few, better = drawn(0, n_units), drawn(0, n_units)
     better.totals[:] -= better.weights
     assert bootstrap(few, seed=0) is None
-    difference = paired(better, few, seed=0)
+    difference = paired_difference(better, few, seed=0)
     assert difference.value == pytest.approx(-1)
     assert difference.interval is None
-    assert not difference.real
+    assert not difference.significant
 
 
 def test_units_that_weigh_nothing_do_not_count() -> None:
@@ -58,19 +58,19 @@ def test_units_that_weigh_nothing_do_not_count() -> None:
 
 
 def test_what_is_no_number_is_not_real() -> None:
-    assert not Difference(math.nan, Interval(math.nan, math.nan)).real
+    assert not Difference(math.nan, Interval(math.nan, math.nan)).significant
 
 
 def test_a_difference_is_surer_than_its_parts_when_hard_units_are_hard_for_both() -> None:
     a, noise = drawn(0), np.random.default_rng(1).normal(0, 0.01, size=60)
     b = Sums(a.totals + a.weights * (0.05 + noise), a.weights)
-    difference, alone = paired(b, a, seed=0), bootstrap(a, seed=0)
+    difference, alone = paired_difference(b, a, seed=0), bootstrap(a, seed=0)
     assert difference.value == pytest.approx(b.ratio - a.ratio)
     assert difference.interval is not None
     assert alone is not None
     assert difference.interval.high - difference.interval.low < 0.1 * (alone.high - alone.low)
-    assert difference.real
-    assert not paired(a, drawn(7), seed=0).real
+    assert difference.significant
+    assert not paired_difference(a, drawn(7), seed=0).significant
 
 
 @pytest.mark.parametrize("n_units", [MIN_UNITS, 60])
@@ -80,7 +80,7 @@ def test_a_difference_that_is_none_is_seldom_called_real(n_units: int) -> None:
     for seed in range(300):
         a = drawn(seed, n_units)
         b = Sums(a.totals + a.weights * draw.normal(0, 0.3, size=n_units), a.weights)
-        called += paired(a, b, seed=seed).real
+        called += paired_difference(a, b, seed=seed).significant
     assert 0.02 <= called / 300 <= 0.1
 
 

@@ -44,7 +44,7 @@ class Handler(BaseHTTPRequestHandler):
 
 @pytest.fixture(autouse=True)
 def _no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(judging, "_WAIT", 0.0)
+    monkeypatch.setattr(judging, "RETRY_SECONDS", 0.0)
 
 
 @pytest.fixture
@@ -107,7 +107,7 @@ def test_a_judge_that_cannot_be_had_is_told(server: Server) -> None:
 
 def test_a_server_of_another_protocol_is_told_once(server: Server) -> None:
     server.replies = [b'{"error": 1}']
-    with pytest.raises(ConnectionError, match=r"^judge\.url=\S+ gives b'\S.*no reply of OpenAI's chat protocol: check"):
+    with pytest.raises(ConnectionError, match=r"^judge\.url=\S+ replies b'\S.*which is not OpenAI.s chat"):
         judge(server).score("a", "b", "c")
 
 

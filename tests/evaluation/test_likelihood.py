@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from gptlab.evaluation.likelihood import Likelihood, continuations, encode_pair
+from gptlab.evaluation.likelihood import Likelihood, encode_pair, score_continuations
 from gptlab.model.gpt import GPT
 from gptlab.tokenizer import bpe, char, word
 from gptlab.tokenizer.bytes import ByteTokenizer
@@ -21,7 +21,7 @@ from tests.support.tokenizers import PROSE, hard_texts, learnable
 
 def judged(pairs: list[tuple[list[int], list[int]]], batch_tokens: int = 50, **changes: Any) -> list[Likelihood]:
     model, head = model_and_head(**changes)
-    return continuations(model, head, pairs, batch_tokens=batch_tokens, forward_context=FP32)
+    return score_continuations(model, head, pairs, batch_tokens=batch_tokens, forward_context=FP32)
 
 
 def random_pairs(n: int = 60, *, seed: int = 0) -> list[tuple[list[int], list[int]]]:
@@ -69,7 +69,7 @@ def read_by(model: GPT, head: Any, pairs: Sequence[Any], batch_tokens: int) -> l
     """The shapes of what the model was given."""
     shapes: list[torch.Size] = []
     hook = model.register_forward_pre_hook(lambda module, args: shapes.append(args[0].shape))
-    continuations(model, head, pairs, batch_tokens=batch_tokens, forward_context=FP32)
+    score_continuations(model, head, pairs, batch_tokens=batch_tokens, forward_context=FP32)
     hook.remove()
     return shapes
 
@@ -78,7 +78,7 @@ def test_one_question_with_answers_of_one_token_is_read_once() -> None:
     model, head = model_and_head()
     pairs = [([1, 2, 3], [answer]) for answer in (5, 6, 7, 8)] + [([9, 9], [5])]
     assert read_by(model, head, pairs, 100) == [(2, 3)]
-    found = continuations(model, head, pairs, batch_tokens=100, forward_context=FP32)
+    found = score_continuations(model, head, pairs, batch_tokens=100, forward_context=FP32)
     for (context, (token,)), likelihood in zip(pairs, found, strict=True):
         assert likelihood.log_prob == pytest.approx(-nats(model, head, context, token), rel=1e-5)
 

@@ -8,7 +8,7 @@ import pytest
 from torch import Tensor, nn
 
 from gptlab.batch import Batch
-from gptlab.evaluation.probes import N_CONTEXT, N_FOLLOWING, Questions, Result, make_questions, score_questions
+from gptlab.evaluation.probes import N_CONTEXT, N_FOLLOWING, ProbeResult, Probes, make_probes, run_probes
 from gptlab.tokenizer import char, word
 from gptlab.tokenizer.bytes import ByteTokenizer
 from gptlab.tokenizer.protocol import Tokenizer
@@ -33,8 +33,8 @@ TEXTS = [story(150, seed=1), story(100, seed=2)]
 ONE = " ".join("abcdefghij" * 6) + ". " + " ".join("klmnopqrst")  # one passage, and none to hold against it
 
 
-def asked(n_questions: int = 40, seed: int = 0, texts: list[str] = TEXTS) -> Questions:
-    return make_questions(iter(texts), n_questions=n_questions, seed=seed)
+def asked(n_questions: int = 40, seed: int = 0, texts: list[str] = TEXTS) -> Probes:
+    return make_probes(iter(texts), n_questions=n_questions, seed=seed)
 
 
 def test_the_same_text_and_seed_give_the_same_questions() -> None:
@@ -95,17 +95,17 @@ def test_a_text_that_has_no_questions_gives_none(text: str) -> None:
     assert questions == ([], [])
     model, head = model_and_head()
     tokenizer = ByteTokenizer(end_of_text=True)
-    assert score_questions(model, head, tokenizer, questions, batch_tokens=100, forward_context=FP32) == {}
+    assert run_probes(model, head, tokenizer, questions, batch_tokens=100, forward_context=FP32) == {}
 
 
 def test_only_the_beginning_of_a_long_text_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gptlab.evaluation.probes.MOST_READ", 20_000)
+    monkeypatch.setattr("gptlab.evaluation.probes.MAX_CHARACTERS", 20_000)
 
     def endless() -> Any:
         while True:
             yield TEXTS[0]
 
-    questions = make_questions(endless(), n_questions=10, seed=0)
+    questions = make_probes(endless(), n_questions=10, seed=0)
     assert all(context + right in TEXTS[0] for context, right in questions.last_words)
 
 
@@ -113,9 +113,9 @@ def test_none_are_made_where_none_are_wanted() -> None:
     assert asked(0) == ([], [])
 
 
-def answered(tokenizer: Tokenizer, questions: Questions, *, context_length: int = 400) -> dict[str, Result]:
+def answered(tokenizer: Tokenizer, questions: Probes, *, context_length: int = 400) -> dict[str, ProbeResult]:
     model, head = model_and_head(tokenizer, context_length=context_length)
-    return score_questions(model, head, tokenizer, questions, batch_tokens=4000, forward_context=FP32)
+    return run_probes(model, head, tokenizer, questions, batch_tokens=4000, forward_context=FP32)
 
 
 def test_a_model_that_knows_nothing_is_right_by_chance() -> None:
@@ -153,7 +153,7 @@ def test_who_knows_what_a_passage_is_about_finds_what_follows_it() -> None:
     every_word = InMemoryText(*(text for question in questions.following for text in question))
     tokenizer = word.train(every_word, unknown=True, end_of_text=False)
     model: Any = SeenBefore(tokenizer.vocab_size)
-    results = score_questions(model, model, tokenizer, questions, batch_tokens=4000, forward_context=FP32)
+    results = run_probes(model, model, tokenizer, questions, batch_tokens=4000, forward_context=FP32)
     assert results["passage"].low > 0.8
     assert results["passage"].n == 40
 
@@ -185,6 +185,6 @@ def test_what_a_tokenizer_cannot_say_is_not_asked(kind: str) -> None:
 
 def test_an_actual_text_has_questions_of_each_kind(shared_data: Path) -> None:
     text = (shared_data / "tiny-shakespeare.txt").read_text(encoding="utf-8")
-    questions = make_questions([text[-111_540:]], n_questions=100, seed=0)
+    questions = make_probes([text[-111_540:]], n_questions=100, seed=0)
     assert [len(kind) for kind in questions] == [100, 100]
     assert all("\n\n" not in following.text for following in questions.following)

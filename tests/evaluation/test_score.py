@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from gptlab.evaluation.inference import measure
-from gptlab.evaluation.score import Scores, exp, score
+from gptlab.evaluation.inference import compute_metrics
+from gptlab.evaluation.score import Scores, exp, score_text
 from gptlab.hardware.precision import cpu_multiplies_bf16
 from gptlab.tokenizer.word import WordTokenizer
 from tests.support.evaluation import EOT, FP32, TOKENIZER, T, model_and_head, nats, random_ids, windows_of
@@ -16,7 +16,7 @@ from tests.support.evaluation import EOT, FP32, TOKENIZER, T, model_and_head, na
 
 def scored(windows: object, batch_size: int = 3, **changes: object) -> Scores:
     model, head = model_and_head(**changes)  # type: ignore[arg-type]
-    return score(model, head, TOKENIZER, windows, batch_size=batch_size, forward_context=FP32)  # type: ignore[arg-type]
+    return score_text(model, head, TOKENIZER, windows, batch_size=batch_size, forward_context=FP32)  # type: ignore[arg-type]
 
 
 def context_of(place: int, stride: int) -> int:
@@ -67,7 +67,7 @@ def test_the_numbers_are_those_of_the_heads_own_metrics(tmp_path: Path, tail: bo
     windows = windows_of(tmp_path, random_ids(203, n_eot=5), tail=tail)
     model, head = model_and_head()
     batches = [windows[part] for part in np.array_split(np.arange(len(windows)), 4)]
-    theirs = measure(model, head, batches, stage="val", forward_context=FP32())
+    theirs = compute_metrics(model, head, batches, stage="val", forward_context=FP32)
     ours = scored(windows)
     assert ours.loss == pytest.approx(theirs["val/loss"], rel=1e-6)
     assert ours.perplexity == pytest.approx(theirs["val/perplexity"], rel=1e-5)
@@ -96,7 +96,7 @@ def test_a_tokenizer_that_loses_text_has_no_bytes_and_may_have_no_documents(tmp_
     tokenizer = WordTokenizer(words=[str(i) for i in range(40)], unknown=False, end_of_text=False)
     model, head = model_and_head(tokenizer)
     windows = windows_of(tmp_path, np.arange(30))
-    found = score(model, head, tokenizer, windows, batch_size=2, forward_context=FP32)
+    found = score_text(model, head, tokenizer, windows, batch_size=2, forward_context=FP32)
     assert found.n_bytes is found.scored_bytes is found.bits_per_byte is None
     assert found.documents.tolist() == [0]
     assert found.loss == pytest.approx(found.losses.sum() / 29, rel=1e-6)
@@ -106,7 +106,7 @@ def test_dropout_is_off_and_comes_back_on(tmp_path: Path) -> None:
     windows = windows_of(tmp_path, random_ids(30))
     model, head = model_and_head(drop_rate=0.5)
     model.train()
-    found = score(model, head, TOKENIZER, windows, batch_size=3, forward_context=FP32)
+    found = score_text(model, head, TOKENIZER, windows, batch_size=3, forward_context=FP32)
     assert model.training
     np.testing.assert_allclose(found.losses, scored(windows, drop_rate=0.0).losses, rtol=1e-5)
 
@@ -118,9 +118,9 @@ def test_the_precision_is_the_one_asked_for(tmp_path: Path) -> None:
     def bf16() -> torch.autocast:
         return torch.autocast("cpu", torch.bfloat16)
 
-    mixed = score(model, head, TOKENIZER, windows, batch_size=3, forward_context=bf16)
+    mixed = score_text(model, head, TOKENIZER, windows, batch_size=3, forward_context=bf16)
     with bf16():
-        theirs = measure(model, head, [windows[np.arange(4)]], stage="val", forward_context=FP32())
+        theirs = compute_metrics(model, head, [windows[np.arange(4)]], stage="val", forward_context=FP32)
     near = 1e-6 if cpu_multiplies_bf16() else 2e-5  # emulated sums of other numbers of rows are rounded elsewhere
     assert mixed.loss == pytest.approx(theirs["val/loss"], rel=near)
     assert mixed.loss != pytest.approx(scored(windows).loss, rel=near)
@@ -132,10 +132,10 @@ def test_a_short_text_costs_no_whole_context(tmp_path: Path) -> None:
     model.register_forward_pre_hook(lambda _, args: read.append(tuple(args[0].shape)))
     ids = random_ids(30)
     windows = windows_of(tmp_path / "long", ids, length=1000, stride=1000)
-    found = score(model, head, TOKENIZER, windows, batch_size=4, forward_context=FP32)
+    found = score_text(model, head, TOKENIZER, windows, batch_size=4, forward_context=FP32)
     assert read == [(1, 29)]
     exact = windows_of(tmp_path / "exact", ids, length=29, stride=29)
-    wanted = score(model, head, TOKENIZER, exact, batch_size=4, forward_context=FP32)
+    wanted = score_text(model, head, TOKENIZER, exact, batch_size=4, forward_context=FP32)
     np.testing.assert_array_equal(found.losses, wanted.losses)
     assert found.scored[1:].all()
 
@@ -145,11 +145,11 @@ def test_a_model_that_gives_no_numbers_is_told(tmp_path: Path, spoilt: float) ->
     model, head = model_and_head()
     model.tok_emb.weight.data[0] = spoilt
     with pytest.raises(ValueError, match=r"gives no numbers \(its loss is (nan|inf)\): take an earlier checkpoint"):
-        score(model, head, TOKENIZER, windows_of(tmp_path, random_ids(30)), batch_size=3, forward_context=FP32)
+        score_text(model, head, TOKENIZER, windows_of(tmp_path, random_ids(30)), batch_size=3, forward_context=FP32)
 
 
 def test_windows_with_gaps_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="stride is 9, but must be at most the context, 8"):
+    with pytest.raises(ValueError, match="stride is 9, wanted at most the context length, 8"):
         scored(windows_of(tmp_path, random_ids(47), stride=9))
 
 

@@ -103,7 +103,7 @@ def test_a_name_without_a_network(capsys: pytest.CaptureFixture[str], monkeypatc
     pytest.importorskip("huggingface_hub")
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     sentence = told(capsys, gptlab, ["generate", "run=nobody/nothing", "prompt=a"])
-    assert sentence.startswith("nobody/nothing is not in the cache")
+    assert sentence.startswith("nobody/nothing is no local folder, not in the cache")
 
 
 def test_a_model_that_is_another_one(
@@ -150,7 +150,7 @@ MISTAKES = {
     "compare run=[RUN,/nowhere]": "run=/nowhere: there is no such folder",
     "evaluate run=RUN device=foo": "device is 'foo': it must be auto",
     "evaluate run=RUN context_length=999": "context_length is 999, but the model reads at most 32: give that or less",
-    "evaluate run=RUN stride=40": "stride is 40, but must be at most the context, 32",
+    "evaluate run=RUN stride=40": "stride is 40, wanted at most the context length, 32",
     "evaluate run=RUN dta=kjv": "dta is no key (did you mean data?)",
     "evaluate run=RUN nothing=1": "`gptlab evaluate --help` prints every key",
     "export run=RUN to=TMP/new precision=bf16-mixed": "export with a -true one",

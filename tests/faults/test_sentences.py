@@ -128,7 +128,7 @@ def test_a_gpu_that_is_not_there(capsys: pytest.CaptureFixture[str], folder: Pat
 
 
 def test_a_run_that_is_not_there(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    for path, wanted in ((tmp_path / "none", "no such folder"), (tmp_path, "no checkpoints/best.ckpt")):
+    for path, wanted in ((tmp_path / "none", "no such folder"), (tmp_path, "neither checkpoints/best.ckpt")):
         with pytest.raises(SystemExit):
             gptlab(["generate", f"run={path}", "prompt=a"])
         assert wanted in capsys.readouterr().err

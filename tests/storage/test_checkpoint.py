@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from gptlab.storage import checksum
+from gptlab.storage import atomic
 from gptlab.storage.checkpoint import write_checkpoint
 from gptlab.storage.checksum import check_checksum, checksum_path
-from gptlab.storage.run_folder import claim_folder, is_locked, locked, status
+from gptlab.storage.run_folder import claim_folder, is_locked, lock_run, read_status
 from gptlab.training.callbacks.signals import StopOnSignal
 
 
@@ -29,7 +29,7 @@ def test_one_turned_bit_is_noticed(tmp_path: Path) -> None:
     content = bytearray(path.read_bytes())
     content[2000] ^= 1
     path.write_bytes(content)
-    with pytest.raises(ValueError, match=r"last\.ckpt is damaged: it is not what last\.ckpt\.sha256 says"):
+    with pytest.raises(ValueError, match=r"last\.ckpt is damaged: its sha256 is not the one in last\.ckpt\.sha256"):
         check_checksum(path)
     checksum_path(path).unlink()
     check_checksum(path)  # as the sentence advises
@@ -52,10 +52,10 @@ def test_a_crash_between_a_file_and_its_checksum_leaves_a_whole_pair(
                 raise KeyboardInterrupt
             replace(source, target)
 
-        monkeypatch.setattr(checksum.os, "replace", failing)
+        monkeypatch.setattr(atomic.os, "replace", failing)
         with pytest.raises(KeyboardInterrupt):
             write_checkpoint({"step": 2 + survived}, path)
-        monkeypatch.setattr(checksum.os, "replace", replace)
+        monkeypatch.setattr(atomic.os, "replace", replace)
         check_checksum(path)
         found = torch.load(path, weights_only=True)["step"]
         assert found == (1 if survived < 2 else 4)
@@ -63,23 +63,23 @@ def test_a_crash_between_a_file_and_its_checksum_leaves_a_whole_pair(
 
 def test_a_folder_is_one_runs_at_a_time(tmp_path: Path) -> None:
     folder = tmp_path / "run"
-    with locked(folder):
+    with lock_run(folder):
         assert is_locked(folder)
-        with pytest.raises(ValueError, match="is being trained by another process: wait for it"), locked(folder):
+        with pytest.raises(ValueError, match="is being trained by another process: wait for it"), lock_run(folder):
             pass
     assert not is_locked(folder)
     claim_folder(folder)
     claim_folder(folder)  # a run that saved nothing is no run yet
     write_checkpoint({}, folder / "checkpoints" / "last.ckpt")
-    with pytest.raises(ValueError, match="holds a run already: go on with it by resume="):
+    with pytest.raises(ValueError, match="holds a run already: resume it with resume="):
         claim_folder(folder)
 
 
 def test_the_status_of_a_folder(tmp_path: Path) -> None:
-    assert status(tmp_path) == "unfinished"
+    assert read_status(tmp_path) == "unfinished"
     for text, said in (('{"status": "finished"}', "finished"), ('{"sta', "unfinished"), ("{}", "unfinished")):
         (tmp_path / "summary.json").write_text(text)
-        assert status(tmp_path) == said
+        assert read_status(tmp_path) == said
 
 
 @pytest.mark.parametrize(("number", "error"), [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, SystemExit)])

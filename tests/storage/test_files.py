@@ -42,7 +42,7 @@ def test_what_is_no_json_is_one_sentence(text: str | bytes) -> None:
 @pytest.mark.parametrize(("content", "sentence"), [("[]", "holds a list, wanted an object"), ("{", "not JSON")])
 def test_what_was_published_holds_an_object(tmp_path: Path, content: str, sentence: str) -> None:
     (tmp_path / "a.json").write_text(content)
-    with pytest.raises(ValueError, match=rf"a\.json.*{sentence}.*: fetch it anew"):
+    with pytest.raises(ValueError, match=rf"a\.json.*{sentence}.*: fetch it again"):
         read_object(tmp_path / "a.json")
 
 

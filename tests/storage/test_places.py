@@ -22,7 +22,7 @@ def test_the_cache_is_where_the_configurations_say(monkeypatch: pytest.MonkeyPat
 @pytest.mark.parametrize("name", ["", ".", "..", "a/b", "/a", "a\\b", "a\0b", "C:"])
 def test_a_subfolder_has_one_name(name: str, tmp_path: Path) -> None:
     assert subfolder(tmp_path, "csv") == tmp_path / "csv"
-    with pytest.raises(ValueError, match="it must be the name of one folder"):
+    with pytest.raises(ValueError, match="wanted the name of one folder"):
         subfolder(tmp_path, name)
 
 
@@ -33,5 +33,5 @@ def test_links_that_lead_out_are_told(tmp_path: Path) -> None:
     (run / "inside").symlink_to(run / "checkpoints")
     check_inside(run)
     (run / "checkpoints" / "evil").symlink_to(tmp_path)
-    with pytest.raises(ValueError, match=r"evil leads out of .*run, which you did not write: replace the link"):
+    with pytest.raises(ValueError, match=r"evil is a link out of .*run, a folder you did not write: replace the link"):
         check_inside(run)

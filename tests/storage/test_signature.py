@@ -46,7 +46,7 @@ def test_a_key_that_others_may_read_is_refused(key: Path) -> None:
     sign(RECORD)
     key.chmod(0o644)
     for use in (is_own, sign):
-        with pytest.raises(ValueError, match="others may read it: chmod 600 it, or delete it"):
+        with pytest.raises(ValueError, match="is readable by other users: chmod 600 it, or delete it"):
             use({**RECORD, "signature": "0"})
 
 

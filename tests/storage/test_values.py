@@ -41,7 +41,7 @@ def circle() -> Any:
         (deep(100_000), "nested more than 64 deep"),
         (laughs(), "more than 1,000,000 values"),
         (circle(), "nested more than 64 deep"),
-        ({1: 2}, "a key that is no text"),
+        ({1: 2}, "a key that is no string"),
         ({"a": torch.zeros(1)}, "it holds a Tensor, which is no plain value"),
         ({"a": {1, 2}}, "it holds a set"),
         ({"a": b"x"}, "it holds a bytes"),

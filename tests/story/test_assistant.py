@@ -12,7 +12,7 @@ from gptlab.config.build import build
 from gptlab.prompts.encoding import encode_pieces
 from gptlab.prompts.protocol import Message
 from gptlab.run import Run
-from gptlab.workflows.chat import chat_session
+from gptlab.workflows.chat import start_chat
 from tests.conftest import TINY
 
 
@@ -57,7 +57,7 @@ def test_some_of_them_are_enough(run: Path, capsys: pytest.CaptureFixture[str]) 
 def test_a_judge_that_cannot_be_reached_loses_no_answer(
     run: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("gptlab.evaluation.judge._WAIT", 0.0)
+    monkeypatch.setattr("gptlab.evaluation.judge.RETRY_SECONDS", 0.0)
     report = evaluated(run, capsys, "n_answers=2", "judge=openai", "judge.model=m", "judge.url=http://127.0.0.1:9/v1")
     assert report["answers"]["exact_match"]["n"] == 2
     assert "judge" not in report["answers"]
@@ -82,7 +82,7 @@ def test_other_programs_and_an_export_ask_it_as_it_was_taught(
     assert theirs.apply_chat_template(asked, add_generation_prompt=True, return_dict=False) == wanted
     answers = []
     for each in (opened, exported):
-        talk = chat_session(each, None, system=None)
+        talk = start_chat(each, None, system=None)
         talk.sampling = {"temperature": 0.0, "max_new_tokens": 8}
         answers.append("".join(talk.ask("colour of snow 3")))
     assert answers[0] == answers[1] == "white"

@@ -108,15 +108,15 @@ def test_another_text_is_noticed(run: Path, tmp_path: Path, capsys: pytest.Captu
 
 def test_paths_that_are_no_run_are_told(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "there is no such folder or file" in told(["resume=nowhere"], capsys)
-    assert "weights only; last.ckpt" in told([f"resume={run}/checkpoints/best.ckpt"], capsys)
-    assert "no checkpoints/last.ckpt" in told([f"resume={tmp_path}"], capsys)
+    assert "it holds only weights: give last.ckpt" in told([f"resume={run}/checkpoints/best.ckpt"], capsys)
+    assert "no checkpoints/last.ckpt to resume from" in told([f"resume={tmp_path}"], capsys)
     alone = shutil.copy(run / "checkpoints" / "last.ckpt", tmp_path)
-    assert "a run is resumed in its own folder" in told([f"resume={alone}"], capsys)
+    assert "it is not in a run's checkpoints folder" in told([f"resume={alone}"], capsys)
 
 
 def test_a_damaged_checkpoint_is_told(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     damage(run)
-    assert "last.ckpt is damaged: it is not what last.ckpt.sha256 says" in told([f"resume={run}"], capsys)
+    assert "last.ckpt is damaged: its sha256 is not the one in last.ckpt.sha256" in told([f"resume={run}"], capsys)
 
 
 def damage(run: Path) -> None:
@@ -132,8 +132,8 @@ def test_a_run_that_is_being_trained_is_left_alone(run: Path, capsys: pytest.Cap
     script = f"""
 import sys
 from pathlib import Path
-from gptlab.storage.run_folder import locked
-with locked(Path({str(run)!r})):
+from gptlab.storage.run_folder import lock_run
+with lock_run(Path({str(run)!r})):
     print("in", flush=True)
     sys.stdin.read()
 """
@@ -149,7 +149,7 @@ def test_a_folder_with_a_run_is_not_trained_over(
     run: Path, words: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     said = told([*words, f"output_dir={run}"], capsys)
-    assert f"{run} holds a run already: go on with it by resume={run}" in said
+    assert f"{run} holds a run already: resume it with resume={run}" in said
 
 
 def test_auto_takes_the_newest_unfinished_whole_run(
@@ -171,7 +171,7 @@ def test_auto_takes_the_newest_unfinished_whole_run(
     found = resumption(auto)
     assert any("resume='outputs/gpt/d/checkpoints/last.ckpt'" in word for word in found.overrides)
     assert len(found.notes) == 3
-    assert "outputs/gpt/b: no checkpoints/last.ckpt" in found.notes[0]
+    assert "outputs/gpt/b: it holds no checkpoints/last.ckpt" in found.notes[0]
     assert "last.ckpt is damaged" in found.notes[1]
     assert found.notes[2] == "resume=auto: goes on with outputs/gpt/d"
     chosen = resumption([*auto, f"output_dir={older}"])

@@ -170,7 +170,7 @@ def test_compare_tells_what_differs_and_whether_it_is_real(
     )
     assert same["difference"]["of"] == "bits_per_byte"  # its tokenizer is of another kind, with the same ids
     assert same["difference"]["value"] == pytest.approx(0, abs=1e-6)
-    assert not same["difference"]["real"]
+    assert not same["difference"]["significant"]
     assert report["answers"][0]["answers"][0] == report["answers"][0]["answers"][2]
     compare.main([f"run=[{tiny_run.folder},{tmp_path / 'on'}]", "sampling.max_new_tokens=5"])
     shown = capsys.readouterr().out

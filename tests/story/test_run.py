@@ -63,15 +63,17 @@ def test_a_checkpoint_alone_is_enough_and_opening_writes_nothing(
 
 
 def test_the_best_checkpoint_has_the_best_validation(tiny_run: TrainedRun) -> None:
+    from contextlib import nullcontext
+
     from gptlab.config.compose import compose_config
-    from gptlab.evaluation.inference import measure
+    from gptlab.evaluation.inference import compute_metrics
 
     run = Run.open(tiny_run.folder)
     overrides = [*TINY, "data=text", f"data.path={tiny_run.text}"]
     data = Run.compose(compose_config("train", overrides)).data
     assert data is not None
     batches = [data.val[np.arange(len(data.val))]]
-    found = measure(run.model, run.head, batches, stage="val", forward_context=torch.inference_mode())
+    found = compute_metrics(run.model, run.head, batches, stage="val", forward_context=nullcontext)
     assert found["val/loss"] == pytest.approx(tiny_run.summary["best"]["val/loss"], rel=1e-5)
 
 

@@ -117,8 +117,8 @@ def test_another_base_is_refused(stopped: Path, base: Path, capsys: pytest.Captu
         sentence = told([f"resume={stopped}"], capsys)
     finally:
         file.write_bytes(before)
-    assert sentence.startswith(f"{file} is no longer what the run of {stopped}")
-    assert sentence.endswith("bring back what it was, or start a new run")
+    assert sentence.startswith(f"{file} has changed since the run of {stopped}")
+    assert sentence.endswith("restore the old file, or start a new run")
 
 
 def test_opened_it_is_the_base_and_what_was_learned(straight: Path, base: Path) -> None:
@@ -175,7 +175,7 @@ def test_a_base_that_has_changed_is_noticed_when_the_run_is_opened(straight: Pat
         flipped = bytearray(before)
         flipped[len(before) // 2] ^= 1
         file.write_bytes(flipped)
-        with pytest.raises(ValueError, match=r"is no longer what the run of .* began with: bring back"):
+        with pytest.raises(ValueError, match=r"has changed since the run of .* began: restore the old file"):
             Run.open(straight)
     finally:
         file.write_bytes(before)

@@ -304,7 +304,7 @@ def test_gpt2s_two_files(tmp_path: Path) -> None:
     for text in TEXTS:
         assert tokenizer.encode(text) == published.encode(text)
     (tmp_path / "vocab.json").write_text('{"a": 0}')
-    with pytest.raises(ValueError, match=r"merges.txt is damaged.*does not go with vocab.json.*fetch it anew"):
+    with pytest.raises(ValueError, match=r"merges.txt is damaged.*does not go with vocab.json.*fetch it again"):
         read_tokenizer(tmp_path)
 
 
@@ -329,7 +329,7 @@ def test_two_files_of_another_family_are_not_taken_for_gpt2s(tmp_path: Path) -> 
 def test_a_damaged_file_is_named(name: str, damage: bytes, tmp_path: Path) -> None:
     folder = write(tmp_path, *llama2())
     (folder / name).write_bytes(damage)
-    with pytest.raises(ValueError, match=rf"{folder / name}.* fetch it anew"):
+    with pytest.raises(ValueError, match=rf"{folder / name}.* fetch it again"):
         read_tokenizer(folder)
 
 
@@ -352,7 +352,7 @@ def test_a_field_of_the_wrong_kind_is_named(name: str, content: dict[str, Any], 
 
 def test_a_tokenizer_without_tokens(tmp_path: Path) -> None:
     Tokenizer(models.BPE()).save(str(tmp_path / "tokenizer.json"))
-    with pytest.raises(ValueError, match=r"tokenizer\.json has no tokens: fetch it anew"):
+    with pytest.raises(ValueError, match=r"tokenizer\.json has no tokens: fetch it again"):
         read_tokenizer(tmp_path)
 
 

@@ -46,7 +46,7 @@ def test_a_damaged_or_foreign_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"x\.ckpt is damaged"):
         read_checkpoint(path, mmap=False)
     checksum_path(path).unlink()
-    with pytest.raises(ValueError, match=r"x\.ckpt is no whole file of torch"):
+    with pytest.raises(ValueError, match=r"x\.ckpt is not a whole file of torch"):
         read_checkpoint(path, mmap=False)
     torch.save({"weight": torch.randn(3)}, path)
     with pytest.raises(ValueError, match=r"x\.ckpt holds no gptlab run"):

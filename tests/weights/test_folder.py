@@ -101,32 +101,32 @@ DAMAGES: dict[str, tuple[Callable[[Path], Any], type[Exception], str]] = {
     "no weights": (
         lambda f: (f / "model.safetensors").unlink(),
         FileNotFoundError,
-        "gpt holds no weights: there is neither model.safetensors nor pytorch_model.bin",
+        "gpt holds no weights: it needs model.safetensors or pytorch_model.bin",
     ),
-    "truncated": (truncated, ValueError, "gpt/model.safetensors is no whole safetensors file"),
-    "empty": (bytes_of("model.safetensors", b""), ValueError, "gpt/model.safetensors is no whole safetensors file"),
-    "no safetensors": (bytes_of("model.safetensors", b"<html>" * 9), ValueError, "is no whole safetensors file"),
+    "truncated": (truncated, ValueError, "gpt/model.safetensors is not a whole safetensors file"),
+    "empty": (bytes_of("model.safetensors", b""), ValueError, "gpt/model.safetensors is not a whole safetensors file"),
+    "no safetensors": (bytes_of("model.safetensors", b"<html>" * 9), ValueError, "is not a whole safetensors file"),
     "no pickle": (bytes_of("pytorch_model.bin", b"<html>" * 9), ValueError, "gpt/pytorch_model.bin is "),
-    "code in a pickle": (pickled({"a": Code()}), ValueError, "pytorch_model.bin is a pickle with more than tensors"),
+    "code in a pickle": (pickled({"a": Code()}), ValueError, "pytorch_model.bin is a pickle that could run code"),
     "old pickle": (
         bytes_of("pytorch_model.bin", pickle.dumps({"a": 1})),
         ValueError,
-        "pytorch_model.bin is no whole file of torch 1.6 or later",
+        "pytorch_model.bin is not a whole file of torch 1.6 or later",
     ),
     "no tensors": (
         pickled({"model": {"a": torch.ones(1)}}),
         ValueError,
-        "bin holds something else than tensors by name",
+        "bin is not a dict of tensors by name",
     ),
     "missing": (
         tensor(lambda t: t.pop(NAME)),
         ValueError,
-        f"gpt is not the model of its config.json: {NAME} is missing",
+        f"gpt does not hold the model of its config.json: {NAME} is missing",
     ),
     "surplus": (
         tensor(lambda t: t.update({"score.weight": torch.ones(2, 24)})),
         ValueError,
-        "score.weight in model.safetensors has no place in it",
+        "score.weight in model.safetensors is not part of the model",
     ),
     "integers": (
         tensor(lambda t: t.update({NAME: t[NAME].to(torch.int8)})),
@@ -141,7 +141,7 @@ DAMAGES: dict[str, tuple[Callable[[Path], Any], type[Exception], str]] = {
     "too many ids": (
         lambda f: configure(f, vocab_size=10**12),
         ValueError,
-        r"that says vocab_size 1,000,000,000,000, and transformer.wte.weight in model.safetensors is \(50, 24\)",
+        r"it says vocab_size 1,000,000,000,000, but transformer.wte.weight in model.safetensors is \(50, 24\)",
     ),
     "too many layers": (
         lambda f: configure(f, n_layer=10**12),
@@ -150,7 +150,11 @@ DAMAGES: dict[str, tuple[Callable[[Path], Any], type[Exception], str]] = {
     ),
     "too wide": (lambda f: configure(f, n_inner=10**12), ValueError, r"is \(24, 96\), wanted \(24, 1000000000000\)"),
     "a size beyond counting": (lambda f: configure(f, n_inner=10**18), ValueError, "gpt/config.json: "),
-    "a run's": (a_runs, FileNotFoundError, "gpt is a run's folder, not a model's: set weights=run weights.run=.*gpt$"),
+    "a run's": (
+        a_runs,
+        FileNotFoundError,
+        "gpt is a run folder, not a model folder: set weights=run weights.run=.*gpt$",
+    ),
     "a number in the map": (
         bytes_of("model.safetensors.index.json", b'{"weight_map": {"a": 5}}'),
         ValueError,
@@ -169,7 +173,7 @@ DAMAGES: dict[str, tuple[Callable[[Path], Any], type[Exception], str]] = {
     "a shard is missing": (
         bytes_of("model.safetensors.index.json", b'{"weight_map": {"a": "model-00001-of-00002.safetensors"}}'),
         FileNotFoundError,
-        "gpt/model-00001-of-00002.safetensors is missing, which model.safetensors.index.json names",
+        "gpt/model-00001-of-00002.safetensors, named in model.safetensors.index.json, is missing",
     ),
 }
 
@@ -216,7 +220,7 @@ def test_a_needless_output_matrix_must_be_the_embedding(tmp_path: Path) -> None:
     edit(write(tmp_path), lambda t: t.update({"lm_head.weight": t["transformer.wte.weight"].clone()}))
     read(tmp_path)
     edit(tmp_path, lambda tensors: tensors["lm_head.weight"][-1, -1].add_(1))
-    with pytest.raises(ValueError, match=r"lm_head.weight is not the embedding, to which config.json ties it"):
+    with pytest.raises(ValueError, match=r"lm_head.weight is not the embedding, but config.json ties the two"):
         read(tmp_path)
 
 
@@ -230,8 +234,8 @@ def fill(folder: Path, *, tied: bool = True, **changes: Any) -> None:
     [
         (
             {"vocab_size": 60},
-            "a vocabulary that disagrees with the tokenizer: this has 60 ids, and the embedding in .* 50 .*"
-            r"\(tokenizer=pretrained where they bring it\)",
+            "the tokenizer has 60 ids, but the embedding in .* has 50 .*"
+            r"\(tokenizer=pretrained, if they come with it\)",
         ),
         (
             {"n_heads": 6, "n_kv_heads": 6, "head_dim": 4, "norm_eps": 1e-6},
@@ -282,7 +286,7 @@ def test_another_head_stays_fresh(tmp_path: Path, tied: bool) -> None:
     assert found.fill(model, head) == ["head.out.weight", "head.out.bias"]
     assert torch.equal(head.out.weight, before)
     assert torch.equal(model.tok_emb.weight, load_file(tmp_path / "model.safetensors")["transformer.wte.weight"])
-    with pytest.raises(ValueError, match="only language models and classifiers are exported"):
+    with pytest.raises(ValueError, match="only language models and classifiers can be exported"):
         export_weights(model, head, tmp_path, bos_id=None, eos_id=None, shard_bytes=10**9)
 
 

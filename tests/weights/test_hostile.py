@@ -52,7 +52,7 @@ def test_a_config_of_any_values_is_a_model_or_one_sentence(family: str, field: s
 @pytest.mark.parametrize("content", ["[" * 100_000, "5", "null", '{"vocab_size": ' + "9" * 5000 + "}"])
 def test_a_config_that_is_no_object_is_one_sentence(content: str, tmp_path: Path) -> None:
     (write(tmp_path) / "config.json").write_text(content)
-    with pytest.raises(ValueError, match=r"config\.json.*fetch it anew$"):
+    with pytest.raises(ValueError, match=r"config\.json.*fetch it again$"):
         PretrainedFolder(tmp_path)
 
 
@@ -89,14 +89,14 @@ FLOAT = {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}
 def test_a_safetensors_header_that_lies_is_refused(header: bytes, n_bytes: int | None, tmp_path: Path) -> None:
     content = struct.pack("<Q", len(header) if n_bytes is None else n_bytes) + header + b"0000"
     (write(tmp_path) / "model.safetensors").write_bytes(content)
-    with pytest.raises(ValueError, match=r"model\.safetensors is no whole safetensors file"):
+    with pytest.raises(ValueError, match=r"model\.safetensors is not a whole safetensors file"):
         PretrainedFolder(tmp_path)
 
 
 def test_a_tensor_that_repeats_its_numbers_is_refused(tmp_path: Path) -> None:
     (write(tmp_path) / "model.safetensors").unlink()
     torch.save({"a": torch.zeros(1).expand(10**9)}, tmp_path / "pytorch_model.bin")
-    with pytest.raises(ValueError, match=r"pytorch_model\.bin says more numbers than the file holds"):
+    with pytest.raises(ValueError, match=r"pytorch_model\.bin holds fewer numbers than its tensor of shape"):
         PretrainedFolder(tmp_path)
 
 

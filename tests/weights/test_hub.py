@@ -136,23 +136,21 @@ def test_what_was_fetched_is_there_offline(look: Callable[..., list[str]], tmp_p
 
 def test_what_is_said_when_there_is_none(look: Callable[..., list[str]], hub: str) -> None:
     none, gated, revision = look("org/none", "org/gated", "org/whole@v9")
-    assert none.startswith(
-        f"FileNotFoundError there is no such folder here, and {hub}/org/none is not there, or private:"
-    )
-    assert gated.startswith(f"PermissionError {hub}/org/gated asks for its terms to be accepted: do that there")
+    assert none.startswith(f"FileNotFoundError org/none is no local folder, and {hub}/org/none is missing or private:")
+    assert gated.startswith(f"PermissionError {hub}/org/gated requires its terms to be accepted: accept them there")
     assert revision.startswith(f"FileNotFoundError {hub}/org/whole has no revision v9: give one of its branches")
 
 
 def test_what_is_said_without_a_network(look: Callable[..., list[str]]) -> None:
     (said,) = look("org/whole", HF_ENDPOINT="http://127.0.0.1:9")
-    assert said.startswith("ConnectionError there is no such folder here, and http://127.0.0.1:9/org/whole cannot be ")
+    assert said.startswith("ConnectionError org/whole is no local folder, and http://127.0.0.1:9/org/whole cannot be ")
     (said,) = look("org/whole", HF_HUB_OFFLINE="1")
-    assert said.startswith("ConnectionError org/whole is not in the cache, and no folder here, and HF_HUB_OFFLINE")
+    assert said.startswith("ConnectionError org/whole is no local folder, not in the cache, and HF_HUB_OFFLINE")
 
 
 def test_what_is_said_without_the_library(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
-    with pytest.raises(ValueError, match=r'org/whole is no folder here; .* pip install "gptlab\[hub\]"'):
+    with pytest.raises(ValueError, match=r'org/whole is no local folder: .* pip install "gptlab\[hub\]"'):
         find_folder("org/whole", revision=None)
 
 
@@ -161,7 +159,7 @@ def test_a_path_is_no_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, path
     monkeypatch.chdir(tmp_path)
     (tmp_path / "outputs").mkdir()
     with pytest.raises(
-        FileNotFoundError, match=r"is no folder here, and no name on the hub, such as openai-community/"
+        FileNotFoundError, match=r"is neither a folder nor a name on the hub: .* such as openai-community/"
     ):
         find_folder(path, revision=None)
 
@@ -172,10 +170,10 @@ def test_a_folder_is_what_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert find_folder("org/whole", revision=None) == Path("org/whole")
     monkeypatch.setenv("HOME", str(tmp_path))
     assert find_folder("~/org", revision=None) == tmp_path / "org"
-    with pytest.raises(ValueError, match="org is a folder here, which has no revision main"):
+    with pytest.raises(ValueError, match="org is a local folder and has no revision main"):
         find_folder("org", revision="main")
     (tmp_path / "config.json").touch()
-    with pytest.raises(FileNotFoundError, match=r"config\.json is a file: give the folder that it is in"):
+    with pytest.raises(FileNotFoundError, match=r"config\.json is a file: give its folder"):
         find_folder("config.json", revision=None)
 
 

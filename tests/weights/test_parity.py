@@ -174,7 +174,7 @@ def test_rotary_positions_have_no_length(
     assert_close(our_logits(model, head), their_logits(theirs))
     said = [record.message for record in caplog.records if record.levelname == "WARNING"]
     assert len(said) == (length > 32)
-    assert all("model.context_length is 64, and the weights were trained for 32" in text for text in said)
+    assert all("model.context_length is 64, but the weights were trained for 32" in text for text in said)
 
 
 LEARNED = {"positions": "learned", "norm": "layer", "feed_forward": "gelu", "qkv_bias": True, "bias": True}

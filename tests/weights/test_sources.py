@@ -61,20 +61,22 @@ def test_what_is_built_empty_is_what_was_trained(run: Run, tiny_run: Trained) ->
 
 
 def test_from_nothing_comes_nothing() -> None:
-    with pytest.raises(ValueError, match="tokenizer=pretrained takes what the weights come with"):
+    with pytest.raises(ValueError, match="tokenizer=pretrained needs pretrained weights"):
         Scratch().tokenizer()
 
 
 def test_a_models_folder_is_no_run(tmp_path: Path) -> None:
     (tmp_path / "config.json").touch()
-    with pytest.raises(FileNotFoundError, match=rf"not a run's: set weights=hf weights\.path={tmp_path}$"):
+    with pytest.raises(FileNotFoundError, match=rf"not a run folder: set weights=hf weights\.path={tmp_path}$"):
         TrainedRun(run=str(tmp_path))
-    with pytest.raises(FileNotFoundError, match=rf"is a file of a model's folder: give the folder, {tmp_path}$"):
+    with pytest.raises(FileNotFoundError, match=rf"is a file of a model folder: give the folder, {tmp_path}$"):
         find_checkpoint(tmp_path / "model.safetensors")
 
 
 def test_a_folder_without_a_checkpoint(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match=r"no checkpoints/best\.ckpt or last\.ckpt is in it, and no config"):
+    with pytest.raises(
+        FileNotFoundError, match=r"it holds neither checkpoints/best\.ckpt, checkpoints/last\.ckpt nor config"
+    ):
         find_checkpoint(tmp_path)
 
 

@@ -1,4 +1,4 @@
-"""An adapter of ours as a folder that the peft library opens on top of its base.   O outputs, R rank."""
+"""Export of an adapter as a folder for the peft library."""
 
 import json
 import logging
@@ -15,33 +15,38 @@ from gptlab.weights.export.config import model_type
 from gptlab.weights.export.folder import is_language_model
 from gptlab.weights.export.model import new_folder
 from gptlab.weights.names import entries, is_tied
-from gptlab.weights.sources import Source
+from gptlab.weights.protocol import Source
 from gptlab.weights.tensor_files import write_safetensors
 
 log = logging.getLogger(__name__)
 
 
 def export_adapter(model: GPT, head: nn.Module, folder: Path, *, base: Source | None) -> str:
-    """Writes adapter_config.json and adapter_model.safetensors; returns what the base is to those who open them.
+    """Write adapter_config.json and adapter_model.safetensors.
 
     Args:
         folder: new, or empty.
-        base: what the adapter was trained on; None where there is none.
+        base: the adapter's base weights; None if there are none.
+
+    Returns:
+        The base's path or hub name, as adapter_config.json has it.
 
     Raises:
-        UserError: there is something in the folder, or no adapter, or a head that is not the base's.
+        UserError: the folder is not empty, there is no adapter, or the head was trained too.
         OSError: the folder cannot be written.
     """
     if base is None or not adapters(model):
         raise UserError("adapter=true needs a run with tuning=lora; this one has no adapter: leave adapter out")
     if any(parameter.requires_grad for parameter in head.parameters()):
-        raise UserError("adapter=true: the head learned too, and such a folder holds no head: leave adapter out")
+        raise UserError("adapter=true: the head was trained too, but peft's folder holds no head: leave adapter out")
     if not is_language_model(model, head):
-        raise UserError("adapter=true: the head is no language model's, and the base has only that: leave adapter out")
-    tensors, named = adapter_tensors(model, head), base.named
+        raise UserError("adapter=true: the head is not a language model's, which the base has: leave adapter out")
+    tensors, named = adapter_tensors(model, head), base.base_record
     name, commit = named["hub"] or (named["path"], None)
     if Path(name).is_file():
-        log.warning(f"the base is a run, {name}: export it too, for peft opens the adapter on top of that folder")
+        log.warning(
+            f"the base is a run, {name}: export it too, since peft opens the adapter on top of an exported folder"
+        )
     config = {"base_model_name_or_path": name, "revision": commit, **adapter_config(model, list(tensors))}
     with new_folder(folder, sum(tensor.nbytes for tensor in tensors.values())):
         (folder / "adapter_config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
@@ -50,10 +55,10 @@ def export_adapter(model: GPT, head: nn.Module, folder: Path, *, base: Source | 
 
 
 def adapter_tensors(model: GPT, head: nn.Module) -> dict[str, Tensor]:
-    """A and B of each of their matrices by peft's names.
+    """Return A and B of each published matrix by peft's names.
 
-    What we hold in one, they hold apart: queries, keys and values have the same A, and each their rows of B; so have
-    the two equal matrices of a `relu2` block the same A and B.
+    Our fused matrix is split: queries, keys and values share A, and each has its rows of B. The two equal matrices of a
+    `relu2` block share both A and B.
     """
     layers = adapters(model)
     found: dict[str, Tensor] = {}
@@ -67,7 +72,7 @@ def adapter_tensors(model: GPT, head: nn.Module) -> dict[str, Tensor]:
 
 
 def adapter_config(model: GPT, names: list[str]) -> dict[str, Any]:
-    """What adapter_config.json says beside the base, for tensors of these names."""
+    """Return adapter_config.json's fields other than the base."""
     layer: LoRALinear = next(iter(adapters(model).values()))
     modules = {".".join(name.removesuffix(".lora_A.weight").split(".")[-2:]) for name in names if "lora_A" in name}
     return {
@@ -77,7 +82,7 @@ def adapter_config(model: GPT, names: list[str]) -> dict[str, Any]:
         "lora_alpha": layer.alpha,
         "lora_dropout": layer.drop_rate,
         "target_modules": sorted(modules),
-        "fan_in_fan_out": model_type(architecture_of(model)) == "gpt2",  # its Conv1D holds (inputs, outputs)
+        "fan_in_fan_out": model_type(architecture_of(model)) == "gpt2",  # GPT-2's Conv1D weights are (inputs, outputs)
         "bias": "none",
         "inference_mode": True,
     }

@@ -1,4 +1,4 @@
-"""The README that goes with an exported model: what it is, what it learned from, and what it came to."""
+"""The model card (README.md) of an exported model."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -25,7 +25,7 @@ tokenizer = {reader}.from_pretrained("{folder}")
 ```
 {sections}"""
 
-WRITING = """\
+GENERATING = """\
 ids = tokenizer({prompt!r}, return_tensors="pt").input_ids
 print(tokenizer.decode(model.generate(ids, max_new_tokens=50)[0]))"""
 
@@ -34,10 +34,10 @@ question = [{{"role": "user", "content": "Who are you?"}}]
 ids = tokenizer.apply_chat_template(question, add_generation_prompt=True, return_tensors="pt", return_dict=False)
 print(tokenizer.decode(model.generate(ids, max_new_tokens=50)[0, ids.shape[1] :]))"""
 
-JUDGING = """\
-batch = tokenizer(["The text to be judged"], truncation=True{padding}, return_tensors="pt")
-for verdict in model(**batch).logits.softmax(-1).tolist():
-    print({{label: verdict[i] for i, label in model.config.id2label.items()}})"""
+CLASSIFYING = """\
+batch = tokenizer(["The text to classify"], truncation=True{padding}, return_tensors="pt")
+for probabilities in model(**batch).logits.softmax(-1).tolist():
+    print({{label: probabilities[i] for i, label in model.config.id2label.items()}})"""
 
 
 def write_card(
@@ -54,45 +54,45 @@ def write_card(
     chats: bool = False,
     pads: bool = False,
 ) -> None:
-    """`README.md` in the folder, where the user's home is written ~.
+    """Write `README.md`, with the user's home folder shortened to ~.
 
     Args:
-        reader: the class that opens the tokenizer.
+        reader: the transformers class that opens the tokenizer.
         prompt: for the example.
-        command: what was typed to train it.
-        config: the run's, as yaml.
-        summary: what summary.json says of the run; what is missing there is left out.
-        labels: of a classifier its classes in order.
-        chats: it has a chat template.
+        command: the command line that trained the run.
+        config: the run's configuration, as yaml.
+        summary: the content of summary.json; sections without values are left out.
+        labels: a classifier's classes, in order.
+        chats: the model has a chat template.
         pads: the tokenizer has an id to pad with.
     """
-    writes = {
+    generator = {
         "task": "text-generation",
         "what": "A language model",
         "model": "AutoModelForCausalLM",
-        "example": (ANSWERING if chats else WRITING).format(prompt=prompt),
+        "example": (ANSWERING if chats else GENERATING).format(prompt=prompt),
     }
-    judges = {
+    classifier = {
         "task": "text-classification",
         "what": f"A classifier of texts ({', '.join(labels)})",
         "model": "AutoModelForSequenceClassification",
-        "example": JUDGING.format(padding=", padding=True" if pads else ""),
+        "example": CLASSIFYING.format(padding=", padding=True" if pads else ""),
     }
     sections = [
-        _section("How it was trained", _code(command, "sh")),
-        _section("What it came to", _numbers(summary)),
-        _section("The whole configuration", _code(config, "yaml")),
+        _section("Training command", _code(command, "sh")),
+        _section("Results", _numbers(summary)),
+        _section("Configuration", _code(config, "yaml")),
     ]
     text = CARD.format(
         name=name,
         parameters=parameters,
         folder=folder.name,
         reader=reader,
-        **(judges if labels else writes),
+        **(classifier if labels else generator),
         sections="".join(sections),
     )
     home = os.path.expanduser("~")
-    if home != "/":  # some containers'
+    if home != "/":  # as in some containers
         text = text.replace(f"{home}/", "~/")
     (folder / "README.md").write_text(text, encoding="utf-8")
 
@@ -106,14 +106,14 @@ def _code(text: str | None, language: str) -> str | None:
 
 
 def _numbers(summary: Mapping[str, Any]) -> str | None:
-    """A table of the validation's numbers, final and best, and the test's, where there are any."""
+    """Return a table of the run's metrics, if it has any."""
     final = summary.get("val") or {}
     if not final:
         return None
-    best = summary.get("best")  # nothing where no best weights were kept: the final ones are the run's
+    best = summary.get("best")  # absent if no best weights were kept
     parts = {"final": final, **({"best": best} if best else {})}
     if "test" in summary:
-        tested = summary.get("test_of", "best" if best else "final")  # runs of before do not say it
+        tested = summary.get("test_of", "best" if best else "final")
         parts[f"test, {tested}"] = summary["test"]
     found = [{key.split("/")[1]: value for key, value in part.items()} for part in parts.values()]
     names = [key.split("/")[1] for key in final]

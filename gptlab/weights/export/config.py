@@ -1,4 +1,4 @@
-"""Which published family a model of ours fits, and the config.json that says so."""
+"""The config.json of a model of ours as a published family."""
 
 import json
 from collections.abc import Sequence
@@ -21,16 +21,16 @@ def write_config(
     eos_id: int | None,
     labels: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """What config.json says of a model of ours, in the spellings of transformers 4 and 5.
+    """Return the content of config.json, for transformers 4 and 5.
 
-    A GPT-2 has biases everywhere: one without them is written with biases of zeros. `relu2` is written as a gated layer
-    whose two matrices are equal: relu(W x) * W x.
+    GPT-2 has biases everywhere: missing ones are written as zeros. `relu2` is written as a gated layer whose two
+    matrices are equal: relu(W x) * W x.
 
     Args:
-        labels: of a classifier its classes in order.
+        labels: a classifier's classes, in order.
 
     Raises:
-        UserError: the model is of neither family; says by which fields.
+        UserError: the model fits no family; the message lists the fields.
     """
     kind = model_type(architecture)
     name = str(dtype).removeprefix("torch.")
@@ -43,23 +43,23 @@ def write_config(
         "bos_token_id": bos_id,
         "eos_token_id": eos_id,
         "dtype": name,
-        "torch_dtype": name,  # version 4's
+        "torch_dtype": name,  # for version 4
         **(_classifier_fields(labels, pad_id=eos_id) if labels else {}),
     }
 
 
 def _class_name(kind: str, *, classifier: bool) -> str:
-    """The class that opens the folder."""
+    """Return the transformers class that opens the folder."""
     if classifier:
         return f"{NAMES[kind]}ForSequenceClassification"
     return "GPT2LMHeadModel" if kind == "gpt2" else f"{NAMES[kind]}ForCausalLM"
 
 
 def _classifier_fields(labels: Sequence[str], *, pad_id: int | None) -> dict[str, Any]:
-    """What is said of the classes.
+    """Return the fields about a classifier's classes.
 
     Args:
-        pad_id: of no text, for the last token that is another one speaks for the text.
+        pad_id: an id that no text contains, since the last other token is the one classified.
     """
     return {
         "num_labels": len(labels),
@@ -74,7 +74,7 @@ def model_type(architecture: Architecture) -> str:
     """What config.json calls a model of this kind.
 
     Raises:
-        UserError: the model is of neither family; says by which fields.
+        UserError: the model fits no family; the message lists the fields.
     """
     learned = architecture.positions == "learned"
     if misfits := _not_gpt2(architecture) if learned else _not_llama(architecture):
@@ -84,7 +84,7 @@ def model_type(architecture: Architecture) -> str:
 
 
 def _not_gpt2(a: Architecture) -> list[str]:
-    """What a GPT-2 would have instead."""
+    """Return the fields that keep a model from being a GPT-2."""
     wanted = {
         "norm": "layer",
         "feed_forward": "gelu",
@@ -99,10 +99,10 @@ def _not_gpt2(a: Architecture) -> list[str]:
 
 
 def _not_llama(a: Architecture) -> list[str]:
-    """What a Llama, Mistral or Qwen would have instead."""
+    """Return the fields that keep a model from being Llama-like."""
     wanted: dict[str, Any] = {"norm": "rms", "bias": False}
     wanted |= {"feed_forward": "swiglu or relu2"} if a.feed_forward == "gelu" else {}
-    wanted |= {"qkv_bias": False} if a.qk_norm else {}  # Qwen2 has the one, Qwen3 the other
+    wanted |= {"qkv_bias": False} if a.qk_norm else {}  # Qwen2 has qkv_bias, Qwen3 qk_norm
     return _differing(a, wanted)
 
 
@@ -112,7 +112,7 @@ def _differing(a: Architecture, wanted: dict[str, Any]) -> list[str]:
 
 
 def _typed(value: Any) -> str:
-    """As one types it: null, false, rms."""
+    """Return a value as typed in a configuration: null, false, rms."""
     return json.dumps(value).strip('"')
 
 
@@ -121,7 +121,7 @@ def _llama_kind(a: Architecture) -> str:
         return "qwen3"
     if a.qkv_bias:
         return "qwen2"
-    # transformers' Llama wants heads that divide the width even where head_dim is given; its Mistral does not
+    # transformers' Llama requires n_heads to divide emb_dim even with a head_dim; its Mistral does not
     return "llama" if a.sliding_window is None and a.emb_dim % a.n_heads == 0 else "mistral"
 
 
@@ -156,13 +156,13 @@ def _llama_fields(a: Architecture, kind: str) -> dict[str, Any]:
         "rms_norm_eps": a.norm_eps,
         **({} if kind == "llama" else sliding_window),  # two of the three are Qwen's
         "rope_parameters": {"rope_theta": a.rope_base, **(scaling or {"rope_type": "default"})},
-        "rope_theta": a.rope_base,  # version 4's, and the next
+        "rope_theta": a.rope_base,  # this and the next field are for version 4
         "rope_scaling": scaling,
     }
 
 
 def _rope_scaling(scaling: dict[str, Any] | None) -> dict[str, Any] | None:
-    """Our keys as transformers has them."""
+    """Return rotary scaling with transformers' keys."""
     if scaling is None:
         return None
     theirs = {"type": "rope_type", "original_context_length": "original_max_position_embeddings"}

@@ -1,4 +1,4 @@
-"""A whole model as a folder: weights, tokenizer, and a card that says where it comes from."""
+"""Export of weights, tokenizer and model card as a folder."""
 
 import logging
 import shutil
@@ -33,29 +33,30 @@ def export(
     labels: Sequence[str] = (),
     chat_template: str | None = None,
 ) -> None:
-    """Writes what the transformers library opens: the same logits for the same ids, the same ids for the same text.
+    """Write a folder that the transformers library opens.
 
-    A classifier's rows are padded with the end of a text, since text never becomes it.
-
-    The weights, without which nothing opens the folder, come last.
+    It gives the same ids for the same text and the same logits for the same ids. A classifier's rows are padded with
+    the end-of-text token, which no text encodes to. The weights are written last; nothing opens it without them.
 
     Args:
         folder: new, or empty.
-        shard_bytes: of larger weights, the most that each file holds.
+        shard_bytes: maximum size of a weight file.
         card: arguments of `write_card`.
-        labels: of a classifier its classes in order.
-        chat_template: how an assistant's conversations are written, in the language of Jinja.
+        labels: a classifier's classes, in order.
+        chat_template: an assistant's prompt format, in Jinja.
 
     Raises:
-        UserError: there is something in the folder, or no published family has such a model or such a head.
+        UserError: the folder is not empty, or no published family has such a model or head.
         OSError: the folder cannot be written.
     """
     reader = "AutoTokenizer"
     if model_type(architecture_of(model)) == "qwen2" and not isinstance(tokenizer, PretrainedTokenizer):
-        reader = "PreTrainedTokenizerFast"  # transformers 5 opens Qwen's own for such a model, whatever the folder says
-        log.warning(f"transformers opens the tokenizer of a model of this shape by {reader}.from_pretrained only")
+        reader = "PreTrainedTokenizerFast"  # AutoTokenizer of transformers 5 ignores the folder's class for a Qwen
+        log.warning(f"transformers opens this model's tokenizer only with {reader}.from_pretrained")
     if labels and tokenizer.eot_id is None:
-        log.warning("the tokenizer has no <|endoftext|> to pad with, so transformers takes one text at a time")
+        log.warning(
+            "the tokenizer has no <|endoftext|> to pad with, so transformers can classify only one text at a time"
+        )
     n_bytes = sum(tensor.nbytes for tensor in tensors_to_write(model, head, classifier=bool(labels)).values())
     ids = {"bos_id": tokenizer.bos_id, "eos_id": tokenizer.eot_id}
     with new_folder(folder, n_bytes):
@@ -68,15 +69,15 @@ def export(
 
 @contextmanager
 def new_folder(folder: Path, n_bytes: int) -> Iterator[None]:
-    """A folder to write in; after an error what was made is gone, and a system's error has its sentence.
+    """Create a folder to fill, deleted again on an error.
 
     Args:
         folder: new, or empty.
-        n_bytes: that it will hold.
+        n_bytes: expected size, for the message.
 
     Raises:
-        UserError: there is something in it.
-        OSError: it cannot be written.
+        UserError: the folder is not empty.
+        OSError: the folder cannot be written.
     """
     if folder.is_file():
         raise UserError(f"to={folder} is a file: give a new folder")
@@ -87,7 +88,7 @@ def new_folder(folder: Path, n_bytes: int) -> Iterator[None]:
         folder.mkdir(parents=True, exist_ok=True)
         yield
     except BaseException as error:
-        for path in folder.iterdir() if folder.is_dir() else ():  # it was empty
+        for path in folder.iterdir() if folder.is_dir() else ():  # it was empty before
             path.unlink()
         for path in new:
             if path.is_dir():

@@ -13,7 +13,7 @@ from gptlab.heads.lm import LMHead
 from gptlab.model.gpt import GPT
 from gptlab.model.lora import adapters, merge
 from gptlab.training.tuning import LoRA
-from gptlab.weights.base import check_base, find_base, name_base
+from gptlab.weights.base import check_base_unchanged, describe_base, find_base
 from gptlab.weights.export.adapter import export_adapter
 from gptlab.weights.sources import Folder, Scratch
 from tests.weights.conftest import our_logits, read, their_logits
@@ -91,18 +91,18 @@ def test_what_is_refused(make_base: Callable[[str], Path], tmp_path: Path) -> No
     source = Folder(path=str(base), revision=None)
     with pytest.raises(ValueError, match="needs a run with tuning=lora; this one has no adapter"):
         export_adapter(*read(base), tmp_path / "adapter", base=None)
-    with pytest.raises(ValueError, match="the head learned too"):
+    with pytest.raises(ValueError, match="the head was trained too"):
         export_adapter(*adapted(base, head="all"), tmp_path / "adapter", base=source)
     with pytest.raises(ValueError, match=rf"^to={base} is not empty"):
         export_adapter(*adapted(base), base, base=source)
     model, _ = adapted(base)
-    with pytest.raises(ValueError, match=r"the head is no language model's, .*: leave adapter out"):
+    with pytest.raises(ValueError, match=r"the head is not a language model's, .*: leave adapter out"):
         export_adapter(model, nn.Linear(24, 2).requires_grad_(False), tmp_path / "adapter", base=source)
     assert not (tmp_path / "adapter").exists()
 
 
 def named(path: Path, **changes: Any) -> dict[str, Any]:
-    return {**name_base(path, [path / "a.bin"], hub=None), **changes}
+    return {**describe_base(path, [path / "a.bin"], hub=None), **changes}
 
 
 def test_where_a_base_is_found(tmp_path: Path) -> None:
@@ -117,7 +117,7 @@ def test_where_a_base_is_found(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError) as told:
         find_base(base, checkpoint, own=True)
     assert str(told.value) == (
-        f"{checkpoint} needs the weights that its run began with, and they are not at {old} (sha256 {digest}): bring "
+        f"{checkpoint} needs its base weights, but they are not at {old} (sha256 {digest}): bring "
         f"them back, or put them, or a link to them, at {tmp_path / 'run' / 'base'}"
     )
     on_the_hub = {**base, "hub": ["org/name", "a1b2"]}
@@ -134,8 +134,10 @@ def test_where_a_base_is_found(tmp_path: Path) -> None:
 def test_a_base_that_changed(tmp_path: Path) -> None:
     (tmp_path / "a.bin").write_bytes(b"abc")
     before = named(tmp_path)
-    check_base(named(tmp_path), before, run=tmp_path)
+    check_base_unchanged(named(tmp_path), before, run=tmp_path)
     (tmp_path / "a.bin").write_bytes(b"abd")
-    with pytest.raises(ValueError, match=r"its first weights, in .*, have sha256 a52d.*, and had ba78.* when it began"):
-        check_base(named(tmp_path), before, run=tmp_path)
-    assert Scratch().named == {"path": None, "hub": None, "sha256": [], "seen": []}
+    with pytest.raises(
+        ValueError, match=r"its base weights in .* have the sha256 a52d.*, but had ba78.* when the run began"
+    ):
+        check_base_unchanged(named(tmp_path), before, run=tmp_path)
+    assert Scratch().base_record == {"path": None, "hub": None, "sha256": [], "seen": []}

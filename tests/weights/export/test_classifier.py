@@ -110,7 +110,7 @@ def test_without_an_end_of_text_there_is_nothing_to_pad_with(
     """Texts may hold every id; the library then refuses more than one row, where a wrong pad would judge wrongly."""
     tokenizer = CharTokenizer(characters="".join(map(chr, range(64, 114))), unknown=False, end_of_text=False)
     wanted = our_logits(*export_to(tmp_path, tokenizer), ROWS)
-    assert "no <|endoftext|> to pad with, so transformers takes one text at a time" in caplog.text
+    assert "no <|endoftext|> to pad with, so transformers can classify only one text at a time" in caplog.text
     assert "padding=True" not in (tmp_path / "README.md").read_text(encoding="utf-8")
     theirs = opened(transformers, tmp_path)
     with torch.no_grad():
@@ -123,8 +123,8 @@ def test_without_an_end_of_text_there_is_nothing_to_pad_with(
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
-        ({"head_bias": True}, r"head.bias is true, .* has no bias: train with head.bias=false"),
-        ({"pooling": "book"}, r"head.pooling is book, .* by its last token alone: train with head.pooling=last"),
+        ({"head_bias": True}, r"head.bias is true, .* have no bias: train with head.bias=false"),
+        ({"pooling": "book"}, r"head.pooling is book, .* by the last token alone: train with head.pooling=last"),
         ({"pooling": "mean"}, r"head.pooling is mean, "),
         ({"norm": "rms"}, r"the transformers library has no such model: a GPT-2 has model.norm=layer, not rms"),
     ],

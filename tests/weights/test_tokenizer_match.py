@@ -13,7 +13,7 @@ from gptlab.tokenizer.huggingface import write_tokenizer
 from gptlab.tokenizer.pretrained import read_tokenizer
 from gptlab.tokenizer.protocol import Tokenizer
 from gptlab.tokenizer.text import END_OF_TEXT
-from gptlab.weights.agreement import check_tokens
+from gptlab.weights.tokenizer_match import check_same_tokenizer
 from tests.support.tokenizers import PROSE
 
 WHERE = Path("run")
@@ -44,14 +44,14 @@ def exported(tokenizer: Tokenizer, folder: Path) -> Tokenizer:
 @pytest.mark.parametrize("name", OURS)
 def test_a_tokenizer_and_its_export_agree(name: str, tmp_path: Path) -> None:
     ours, theirs = OURS[name], exported(OURS[name], tmp_path)
-    check_tokens(ours, theirs, where=WHERE)
-    check_tokens(theirs, ours, where=WHERE)
+    check_same_tokenizer(ours, theirs, where=WHERE)
+    check_same_tokenizer(theirs, ours, where=WHERE)
     file = tmp_path / "tokenizer.json"
     file.write_text(json.dumps(json.loads(file.read_text())))  # of another layout
     again = read_tokenizer(tmp_path)
     assert again is not None
     assert again.state() != theirs.state()
-    check_tokens(again, theirs, where=WHERE)
+    check_same_tokenizer(again, theirs, where=WHERE)
 
 
 @pytest.mark.parametrize("kind", [char, word])
@@ -60,19 +60,15 @@ def test_as_many_other_tokens(kind: ModuleType, comes_from_a_folder: bool, tmp_p
     ours, theirs = kind.train(["a b c"], **UNKNOWN), kind.train(["a b d"], **UNKNOWN)
     if comes_from_a_folder:
         theirs = exported(theirs, tmp_path)
-    with pytest.raises(
-        ValueError, match=r"the tokenizer has as many ids as the weights in run know, .* but not the same"
-    ):
-        check_tokens(ours, theirs, where=WHERE)
+    with pytest.raises(ValueError, match=r"the tokenizer has as many ids as the weights in run, .* but not the same"):
+        check_same_tokenizer(ours, theirs, where=WHERE)
 
 
 def test_the_same_tokens_cut_otherwise() -> None:
     with pytest.raises(ValueError, match="but not the same"):
-        check_tokens(byte_pairs(r"\s|\S+"), byte_pairs(r"[\s\S]"), where=WHERE)
+        check_same_tokenizer(byte_pairs(r"\s|\S+"), byte_pairs(r"[\s\S]"), where=WHERE)
 
 
 def test_another_number_of_ids() -> None:
-    with pytest.raises(
-        ValueError, match=r"has 257 ids, and the weights in run know 256, .*choose tokenizer=pretrained"
-    ):
-        check_tokens(ByteTokenizer(end_of_text=True), ByteTokenizer(end_of_text=False), where=WHERE)
+    with pytest.raises(ValueError, match=r"has 257 ids, but the weights in run have 256: choose tokenizer=pretrained"):
+        check_same_tokenizer(ByteTokenizer(end_of_text=True), ByteTokenizer(end_of_text=False), where=WHERE)

@@ -1,7 +1,7 @@
-"""Bounds of a value, for the annotation of the argument that takes it: `batch_size: Annotated[int, AtLeast(1)]`.
+"""Bounds of an argument's values.
 
-`config/check.py` reads them from the source text, so a value out of bounds is reported before anything is built. They
-hold for a user's own parts too.
+They stand in its annotation, `batch_size: Annotated[int, AtLeast(1)]`, from where `config/check.py` reads them as text:
+a value out of bounds is reported before anything is built. They work for a user's own parts too, with literal numbers.
 """
 
 from dataclasses import dataclass
@@ -66,14 +66,17 @@ class LessThan:
 
 @dataclass(frozen=True)
 class Length:
-    """Allow lists of `least` to `most` items; None is any number from `least` on."""
+    """Allow lists of `least` to `most` items.
+
+    Args:
+        most: None is any number."""
 
     least: int
     most: int | None
 
     def __str__(self) -> str:
         if self.most is None:
-            return f"a list of {self.least} or more"
+            return f"a list of at least {self.least}"
         return f"a list of {self.least}" + ("" if self.most == self.least else f" to {self.most}")
 
     def holds(self, value: Any) -> bool:

@@ -24,7 +24,7 @@ from gptlab.config.command import choices, command_line
 from gptlab.config.compose import ConfigError, compose_config
 from gptlab.config.plain import Config, resolved, to_yaml
 from gptlab.config.pretrained import adopt
-from gptlab.config.record import as_written, describe_config, opened_config
+from gptlab.config.record import as_written, describe_config, record_config
 from gptlab.data.protocol import Prepared
 from gptlab.generation.generator import TextGenerator
 from gptlab.hardware.precision import float32_matmul_precision
@@ -123,7 +123,7 @@ class Run:
         with report_damage(checkpoint):
             record, base = content[RECORD], base_of(content, checkpoint)
             tokenizer = tokenizer_of(content, base, checkpoint)
-            cfg = opened_config(record, checkpoint)
+            cfg = record_config(record, checkpoint)
             check_n_layers(cfg.model.n_layers, content["state_dict"])
             with meta_weights():  # the checkpoint replaces them at once
                 run = cls(cfg, tokenizer, data=None, labels=record["labels"])

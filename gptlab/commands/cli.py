@@ -1,4 +1,8 @@
-"""gptlab <verb> key=value ...   The parts of a verb are imported when it is called."""
+"""The command line: `gptlab <verb> key=value ...`.
+
+A verb is a module of this folder with a `main(overrides)`, imported when it is called. To add one: the module,
+`conf/<verb>.yaml`, a schema in `config/schema.py`, and a line in `VERBS`.
+"""
 
 import sys
 from importlib import import_module
@@ -6,21 +10,25 @@ from importlib import import_module
 from gptlab.commands.memory import keep_freed_memory
 
 VERBS = {
-    "train": "trains a model: gptlab train data=text data.path=my.txt   (the same as python train.py)",
-    "data": "shows what a run would learn from: gptlab data data=text data.path=my.txt",
-    "generate": 'writes with a trained model: gptlab generate run=outputs/... prompt="..."',
-    "chat": "talks with a model: gptlab chat run=outputs/...",
-    "classify": 'says of which class a text is: gptlab classify run=outputs/... text="..."',
-    "evaluate": "measures a model on a text, with intervals: gptlab evaluate run=outputs/...",
-    "compare": "puts models side by side: gptlab compare 'run=[outputs/a, outputs/b]'",
-    "export": "writes a model for transformers: gptlab export run=outputs/... to=FOLDER",
+    "train": "train a model: gptlab train data=text data.path=my.txt   (the same as python train.py)",
+    "data": "show what a run would train on: gptlab data data=text data.path=my.txt",
+    "generate": 'generate text with a trained model: gptlab generate run=outputs/... prompt="..."',
+    "chat": "talk with a model: gptlab chat run=outputs/...",
+    "classify": 'predict the class of a text: gptlab classify run=outputs/... text="..."',
+    "evaluate": "measure a model, with confidence intervals: gptlab evaluate run=outputs/...",
+    "compare": "compare models side by side: gptlab compare 'run=[outputs/a, outputs/b]'",
+    "export": "export a model for transformers: gptlab export run=outputs/... to=FOLDER",
 }
-USAGE = "gptlab <verb> key=value ...\n\n" + "\n".join(f"  {verb:<10}{what}" for verb, what in VERBS.items()) + "\n"
+USAGE = "gptlab <verb> key=value ...\n\n" + "\n".join(f"  {verb:<10}{does}" for verb, does in VERBS.items()) + "\n"
 HELP = ("-h", "--help", "help")
 
 
 def main(words: list[str] | None = None) -> int:
-    """Calls the verb; 0 if all went well, 1 after a user's mistake, 2 for a verb that is none."""
+    """Call a verb and return the exit status.
+
+    Returns:
+        0 if all went well, 2 for an unknown verb. A user's error exits with 1, see `errors.py`.
+    """
     words = sys.argv[1:] if words is None else words
     verb, *overrides = words or ["help"]
     if verb in HELP:
@@ -29,10 +37,10 @@ def main(words: list[str] | None = None) -> int:
     if verb not in VERBS:
         print(f"gptlab {verb}: there is no such verb; there are {', '.join(VERBS)}", file=sys.stderr)
         return 2
-    if verb != "train" and any(word in HELP for word in overrides):  # train prints its own
+    if verb != "train" and any(word in HELP for word in overrides):  # train prints a page of its own
         from gptlab.storage.places import conf_dir
 
-        print(f"gptlab {verb} {VERBS[verb]}\n\nIts keys, from conf/{verb}.yaml:\n")
+        print(f"gptlab {verb}: {VERBS[verb]}\n\nIts keys, from conf/{verb}.yaml:\n")
         print((conf_dir() / f"{verb}.yaml").read_text(encoding="utf-8"))
         return 0
     keep_freed_memory()

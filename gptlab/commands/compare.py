@@ -1,4 +1,7 @@
-"""gptlab compare 'run=[a, b]': what differs between models, and whether the difference in their losses is real."""
+"""gptlab compare 'run=[a, b]': models side by side.
+
+It shows what differs, and whether the difference in their losses is real.
+"""
 
 import json
 from typing import TYPE_CHECKING, Any
@@ -13,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def main(overrides: list[str]) -> None:
-    """Measures one after the other, and shows them side by side."""
+    """Measure one model after the other, and show both."""
     with report_errors():
         cfg = compose_config("compare", overrides)
 

@@ -1,4 +1,4 @@
-"""gptlab export run=... to=FOLDER: a trained model as other programs open it."""
+"""gptlab export run=... to=FOLDER: a trained model for other libraries."""
 
 import shlex
 from pathlib import Path
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def main(overrides: list[str]) -> None:
-    """Writes the folder, and says how to open it."""
+    """Write the folder, and print how to load it."""
     with report_errors():
         cfg = compose_config("export", overrides)
 
@@ -26,13 +26,13 @@ def main(overrides: list[str]) -> None:
             merge_adapter(run)
         if cfg.precision != "auto":
             cast_weights(run, cfg.precision)
-        how = _write_adapter(run, folder) if cfg.adapter else _write_model(run, folder, cfg)
+        loading = _write_adapter(run, folder) if cfg.adapter else _write_model(run, folder, cfg)
         print(f"{folder}: {', '.join(sorted(path.name for path in folder.iterdir()))}")
-        print("".join(f"  {line}\n" for line in how), end="")
+        print("".join(f"  {line}\n" for line in loading), end="")
 
 
 def _write_model(run: "Run", folder: Path, cfg: Config) -> list[str]:
-    """The whole model; returns how to open it."""
+    """Write the model; return how to load it."""
     from gptlab.weights.export.model import export
     from gptlab.workflows.export import card_values, find_chat_template
 
@@ -51,13 +51,13 @@ def _write_model(run: "Run", folder: Path, cfg: Config) -> list[str]:
     if labels:
         return [f'AutoModelForSequenceClassification.from_pretrained("{folder}")']
     verb, prompt = ("generate", f" prompt={shlex.quote(card['prompt'])}") if template is None else ("chat", "")
-    ours = f"gptlab {verb} run={shlex.quote(str(folder))}{prompt}"
-    theirs = f'AutoModelForCausalLM.from_pretrained("{folder}")'
-    return [ours, theirs] if (folder / "tokenizer.json").exists() else [theirs]
+    own_command = f"gptlab {verb} run={shlex.quote(str(folder))}{prompt}"
+    transformers_call = f'AutoModelForCausalLM.from_pretrained("{folder}")'
+    return [own_command, transformers_call] if (folder / "tokenizer.json").exists() else [transformers_call]
 
 
 def _write_adapter(run: "Run", folder: Path) -> list[str]:
-    """The adapter alone; returns how to open it."""
+    """Write the adapter; return how to load it."""
     from gptlab.weights.export.adapter import export_adapter
 
     base = export_adapter(run.model, run.head, folder, base=run.weights)

@@ -1,4 +1,4 @@
-"""gptlab generate run=... prompt="...": what a trained model writes."""
+"""gptlab generate run=... prompt="...": text from a trained model."""
 
 import json
 from typing import TYPE_CHECKING, Any
@@ -15,33 +15,34 @@ MISSING = "prompt is missing: give prompt=VALUE"
 
 
 def main(overrides: list[str]) -> None:
-    """Streams one text to the terminal, or prints several once they are done."""
+    """Stream one text, or print several when all are done."""
     with report_errors():
         prompt, others = raw_option("prompt", overrides)
         cfg = compose_config("generate", others, problems=[] if prompt is not None else [MISSING])
         assert prompt is not None
 
-        # torch takes seconds to import: mistakes are told before
+        # torch takes seconds to import: a user's errors are reported before
         from gptlab.run import Run
         from gptlab.workflows.chat import check_writes_text
         from gptlab.workflows.precision import choose_device, prepare_generation
 
         run = Run.open(cfg.run, device=choose_device(cfg.device))
         check_writes_text(run)
-        how = {"seed": cfg.seed, "cache": cfg.cache, **keywords(cfg.sampling)}
+        options = {"seed": cfg.seed, "cache": cfg.cache, **keywords(cfg.sampling)}
         with prepare_generation(run, cfg.precision):
-            _write(run, prompt, cfg.n_samples, cfg.output, how)
+            _write(run, prompt, cfg.n_samples, cfg.output, options)
 
 
-def _write(run: "Run", prompt: str, n_samples: int, output: str, how: dict[str, Any]) -> None:
+def _write(run: "Run", prompt: str, n_samples: int, output: str, options: dict[str, Any]) -> None:
+    """Write the texts as `output` says."""
     if output == "json":
-        texts = run.generate_many(prompt, n_samples, **how)
+        texts = run.generate_many(prompt, n_samples, **options)
         print(json.dumps({"prompt": prompt, "texts": texts}, ensure_ascii=False, indent=2))
     elif n_samples == 1:
         print(prompt, end="", flush=True)
-        for piece in run.stream(prompt, **how):
+        for piece in run.stream(prompt, **options):
             write(piece)
         print()
     else:
-        for number, text in enumerate(run.generate_many(prompt, n_samples, **how), 1):
+        for number, text in enumerate(run.generate_many(prompt, n_samples, **options), 1):
             write(f"--- {number} of {n_samples}\n{prompt}{text}\n\n")

@@ -1,18 +1,18 @@
-"""How this process asks the system for memory."""
+"""How the process requests memory from the system."""
 
 import ctypes
 import platform
 
-M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of malloc.h
+M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # constants of glibc's malloc.h
 
 
 def keep_freed_memory() -> None:
-    """Lets glibc hand freed memory out again and not give it back to the system; other libraries are left as they are.
+    """Let glibc reuse freed memory instead of returning it.
 
-    By itself it maps every tensor above 32 MB anew and unmaps it when it is freed, and the kernel clears each page
-    again: a sixth of the time of a GPT-2's step on two cores, which holds as much at most either way
-    (python -m tests.benchmarks.training). Where many large tensors of one size come and go the heap grows holes
-    (python -m tests.benchmarks.head), so the head has one buffer for its logits.
+    By default it maps every tensor above 32 MB anew and unmaps it when it is freed, and the kernel zeroes each page
+    again: a sixth of the time of a GPT-2's step on two cores, with the same peak memory (python -m
+    tests.benchmarks.training). Where many large tensors of one size come and go the heap fragments (python -m
+    tests.benchmarks.head), so the head has one buffer for its logits. Other C libraries are left as they are.
     """
     if platform.libc_ver()[0] != "glibc":
         return

@@ -1,11 +1,13 @@
-"""What a command reads from the command line and writes to the terminal."""
+"""Text from the command line, and to the terminal."""
 
 import sys
 from typing import TextIO
 
 
 def write(text: str, stream: TextIO | None = None) -> None:
-    """Write a text at once: to a file or a pipe as it is, to a terminal without the characters that it obeys.
+    """Write and flush a text, harmless to a terminal.
+
+    A terminal obeys control characters, so they are left out there. A file or a pipe gets the text as it is.
 
     Args:
         stream: None is the standard output.
@@ -19,11 +21,17 @@ def write(text: str, stream: TextIO | None = None) -> None:
 
 
 def raw_option(key: str, overrides: list[str]) -> tuple[str | None, list[str]]:
-    """`key=TEXT` as it was typed, commas, brackets and all, None where it was not; and the overrides that are left."""
+    """Split off `key=TEXT`, its text as typed.
+
+    Hydra would read commas, brackets and quotes in it as its own syntax.
+
+    Returns:
+        The text, None where the key was not typed; and the other overrides.
+    """
     typed = [word.partition("=")[2] for word in overrides if word.startswith(f"{key}=")]
     if not typed:
         return None, overrides
     text = typed[-1]
     if len(text) > 1 and text[0] == text[-1] and text[0] in "\"'":
-        text = text[1:-1]  # somebody knows that Hydra wants such text quoted
+        text = text[1:-1]  # quoted for Hydra, as its manual asks
     return text, [word for word in overrides if not word.startswith(f"{key}=")]

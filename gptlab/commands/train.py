@@ -4,24 +4,21 @@ import logging
 import os
 import re
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING
 
-import hydra
-from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from gptlab.commands.errors import report_errors
 from gptlab.commands.memory import keep_freed_memory
-from gptlab.config.compose import check_composes, our_hydra
+from gptlab.config.compose import check_composes
+from gptlab.config.hydra_internals import run_command_line, run_job
 from gptlab.config.manual import manual
-from gptlab.config.resume import attempt, resumption
-from gptlab.config.schema import register_schemas
-from gptlab.storage.places import conf_dir
-from gptlab.sweeps.jobs import Outcome, check_job, check_jobs, run_job, sweep_jobs
+from gptlab.config.resume import discard_config_on_failure, resolve_resume
+from gptlab.sweeps.grid import check_job, check_jobs, sweep_jobs
+from gptlab.sweeps.jobs import Outcome, run_sweep_job
 
 if TYPE_CHECKING:
     from gptlab.run import Run
@@ -58,12 +55,9 @@ def main(overrides: list[str] | None = None) -> float | None:
     try:
         if whole is not None:
             with report_errors():
-                _run(whole, job)
+                run_job(whole, job)
         else:
-            register_schemas()
-            GlobalHydra.instance().clear()
-            sys.argv = [sys.argv[0], *words]  # from where Hydra reads
-            hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="train")(job)()
+            run_command_line(words, job)
     finally:
         sys.argv = argv
     return best[-1] if best else None
@@ -82,7 +76,7 @@ def _checked(words: list[str]) -> tuple[list[str], DictConfig | None]:
         check_composes("train", [word for word in words if re.match(r"[^-].*=|[~+]", word)])
     if any(word.startswith("-") for word in words):  # --cfg and its like are Hydra's
         return words, None
-    found = resumption(words)
+    found = resolve_resume(words)
     print(*found.notes, sep="\n", end="\n" if found.notes else "")
     return found.words, found.whole if found.whole.hydra.mode != RunMode.MULTIRUN else None
 
@@ -90,7 +84,7 @@ def _checked(words: list[str]) -> tuple[list[str], DictConfig | None]:
 def _sweep_job(cfg: DictConfig) -> float:
     """Train one job of a sweep; its mistake does not end the others."""
     with report_errors():
-        return run_job(cfg, report_errors()(_train_job))
+        return run_sweep_job(cfg, report_errors()(_train_job))
 
 
 def _single_run(cfg: DictConfig) -> float:
@@ -98,21 +92,11 @@ def _single_run(cfg: DictConfig) -> float:
     if int(os.environ.get("LOCAL_RANK", 0)):
         logging.disable(logging.WARNING)  # only rank 0 logs
     hydra_cfg = HydraConfig.get()
-    with report_errors(), attempt(cfg.resume, Path(hydra_cfg.runtime.output_dir, str(hydra_cfg.output_subdir))):
+    config_folder = Path(hydra_cfg.runtime.output_dir, str(hydra_cfg.output_subdir))
+    with report_errors(), discard_config_on_failure(cfg.resume, config_folder):
         outcome = _train(cfg)
         _show(outcome)
     return outcome.value
-
-
-def _run(whole: DictConfig, job: Callable[[DictConfig], float]) -> None:
-    """Run a job as hydra.main does, on the configuration that was checked instead of composing it again."""
-    with our_hydra():
-        hydra_itself = cast(Any, GlobalHydra.instance().hydra)
-        hydra_itself.compose_config = lambda **_: whole
-        try:
-            hydra_itself.run(None, job, [])
-        except OSError as error:  # the job tells its own
-            raise OSError(f"the run's folder cannot be made ({error}): choose another output_dir") from error
 
 
 def _restart_command(argv: list[str], words: list[str]) -> list[str]:

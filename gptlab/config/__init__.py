@@ -1,1 +1,1 @@
-"""From what a person types to a checked configuration, and from that to objects."""
+"""Overrides to configuration to objects."""

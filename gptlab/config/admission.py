@@ -1,4 +1,7 @@
-"""Which classes and functions a configuration may name, and where: a configuration is code once it is built."""
+"""Classes and functions that a configuration may name, by slot.
+
+A configuration is code once it is built.
+"""
 
 import importlib
 import os
@@ -8,18 +11,20 @@ from gptlab.config.signature import slot_of
 from gptlab.errors import UserError
 
 TRUST = "GPTLAB_TRUST"  # packages of the user's own, by environment only: a configuration cannot admit itself
-LIGHTNING = {  # slot -> package whose public classes may stand there, and what they are classes of
+LIGHTNING = {  # slot -> package whose public classes are admitted, and their base class
     "callbacks.*": ("lightning.pytorch.callbacks", "Callback"),
     "logger.*": ("lightning.pytorch.loggers", "Logger"),
 }
 
 
 def refusal(target: Any, slot: str, key: str | None = None) -> str | None:
-    """Return why a target is not built in a slot; None where it is. Nothing is imported.
+    """Return why a target is refused, if it is.
+
+    None means that it is admitted in the slot. Nothing is imported.
 
     Args:
         slot: the key at which the target stands, `*` for the name of a callback or logger.
-        key: the same with that name, as a user types it.
+        key: the same key with that name, as a user types it.
     """
     key = key or slot
     if not isinstance(target, str):
@@ -40,7 +45,7 @@ def refusal(target: Any, slot: str, key: str | None = None) -> str | None:
 
 
 def is_lightning(target: str) -> bool:
-    """Return whether a target is named as one of Lightning's callbacks or loggers."""
+    """Return whether a target is Lightning's."""
     return any(_in_package(target.rpartition(".")[0], package) for package, _ in LIGHTNING.values())
 
 
@@ -53,10 +58,10 @@ def load(target: str, slot: str) -> Any:
     """Import what a target names.
 
     Raises:
-        UserError: it is refused, does not exist, or is no class or function of the module that it is named in.
+        UserError: it is refused, does not exist, or is not defined in the module that it is named in.
     """
-    if why := refusal(target, slot):
-        raise UserError(why)
+    if reason := refusal(target, slot):
+        raise UserError(reason)
     module, _, name = target.rpartition(".")
     try:
         found = getattr(importlib.import_module(module), name)

@@ -1,4 +1,4 @@
-"""From a configuration's node to the object that it names."""
+"""Objects from a configuration's nodes."""
 
 from collections.abc import Mapping
 from functools import partial
@@ -8,10 +8,10 @@ from gptlab.config.admission import load
 
 
 def build(node: Mapping[str, Any], slot: str) -> Any:
-    """Return the object that a node's `_target_` names, or a partial where `_partial_` is true.
+    """Build the object that a node names.
 
-    Hydra's instantiate would resolve references once more, after they were checked, and take methods and positional
-    arguments; here nothing is resolved, and the values are those of the node.
+    With `_partial_: true` the result is a partial. Hydra's instantiate would resolve references again, after they were
+    checked, and accept methods and positional arguments. Here nothing is resolved.
 
     Args:
         node: plain values; nodes with a `_target_` in them are built first.
@@ -25,13 +25,14 @@ def build(node: Mapping[str, Any], slot: str) -> Any:
     return partial(kind, **arguments) if node.get("_partial_") else kind(**arguments)
 
 
-def build_for(what: Any, node: Mapping[str, Any], slot: str) -> Any:
-    """Return the same; a partial is given the one argument that it waits for."""
-    made = build(node, slot)
-    return made(what) if isinstance(made, partial) else made
+def build_for(argument: Any, node: Mapping[str, Any], slot: str) -> Any:
+    """Build a node; a partial is called with the argument."""
+    built = build(node, slot)
+    return built(argument) if isinstance(built, partial) else built
 
 
 def _value(value: Any, slot: str) -> Any:
+    """Return a value with the nodes in it built."""
     if isinstance(value, Mapping):
         nested = {str(name): _value(item, f"{slot}.{name}") for name, item in value.items() if "_target_" not in value}
         return build(value, slot) if "_target_" in value else nested

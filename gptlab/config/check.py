@@ -1,90 +1,101 @@
-"""Every problem of a configuration at once, before a weight exists."""
+"""Check of a whole configuration.
 
-import difflib
+All problems are reported at once, before a weight exists.
+"""
+
 from collections.abc import Container, Iterable, Iterator, Mapping
 from typing import Any
 
 from gptlab.config.admission import refusal
 from gptlab.config.plain import select
-from gptlab.config.rules import broken_pairs, broken_rules
-from gptlab.config.schema import root_types
-from gptlab.config.signature import Argument, arguments, class_constant, fits, words
+from gptlab.config.rules import pair_problems, rule_problems
+from gptlab.config.schema import bounded_root_types, root_types
+from gptlab.config.signature import Argument, arguments, class_constant
+from gptlab.config.value_types import fits, type_name, wanted
+from gptlab.errors import nearest
 
-OPTIONAL = ("callbacks", "logger")  # groups of named parts, which may be empty
-BY_HAND = ("vocab_size", "total_steps")  # keywords that a run fills in, with all that stands before a `*`
+NAMED_GROUPS = ("callbacks", "logger")  # groups of named parts, which may be empty
+RUN_ARGUMENTS = ("vocab_size", "total_steps")  # keywords that the run supplies, as it does all arguments before a `*`
 HYDRA_KEYS = {"_target_": str, "_partial_": bool, "_convert_": str}  # how a node is built, and their types
 
 
 def check(cfg: Mapping[str, Any], groups: Container[str] | None = None) -> list[str]:
-    """Return a sentence for each problem of a configuration.
+    """Return every problem as a sentence.
 
-    Unknown keys, wrong types, missing values, values without sense, targets that are not admitted, impossible pairs.
+    Found are unknown keys, wrong types, missing values, values out of bounds, targets that are not admitted, and values
+    that cannot work together.
 
     Args:
         cfg: plain values, every reference resolved: what will be built.
-        groups: those that will be built; None is all.
+        groups: the groups that will be built; None is all.
     """
     problems: list[str] = []
     for group, node in cfg.items():
         if groups is not None and group not in groups:
             continue
-        slot = f"{group}.*" if group in OPTIONAL else group
-        nodes = node.items() if group in OPTIONAL and isinstance(node, Mapping) else [("", node)]
-        for name, each in nodes:
+        slot = f"{group}.*" if group in NAMED_GROUPS else group
+        nodes = node.items() if group in NAMED_GROUPS and isinstance(node, Mapping) else [("", node)]
+        for name, part in nodes:
             path = f"{group}.{name}" if name else group
-            if isinstance(each, Mapping):
-                problems += _check_node(each, path, slot)
-            elif group in OPTIONAL and each is not None:
-                problems.append(f"{path} is {each!r:.80}: it must be a callback or logger with a _target_, or null")
-            elif each == "???":
+            if isinstance(part, Mapping):
+                problems += _check_node(part, path, slot)
+            elif group in NAMED_GROUPS and part is not None:
+                problems.append(f"{path} is {part!r:.80}: it must be a callback or logger with a _target_, or null")
+            elif part == "???":
                 problems.append(f"{path} is missing: give {path}=VALUE")
-    return [*problems, *broken_rules(cfg), *broken_pairs(cfg), *_unmet_needs(cfg)]
+    return [*problems, *_root_problems(cfg), *rule_problems(cfg), *pair_problems(cfg), *_unmet_needs(cfg)]
 
 
 def check_record(cfg: Mapping[str, Any], schema: type, groups: Container[str] | None = None) -> list[str]:
-    """Return the problems of a configuration that did not come through Hydra, which types the root keys itself.
+    """Return the problems of a checkpoint's configuration.
+
+    It did not come through Hydra, which checks the types of the root keys itself.
 
     Args:
         schema: dataclass of the root keys, see `schema.py`.
-        groups: those that will be built; None is all.
+        groups: the groups that will be built; None is all.
     """
     return check_root(cfg, schema) or check(cfg, groups)
 
 
 def check_root(cfg: Mapping[str, Any], schema: type) -> list[str]:
-    """Return the problems of the root keys: unknown ones, missing ones, and those of another type."""
+    """Return the problems of the root keys."""
     types = root_types(schema)
     problems = [f"{key} is no key{nearest(key, types)}" for key in cfg if key not in types]
-    for key, wanted in types.items():
+    for key, expected in types.items():
         if key not in cfg:
             problems.append(f"{key} is missing")
-        elif not fits(cfg[key], wanted):
-            problems.append(f"{key} is {cfg[key]!r:.80}: it must be {words(wanted)}")
+        elif not fits(cfg[key], expected):
+            problems.append(f"{key} is {cfg[key]!r:.80}: it must be {type_name(expected)}")
     return problems
 
 
-def nearest(word: str, known: Iterable[str]) -> str:
-    """` (did you mean ...?)` or nothing."""
-    close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
-    return f" (did you mean {close[0]}?)" if close else ""
+def _root_problems(cfg: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the problems of root keys with bounds or choices.
+
+    Hydra knows neither.
+    """
+    for key, kind in bounded_root_types().items():
+        if key in cfg and cfg[key] != "???" and (expected := wanted(cfg[key], kind)):
+            yield f"{key} is {cfg[key]!r:.200}: it must be {expected}"
 
 
 def _check_node(node: Mapping[str, Any], path: str, slot: str) -> Iterator[str]:
-    """Yield the problems of a node that names something to build, and of the nodes in it.
+    """Yield the problems of a node, nested ones included.
 
     Args:
         path: the node's key, as a user types it.
-        slot: the same with `*` for the name of a callback or logger.
+        slot: the same key with `*` for the name of a callback or logger.
     """
     target = node.get("_target_")
     if target is None:
         yield f"{path} names nothing to build: choose one of its configurations, as in {path.partition('.')[0]}=NAME"
         return
-    if why := refusal(target, slot, path):
-        yield why
+    if reason := refusal(target, slot, path):
+        yield reason
         return
     known = arguments(target)
-    waiting = [name for name, a in (known or {}).items() if a.required and (a.by_position or name in BY_HAND)]
+    waiting = [name for name, a in (known or {}).items() if a.required and (a.by_position or name in RUN_ARGUMENTS)]
     if node.get("_partial_") and known is not None and not waiting:
         yield f"{path}._partial_ is true, but {target} waits for no further argument: leave it out"
     yield from _check_values(node, path, slot, known)
@@ -95,25 +106,25 @@ def _check_node(node: Mapping[str, Any], path: str, slot: str) -> Iterator[str]:
 
 
 def _check_values(node: Mapping[str, Any], path: str, slot: str, known: Mapping[str, Argument] | None) -> Iterator[str]:
-    """Yield what is wrong with the values of a node: names, types, nodes to build within it."""
+    """Yield the problems of a node's values."""
     for name, value in node.items():
         key = f"{path}.{name}"
         if name in HYDRA_KEYS:
             if not isinstance(value, HYDRA_KEYS[name]):
-                yield f"{key} is {value!r:.80}: it must be {words(HYDRA_KEYS[name])}"
+                yield f"{key} is {value!r:.80}: it must be {type_name(HYDRA_KEYS[name])}"
         elif known is not None and name not in known:
             guess = nearest(name, known) or f": {node['_target_']} takes {', '.join(known)}"
             yield f"{key} is no key{guess}"
         elif value == "???":
             yield f"{key} is missing: give {key}=VALUE"
-        elif known is not None and not fits(value, known[name].type) and not _is_node(value):
-            yield f"{key} is {value!r:.200}: it must be {words(known[name].type)}"
+        elif known is not None and not _is_node(value) and (expected := wanted(value, known[name].type)):
+            yield f"{key} is {value!r:.200}: it must be {expected}"
         else:
             yield from _check_nested(value, key, f"{slot}.{name}")
 
 
 def _check_nested(value: Any, path: str, slot: str) -> Iterator[str]:
-    """Yield the problems of every node in a value, however deep."""
+    """Yield the problems of nodes within a value."""
     if _is_node(value):
         yield from _check_node(value, path, slot)
     elif isinstance(value, Mapping):
@@ -129,7 +140,7 @@ def _is_node(value: Any) -> bool:
 
 
 def unmet(head: Any, data: Any) -> str | None:
-    """A sentence where the data does not give what the head needs."""
+    """Return what the data lacks for the head, if anything."""
     return _unmet(type(head).__name__, head.needs, type(data).__name__, data.gives)
 
 
@@ -144,7 +155,7 @@ def _unmet(head: str, needs: Iterable[str], data: str, gives: Iterable[str]) -> 
 
 
 def _unmet_needs(cfg: Mapping[str, Any]) -> Iterator[str]:
-    """Yield the Batch keys that the head reads and the data does not give."""
+    """Yield the Batch keys that the head lacks."""
     head, data = (select(cfg, f"{group}._target_") for group in ("head", "data"))
     if refusal(head, "head") or refusal(data, "data"):
         return

@@ -1,4 +1,4 @@
-"""What was typed."""
+"""The command that Hydra runs, and its choices."""
 
 import shlex
 import sys
@@ -8,7 +8,10 @@ from hydra.core.hydra_config import HydraConfig
 
 
 def command_line() -> str:
-    """The command that trains this run; of a sweep, what would train this job alone."""
+    """Return the command that trains this run.
+
+    For a job of a sweep, it is the command that would train this job alone.
+    """
     if not HydraConfig.initialized():
         return "Run.compose(...).train()"
     program = "python train.py" if Path(sys.argv[0]).name == "train.py" else "gptlab train"
@@ -16,7 +19,10 @@ def command_line() -> str:
 
 
 def choices() -> dict[str, str]:
-    """The configuration chosen from each group; none where Hydra composed nothing."""
+    """Return the choice from each group.
+
+    There are none where Hydra composed nothing.
+    """
     if not HydraConfig.initialized():
         return {}
     return {str(group): str(choice) for group, choice in HydraConfig.get().runtime.choices.items()}

@@ -1,62 +1,62 @@
-"""What a person typed -> one checked configuration, or every problem with it in sentences."""
+"""Overrides to one checked configuration."""
 
 import re
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from typing import NamedTuple
 
-from hydra import compose, initialize_config_dir
-from hydra.core.global_hydra import GlobalHydra
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override
+from hydra import compose
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from gptlab.config.check import HYDRA_KEYS, check, nearest
+from gptlab.config.check import HYDRA_KEYS, check
+from gptlab.config.hydra_internals import Override, our_hydra, parse_override
 from gptlab.config.plain import Config, resolved
-from gptlab.config.schema import register_schemas
-from gptlab.errors import UserError
+from gptlab.errors import UserError, nearest
 from gptlab.storage.places import conf_dir
 
-REFUSALS = (HydraException, OmegaConfBaseException, ValueError)  # what Hydra has against an override
+HYDRA_ERRORS = (HydraException, OmegaConfBaseException, ValueError)  # what Hydra raises for an override
 
 
 class ConfigError(UserError):
-    """Everything that is wrong with a configuration, one sentence a line."""
+    """All problems of a configuration, line by line."""
 
     def __init__(self, problems: list[str]) -> None:
         super().__init__("\n".join(problems))
 
 
 class Composed(NamedTuple):
-    """A configuration that was checked."""
+    """A composed configuration that was checked."""
 
     cfg: Config
-    whole: DictConfig  # as it was written, with Hydra's own settings
+    whole: DictConfig  # unresolved, with Hydra's own settings
 
 
 def compose_config(root: str, overrides: list[str], problems: Sequence[str] = ()) -> Config:
-    """`conf/<root>.yaml` with the overrides, every reference resolved, and checked.
+    """Return `conf/<root>.yaml` with the overrides, resolved and checked.
 
     Args:
-        problems: that the caller has found.
+        problems: those that the caller has found, to be reported with the others.
 
     Raises:
-        ConfigError: with all problems at once.
+        ConfigError: all problems at once.
     """
     return compose_whole(root, overrides, problems).cfg
 
 
 def compose_whole(root: str, overrides: list[str], problems: Sequence[str] = ()) -> Composed:
-    """The same, and what Hydra needs to run it."""
+    """Return `compose_config`'s configuration, and what Hydra runs.
+
+    Raises:
+        ConfigError: all problems at once.
+    """
     problems = list(problems)
     with our_hydra():
         parsed = parse_overrides(overrides, problems)
         whole = _at_once(root, parsed) or _one_by_one(root, parsed, problems)
     try:
         cfg = resolved(OmegaConf.masked_copy(whole, [str(key) for key in whole if key != "hydra"]))
-    except ValueError as error:
+    except UserError as error:
         raise ConfigError([*problems, str(error)]) from error
     problems += check(cfg)
     if problems:
@@ -65,22 +65,26 @@ def compose_whole(root: str, overrides: list[str], problems: Sequence[str] = ())
 
 
 def _at_once(root: str, parsed: list[Override]) -> DictConfig | None:
-    """The configuration, unless there may be something to say about an override: composing once is half the work.
+    """Compose all overrides at once, if they are sound.
 
-    Hydra refuses each key that is not there, but for those with a `+`.
+    None where an override may have a problem. Composing once takes half the time of `_one_by_one`. Hydra refuses
+    unknown keys itself, except after a `+`.
     """
     if any(o.is_add() or o.is_force_add() for o in parsed):
         return None
     try:
         return _composed(root, parsed)
-    except REFUSALS:
+    except HYDRA_ERRORS:
         return None
 
 
 def _one_by_one(root: str, parsed: list[Override], problems: list[str]) -> DictConfig:
-    """The configuration with those overrides that can be; each other one adds a problem to the list."""
+    """Compose the overrides that Hydra accepts.
+
+    Each of the others is left out, and adds a problem to the list.
+    """
     choices = [o for o in parsed if is_choice(o)]
-    base = _compose(root, choices, problems)  # leaves in `choices` those that exist
+    base = _compose(root, choices, problems)  # removes from `choices` those that do not exist
     parsed = [o for o in parsed if o in choices or not is_choice(o)]
     unknown = [o for o in parsed if o not in choices and not _exists(base, o)]
     all_keys = "--cfg job" if root in ("train", "resume", "data") else f"gptlab {root} --help"
@@ -90,57 +94,62 @@ def _one_by_one(root: str, parsed: list[Override], problems: list[str]) -> DictC
 
 
 def check_composes(root: str, overrides: list[str]) -> None:
-    """A ConfigError, with every problem at once, for overrides that Hydra cannot compose; what is missing may be."""
+    """Check that Hydra can compose the overrides.
+
+    Values may be missing.
+
+    Raises:
+        ConfigError: all problems at once.
+    """
     try:
         with our_hydra():
-            compose(root, [readable(word) for word in overrides])
-    except REFUSALS:
+            compose(root, [quote_tilde(word) for word in overrides])
+    except HYDRA_ERRORS:
         compose_config(root, overrides)
 
 
-@contextmanager
-def our_hydra() -> Iterator[None]:
-    """Hydra with our configurations; one that the caller has set up is as it was afterwards."""
-    register_schemas()
-    theirs = GlobalHydra.instance().hydra
-    GlobalHydra.instance().clear()
-    try:
-        with initialize_config_dir(str(conf_dir()), job_name="train", version_base="1.3"):
-            yield
-    finally:
-        GlobalHydra.instance().hydra = theirs
+def quote_tilde(word: str) -> str:
+    """Quote a value such as `~/model` for Hydra.
 
-
-def readable(word: str) -> str:
-    """`weights.path=~/model` as Hydra reads it, to which a `~` is a sign of its own."""
+    In Hydra's grammar `~` is an operator.
+    """
     return re.sub(r"^([\w.@/+]+)=(~[^'\"]*)$", r"\1='\2'", word)
 
 
 def parse_overrides(overrides: list[str], problems: list[str]) -> list[Override]:
-    """The overrides that Hydra can read; each other one adds a problem to the list."""
-    parser, parsed = OverridesParser.create(), []
-    for text in map(readable, overrides):
+    """Return the overrides that Hydra can parse.
+
+    Each of the others adds a problem to the list.
+    """
+    parsed = []
+    for text in map(quote_tilde, overrides):
         try:
-            parsed.append(parser.parse_override(text))
+            parsed.append(parse_override(text))
         except HydraException:
             problems.append(
-                f"{text!r} cannot be read: write key=value, and quote a value with special signs: 'key=\"...\"'"
+                f"{text!r} cannot be read: write key=value, and quote a value with special characters: 'key=\"...\"'"
             )
     return parsed
 
 
 def is_choice(override: Override) -> bool:
-    """Whether it chooses a configuration from a group, as `model=tiny` does, or says where configurations lie."""
+    """Return whether an override chooses from a group.
+
+    `hydra.searchpath=`, which says where groups are found, counts as one.
+    """
     key = override.key_or_group
     return (conf_dir() / key).is_dir() or key.startswith("hydra/") or key == "hydra.searchpath"
 
 
 def _compose(root: str, left: list[Override], problems: list[str]) -> DictConfig:
-    """The configuration; each override that Hydra refuses is taken from the list and adds a problem to the other."""
+    """Compose, dropping each override that Hydra refuses.
+
+    It is removed from `left`, and adds a problem to the list.
+    """
     while True:
         try:
             return _composed(root, left)
-        except REFUSALS as error:
+        except HYDRA_ERRORS as error:
             guilty = next((o for o in left if _refused(root, o, left)), None)
             if guilty is None:
                 raise ConfigError([*problems, _sentence(error)]) from error
@@ -153,25 +162,29 @@ def _composed(root: str, overrides: list[Override]) -> DictConfig:
 
 
 def _refused(root: str, override: Override, left: list[Override]) -> bool:
-    """Whether it is this override, among the choices that came with it, that Hydra refuses."""
+    """Return whether Hydra refuses one override.
+
+    It is tried with the choices of groups alone.
+    """
     alone = [o for o in left if is_choice(o) and not is_choice(override)] + [override]
     try:
         _composed(root, alone)
-    except REFUSALS:
+    except HYDRA_ERRORS:
         return True
     return False
 
 
 def _no_choice(override: Override, root: str) -> str:
+    """Return a sentence for an unknown choice."""
     group, name = override.key_or_group, str(override.value())
-    there = sorted(path.stem for path in (conf_dir() / group).glob("*.yaml"))
-    if name in there:
+    names = sorted(path.stem for path in (conf_dir() / group).glob("*.yaml"))
+    if name in names:
         return f"{group}={name}: `{root}` takes no {group}=, leave it out"
-    return f"{group}={name}: there is no such configuration{nearest(name, there)}; there are {', '.join(there)}"
+    return f"{group}={name}: there is no such configuration{nearest(name, names)}; there are {', '.join(names)}"
 
 
 def _sentence(error: Exception) -> str:
-    """Hydra's message in one sentence of ours."""
+    """Return Hydra's message as one sentence."""
     text = str(error.__cause__ or error)
     key = re.search(r"full_key: (\S+)", text)
     first = text.strip().splitlines()[0]
@@ -179,7 +192,10 @@ def _sentence(error: Exception) -> str:
 
 
 def _exists(cfg: DictConfig, override: Override) -> bool:
-    """Whether the key is there; below a root key `+key` adds one, which the check then judges; hydra's are Hydra's."""
+    """Return whether an override's key exists.
+
+    `+key` below a root key adds one, which `check` judges. Keys of `hydra` are left to Hydra.
+    """
     key = override.key_or_group
     if key.startswith("hydra."):
         return True
@@ -191,11 +207,13 @@ def _exists(cfg: DictConfig, override: Override) -> bool:
 
 
 def _keys(cfg: DictConfig, path: str = "") -> Iterator[str]:
-    """Every key there is, dotted."""
-    for name in map(str, cfg):
+    """Yield every key of a configuration, dotted."""
+    for key in cfg:
+        name = str(key)
         if name in HYDRA_KEYS or name == "hydra":
             continue
         yield f"{path}{name}"
-        node = cfg._get_node(name)
-        if isinstance(node, DictConfig) and not node._is_none() and not node._is_missing():
+        if OmegaConf.is_missing(cfg, key) or OmegaConf.is_interpolation(cfg, name):
+            continue
+        if isinstance(node := cfg[key], DictConfig):
             yield from _keys(node, f"{path}{name}.")

@@ -6,7 +6,7 @@ from typing import Any
 from gptlab.config.plain import Config, select
 from gptlab.storage.run_folder import read_job_record
 
-USUAL = (  # what one compares runs by that are of no sweep
+COMPARED_KEYS = (  # of runs that belong to no sweep
     "model.n_layers",
     "model.emb_dim",
     "model.context_length",
@@ -20,9 +20,12 @@ USUAL = (  # what one compares runs by that are of no sweep
 
 
 def hparams_values(cfg: Config) -> dict[str, Any]:
-    """Return the values that tell a run from others: in a sweep the keys it varies, else the usual ones."""
+    """Return the values to compare runs by.
+
+    In a sweep they are the keys that it varies, else the `COMPARED_KEYS`.
+    """
     record = read_job_record(Path(cfg.output_dir))
     varies = record["varies"] if record else {}
-    values = {key: select(cfg, key) for key in varies or USUAL}
+    values = {key: select(cfg, key) for key in varies or COMPARED_KEYS}
     plain = {key: value for key, value in values.items() if isinstance(value, int | float | str)}
-    return varies | plain  # the name of a choice, or a list, as it was typed
+    return varies | plain  # a choice of a group, or a list, as it was typed

@@ -1,4 +1,7 @@
-"""A configuration as plain values: what was checked, and exactly that, is built, compared and kept."""
+"""A configuration as plain values.
+
+Exactly what was checked is built, compared and stored.
+"""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -12,7 +15,10 @@ from gptlab.errors import UserError
 
 
 class Config(dict[str, Any]):
-    """Nested plain values by attribute, `cfg.model.n_layers`; a `${` in them is text and refers to nothing."""
+    """Nested plain values, also by attribute: `cfg.model.n_layers`.
+
+    A `${` in them is text, and refers to nothing.
+    """
 
     def __init__(self, values: Mapping[Any, Any]) -> None:
         super().__init__({str(key): _nested(value) for key, value in values.items()})
@@ -28,7 +34,9 @@ class Config(dict[str, Any]):
 
 
 def resolved(cfg: DictConfig) -> Config:
-    """Return a composed configuration with every reference replaced by its value; what is missing is `???`.
+    """Return a composed configuration with every reference resolved.
+
+    A missing value is `???`.
 
     Raises:
         UserError: a reference leads nowhere, or in a circle.
@@ -42,19 +50,19 @@ def resolved(cfg: DictConfig) -> Config:
 
 
 def references(cfg: DictConfig) -> dict[str, Any]:
-    """Return a composed configuration as it was written, its references unresolved."""
+    """Return a composed configuration with its references unresolved."""
     return OmegaConf.to_container(cfg, resolve=False)  # type: ignore[return-value]
 
 
 def plain(value: Any) -> Any:
-    """Return nested dicts and lists, as a checkpoint keeps them."""
+    """Return nested dicts and lists."""
     if isinstance(value, Mapping):
         return {str(key): plain(item) for key, item in value.items()}
     return [plain(item) for item in value] if isinstance(value, list | tuple) else value
 
 
 def escaped(value: Any) -> Any:
-    """Return plain values whose every `${` omegaconf reads as that text."""
+    """Escape every `${` for OmegaConf."""
     if isinstance(value, Mapping):
         return {str(key): escaped(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
@@ -63,7 +71,7 @@ def escaped(value: Any) -> Any:
 
 
 def select(cfg: Mapping[str, Any], key: str) -> Any:
-    """Return the value at a dotted key; None where there is none."""
+    """Return the value at a dotted key, or None."""
     node: Any = cfg
     for name in key.split("."):
         if not isinstance(node, Mapping) or name not in node:
@@ -82,7 +90,7 @@ def flat(cfg: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def keywords(node: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what a node gives to the part it names, without `_target_` and the like."""
+    """Return a node's arguments, without Hydra's own keys."""
     return {key: value for key, value in node.items() if not key.startswith("_")}
 
 

@@ -1,4 +1,4 @@
-"""What the pretrained weights decide about a run's configuration."""
+"""Parts of a configuration that pretrained weights decide."""
 
 from dataclasses import asdict
 from typing import Any
@@ -11,13 +11,14 @@ from gptlab.weights.protocol import Source
 
 
 def adopt(cfg: Config, weights: Source) -> Config:
-    """`model=pretrained` becomes the weights' own architecture, key by key, and an untold head tied as theirs is;
-    `prompt=pretrained` their own way of writing conversations.
+    """Fill in what the pretrained weights decide.
 
-    So a checkpoint's configuration says what the model is, wherever its weights came from. Without them, cfg as it is.
+    `model=pretrained` becomes the weights' own architecture, key by key; a head with `tied: auto` is tied as theirs;
+    `prompt=pretrained` becomes their chat template. So a checkpoint's configuration says what the model is, wherever
+    its weights came from. A configuration that asks for none of these is returned as it is.
 
     Raises:
-        UserError: there are no pretrained weights, or they do not say how conversations are written.
+        UserError: there are no pretrained weights, or they have no chat template.
     """
     return _adopt_model(_adopt_prompt(cfg, weights), weights)
 
@@ -27,8 +28,8 @@ def _adopt_prompt(cfg: Config, weights: Source) -> Config:
         return cfg
     if weights.prompt is None:
         raise UserError(
-            "prompt=pretrained takes the weights' own way of writing conversations, and these bring none: choose "
-            "another, prompt=alpaca, chatml, phi3 or plain"
+            "prompt=pretrained takes the weights' own chat template, but these have none: choose prompt=alpaca, "
+            "chatml, phi3 or plain"
         )
     return Config({**cfg, "prompt": weights.prompt})
 
@@ -38,7 +39,7 @@ def _adopt_model(cfg: Config, weights: Source) -> Config:
     if not isinstance(model, Pretrained):
         return cfg
     arguments: dict[str, Any] = asdict(weights.architecture) | asdict(model)
-    del arguments["vocab_size"]  # the tokenizer's
+    del arguments["vocab_size"]  # decided by the tokenizer
     arguments["context_length"] = model.context_length or weights.architecture.context_length
     node = {"_target_": "gptlab.model.gpt.GPT", "_partial_": True, "_convert_": "all", **arguments, "init": "gpt2"}
     head = {**cfg.head, "tied": weights.tied} if cfg.head.get("tied") == "auto" else cfg.head

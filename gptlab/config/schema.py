@@ -1,11 +1,22 @@
-"""Types of the root keys; the groups below them are checked against what they build, see check.py."""
+"""Types of the root keys.
 
-from dataclasses import dataclass
-from types import UnionType
-from typing import Any, get_args, get_origin, get_type_hints
+The groups below them are checked against what they build, see check.py.
+"""
+
+from dataclasses import dataclass, field, fields, make_dataclass
+from functools import cache
+from types import NoneType, UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING
+
+from gptlab.bounds import AtLeast, LessThan, MoreThan
+from gptlab.config.value_types import Bounded
+
+Seed = Annotated[int, AtLeast(0), LessThan(2**63)]
+Positive = Annotated[int, AtLeast(1)]
+ComputePrecision = Literal["auto", "32-true", "bf16-mixed", "bf16-true", "16-mixed", "16-true", "64-true", "int8"]
 
 
 @dataclass
@@ -13,10 +24,10 @@ class TrainSchema:
     """`conf/train.yaml`."""
 
     name: str = MISSING
-    seed: int = MISSING
+    seed: Seed = MISSING
     output_dir: str = MISSING
     resume: str | None = MISSING
-    compile: Any = MISSING  # auto, or a bool
+    compile: Literal["auto"] | bool = MISSING
     activation_checkpointing: bool = MISSING
     tokenizer: dict[str, Any] = MISSING
     data: dict[str, Any] = MISSING
@@ -35,10 +46,10 @@ class TrainSchema:
 
 @dataclass
 class DataSchema(TrainSchema):
-    """`conf/data.yaml`: what `gptlab data` shows of the run it composes."""
+    """`conf/data.yaml`: a run, and what `gptlab data` shows of it."""
 
-    n_windows: int = MISSING
-    output: str = MISSING
+    n_windows: Positive = MISSING
+    output: Literal["text", "json"] = MISSING
 
 
 @dataclass
@@ -47,13 +58,13 @@ class GenerateSchema:
 
     run: str = MISSING
     prompt: str | None = MISSING
-    n_samples: int = MISSING
-    seed: int = MISSING
+    n_samples: Positive = MISSING
+    seed: Seed = MISSING
     device: str = MISSING
-    precision: str = MISSING
+    precision: ComputePrecision = MISSING
     cache: bool = MISSING
     sampling: dict[str, Any] = MISSING
-    output: str = MISSING
+    output: Literal["text", "json"] = MISSING
 
 
 @dataclass
@@ -63,9 +74,9 @@ class ChatSchema:
     run: str = MISSING
     prompt: dict[str, Any] | None = None
     system: str | None = MISSING
-    seed: int = MISSING
+    seed: Seed = MISSING
     device: str = MISSING
-    precision: str = MISSING
+    precision: ComputePrecision = MISSING
     sampling: dict[str, Any] = MISSING
 
 
@@ -77,10 +88,10 @@ class ClassifySchema:
     text: str | None = MISSING
     file: str | None = MISSING
     field: str = MISSING
-    batch_tokens: int = MISSING
+    batch_tokens: Positive = MISSING
     device: str = MISSING
-    precision: str = MISSING
-    output: str = MISSING
+    precision: ComputePrecision = MISSING
+    output: Literal["text", "json"] = MISSING
     max_expansion: float = MISSING
     cache_dir: str = MISSING
 
@@ -90,7 +101,7 @@ class PretrainedSchema:
     """`conf/pretrained.yaml`."""
 
     name: str = MISSING
-    seed: int = MISSING
+    seed: Seed = MISSING
     prompt: dict[str, Any] = MISSING
     model: dict[str, Any] = MISSING
     head: dict[str, Any] = MISSING
@@ -100,16 +111,16 @@ class PretrainedSchema:
 
 @dataclass
 class MeasuringSchema:
-    """What `conf/evaluate.yaml` and `conf/compare.yaml` have in common."""
+    """The keys that `conf/evaluate.yaml` and `conf/compare.yaml` share."""
 
     data: dict[str, Any] | None = None
-    split: str = MISSING
-    context_length: int | None = MISSING
-    batch_tokens: int = MISSING
-    precision: str = MISSING
+    split: Literal["train", "val", "test", "all"] = MISSING
+    context_length: Positive | None = MISSING
+    batch_tokens: Positive = MISSING
+    precision: ComputePrecision = MISSING
     device: str = MISSING
-    seed: int = MISSING
-    output: str = MISSING
+    seed: Seed = MISSING
+    output: Literal["text", "json"] = MISSING
 
 
 @dataclass
@@ -117,13 +128,13 @@ class EvaluateSchema(MeasuringSchema):
     """`conf/evaluate.yaml`."""
 
     run: str = MISSING
-    stride: int | None = MISSING
-    n_questions: int = MISSING
-    n_answers: int | None = MISSING
+    stride: Positive | None = MISSING
+    n_questions: Annotated[int, AtLeast(0)] = MISSING
+    n_answers: Annotated[int, AtLeast(0)] | None = MISSING
     sampling: dict[str, Any] = MISSING
     judge: dict[str, Any] | None = None
     tasks: Any = MISSING  # a name, or a list of them
-    limit: int | None = MISSING
+    limit: Positive | None = MISSING
 
 
 @dataclass
@@ -142,8 +153,8 @@ class ExportSchema:
     run: str = MISSING
     to: str = MISSING
     adapter: bool = MISSING
-    precision: str = MISSING
-    shard_gb: float = MISSING
+    precision: ComputePrecision = MISSING
+    shard_gb: Annotated[float, MoreThan(0)] = MISSING
 
 
 SCHEMAS = (
@@ -160,18 +171,63 @@ SCHEMAS = (
 
 
 def register_schemas() -> None:
-    """Lets a root's defaults list begin with its schema."""
+    """Store each schema with Hydra.
+
+    A root's defaults list begins with its schema.
+    """
     store = ConfigStore.instance()
     for schema in SCHEMAS:
-        store.store(name=f"{schema.__name__.removesuffix('Schema').lower()}_schema", node=schema)
+        store.store(name=f"{schema.__name__.removesuffix('Schema').lower()}_schema", node=_for_hydra(schema))
 
 
 def root_types(schema: type) -> dict[str, Any]:
-    """Return the type of each root key, as `signature.fits` understands it."""
+    """Return the type of each root key."""
+    return {name: _simple(hint) for name, hint in get_type_hints(schema, include_extras=True).items()}
 
-    def simple(hint: Any) -> Any:
-        if isinstance(hint, UnionType):
-            return tuple(simple(one) for one in get_args(hint))
-        return get_origin(hint) or hint
 
-    return {name: simple(hint) for name, hint in get_type_hints(schema).items()}
+def bounded_root_types() -> dict[str, Any]:
+    """Return the types of bounded root keys.
+
+    Hydra knows neither; a key has the same ones in every schema.
+    """
+    types = {name: kind for schema in SCHEMAS for name, kind in root_types(schema).items()}
+    return {name: kind for name, kind in types.items() if any(map(_is_narrow, _members(kind)))}
+
+
+@cache  # Hydra wants the schema of `data` to be a subclass of that of `train`
+def _for_hydra(schema: type) -> type:
+    """Return the schema with types that Hydra knows.
+
+    It knows neither bounds, choices nor unions.
+    """
+    hints = get_type_hints(schema)
+    columns = [(f.name, _hydra_type(hints[f.name]), field(default=f.default)) for f in fields(schema)]
+    bases = tuple(_for_hydra(base) for base in schema.__bases__ if base is not object)
+    return make_dataclass(schema.__name__, columns, bases=bases)
+
+
+def _hydra_type(hint: Any) -> Any:
+    if get_origin(hint) is Literal:
+        return type(get_args(hint)[0])
+    if isinstance(hint, UnionType) or get_origin(hint) is Union:
+        others = [kind for kind in get_args(hint) if kind is not NoneType]
+        return hint if len(others) == 1 else Any
+    return hint
+
+
+def _simple(hint: Any) -> Any:
+    """Convert a type hint to `value_types.py`."""
+    if get_origin(hint) is Annotated:
+        kind, *bounds = get_args(hint)
+        return Bounded(_simple(kind), tuple(bounds))
+    if isinstance(hint, UnionType) or get_origin(hint) is Union:
+        return tuple(_simple(member) for member in get_args(hint))
+    return hint if get_origin(hint) is Literal else get_origin(hint) or hint
+
+
+def _members(kind: Any) -> tuple[Any, ...]:
+    return kind if isinstance(kind, tuple) else (kind,)
+
+
+def _is_narrow(kind: Any) -> bool:
+    return isinstance(kind, Bounded) or get_origin(kind) is Literal

@@ -1,27 +1,36 @@
-"""What a `_target_` accepts, read from its source text: nothing is imported, so a check takes milliseconds."""
+"""A target's arguments, read from its source text.
+
+Nothing is imported, so a check takes milliseconds.
+"""
 
 import ast
 import importlib.util
-import sys
 from functools import cache
 from pathlib import Path
 from types import NoneType
-from typing import Any, Literal, NamedTuple, get_args, get_origin
+from typing import Any, Literal, NamedTuple
+
+from gptlab.bounds import AtLeast, AtMost, Length, LessThan, MoreThan
+from gptlab.config.value_types import Bound, Bounded
 
 PLAIN = {"int": int, "float": float, "str": str, "bool": bool, "list": list, "dict": dict, "Mapping": dict}
+BOUNDS: dict[str, type[Any]] = {kind.__name__: kind for kind in (AtLeast, AtMost, Length, LessThan, MoreThan)}
 
 
 class Argument(NamedTuple):
     """One keyword of a class or function."""
 
-    type: Any  # a type that `fits` understands; Any where the source's annotation says more than plain values can
+    type: Any  # see value_types.py; Any where the annotation says more than plain values can
     required: bool
-    by_position: bool  # what stands before the `*` is not configuration: the run fills it in
+    by_position: bool  # stands before the `*`, so it is no configuration: the run supplies it
 
 
 @cache
 def arguments(target: str) -> dict[str, Argument] | None:
-    """The arguments by name; None where the source is not found, or where it takes any (`**kwargs`)."""
+    """Return a target's arguments by name.
+
+    None where the source is not found, or where it takes any (`**kwargs`).
+    """
     definition, module = _definition(target)
     if isinstance(definition, ast.ClassDef):
         methods = (part for part in definition.body if isinstance(part, ast.FunctionDef))
@@ -41,7 +50,7 @@ def arguments(target: str) -> dict[str, Argument] | None:
 
 @cache
 def class_constant(target: str, name: str) -> Any:
-    """The literal value of a class's attribute; None where it has none."""
+    """Return a class attribute's literal value, or None."""
     definition, _ = _definition(target)
     for part in definition.body if isinstance(definition, ast.ClassDef) else ():
         if not isinstance(part, ast.Assign | ast.AnnAssign) or part.value is None:
@@ -54,7 +63,7 @@ def class_constant(target: str, name: str) -> Any:
 
 @cache
 def slot_of(target: str) -> str | None:
-    """Return the slot that a class or function is marked for (`@slot("head")`); None where it is not marked."""
+    """Return the slot of a target, or None."""
     definition, _ = _definition(target)
     for mark in definition.decorator_list if definition else ():
         match mark:
@@ -63,37 +72,8 @@ def slot_of(target: str) -> str | None:
     return None
 
 
-def fits(value: Any, wanted: Any) -> bool:
-    """Whether a plain value is of a type; a whole number is a number too, true and false are neither."""
-    if wanted is Any:
-        return True
-    if get_origin(wanted) is Literal:
-        return value in get_args(wanted)
-    if isinstance(wanted, tuple):
-        return any(fits(value, one) for one in wanted)
-    if get_origin(wanted) is list:
-        return isinstance(value, list) and all(fits(item, get_args(wanted)[0]) for item in value)
-    if isinstance(value, bool):
-        return wanted is bool
-    if wanted is float and isinstance(value, int):
-        return abs(value) <= sys.float_info.max  # a whole number of 400 digits is no float
-    return isinstance(value, wanted)
-
-
-def words(wanted: Any) -> str:
-    """A type as one says it."""
-    if isinstance(wanted, tuple):
-        return " or ".join(words(one) for one in wanted)
-    if get_origin(wanted) is Literal:
-        choices = ", ".join(map(str, get_args(wanted)))
-        return f"one of {choices}" if "," in choices else choices
-    if get_origin(wanted) is list:
-        return f"a list, each item {words(get_args(wanted)[0])}"
-    names = {int: "a whole number", float: "a number", str: "text", bool: "true or false", NoneType: "null"}
-    return names.get(wanted, "a list" if wanted is list else "a mapping")
-
-
 def _definition(target: str) -> tuple[ast.ClassDef | ast.FunctionDef | None, Path | None]:
+    """Return a target's definition and file."""
     module, _, name = target.rpartition(".")
     path = _source(module)
     for part in _parse(path).body if path else ():
@@ -108,7 +88,10 @@ def _parse(path: Path) -> ast.Module:
 
 
 def _source(module: str) -> Path | None:
-    """The file of a module; only its top-level package is looked up, for deeper look-ups import the parents."""
+    """Return the file of a module.
+
+    `find_spec` is asked for the top-level package only: for a deeper name it would import the parents.
+    """
     top, *rest = module.split(".")
     if not all(name.isidentifier() for name in (top, *rest)):
         return None
@@ -125,7 +108,7 @@ def _source(module: str) -> Path | None:
 
 
 def _type(annotation: ast.expr | None, module: Path | None) -> Any:
-    """The annotation as a type that `fits` understands: a union becomes a tuple."""
+    """Convert an annotation to `value_types.py`."""
     match annotation:
         case ast.Constant(value=None):
             return NoneType
@@ -134,7 +117,10 @@ def _type(annotation: ast.expr | None, module: Path | None) -> Any:
         case ast.Name(id=name) if module:
             return _alias(name, module)
         case ast.BinOp(left=left, op=ast.BitOr(), right=right):
-            return (_type(left, module), _type(right, module))
+            return (*_members(left, module), *_members(right, module))
+        case ast.Subscript(value=ast.Name(id="Annotated"), slice=ast.Tuple(elts=[inner, *notes])):
+            bounds = tuple(bound for note in notes if (bound := _bound(note, module)))
+            return Bounded(_type(inner, module), bounds)
         case ast.Subscript(value=ast.Name(id="Literal"), slice=choices):
             return Literal[ast.literal_eval(choices)]
         case ast.Subscript(value=ast.Name(id="list"), slice=item):
@@ -144,8 +130,55 @@ def _type(annotation: ast.expr | None, module: Path | None) -> Any:
     return Any
 
 
+def _members(annotation: ast.expr, module: Path | None) -> tuple[Any, ...]:
+    """Return the members of a union."""
+    kind = _type(annotation, module)
+    return kind if isinstance(kind, tuple) else (kind,)
+
+
+def _bound(note: ast.expr, module: Path | None) -> Bound | None:
+    """Return the bound that a note names, or None.
+
+    Only a bound of `gptlab.bounds` is read, with literal arguments or constants of the module: no source is evaluated.
+    """
+    match note:
+        case ast.Call(func=ast.Name(id=name), args=args, keywords=keywords) if name in BOUNDS and module:
+            if not _imports_bound(name, module):
+                return None
+            try:
+                named = {str(keyword.arg): _literal(keyword.value, module) for keyword in keywords}
+                return BOUNDS[name](*(_literal(arg, module) for arg in args), **named)
+            except (TypeError, ValueError):  # no literal, or arguments that the bound does not take
+                return None
+    return None
+
+
+def _literal(value: ast.expr, module: Path) -> Any:
+    """Return the value of a literal or constant.
+
+    Raises:
+        ValueError: it is neither.
+    """
+    if isinstance(value, ast.Name):
+        for part in _parse(module).body:
+            if isinstance(part, ast.Assign) and any(isinstance(t, ast.Name) and t.id == value.id for t in part.targets):
+                return ast.literal_eval(part.value)
+    return ast.literal_eval(value)
+
+
+def _imports_bound(name: str, module: Path) -> bool:
+    """Return whether a module imports a bound's name."""
+    return any(
+        isinstance(part, ast.ImportFrom) and part.module == "gptlab.bounds" and name in {a.name for a in part.names}
+        for part in _parse(module).body
+    )
+
+
 def _alias(name: str, module: Path) -> Any:
-    """A name such as `Init = Literal[...]`, here or where it was imported from."""
+    """Return the type that a name stands for.
+
+    It is defined in the module or imported, as `Init = Literal[...]` is.
+    """
     for part in _parse(module).body:
         if isinstance(part, ast.Assign) and any(isinstance(t, ast.Name) and t.id == name for t in part.targets):
             return _type(part.value, module)

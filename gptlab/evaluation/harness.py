@@ -17,7 +17,7 @@ from lm_eval.evaluator import simple_evaluate
 from lm_eval.tasks import TaskManager
 from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
 
-from gptlab.errors import UserError
+from gptlab.errors import UnusablePathError, UserError
 from gptlab.evaluation.intervals import Z, finite
 from gptlab.evaluation.likelihood import Pair, score_continuations
 from gptlab.generation.generator import TextGenerator
@@ -166,7 +166,7 @@ class Tasks:
                 **seeds,
             )
         except OSError as error:
-            raise OSError(
+            raise UnusablePathError(
                 f"tasks: the examples of {', '.join(self.names)} are not on this machine and cannot be downloaded "
                 f"({type(error).__name__}): connect once, or name a yaml file of a task with files of your own"
             ) from error

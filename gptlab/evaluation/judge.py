@@ -9,7 +9,7 @@ from time import sleep
 from typing import Annotated, Any, NamedTuple
 
 from gptlab.bounds import MoreThan
-from gptlab.errors import UserError
+from gptlab.errors import NoConnectionError, UserError
 from gptlab.slots import slot
 
 API_KEY = "OPENAI_API_KEY"  # environment variable, for servers that want a key
@@ -80,13 +80,13 @@ class Judge:
             except urllib.error.HTTPError as error:
                 if (error.code < 500 and error.code != 429) or not tries_left:
                     said = error.read().decode("utf-8", "replace")
-                    raise ConnectionError(
+                    raise NoConnectionError(
                         f"judge.url={self.url} refuses ({error.code} {said:.200}): {REMEDY}"
                     ) from None
             except (OSError, ValueError) as error:  # no server, unknown address or timeout
                 if not tries_left:
                     reason = getattr(error, "reason", error)
-                    raise ConnectionError(f"judge.url={self.url} cannot be reached ({reason}): {REMEDY}") from None
+                    raise NoConnectionError(f"judge.url={self.url} cannot be reached ({reason}): {REMEDY}") from None
         return _text_of(body, self.url)
 
 
@@ -97,7 +97,7 @@ def _text_of(body: bytes, url: str) -> str:
     try:
         reply: Any = json.loads(body)["choices"][0]["message"]["content"]
     except (ValueError, LookupError, TypeError):
-        raise ConnectionError(
+        raise NoConnectionError(
             f"judge.url={url} replies {body[:80]!r}, which is not OpenAI's chat protocol: {REMEDY}"
         ) from None
     return str(reply)

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gptlab.errors import UserError
+from gptlab.errors import MissingFileError, UnusablePathError, UserError
 from gptlab.storage.atomic import atomic_replace, sync_folder
 from gptlab.storage.checksum import HashingFile, announce_checksum, check_checksum, record_checksum
 from gptlab.storage.excerpts import excerpt
@@ -93,17 +93,17 @@ def find_checkpoint(path: Path) -> Path:
     """
     path = path.expanduser()
     if path.suffix == ".safetensors":
-        raise FileNotFoundError(f"{path} is a file of a model folder: give the folder, {path.parent}")
+        raise MissingFileError(f"{path} is a file of a model folder: give the folder, {path.parent}")
     if path.is_file():
         return path
     for name in ("best.ckpt", "last.ckpt"):
         if (path / "checkpoints" / name).is_file():
             return path / "checkpoints" / name
     if not path.exists():
-        raise FileNotFoundError(f"run={path}: there is no such folder or file: give a run folder, or a .ckpt in it")
+        raise MissingFileError(f"run={path}: there is no such folder or file: give a run folder, or a .ckpt in it")
     if (path / "config.json").is_file():
-        raise FileNotFoundError(f"{path} is a model folder, not a run folder: set weights=hf weights.path={path}")
-    raise FileNotFoundError(
+        raise MissingFileError(f"{path} is a model folder, not a run folder: set weights=hf weights.path={path}")
+    raise MissingFileError(
         f"run={path}: it holds neither checkpoints/best.ckpt, checkpoints/last.ckpt nor config.json: give a run folder "
         "or a pretrained model's folder"
     )
@@ -126,7 +126,7 @@ def write_checkpoint(content: dict[str, Any], path: Path) -> None:
         record_checksum(path, digest)
     except (OSError, RuntimeError) as error:  # torch reports a full disk as a RuntimeError
         free = shutil.disk_usage(path.parent).free / 1e6 if path.parent.exists() else 0.0
-        raise OSError(
+        raise UnusablePathError(
             f"{path}: the checkpoint cannot be written ({error}; {free:,.0f} MB are free): make room, or choose "
             "another output_dir; the previous checkpoint is as it was"
         ) from error

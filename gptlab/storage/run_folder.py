@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from gptlab.errors import UserError
+from gptlab.errors import MissingFileError, UserError
 from gptlab.storage.atomic import atomic_write
 from gptlab.storage.checksum import check_checksum
 from gptlab.storage.files import read_json
@@ -98,13 +98,13 @@ def find_last(path: Path) -> Path:
             f"resume={path}: it holds only weights: give last.ckpt beside it, which holds the whole training state"
         )
     if not path.exists():
-        raise FileNotFoundError(f"resume={path}: there is no such folder or file: give a run folder")
+        raise MissingFileError(f"resume={path}: there is no such folder or file: give a run folder")
     if last.absolute().parent.name != "checkpoints":
         raise UserError(
             f"resume={path}: it is not in a run's checkpoints folder: give a run folder, or its checkpoints/last.ckpt"
         )
     if not last.is_file():
-        raise FileNotFoundError(
+        raise MissingFileError(
             f"resume={path}: it holds no checkpoints/last.ckpt to resume from: give another run folder"
         )
     check_checksum(last)

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from gptlab.errors import UserError
+from gptlab.errors import UnusablePathError, UserError
 
 KEY_FILE = "GPTLAB_KEY_FILE"  # environment variable: path of the key, for machines that share one
 SIGNATURE = "signature"  # key of the signature in a record
@@ -85,5 +85,5 @@ def _make_key() -> bytes:
     part.unlink(missing_ok=True)
     key = _read_key()
     if key is None:
-        raise OSError(f"{path} holds no key to sign runs with: delete it, and a new key is created")
+        raise UnusablePathError(f"{path} holds no key to sign runs with: delete it, and a new key is created")
     return key

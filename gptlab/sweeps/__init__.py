@@ -1,1 +1,1 @@
-"""Many runs from one command: their jobs and their leaderboard."""
+"""Many runs from one command: jobs and leaderboard."""

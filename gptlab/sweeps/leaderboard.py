@@ -1,4 +1,7 @@
-"""What the jobs of a sweep came to, side by side: read from their folders, for they may have run in other processes."""
+"""A table of a sweep's jobs.
+
+It is read from their folders, because they may have run in other processes.
+"""
 
 import csv
 import io
@@ -10,11 +13,10 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from hydra.core.utils import JobReturn
-from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig, read_write
 
+from gptlab.config.hydra_internals import HydraCallback, JobReturn
 from gptlab.storage.atomic import atomic_write
 from gptlab.storage.run_folder import JOB_RECORD, read_job_record, read_summary
 
@@ -29,36 +31,39 @@ class Job(NamedTuple):
     """One job of a sweep."""
 
     folder: Path
-    record: dict[str, Any]  # its number, status, overrides, what it `varies`; a `value` if it finished, or an `error`
+    record: dict[str, Any]  # number, status, overrides, `varies`; a `value` if it finished, or an `error`
     summary: dict[str, Any]  # summary.json; empty without a value
 
     @property
     def metrics(self) -> dict[str, float]:
-        """The best validation, the monitored metric before the others."""
-        found = self.summary["best"] or self.summary["val"] if self.summary else {}
-        names = sorted(found, key=lambda name: name != self.record["monitor"])
-        return {name: found[name] for name in names if found[name] is not None}  # as JSON says what is not finite
+        """The best validation's metrics, the monitored one first."""
+        metrics = self.summary["best"] or self.summary["val"] if self.summary else {}
+        names = sorted(metrics, key=lambda name: name != self.record["monitor"])
+        return {name: metrics[name] for name in names if metrics[name] is not None}  # None was not finite
 
 
-class Leaderboard(Callback):
-    """Hydra's callback that keeps leaderboard.csv while a sweep runs, and shows the table at its end."""
+class Leaderboard(HydraCallback):
+    """Hydra's callback that keeps the leaderboard."""
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
-        """Holds the jobs together: one that has another `name` would go to another folder."""
+        """Give all jobs one folder.
+
+        A job with a `name` of its own would otherwise be written elsewhere.
+        """
         folder = str(config.hydra.sweep.dir).replace("'", "\\'")
         with read_write(config):
             config.hydra.overrides.hydra.append(f"hydra.sweep.dir='{folder}'")
 
     def on_job_end(self, config: DictConfig, job_return: JobReturn, **_: Any) -> None:
-        """Brings the file up to date, so that a long sweep can be watched."""
+        """Update the file while the sweep runs."""
         if config.hydra.mode == RunMode.MULTIRUN:
             write_leaderboard(Path(config.hydra.sweep.dir))
 
     def on_multirun_end(self, config: DictConfig, **_: Any) -> None:
-        """Shows the table.
+        """Print the table.
 
         Raises:
-            SystemExit: with status 1 where a job did not finish; Hydra would swallow any other exception.
+            SystemExit: 1 where a job did not finish; Hydra would swallow any other exception.
         """
         from rich import get_console
 
@@ -69,27 +74,30 @@ class Leaderboard(Callback):
 
 
 def read_jobs(sweep: Path) -> list[Job]:
-    """All jobs that have begun, in the order of `ranked`."""
+    """Return all jobs that have started, ranked."""
     jobs = []
     for path in sweep.rglob(JOB_RECORD):
         record = read_job_record(path.parent)
-        found = read_summary(path.parent) if "value" in record else {}
-        jobs.append(Job(path.parent, record, found))
-    return ranked(jobs)
+        summary = read_summary(path.parent) if "value" in record else {}
+        jobs.append(Job(path.parent, record, summary))
+    return rank_jobs(jobs)
 
 
-def ranked(jobs: list[Job]) -> list[Job]:
-    """The best first; those without a value last, in the order of their numbers."""
+def rank_jobs(jobs: list[Job]) -> list[Job]:
+    """Return the jobs, the best first.
 
-    def place(job: Job) -> tuple[bool, float, int]:
+    Those without a value come last, in the order of their numbers.
+    """
+
+    def sort_key(job: Job) -> tuple[bool, float, int]:
         sign = -1 if job.record.get("mode") == "max" else 1
         return "value" not in job.record, sign * job.record.get("value", 0.0), job.record["job"]
 
-    return sorted(jobs, key=place)
+    return sorted(jobs, key=sort_key)
 
 
 def write_leaderboard(sweep: Path) -> None:
-    """`leaderboard.csv`: a row for each job, every digit of its numbers."""
+    """Write `leaderboard.csv`, a row for each job."""
     jobs = read_jobs(sweep)
     rows = [
         {"rank": rank if job.summary else "", "job": job.record["job"], "status": job.record["status"]}
@@ -108,15 +116,15 @@ def write_leaderboard(sweep: Path) -> None:
 
 
 def show_leaderboard(jobs: list[Job], sweep: Path, console: "Console") -> None:
-    """The same for a person: a table, what went wrong, and the commands to type next."""
+    """Print the table, errors and next commands."""
     console.print(_table(jobs), highlight=False)
-    for problem in _problems(jobs):
-        for line in textwrap.wrap(problem, console.width, break_long_words=False, break_on_hyphens=False):
+    for sentence in _failures(jobs):
+        for line in textwrap.wrap(sentence, console.width, break_long_words=False, break_on_hyphens=False):
             console.print(line, style="red", markup=False, highlight=False, soft_wrap=True)
     best, folder = jobs[0], shlex.quote(str(sweep))
-    lines = [f"\nEvery digit is in {sweep / 'leaderboard.csv'}"]
+    lines = [f"\nAll numbers in full: {sweep / 'leaderboard.csv'}"]
     if any(not job.summary for job in jobs):
-        lines.append(f"What is not finished runs again with the same command and hydra.sweep.dir={folder}")
+        lines.append(f"To run what is not finished, repeat the command with hydra.sweep.dir={folder}")
     lines.append("\nNext")
     if best.summary:
         lines.append(f"  {best.summary['next_command']}")
@@ -125,18 +133,22 @@ def show_leaderboard(jobs: list[Job], sweep: Path, console: "Console") -> None:
 
 
 def _table(jobs: list[Job]) -> "Table":
+    """Return the table that is printed.
+
+    It has the head's own metrics; the file has all.
+    """
     from rich.box import SIMPLE_HEAD
     from rich.markup import escape
     from rich.table import Table
 
     varied = _varied(jobs)
     own = {name.rpartition("/")[2] for job in jobs if job.summary for name in job.summary["train"]}
-    measured = [name for name in _measured(jobs) if name.rpartition("/")[2] in own]  # by the head; the file has all
+    measured = [name for name in _measured(jobs) if name.rpartition("/")[2] in own]  # the head's own
     monitor = f": the best {measured[0]} first" if measured else ""
     table = Table(title=f"{len(jobs)} jobs{monitor}", title_justify="left", box=SIMPLE_HEAD, padding=0, pad_edge=False)
     short = [key.rpartition(".")[2] for key in varied]
     heads = [key if short.count(last) > 1 else last for key, last in zip(varied, short, strict=True)]
-    names = [name.rpartition("/")[2].replace("_", "\n") for name in measured]  # in 80 columns a word a line
+    names = [name.rpartition("/")[2].replace("_", "\n") for name in measured]  # one word a line, to fit 80 columns
     for head in ("", "job", *heads, *names, "steps", "tok/s", "time", "status"):
         table.add_column(head, justify="left" if head == "status" else "right", overflow="fold")
     for rank, job in enumerate(jobs, 1):
@@ -147,7 +159,7 @@ def _table(jobs: list[Job]) -> "Table":
         table.add_row(
             str(rank) if job.summary else "",
             str(job.record["job"]),
-            *(escape(job.record["varies"].get(key, "")) for key in varied),  # a list is no markup
+            *(escape(job.record["varies"].get(key, "")) for key in varied),  # the brackets of a list are not markup
             *(f"{job.metrics[name]:.4g}" if name in job.metrics else "" for name in measured),
             *costs,
             job.record["status"],
@@ -155,8 +167,8 @@ def _table(jobs: list[Job]) -> "Table":
     return table
 
 
-def _problems(jobs: list[Job]) -> Iterator[str]:
-    """What went wrong, each sentence once, with the jobs that had it."""
+def _failures(jobs: list[Job]) -> Iterator[str]:
+    """Yield each error with its jobs' numbers."""
     numbers: dict[str, list[str]] = {}
     for job in jobs:
         if "error" in job.record:
@@ -166,10 +178,10 @@ def _problems(jobs: list[Job]) -> Iterator[str]:
 
 
 def _varied(jobs: list[Job]) -> list[str]:
-    """The keys that differ between the jobs."""
+    """Return the keys that differ between the jobs."""
     return list(dict.fromkeys(key for job in jobs for key in job.record["varies"]))
 
 
 def _measured(jobs: list[Job]) -> list[str]:
-    """The metrics, as the jobs have them."""
+    """Return the names of all jobs' metrics."""
     return list(dict.fromkeys(name for job in jobs for name in job.metrics))

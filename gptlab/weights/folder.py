@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from gptlab.errors import UserError
+from gptlab.errors import MissingFileError, UserError
 from gptlab.model.gpt import GPT
 from gptlab.model.meta import meta_weights
 from gptlab.storage.excerpts import excerpt_names
@@ -40,11 +40,11 @@ class PretrainedFolder:
         config = path / "config.json"
         if not config.is_file():
             if (path / "checkpoints").is_dir():
-                raise FileNotFoundError(
+                raise MissingFileError(
                     f"{path} is a run folder, not a model folder: set weights=run weights.run={path}"
                 )
             problem = "has no config.json" if path.is_dir() else "is no folder"
-            raise FileNotFoundError(f"{path} {problem}: give a folder as the transformers library writes it")
+            raise MissingFileError(f"{path} {problem}: give a folder as the transformers library writes it")
         self.path = path
         self.architecture, self.tied = read_config(read_object(config), config)
         self.stored = {

@@ -4,7 +4,7 @@ import re
 from functools import partial
 from pathlib import Path
 
-from gptlab.errors import UserError
+from gptlab.errors import MissingFileError, NoConnectionError, NoPermissionError, UserError
 from gptlab.storage.files import expand_path
 
 GPT2 = {  # size -> name on the hub
@@ -41,9 +41,9 @@ def find_folder(path: str, *, revision: str | None) -> Path:
             raise UserError(f"{path} is a local folder and has no revision {revision}: leave weights.revision out")
         return folder
     if folder.exists():
-        raise FileNotFoundError(f"{path} is a file: give its folder")
+        raise MissingFileError(f"{path} is a file: give its folder")
     if not is_hub_name(path):
-        raise FileNotFoundError(
+        raise MissingFileError(
             f"{path} is neither a folder nor a name on the hub: give a folder, or a name such as {GPT2['124M']}"
         )
     try:
@@ -81,19 +81,21 @@ def _refusal(error: Exception, name: str, revision: str | None) -> OSError:
 
     page = f"{constants.ENDPOINT}/{name}"
     if isinstance(error, errors.GatedRepoError):
-        return PermissionError(f"{page} requires its terms to be accepted: accept them there, then run `hf auth login`")
+        return NoPermissionError(
+            f"{page} requires its terms to be accepted: accept them there, then run `hf auth login`"
+        )
     if isinstance(error, errors.RepositoryNotFoundError):
-        return FileNotFoundError(
+        return MissingFileError(
             f"{name} is no local folder, and {page} is missing or private: check the name, or run `hf auth login`"
         )
     if isinstance(error, errors.RevisionNotFoundError):
-        return FileNotFoundError(f"{page} has no revision {revision}: give one of its branches, tags or commits")
+        return MissingFileError(f"{page} has no revision {revision}: give one of its branches, tags or commits")
     if constants.HF_HUB_OFFLINE:
-        return ConnectionError(
+        return NoConnectionError(
             f"{name} is no local folder, not in the cache, and HF_HUB_OFFLINE is set: unset it, or give a folder"
         )
     cause = type(error.__cause__ or error).__name__
-    return ConnectionError(
+    return NoConnectionError(
         f"{name} is no local folder, and {page} cannot be downloaded ({cause}): check the network and try again, or "
         "give a folder"
     )

@@ -12,7 +12,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from gptlab.errors import UserError
+from gptlab.errors import MissingFileError, UserError
 from gptlab.storage.excerpts import excerpt
 from gptlab.storage.files import open_regular, read_object
 from gptlab.storage.tensors import check_pickle, check_tensors
@@ -61,7 +61,7 @@ def find_tensors(folder: Path) -> list[StoredTensor]:
             return _list_tensors(folder / name)
         if index.is_file():
             return [tensor for file in _shards(index) for tensor in _list_tensors(file)]
-    raise FileNotFoundError(
+    raise MissingFileError(
         f"{folder} holds no weights: it needs {FILES[0]} or {FILES[1]}, whole or in shards with an .index.json"
     )
 
@@ -78,7 +78,7 @@ def _shards(index: Path) -> list[Path]:
     files = [index.parent / name for name in sorted(set(weight_map.values()))]
     for file in files:
         if not file.is_file():
-            raise FileNotFoundError(
+            raise MissingFileError(
                 f"{file}, named in {index.name}, is missing: fetch it from where the other shards are"
             )
     return files

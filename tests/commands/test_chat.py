@@ -1,4 +1,4 @@
-"""A conversation in the terminal: what is typed, what is remembered, what is kept."""
+"""A conversation in the terminal."""
 
 import io
 import json
@@ -43,7 +43,7 @@ def test_a_conversation_is_kept_as_data(chat: Chat, tmp_path: Path) -> None:
     assert [turn["role"] for turn in first] == ["user", "assistant", "user", "assistant"]
     assert [turn["role"] for turn in second] == ["system", "user", "assistant"]
     assert first[2]["content"] == "the river"
-    assert "/save wants a file: /save talk.jsonl" in said
+    assert "/save needs a file: /save talk.jsonl" in said
 
 
 def test_the_same_question_is_answered_anew(chat: Chat) -> None:

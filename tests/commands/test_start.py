@@ -1,4 +1,4 @@
-"""What a command imports before it has to, and what it prints: each in a process of its own."""
+"""Commands start without heavy imports, each in its own process."""
 
 import subprocess
 import sys

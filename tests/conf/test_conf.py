@@ -1,4 +1,4 @@
-"""Every configuration composes under the root, and every experiment takes its steps."""
+"""Every configuration composes, and every experiment trains."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""A config is code: only what is marked is built, and only in its slot."""
+"""Only marked parts are built, each in its slot."""
 
 import functools
 from pathlib import Path
@@ -101,7 +101,7 @@ class Mine:
 
 
 def test_what_is_built_is_what_stands_there() -> None:
-    """A reference is text; positional arguments, and a partial that waits for nothing, are mistakes."""
+    """References are text, and superfluous keys are mistakes."""
     cfg = compose_config("train", [])
     sampling = cfg.sampling | {"top_k": "${seed}"}
     assert any("sampling.top_k is '${seed}'" in problem for problem in check(cfg | {"sampling": sampling}))

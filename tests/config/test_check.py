@@ -1,4 +1,4 @@
-"""What a person can mistype, and the sentence it gets."""
+"""Mistyped overrides, and the sentence that each gets."""
 
 import pytest
 
@@ -14,14 +14,14 @@ WRONG = {
     ("optim.lr=fast",): "optim.lr is 'fast': it must be a number",
     ("optim=adamw", "optim.fused=1"): "optim.fused is 1: it must be true or false",
     ("optim.betas=[a,b]",): "optim.betas is ['a', 'b']: it must be a list, each item a number",
-    ("optim.betas=[0.9]",): "optim.betas is [0.9]: it must be two numbers in [0, 1)",
+    ("optim.betas=[0.9]",): "optim.betas is [0.9]: it must be a list of 2, each item at least 0 and less than 1",
     ("model.norm=batch",): "model.norm is 'batch': it must be one of layer, rms",
     ("seed=abc",): "seed: Value 'abc' of type 'str' could not be converted to Integer",
     ("optim.lr=-1",): "optim.lr is -1: it must be more than 0",
     ("data.batch_size=0",): "data.batch_size is 0: it must be at least 1",
     ("data.val_fraction=1.5",): "data.val_fraction is 1.5: it must be more than 0 and less than 1",
     ("trainer.precision=fp8",): "trainer.precision is 'fp8': it must be one of auto, 32-true",
-    ("trainer.devices=0",): "trainer.devices is 0: it must be at least 1, auto, or a list of GPU numbers",
+    ("trainer.devices=0",): "trainer.devices is 0: it must be at least 1, auto or a list of at least 1",
     ("compile=sometimes",): "compile is 'sometimes': it must be auto, true or false",
     ("model.n_heads=3",): "model.emb_dim is 256, no multiple of model.n_heads, 3",
     ("model.n_kv_heads=3",): "model.n_heads is 4, no multiple of model.n_kv_heads, 3",
@@ -40,16 +40,13 @@ WRONG = {
     ("optim._target_=gptlab.training.schedules.wsd",): "optim._target_ is gptlab.training.",
     ("callbacks.samples._target_=os.system",): "callbacks.samples._target_ is os.system, which is not built",
     ("name=a/b",): "name is 'a/b': it must be one folder's name",
-    ("seed=18446744073709551616",): "seed is 18446744073709551616: it must be at least 0 and less than 2^63",
+    ("seed=18446744073709551616",): "seed is 18446744073709551616: it must be at least 0 and less than 9,223",
     ("sampling.top_k=${nothing}",): "sampling.top_k refers to what cannot be found",
 }
 
 
 @pytest.mark.parametrize("overrides", WRONG, ids=" ".join)
 def test_each_mistake_gets_its_sentence(overrides: tuple[str, ...]) -> None:
-    if not WRONG[overrides]:  # found only when the code is looked for: see test_build.py
-        compose_config("train", list(overrides))
-        return
     with pytest.raises(ConfigError) as told:
         compose_config("train", list(overrides))
     assert any(line.startswith(WRONG[overrides]) for line in str(told.value).splitlines()), str(told.value)
@@ -95,7 +92,7 @@ def test_a_choice_of_another_command_is_told() -> None:
 
 
 def test_a_hydra_that_somebody_else_has_set_up_stays() -> None:
-    """`Run.open` may be called in the midst of a program that has configurations of its own."""
+    """`Run.open` may be called in a program that uses Hydra itself."""
     from hydra import initialize_config_dir
     from hydra.core.global_hydra import GlobalHydra
 

@@ -13,7 +13,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from gptlab.config.resume import resumption
+from gptlab.config.resume import resolve_resume
 from gptlab.errors import UserError
 from gptlab.run import Run
 from gptlab.storage.checkpoint import RECORD
@@ -85,7 +85,7 @@ def open_it(folder: Path) -> None:
     """What may be done with a folder: each works or tells what is wrong with it."""
     for use in (
         lambda: Run.open(folder).generate("And", max_new_tokens=2, temperature=0),
-        lambda: resumption([f"resume={folder}", "trainer.max_steps=40", "data.path=x.txt"]),
+        lambda: resolve_resume([f"resume={folder}", "trainer.max_steps=40", "data.path=x.txt"]),
     ):
         with contextlib.suppress(UserError, OSError):
             use()

@@ -1,4 +1,7 @@
-"""What a person does wrong gets one sentence, status 1 and no traceback, and leaves nothing behind."""
+"""A user's mistake gets one sentence and leaves nothing behind.
+
+The exit status is 1, and there is no traceback.
+"""
 
 import os
 import socket
@@ -13,7 +16,7 @@ from tests.conftest import TINY, TrainedRun, write_text
 
 
 def told(capsys: pytest.CaptureFixture[str], folder: Path, *overrides: str) -> str:
-    """The sentence that `train` ends with."""
+    """Return the sentence that `train` ends with."""
     with pytest.raises(SystemExit) as end:
         main([*TINY, f"output_dir={folder}", *overrides])
     assert end.value.code == 1
@@ -111,7 +114,7 @@ def test_a_folder_that_holds_a_run_is_not_overwritten(capsys: pytest.CaptureFixt
 def test_a_loss_that_is_no_number_stops_the_run(
     capsys: pytest.CaptureFixture[str], folder: Path, toy_text: Path
 ) -> None:
-    """At the third step; what was saved before it is there and whole."""
+    """At the third step; earlier checkpoints are intact."""
     wild = ["optim=adamw", "optim.lr=1e20", "trainer.gradient_clip_val=null", "schedule.warmup_steps=2"]
     more = ["schedule.start_factor=1e-23", "trainer.max_steps=30", "callbacks.last_checkpoint.every_n_train_steps=1"]
     sentence = told(capsys, folder, "data=text", f"data.path={toy_text}", *wild, *more)
@@ -146,9 +149,9 @@ def test_a_verb_that_is_none(capsys: pytest.CaptureFixture[str]) -> None:
     assert gptlab([]) == 0
 
 
-def test_a_fault_of_ours_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch, toy_text: Path, folder: Path) -> None:
-    """A ValueError out of a library is a bug to be reported, not a sentence to be believed."""
-    monkeypatch.setattr("gptlab.run.np.arange", lambda *_: int("no number"))
+def test_a_fault_of_ours_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch, toy_text: Path) -> None:
+    """A library's ValueError is a bug to report."""
+    monkeypatch.setattr("gptlab.run.Run.compose", lambda _: int("no number"))
     with pytest.raises(ValueError, match="invalid literal"):
         gptlab(["data", *TINY, "data=text", f"data.path={toy_text}"])
     assert os.environ.get("GPTLAB_TRACEBACK") is None

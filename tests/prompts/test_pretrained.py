@@ -64,7 +64,7 @@ def test_a_folder_is_opened_with_its_template_or_as_plain(tmp_path: Path) -> Non
 def test_weights_that_say_nothing_of_conversations(tasks: list[str], tmp_path: Path) -> None:
     folder = write_model(tmp_path / "model", None)
     overrides = [*OWN, *tasks, "weights=hf", f"weights.path={folder}", f"output_dir={tmp_path / 'run'}"]
-    with pytest.raises(ValueError, match=r"these bring none: choose another, prompt=alpaca, chatml, phi3 or plain"):
+    with pytest.raises(ValueError, match=r"these have none: choose prompt=alpaca, chatml, phi3 or plain"):
         Run.compose(compose_config("train", overrides))
-    with pytest.raises(ConfigError, match="prompt=pretrained takes what the weights come with, but weights=scratch"):
+    with pytest.raises(ConfigError, match="prompt=pretrained takes the pretrained weights' own, but weights=scratch"):
         compose_config("train", ["prompt=pretrained"])

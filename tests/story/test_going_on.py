@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from gptlab.commands.train import main
-from gptlab.config.resume import resumption
+from gptlab.config.resume import resolve_resume
 from tests.conftest import ROOT, TINY
 
 CONSTANT = ("schedule=constant", "trainer.val_check_interval=5", "model.drop_rate=0.1", "callbacks.samples.prompt=And")
@@ -70,10 +70,10 @@ def test_a_finished_run_is_extended(run: Path, words: list[str], tmp_path: Path)
 
 def test_what_may_change_changes_and_lasts(run: Path) -> None:
     interrupt(run)
-    words = resumption([f"resume={run}", "trainer.max_steps=12", "~callbacks.early_stopping"])
+    words = resolve_resume([f"resume={run}", "trainer.max_steps=12", "~callbacks.early_stopping"])
     assert {"trainer.max_steps=12", "~callbacks.early_stopping"} <= set(words.overrides)
     main([f"resume={run}", "trainer.max_steps=12", "~callbacks.early_stopping"])
-    later = resumption([f"resume={run}", "trainer.max_steps=12", "~callbacks.early_stopping"])
+    later = resolve_resume([f"resume={run}", "trainer.max_steps=12", "~callbacks.early_stopping"])
     assert "~callbacks.early_stopping" not in later.overrides  # it is gone already
     assert any("resume_2" in word for word in later.overrides)
 
@@ -81,9 +81,9 @@ def test_what_may_change_changes_and_lasts(run: Path) -> None:
 @pytest.mark.parametrize(
     ("more", "sentence"),
     [
-        (["optim.lr=1"], r"optim\.lr is 0\.02 in .*run and cannot become 1 in a run that goes on: leave it out"),
+        (["optim.lr=1"], r"optim\.lr is 0\.02 in .*run and cannot become 1 when it is resumed: leave it out"),
         (["seed=5", "data.batch_size=2"], r"seed is 123 .*\ndata\.batch_size is 4 in .*cannot become 2"),
-        (["model=modern"], "model=modern cannot be chosen for a run that goes on: it has mini"),
+        (["model=modern"], "model=modern cannot be chosen for a resumed run: it has mini"),
         (["model.n_layer=3"], r"model\.n_layer is no key \(did you mean model\.n_layers\?\)"),
         (["trainer.max_steps=0"], r"trainer\.max_steps is 0: it must be at least 1"),
         ([], "the run has trained 10 steps and ends at 10: give a larger trainer.max_steps"),
@@ -102,7 +102,7 @@ def test_another_text_is_noticed(run: Path, tmp_path: Path, capsys: pytest.Captu
     other.write_text("A quite different text, of other words altogether.\n" * 500)
     said = told([f"resume={run}", "trainer.max_steps=20", f"data.path={other}"], capsys)
     assert "the data, its tokens or its rows (data, tokenizer, prompt, model.context_length) has changed" in said
-    assert not list(run.glob(".hydra/resume_*"))  # or the next resumption would build on it
+    assert not list(run.glob(".hydra/resume_*"))  # of an attempt that failed
     main([f"resume={run}", "trainer.max_steps=11"])
 
 
@@ -158,8 +158,8 @@ def test_auto_takes_the_newest_unfinished_whole_run(
     monkeypatch.chdir(tmp_path)
     older, whole, broken, bare, finished = (tmp_path / "outputs" / "gpt" / name for name in ("e", "d", "c", "b", "a"))
     auto = [*words, "trainer.max_steps=10", "resume=auto"]
-    found = resumption(auto)
-    assert found.notes == ["resume=auto: nothing to go on with, so a new run begins"]
+    found = resolve_resume(auto)
+    assert found.notes == ["resume=auto: no unfinished run, starting a new one"]
     assert not any(word.startswith("resume=") for word in found.overrides)
     for age, folder in enumerate([finished, bare, broken, whole, older]):
         shutil.copytree(ten_steps, folder)
@@ -168,13 +168,13 @@ def test_auto_takes_the_newest_unfinished_whole_run(
             interrupt(folder)
     damage(broken)
     shutil.rmtree(bare / "checkpoints")
-    found = resumption(auto)
+    found = resolve_resume(auto)
     assert any("resume='outputs/gpt/d/checkpoints/last.ckpt'" in word for word in found.overrides)
     assert len(found.notes) == 3
     assert "outputs/gpt/b: it holds no checkpoints/last.ckpt" in found.notes[0]
     assert "last.ckpt is damaged" in found.notes[1]
-    assert found.notes[2] == "resume=auto: goes on with outputs/gpt/d"
-    chosen = resumption([*auto, f"output_dir={older}"])
+    assert found.notes[2] == "resume=auto: resuming outputs/gpt/d"
+    chosen = resolve_resume([*auto, f"output_dir={older}"])
     assert any(f"{older}/checkpoints/last.ckpt" in word for word in chosen.overrides)
 
 

@@ -10,7 +10,7 @@ import pytest
 from gptlab.commands.cli import VERBS
 from gptlab.config.compose import ConfigError, compose_config
 from gptlab.config.plain import Config
-from gptlab.sweeps.jobs import check_jobs, sweep_jobs
+from gptlab.sweeps.grid import check_jobs, sweep_jobs
 from tests.conftest import ROOT
 
 MAX_WORDS = 2_000  # of the front page

@@ -107,7 +107,7 @@ def test_the_leaderboard_has_the_best_first_and_the_failed_last(ran: Sweep) -> N
     assert (rows[3]["model.n_heads"], rows[3]["model.n_kv_heads"]) == ("2", "4")
     assert f"gptlab generate run=outputs/sweeps/heads/{ran.folder.name}/{rows[0]['job']} " in ran.shown
     assert f"job 1: {SENTENCE}" in " ".join(ran.shown.split())
-    table = ran.shown[ran.shown.index("4 jobs:") : ran.shown.index("Every digit")]
+    table = ran.shown[ran.shown.index("4 jobs:") : ran.shown.index("All numbers in full")]
     assert max(map(len, table.splitlines())) <= 80
 
 
@@ -141,7 +141,7 @@ def test_the_same_command_again_runs_what_is_missing(ran: Sweep, capsys: pytest.
     assert files(2) == before[2]
     assert record(ran.folder / "3")["value"] == value
     shown = capsys.readouterr().out
-    assert [shown.count(f"{ran.folder / str(number)} is finished already") for number in range(4)] == [1, 0, 1, 0]
+    assert [shown.count(f"{ran.folder / str(number)} has finished already") for number in range(4)] == [1, 0, 1, 0]
 
 
 def test_another_sweep_does_not_go_into_the_same_folder(ran: Sweep, capsys: pytest.CaptureFixture[str]) -> None:

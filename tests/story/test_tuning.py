@@ -255,4 +255,4 @@ def test_the_log_says_what_learns(straight: Path) -> None:
 
 def test_an_adapter_needs_weights(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     sentence = told([*TINY, "tuning=lora", f"output_dir={tmp_path}"], capsys)
-    assert sentence.startswith("tuning=lora learns beside weights that stay as they are, but weights=scratch has none")
+    assert sentence.startswith("tuning=lora trains adapters of pretrained weights, but weights=scratch has none")

@@ -1,4 +1,4 @@
-"""A sweep's jobs from its words, what is told of them, and how they are ranked."""
+"""A sweep's jobs, their problems, and their rank."""
 
 import csv
 import json
@@ -13,10 +13,11 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from gptlab.config.compose import ConfigError
-from gptlab.config.resume import resumption
+from gptlab.config.resume import resolve_resume
 from gptlab.storage.run_folder import read_job_record, write_job_record
-from gptlab.sweeps.jobs import WORST, Outcome, check_jobs, run_job, sweep_jobs
-from gptlab.sweeps.leaderboard import Job, ranked, write_leaderboard
+from gptlab.sweeps.grid import check_jobs, sweep_jobs
+from gptlab.sweeps.jobs import WORST_VALUE, Outcome, run_sweep_job
+from gptlab.sweeps.leaderboard import Job, rank_jobs, write_leaderboard
 
 JOBS = {
     ("-m", "a=1,2", "b=x,y"): [["a=1", "b=x"], ["a=1", "b=y"], ["a=2", "b=x"], ["a=2", "b=y"]],
@@ -38,10 +39,11 @@ def test_the_jobs_of_a_command(words: tuple[str, ...]) -> None:
 
 
 def test_a_configuration_of_ones_own_may_say_that_it_is_a_sweep(tmp_path: Path) -> None:
-    assert resumption(["model=tiny"]).whole.hydra.mode is None
+    assert resolve_resume(["model=tiny"]).whole.hydra.mode is None
     (tmp_path / "experiment").mkdir()
     (tmp_path / "experiment" / "mine.yaml").write_text("# @package _global_\nhydra:\n  mode: MULTIRUN\n")
-    assert resumption([f"hydra.searchpath=[file://{tmp_path}]", "experiment=mine"]).whole.hydra.mode == RunMode.MULTIRUN
+    command = resolve_resume([f"hydra.searchpath=[file://{tmp_path}]", "experiment=mine"])
+    assert command.whole.hydra.mode == RunMode.MULTIRUN
 
 
 TOLD = {
@@ -52,7 +54,7 @@ TOLD = {
     ("seed=1,abc",): "seed: Value 'abc' of type 'str' could not be converted to Integer",
     ("nonsense", "seed=1,2"): "'nonsense' cannot be read: write key=value",
     ("model=tiny,tinny",): "model=tinny: there is no such configuration (did you mean tiny?)",
-    ("resume=auto", "seed=1,2"): "resume= goes on with one run, and this is a sweep of several",
+    ("resume=auto", "seed=1,2"): "resume= resumes one run, and this is a sweep of several",
     ("output_dir=x", "seed=1,2"): "output_dir= is the folder of one run, and this is a sweep of several",
     ("trainer.devices=2", "seed=1,2"): "trainer.devices is 2: a job of a sweep takes one device",
 }
@@ -87,12 +89,12 @@ def job(number: int, value: float | None, mode: str = "min") -> Job:
 @pytest.mark.parametrize(("mode", "order"), [("min", [1, 3, 0, 2, 4]), ("max", [0, 3, 1, 2, 4])])
 def test_the_better_end_comes_first_and_what_failed_last(mode: str, order: list[int]) -> None:
     jobs = [job(4, None), job(3, 0.5, mode), job(2, None), job(1, -2.0, mode), job(0, 7.0, mode)]
-    assert [found.record["job"] for found in ranked(jobs)] == order
+    assert [found.record["job"] for found in rank_jobs(jobs)] == order
 
 
 @pytest.fixture
 def hydra_job(tmp_path: Path) -> Iterator[Callable[..., tuple[DictConfig, Path]]]:
-    """Sets Hydra as it is in a job of a sweep; the job's configuration and its folder."""
+    """Return a sweep job's configuration and folder, with Hydra set up."""
     before = HydraConfig.instance().cfg
 
     def start(number: int, *overrides: str, direction: str = "minimize") -> tuple[DictConfig, Path]:
@@ -114,12 +116,12 @@ def came_to(value: float) -> Callable[[DictConfig], Outcome]:
 
 def test_a_job_that_failed_returns_the_worst_number(hydra_job: Callable[..., Any]) -> None:
     cfg, folder = hydra_job(0, "a=1")
-    assert run_job(cfg, came_to(math.nan)) == WORST
+    assert run_sweep_job(cfg, came_to(math.nan)) == WORST_VALUE
     assert read_job_record(folder)["error"].startswith("val/loss is nan")
     cfg, folder = hydra_job(1, "a=1", direction="maximize")
-    assert run_job(cfg, came_to(math.inf)) == -WORST
+    assert run_sweep_job(cfg, came_to(math.inf)) == -WORST_VALUE
     cfg, folder = hydra_job(2, "a=1")
-    assert run_job(cfg, came_to(0.25)) == 0.25
+    assert run_sweep_job(cfg, came_to(0.25)) == 0.25
     assert read_job_record(folder)["value"] == 0.25
 
 
@@ -129,7 +131,7 @@ def test_what_a_dead_attempt_has_left_is_cleared_away(hydra_job: Callable[..., A
     for name in ("checkpoints/best.ckpt", "tensorboard/events", ".hydra/config.yaml", "train.log"):
         (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).touch()
-    run_job(cfg, came_to(1.0))
+    run_sweep_job(cfg, came_to(1.0))
     there = {path.name for path in folder.iterdir()}
     assert there >= {".hydra", "train.log", "status.json"}
     assert not there & {"checkpoints", "tensorboard"}
@@ -140,7 +142,7 @@ def test_a_run_that_is_of_no_sweep_is_left_alone(hydra_job: Callable[..., Any]) 
     cfg, folder = hydra_job(0, "a=1")
     (folder / "checkpoints").mkdir()
     with pytest.raises(ValueError, match="holds a run that is no job of a sweep"):
-        run_job(cfg, came_to(1.0))
+        run_sweep_job(cfg, came_to(1.0))
     assert not read_job_record(folder)
 
 
@@ -150,7 +152,7 @@ def test_a_job_that_resume_finished_is_noted_and_not_trained(hydra_job: Callable
     write_job_record(folder, {"job": 0, "status": "interrupted", "overrides": ["a=1"], "varies": {}})
     summary = {"status": "finished", "best": {"val/loss": 0.5}, "val": {"val/loss": 0.75}}
     (folder / "summary.json").write_text(json.dumps(summary), encoding="utf-8")
-    assert run_job(cfg, came_to(9.0)) == 0.5
+    assert run_sweep_job(cfg, came_to(9.0)) == 0.5
     assert read_job_record(folder)["status"] == "finished"
 
 

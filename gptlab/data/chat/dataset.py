@@ -57,7 +57,7 @@ class InstructionData:
         val_fraction: Annotated[float, MoreThan(0), LessThan(1)],
         test_fraction: Annotated[float, AtLeast(0), LessThan(1)],
         test_path: str | list[str] | None,
-        split_seed: int | None,
+        split_seed: Annotated[int, AtLeast(0)] | None,
         train_on: Literal["answers", "all"],
         overlong: Literal["cut", "drop"],
         packing: bool,

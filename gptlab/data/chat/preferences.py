@@ -56,7 +56,7 @@ class PreferenceData:
         reader: PairReader,
         val_fraction: Annotated[float, MoreThan(0), LessThan(1)],
         test_fraction: Annotated[float, AtLeast(0), LessThan(1)],
-        split_seed: int | None,
+        split_seed: Annotated[int, AtLeast(0)] | None,
         group_by_length: bool,
         batch_size: Annotated[int, AtLeast(1)],
         n_workers: Annotated[int, AtLeast(0)],

@@ -68,7 +68,7 @@ class LabelledData:
         test_path: str | list[str] | None,
         val_fraction: Annotated[float, MoreThan(0), LessThan(1)],
         test_fraction: Annotated[float, AtLeast(0), LessThan(1)],
-        split_seed: int,
+        split_seed: Annotated[int, AtLeast(0)],
         val_groups: list[str] | None,
         test_groups: list[str] | None,
         balance: Literal["none", "undersample", "balanced"],

@@ -1,6 +1,5 @@
 """The split of labelled examples."""
 
-import difflib
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple, TypeVar
@@ -9,7 +8,7 @@ import numpy as np
 
 from gptlab.data.classification.readers import Example
 from gptlab.data.text.split import places_summing_to
-from gptlab.errors import UserError
+from gptlab.errors import UserError, nearest
 
 T = TypeVar("T")
 
@@ -112,8 +111,7 @@ def _checked(named: list[str], known: Iterable[str], split: str, *, but: Sequenc
         if name in but:
             raise UserError(f"data.{split}_groups: {name!r} is in the test set already: name it for one split only")
         if name not in known:
-            near = difflib.get_close_matches(name, known, n=3)
-            hint = f" (did you mean {' or '.join(near)}?)" if near else ""
+            hint = nearest(name, known, n_most=3)
             raise UserError(f"data.{split}_groups: the data has no group {name!r}{hint}")
     return named
 

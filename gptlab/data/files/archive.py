@@ -11,7 +11,7 @@ from typing import IO, NamedTuple
 
 from gptlab.data.files.cache import locked_entry, safe_name
 from gptlab.data.files.expansion import ExpansionLimit
-from gptlab.errors import UserError
+from gptlab.errors import MissingFileError, UserError
 from gptlab.storage.atomic import atomic_replace
 from gptlab.storage.excerpts import excerpt_names
 from gptlab.storage.files import open_regular
@@ -50,7 +50,7 @@ def extract_member(
         UserError: it is no whole zip file, unpacks to too much, or the member has another sha256.
     """
     if not archive.is_file():
-        raise FileNotFoundError(f"data.path: there is no {archive}")
+        raise MissingFileError(f"data.path: there is no {archive}")
     with _ArchiveReader(open_regular(archive)) as raw, _open_archive(raw, archive) as opened:
         info = _find_member(opened, archive, member)
         limit = ExpansionLimit(min(info.compress_size, archive.stat().st_size), expansion, expansion_key)
@@ -104,7 +104,7 @@ def _find_member(opened: zipfile.ZipFile, archive: Path, member: str) -> zipfile
     members = opened.NameToInfo
     name = next((name for name in (member, str(Path(member).with_suffix(""))) if name in members), None)
     if name is None:
-        raise FileNotFoundError(
+        raise MissingFileError(
             f"data.path: {archive} holds no {excerpt_names([member])}; there are {excerpt_names(members)}"
         )
     return members[name]

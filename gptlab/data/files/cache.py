@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from gptlab.errors import UnusablePathError
 from gptlab.storage.locks import locked
 
 DISK_ERRORS = {
@@ -40,7 +41,7 @@ def locked_entry(path: Path, bytes_needed: Callable[[], int] = lambda: 0) -> Ite
             raise
         needed = f", about {_megabytes(bytes_needed())} needed" if bytes_needed() else ""
         free = f" ({_megabytes(shutil.disk_usage(folder).free)} free{needed})" if folder.exists() else ""
-        raise OSError(
+        raise UnusablePathError(
             f"{folder} cannot be written, {DISK_ERRORS[error.errno]}{free}: make room, or choose another folder with "
             "data.cache_dir=FOLDER"
         ) from error

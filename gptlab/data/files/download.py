@@ -13,7 +13,7 @@ from typing import Any
 
 from gptlab.console import byte_progress
 from gptlab.data.files.cache import locked_entry, safe_name
-from gptlab.errors import UserError
+from gptlab.errors import NoConnectionError, UserError
 from gptlab.storage.atomic import atomic_replace
 
 log = logging.getLogger(__name__)
@@ -73,14 +73,14 @@ def _fetch(url: str, path: Path, sha256: str | None) -> None:
         digest, n_bytes, announced = _write_response(url, path)
     except urllib.error.HTTPError as error:
         error.close()
-        raise ConnectionError(
+        raise NoConnectionError(
             f"{url} cannot be downloaded: HTTP {error.code} {error.reason:.100}; check the address, {instead}"
         ) from error
     except (urllib.error.URLError, http.client.HTTPException, TimeoutError, ConnectionError) as error:
         reason = getattr(error, "reason", error)
-        raise ConnectionError(f"{url} cannot be downloaded: {reason}; check the network, {instead}") from error
+        raise NoConnectionError(f"{url} cannot be downloaded: {reason}; check the network, {instead}") from error
     if announced is not None and n_bytes != announced:
-        raise ConnectionError(f"{url} broke off after {n_bytes:,} of {announced:,} bytes: try again, {instead}")
+        raise NoConnectionError(f"{url} broke off after {n_bytes:,} of {announced:,} bytes: try again, {instead}")
     if sha256 is not None and digest != sha256:
         raise UserError(
             f"{url} has the sha256 {digest}, but data.sha256 is {sha256}: the file has changed, or a proxy sent "
@@ -104,7 +104,7 @@ def _write_response(url: str, path: Path) -> tuple[str, int, int | None]:
                 n_bytes += len(block)
                 advance(len(block))
                 if announced is None and n_bytes > MAX_BYTES_WITHOUT_LENGTH:
-                    raise ConnectionError(
+                    raise NoConnectionError(
                         f"more than {MAX_BYTES_WITHOUT_LENGTH:,} bytes came, and the server announced no length"
                     )
     return digest.hexdigest(), n_bytes, announced

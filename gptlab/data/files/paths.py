@@ -6,7 +6,6 @@ It may be a file, folder, glob, package's file or address, or a list of them.
 """
 
 import contextlib
-import difflib
 import glob
 import gzip
 import hashlib
@@ -22,7 +21,7 @@ from gptlab.data.files.archive import extract_member
 from gptlab.data.files.download import address_name, download
 from gptlab.data.files.expansion import ExpansionLimit, check_expansion, open_gzip
 from gptlab.data.files.packages import PREFIX, check_within, find_in_package
-from gptlab.errors import UserError
+from gptlab.errors import MissingFileError, UserError, nearest
 from gptlab.storage.files import expand_path, open_regular
 
 log = logging.getLogger(__name__)
@@ -198,7 +197,7 @@ class _Search(NamedTuple):
             matches = [Path(match) for match in glob.glob(str(local), recursive=True)]
             files = [match for match in matches if not match.is_dir()]
             return _readable_files(files, _fixed_folder(local), self.endings)
-        raise FileNotFoundError(f"{self.key}: there is no {_one_line(path)}{_suggestion(local)}")
+        raise MissingFileError(f"{self.key}: there is no {_one_line(path)}{_suggestion(local)}")
 
 
 def _one_line(path: str) -> str:
@@ -247,5 +246,4 @@ def _suggestion(path: Path) -> str:
     """Return similar names, for a missing path's message."""
     if not path.parent.is_dir():
         return f", nor a folder {path.parent}: check the path"
-    near = difflib.get_close_matches(path.name, os.listdir(path.parent), n=3)
-    return f": did you mean {' or '.join(near)}?" if near else ": check the path"
+    return nearest(path.name, os.listdir(path.parent), n_most=3) or ": check the path"

@@ -3,7 +3,6 @@
 The functions are local: applied to the chunks of `chunking.py` one by one, they give the same as on the whole text.
 """
 
-import difflib
 import re
 import unicodedata
 from collections.abc import Callable, Sequence
@@ -11,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from gptlab.errors import UserError
+from gptlab.errors import UserError, nearest
 
 CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ufeff]")
 EXTRA_BLANK_LINES = re.compile("\n\n\n+")  # five times as fast as \n{3,}
@@ -114,7 +113,7 @@ def parse_cleaning(clean: Sequence[str]) -> Cleaning:
         if name in FILTERS:
             filters.append((name, _number(entry, name, number)))
         elif entry not in FUNCTIONS:
-            raise UserError(f"data.clean: there is no {entry!r}: {_suggestion(name)}")
+            raise UserError(f"data.clean: there is no {entry!r}{_suggestion(name)}")
         elif filters:
             raise UserError(
                 f"data.clean: {entry} changes text, so it must stand before {filters[0][0]}, "
@@ -138,5 +137,4 @@ def _number(entry: str, name: str, number: str) -> int:
 
 def _suggestion(name: str) -> str:
     known = [*FUNCTIONS, *FILTERS]
-    near = difflib.get_close_matches(name, known, n=1)
-    return f"did you mean {near[0]}?" if near else f"there are {', '.join(known)}"
+    return nearest(name, known) or f": there are {', '.join(known)}"

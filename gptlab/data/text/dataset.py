@@ -57,7 +57,7 @@ class TextData:
         clean: list[str],
         val_fraction: Annotated[float, MoreThan(0), LessThan(1)],
         val_documents: list[str],
-        split_seed: int,
+        split_seed: Annotated[int, AtLeast(0)],
         stride: Annotated[int, AtLeast(1)] | None,
         score_tail: bool,
         batch_size: Annotated[int, AtLeast(1)],

@@ -3,7 +3,6 @@
 N documents.
 """
 
-import difflib
 import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ import numpy as np
 from gptlab.data.text.cleaning import Cleaning
 from gptlab.data.text.index import CorpusIndex, name_hash
 from gptlab.data.text.readers import Reader
-from gptlab.errors import UserError
+from gptlab.errors import UserError, nearest
 
 TRAIN, VAL = "train", "val"
 SPLITS = (TRAIN, VAL)
@@ -75,9 +74,8 @@ def _select_documents(index: CorpusIndex, names: Sequence[str]) -> np.ndarray:
     known = index.name_hashes[index.kept]
     for name in names:
         if name_hash(name) not in known:
-            near = difflib.get_close_matches(name, index.first_names, n=3)
-            hint = f"did you mean {' or '.join(near)}?" if near else f"the first are {index.first_names[:3]}"
-            raise UserError(f"data.val_documents: there is no document {name!r}: {hint}")
+            hint = nearest(name, index.first_names, n_most=3) or f": the first are {index.first_names[:3]}"
+            raise UserError(f"data.val_documents: there is no document {name!r}{hint}")
     wanted = np.array([name_hash(name) for name in names], dtype=np.uint64)
     held_out = np.isin(index.name_hashes, wanted) & index.kept
     if (held_out == index.kept).all():

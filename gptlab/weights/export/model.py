@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import nn
 
-from gptlab.errors import UserError
+from gptlab.errors import UnusablePathError, UserError
 from gptlab.model.architecture import architecture_of
 from gptlab.model.gpt import GPT
 from gptlab.tokenizer.huggingface import write_tokenizer
@@ -96,7 +96,7 @@ def new_folder(folder: Path, n_bytes: int) -> Iterator[None]:
         if not isinstance(error, OSError):
             raise
         here = next(path for path in (folder, *folder.absolute().parents) if path.is_dir())
-        raise OSError(
+        raise UnusablePathError(
             f"{folder}: the model cannot be written ({error.strerror or error}; it takes {n_bytes / 1e6:,.1f} MB, and "
             f"{shutil.disk_usage(here).free / 1e6:,.1f} MB are free): make room, or choose another folder"
         ) from error

@@ -88,7 +88,7 @@ def test_one_hash_for_two_files(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("path", "error", "sentence"),
     [
-        ("b.text", FileNotFoundError, r"there is no .*b\.text: did you mean b\.txt"),
+        ("b.text", FileNotFoundError, r"there is no .*b\.text [(]did you mean b\.txt"),
         ("nowhere/b.txt", FileNotFoundError, r"there is no .*nor a folder .*nowhere"),
         ("picture.png", ValueError, r"picture\.png cannot be read as text: wanted a name that ends in \.txt \.md"),
         ("*.png", ValueError, r"names no file that ends in \.txt \.md"),

@@ -39,13 +39,13 @@ def test_steps_run_in_the_order_given() -> None:
 @pytest.mark.parametrize(
     ("clean", "sentence"),
     [
-        (["newline"], "data.clean: there is no 'newline': did you mean newlines?"),
+        (["newline"], "data.clean: there is no 'newline' [(]did you mean newlines?"),
         (["zzz"], "there are newlines, nfc"),
         (["duplicates", "nfc"], "nfc changes text, so it must stand before duplicates"),
         (["min_length"], "got 'min_length', wanted min_length=200"),
         (["min_length=-3"], "got 'min_length=-3', wanted min_length=200"),
         (["duplicates=3"], "got 'duplicates=3', wanted duplicates"),
-        (["nfc=3"], "there is no 'nfc=3': did you mean nfc?"),
+        (["nfc=3"], "there is no 'nfc=3' [(]did you mean nfc?"),
     ],
 )
 def test_what_is_said_about_a_wrong_step(clean: list[str], sentence: str) -> None:

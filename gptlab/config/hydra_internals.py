@@ -1,0 +1,100 @@
+"""Hydra's private and undocumented parts.
+
+Hydra documents `hydra.main`, `compose` and `initialize_config_dir`, and none of them can run a configuration that has
+been composed already. What else gptlab needs of Hydra is here and nowhere else. Each function says what it relies on,
+and `tests/config/test_hydra_internals.py` has a test for it, so that an upgrade breaks there in a sentence.
+"""
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, cast
+
+import hydra
+from hydra import initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.core.utils import JobReturn
+from hydra.experimental.callback import Callback as HydraCallback  # "experimental" by name
+from omegaconf import DictConfig
+
+from gptlab.config.schema import register_schemas
+from gptlab.errors import UnusablePathError
+from gptlab.storage.places import conf_dir
+
+__all__ = ["HydraCallback", "JobReturn", "Override", "our_hydra", "parse_override", "run_command_line", "run_job"]
+
+VERSION_BASE = "1.3"  # of Hydra's defaults: does not change the working directory
+
+
+@contextmanager
+def our_hydra() -> Iterator[None]:
+    """Initialise Hydra with gptlab's conf for a while.
+
+    A Hydra that the caller has initialised is put back afterwards. Relies on the attribute `hydra` of the singleton
+    `GlobalHydra`, which `clear` sets to None.
+    """
+    register_schemas()
+    callers_hydra = GlobalHydra.instance().hydra
+    GlobalHydra.instance().clear()
+    try:
+        with initialize_config_dir(str(conf_dir()), job_name="train", version_base=VERSION_BASE):
+            yield
+    finally:
+        GlobalHydra.instance().hydra = callers_hydra
+
+
+def run_job(whole: DictConfig, job: Callable[[DictConfig], Any]) -> None:
+    """Run a composed configuration as `hydra.main` would.
+
+    `hydra.main` composes everything twice more; here exactly what was checked is run. Hydra makes the run's folder,
+    sets up logging, writes `.hydra/` and fires its callbacks. Relies on `Hydra.run(config_name, job, overrides)`, which
+    takes its configuration from `self.compose_config(...)` and from nowhere else.
+
+    Args:
+        whole: with Hydra's own settings under `hydra`, as `compose(..., return_hydra_config=True)` returns it.
+        job: called with the configuration without them.
+
+    Raises:
+        UnusablePathError: the run's folder cannot be made.
+    """
+    with our_hydra():
+        runner = cast(Any, GlobalHydra.instance().hydra)
+        runner.compose_config = lambda **_: whole
+        try:
+            runner.run(None, job, [])
+        except OSError as error:  # Hydra's own: the job reports its errors itself
+            raise UnusablePathError(f"the run's folder cannot be made ({error}): choose another output_dir") from error
+
+
+def run_command_line(words: list[str], job: Callable[[DictConfig], Any]) -> None:
+    """Run a job as `hydra.main` does, from given words.
+
+    For what only `hydra.main` can do: a sweep (`-m`), and flags such as `--cfg`. Relies on `hydra.main` reading its
+    words from `sys.argv`, which is restored afterwards, and on `GlobalHydra.clear`.
+    """
+    argv = sys.argv
+    register_schemas()
+    GlobalHydra.instance().clear()
+    sys.argv = [argv[0], *words]
+    try:
+        hydra.main(version_base=VERSION_BASE, config_path=str(conf_dir()), config_name="train")(job)()
+    finally:
+        sys.argv = argv
+
+
+def parse_override(text: str) -> Override:
+    """Return `key=value` as Hydra reads it.
+
+    Within `our_hydra`, `model=glob(*)` can be expanded, for which Hydra looks into the groups. Relies on
+    `OverridesParser.create` and `parse_overrides`, on `GlobalHydra.config_loader`, and on these members of `Override`:
+    `input_line`, `key_or_group`, `value`, `is_add`, `is_force_add`, `is_delete`, `is_sweep_override`,
+    `is_discrete_sweep`, `is_hydra_override`, `sweep_string_iterator`, `get_key_element`.
+
+    Raises:
+        HydraException: the text cannot be read.
+    """
+    hydra_now = GlobalHydra.instance()
+    loader = hydra_now.config_loader() if hydra_now.is_initialized() else None
+    return OverridesParser.create(loader).parse_overrides([text])[0]

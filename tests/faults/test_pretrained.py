@@ -145,16 +145,16 @@ def test_a_pretrained_model_has_no_text_of_its_own(folder: Path, capsys: pytest.
 
 
 MISTAKES = {
-    "compare run=[]": "run is []: give two or more to be compared, 'run=[a, b]'",
-    "compare run=RUN": "give two or more to be compared",
+    "compare run=[]": "run is []: give two or more to compare, 'run=[a, b]'",
+    "compare run=RUN": "give two or more to compare",
     "compare run=[RUN,/nowhere]": "run=/nowhere: there is no such folder",
     "evaluate run=RUN device=foo": "device is 'foo': it must be auto",
     "evaluate run=RUN context_length=999": "context_length is 999, but the model reads at most 32: give that or less",
     "evaluate run=RUN stride=40": "stride is 40, wanted at most the context length, 32",
     "evaluate run=RUN dta=kjv": "dta is no key (did you mean data?)",
     "evaluate run=RUN nothing=1": "`gptlab evaluate --help` prints every key",
-    "export run=RUN to=TMP/new precision=bf16-mixed": "export with a -true one",
-    "export run=RUN to=TMP/new precision=int8": "export with a -true one",
+    "export run=RUN to=TMP/new precision=bf16-mixed": "choose one that ends in -true",
+    "export run=RUN to=TMP/new precision=int8": "choose one that ends in -true",
     "generate run=~/nowhere/x prompt=a": "there is no such folder",
 }
 

@@ -136,16 +136,16 @@ def test_what_was_fetched_is_there_offline(look: Callable[..., list[str]], tmp_p
 
 def test_what_is_said_when_there_is_none(look: Callable[..., list[str]], hub: str) -> None:
     none, gated, revision = look("org/none", "org/gated", "org/whole@v9")
-    assert none.startswith(f"FileNotFoundError org/none is no local folder, and {hub}/org/none is missing or private:")
-    assert gated.startswith(f"PermissionError {hub}/org/gated requires its terms to be accepted: accept them there")
-    assert revision.startswith(f"FileNotFoundError {hub}/org/whole has no revision v9: give one of its branches")
+    assert none.startswith(f"MissingFileError org/none is no local folder, and {hub}/org/none is missing or private:")
+    assert gated.startswith(f"NoPermissionError {hub}/org/gated requires its terms to be accepted: accept them there")
+    assert revision.startswith(f"MissingFileError {hub}/org/whole has no revision v9: give one of its branches")
 
 
 def test_what_is_said_without_a_network(look: Callable[..., list[str]]) -> None:
     (said,) = look("org/whole", HF_ENDPOINT="http://127.0.0.1:9")
-    assert said.startswith("ConnectionError org/whole is no local folder, and http://127.0.0.1:9/org/whole cannot be ")
+    assert said.startswith("NoConnectionError org/whole is no local folder, and http://127.0.0.1:9/org/whole cannot")
     (said,) = look("org/whole", HF_HUB_OFFLINE="1")
-    assert said.startswith("ConnectionError org/whole is no local folder, not in the cache, and HF_HUB_OFFLINE")
+    assert said.startswith("NoConnectionError org/whole is no local folder, not in the cache, and HF_HUB_OFFLINE")
 
 
 def test_what_is_said_without_the_library(monkeypatch: pytest.MonkeyPatch) -> None:

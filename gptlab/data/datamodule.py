@@ -7,6 +7,7 @@ import torch
 from torch.utils.data import DataLoader, Sampler
 
 from gptlab.batch import Batch
+from gptlab.data.lightning_internals import batches_processed
 from gptlab.data.protocol import Prepared, Rows
 from gptlab.data.samplers import TrainSampler, ValSampler
 from gptlab.errors import UserError
@@ -17,15 +18,6 @@ IDENTITY_NAMES = {  # what may not change when a run resumes, and its name in th
     "world_size": "the number of devices",
     "fingerprint": "the data, its tokens or its rows (data, tokenizer, prompt, model.context_length)",
 }
-
-
-def batches_processed(trainer: L.Trainer) -> int:
-    """Return the number of training batches processed so far.
-
-    Relies on Lightning's `fit_loop.epoch_loop.batch_progress.total.processed`; at the end of a step `completed` still
-    lags behind.
-    """
-    return trainer.fit_loop.epoch_loop.batch_progress.total.processed  # type: ignore[attr-defined]
 
 
 class RunDataModule(L.LightningDataModule):

@@ -2,7 +2,7 @@
 
 Nothing else in gptlab touches them. Each function says what it relies on, and has a test in
 tests/training/test_lightning_internals.py that names the attribute when an upgrade removes or changes it. (Of the
-running trainer's progress, `gptlab.data.datamodule.batches_processed` reads the one counter that data needs too.)
+running trainer's progress, `gptlab.data.lightning_internals.batches_processed` reads the one counter that data needs too.)
 """
 
 import signal

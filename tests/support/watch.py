@@ -7,7 +7,7 @@ from typing import Any
 
 import lightning as L
 
-from gptlab.data.datamodule import batches_processed
+from gptlab.data.lightning_internals import batches_processed
 from gptlab.training.context import RunContext
 
 

@@ -14,7 +14,7 @@ from lightning.pytorch.plugins.io import TorchCheckpointIO
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from torch.utils.data import DataLoader, SequentialSampler
 
-from gptlab.data.datamodule import batches_processed
+from gptlab.data.lightning_internals import batches_processed
 from gptlab.training import lightning_internals as internals
 from gptlab.training.module import GPTModule
 

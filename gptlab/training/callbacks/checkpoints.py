@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import lightning as L
 
 from gptlab.bounds import AtLeast
-from gptlab.data.datamodule import batches_processed
+from gptlab.data.lightning_internals import batches_processed
 from gptlab.slots import slot
 from gptlab.training.callbacks.validation import validation_metrics
 from gptlab.training.context import RunContext

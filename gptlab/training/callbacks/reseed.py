@@ -6,7 +6,7 @@ import lightning as L
 import numpy as np
 import torch
 
-from gptlab.data.datamodule import batches_processed
+from gptlab.data.lightning_internals import batches_processed
 
 
 class Reseed(L.Callback):

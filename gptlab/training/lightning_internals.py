@@ -1,8 +1,8 @@
 """Private and undocumented parts of Lightning and TensorBoard.
 
 Nothing else in gptlab touches them. Each function says what it relies on, and has a test in
-tests/training/test_lightning_internals.py that names the attribute when an upgrade removes or changes it. (Of the
-running trainer's progress, `gptlab.data.lightning_internals.batches_processed` reads the one counter that data needs too.)
+tests/training/test_lightning_internals.py that names the attribute when an upgrade removes or changes it. The counter
+of processed batches, which data needs too, is read in `gptlab.data.lightning_internals`.
 """
 
 import signal

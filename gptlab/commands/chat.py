@@ -53,7 +53,7 @@ class _Terminal:
 
     def __init__(self, session: "ChatSession") -> None:
         self.session = session
-        self.n_forgotten = 0  # turns that no longer fit, as the user was last told
+        self.n_forgotten = 0  # turns that no longer fit, as last reported to the user
         self.commands: dict[str, Callable[[str], None]] = {
             "/regenerate": lambda _: self._print_answer(self.session.ask_again()),
             "/system": lambda text: self._restart(text or None),
@@ -66,7 +66,7 @@ class _Terminal:
     def run(self) -> None:
         """Answer lines until /quit or end of input."""
         with contextlib.suppress(ImportError):
-            import readline  # noqa: F401  # arrow keys while typing, where the system has it
+            import readline  # noqa: F401  # arrow keys while typing, if the system has it
         if sys.stdin.isatty():
             print("/help lists the commands; Ctrl-C stops an answer, Ctrl-D quits")
         while (line := self._read_line()) is not None:
@@ -91,12 +91,12 @@ class _Terminal:
                 return None if line == "/quit" else line
 
     def _handle(self, line: str) -> None:
-        """Obey a command, or answer a question."""
+        """Run a command, or answer a question."""
         word, _, rest = line.partition(" ")
         if word in self.commands:
             self.commands[word](rest.strip())
         elif word.startswith("/") and word[1:].isalpha():
-            print(f"{word} is no command; there are {', '.join(self.commands)}, /quit")
+            print(f"{word} is not a command; there are {', '.join(self.commands)}, /quit")
         else:
             self._print_answer(self.session.ask(line))
 
@@ -110,7 +110,7 @@ class _Terminal:
                 write(piece)
         except KeyboardInterrupt:
             print(" ...", end="")
-            pieces.close()  # type: ignore[attr-defined]  # a generator, which keeps the answer so far
+            pieces.close()  # type: ignore[attr-defined]  # on closing, the generator keeps the answer so far
         print()
 
     def _restart(self, system: str | None) -> None:
@@ -122,20 +122,20 @@ class _Terminal:
         """Change keys of the sampling.
 
         Raises:
-            UserError: an unknown key, or a value that cannot be used.
+            UserError: a key is unknown, or its value cannot be used.
         """
         try:
             changes = {str(key): value for key, value in OmegaConf.from_dotlist(text.split()).items()}
         except OmegaConfBaseException as error:
-            raise UserError(f"{text} cannot be read ({error}): write /set key=value") from None
+            raise UserError(f"/set {text} cannot be read ({error}): write /set key=value") from None
         known = vars(self.session.text_generator.sampling)
         if unknown := [key for key in changes if key not in known]:
-            raise UserError(f"{', '.join(unknown)} is no key of the sampling; there are {', '.join(known)}")
+            raise UserError(f"{', '.join(unknown)} is not a key of the sampling; there are {', '.join(known)}")
         changed = self.session.sampling | changes
         try:
             dataclasses.replace(self.session.text_generator.sampling, **changed)
         except TypeError:
-            raise UserError(f"/set {text}: the value has the wrong type; see conf/sampling/creative.yaml") from None
+            raise UserError(f"/set {text}: the value has the wrong type: see conf/sampling/creative.yaml") from None
         self.session.sampling = changed
         print(f"({', '.join(f'{key}={value}' for key, value in changes.items())} from now on)")
 

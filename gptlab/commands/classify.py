@@ -36,7 +36,7 @@ def main(overrides: list[str]) -> None:
 def _line(prediction: dict, *, whole: bool) -> str:
     """Format a prediction.
 
-    All probabilities of a single text; of many the most probable class and the text's beginning.
+    A single text gets all probabilities; each of many gets the most probable class and the text's beginning.
     """
     ranked = sorted(prediction["probabilities"].items(), key=lambda pair: -pair[1])
     if whole:

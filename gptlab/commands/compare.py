@@ -1,6 +1,6 @@
 """gptlab compare 'run=[a, b]': models side by side.
 
-It shows what differs, and whether the difference in their losses is real.
+The report lists what differs, and whether the losses differ significantly.
 """
 
 import json
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def main(overrides: list[str]) -> None:
-    """Measure one model after the other, and show both."""
+    """Measure one model after the other, and compare them."""
     with report_errors():
         cfg = compose_config("compare", overrides)
 
@@ -33,7 +33,7 @@ def main(overrides: list[str]) -> None:
         for path in cfg.run:
             run = Run.open(path, device=device)
             text = running_text(run, data, cfg.split, context_length=cfg.context_length)
-            data = config_of(run, data)  # the first one's, for all
+            data = config_of(run, data)  # all models are measured on the first one's data
             prompts = prompts or [text.first_words()]
             models.append(_examined(run, cfg, text, prompts, path))
         report = compare(models, prompts, seed=cfg.seed)

@@ -13,16 +13,16 @@ from gptlab.errors import is_users
 def report_errors() -> Iterator[None]:
     """Print a user's error as one sentence and exit.
 
-    A `UserError` is one, and an `OSError` of the operating system (disk full, no permission), which has an `errno`.
-    Every other exception keeps its traceback: it is a bug, a library's or ours. `GPTLAB_TRACEBACK=1` in the environment
-    keeps the traceback of all.
+    User errors are `UserError` and the operating system's `OSError` (disk full, no permission), which has an `errno`.
+    Any other exception is a bug, a library's or ours, and keeps its traceback. With `GPTLAB_TRACEBACK=1` in the
+    environment, every exception does.
 
     Raises:
-        SystemExit: 1 after a user's error or where the reader of the output has closed it, 130 after Ctrl-C.
+        SystemExit: 1 after a user's error or if the reader of the output closed it, 130 after Ctrl-C.
     """
     try:
         yield
-    except BrokenPipeError:  # the reader, `head` for instance, has closed it; Python would complain at the exit
+    except BrokenPipeError:  # the reader, such as `head`, closed the pipe; Python would complain at exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise SystemExit(1) from None
     except KeyboardInterrupt:
@@ -31,5 +31,5 @@ def report_errors() -> Iterator[None]:
     except Exception as error:
         if not is_users(error) or os.environ.get("GPTLAB_TRACEBACK"):
             raise
-        write(f"{error}\n", sys.stderr)  # it may quote a file of unknown origin
+        write(f"{error}\n", sys.stderr)  # the message may quote an untrusted file
         raise SystemExit(1) from None

@@ -24,7 +24,7 @@ def main(overrides: list[str]) -> None:
         from gptlab.workflows.reports import save_items, save_report
 
         names = [cfg.tasks] if isinstance(cfg.tasks, str) else list(cfg.tasks)
-        tasks = _tasks(names)  # an unknown name is refused before anything is measured
+        tasks = _tasks(names)  # rejects an unknown name before anything is measured
         run = Run.open(cfg.run, device=choose_device(cfg.device))
         restore_reference(run, cfg.run)
         precision = set_precision(run, cfg.precision)
@@ -49,7 +49,7 @@ def main(overrides: list[str]) -> None:
 
 
 def _tasks(names: list[str]) -> Any:
-    """Return the lm-evaluation-harness with these tasks; None without any."""
+    """Return the lm-evaluation-harness with these tasks, None without tasks."""
     if not names:
         return None
     try:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def main(overrides: list[str]) -> None:
-    """Write the folder, and print how to load it."""
+    """Export the model, and print how to load it."""
     with report_errors():
         cfg = compose_config("export", overrides)
 

@@ -15,7 +15,7 @@ MISSING = "prompt is missing: give prompt=VALUE"
 
 
 def main(overrides: list[str]) -> None:
-    """Stream one text, or print several when all are done."""
+    """Stream one text, or print several once all are generated."""
     with report_errors():
         prompt, others = raw_option("prompt", overrides)
         cfg = compose_config("generate", others, problems=[] if prompt is not None else [MISSING])
@@ -34,7 +34,7 @@ def main(overrides: list[str]) -> None:
 
 
 def _write(run: "Run", prompt: str, n_samples: int, output: str, options: dict[str, Any]) -> None:
-    """Write the texts as `output` says."""
+    """Write the texts in the format of `output`."""
     if output == "json":
         texts = run.generate_many(prompt, n_samples, **options)
         print(json.dumps({"prompt": prompt, "texts": texts}, ensure_ascii=False, indent=2))

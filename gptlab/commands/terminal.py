@@ -5,12 +5,12 @@ from typing import TextIO
 
 
 def write(text: str, stream: TextIO | None = None) -> None:
-    """Write and flush a text, harmless to a terminal.
+    """Write and flush a text without a terminal's control characters.
 
-    A terminal obeys control characters, so they are left out there. A file or a pipe gets the text as it is.
+    A terminal would execute them. Files and pipes get the unchanged text.
 
     Args:
-        stream: None is the standard output.
+        stream: None is standard output.
     """
     stream = stream or sys.stdout
     if stream.isatty():
@@ -26,7 +26,7 @@ def raw_option(key: str, overrides: list[str]) -> tuple[str | None, list[str]]:
     Hydra would read commas, brackets and quotes in it as its own syntax.
 
     Returns:
-        The text, None where the key was not typed; and the other overrides.
+        The text, or None if the key was not typed; and the other overrides.
     """
     typed = [word.partition("=")[2] for word in overrides if word.startswith(f"{key}=")]
     if not typed:

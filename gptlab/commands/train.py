@@ -27,10 +27,10 @@ log = logging.getLogger(__name__)
 
 
 def main(overrides: list[str] | None = None) -> float | None:
-    """Train what the overrides describe; return the best value of the monitored metric.
+    """Train a run or sweep; return the monitored metric's best value.
 
     Args:
-        overrides: None for those of the command line.
+        overrides: None reads them from the command line.
 
     Raises:
         SystemExit: 1 after a user's mistake, 130 after Ctrl-C.
@@ -64,10 +64,10 @@ def main(overrides: list[str] | None = None) -> float | None:
 
 
 def _checked(words: list[str]) -> tuple[list[str], DictConfig | None]:
-    """Return the words for Hydra, and the whole configuration of a single run, composed and checked.
+    """Return the words for Hydra, and a single run's checked configuration.
 
     Raises:
-        UserError: every mistake at once, before there is a folder.
+        UserError: all problems at once, before a folder is created.
     """
     if jobs := sweep_jobs(words):
         check_jobs(jobs)
@@ -76,19 +76,22 @@ def _checked(words: list[str]) -> tuple[list[str], DictConfig | None]:
         check_composes("train", [word for word in words if re.match(r"[^-].*=|[~+]", word)])
     if any(word.startswith("-") for word in words):  # --cfg and its like are Hydra's
         return words, None
-    found = resolve_resume(words)
-    print(*found.notes, sep="\n", end="\n" if found.notes else "")
-    return found.words, found.whole if found.whole.hydra.mode != RunMode.MULTIRUN else None
+    command = resolve_resume(words)
+    print(*command.notes, sep="\n", end="\n" if command.notes else "")
+    return command.words, command.whole if command.whole.hydra.mode != RunMode.MULTIRUN else None
 
 
 def _sweep_job(cfg: DictConfig) -> float:
-    """Train one job of a sweep; its mistake does not end the others."""
+    """Train one job of a sweep.
+
+    Its user errors do not end the other jobs.
+    """
     with report_errors():
         return run_sweep_job(cfg, report_errors()(_train_job))
 
 
 def _single_run(cfg: DictConfig) -> float:
-    """Train a run of its own, and show its summary."""
+    """Train a single run, and print its summary."""
     if int(os.environ.get("LOCAL_RANK", 0)):
         logging.disable(logging.WARNING)  # only rank 0 logs
     hydra_cfg = HydraConfig.get()
@@ -100,7 +103,10 @@ def _single_run(cfg: DictConfig) -> float:
 
 
 def _restart_command(argv: list[str], words: list[str]) -> list[str]:
-    """Return the command by which Lightning starts a process for each further device, `resume=` already resolved."""
+    """Return the command that Lightning runs for each further device.
+
+    Its `resume=` is already resolved.
+    """
     return [argv[0], *(["train"] if argv[1:2] == ["train"] else []), *words]
 
 
@@ -110,7 +116,7 @@ def _train_job(cfg: DictConfig) -> Outcome:
 
 
 def _train(cfg: DictConfig) -> Outcome:
-    from gptlab.run import Run  # torch takes seconds to import, and --help needs none of it
+    from gptlab.run import Run  # torch takes seconds to import, and --help does not need it
 
     run = Run.compose(cfg)
     _introduce(run)

@@ -1,1 +1,1 @@
-"""Overrides to configuration to objects."""
+"""Overrides -> configuration -> objects."""

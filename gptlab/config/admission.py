@@ -1,6 +1,6 @@
 """Classes and functions that a configuration may name, by slot.
 
-A configuration is code once it is built.
+Building a configuration runs the code that it names, so only these targets are admitted.
 """
 
 import importlib
@@ -18,9 +18,9 @@ LIGHTNING = {  # slot -> package whose public classes are admitted, and their ba
 
 
 def refusal(target: Any, slot: str, key: str | None = None) -> str | None:
-    """Return why a target is refused, if it is.
+    """Return why a target is refused, or None if it is admitted.
 
-    None means that it is admitted in the slot. Nothing is imported.
+    Nothing is imported.
 
     Args:
         slot: the key at which the target stands, `*` for the name of a callback or logger.
@@ -36,10 +36,10 @@ def refusal(target: Any, slot: str, key: str | None = None) -> str | None:
     if marked == slot:
         return None
     if marked is not None:
-        return f"{key}._target_ is {target}, which stands in {marked} and nowhere else: choose another for {key}"
+        return f"{key}._target_ is {target}, which is admitted in {marked} only: choose another for {key}"
     return (
-        f"{key}._target_ is {target}, which is not built: a configuration is code, and only gptlab's own parts, each "
-        "in its place, and Lightning's callbacks and loggers are admitted; admit a package of your own by "
+        f"{key}._target_ is {target}, which is not admitted: a configuration may name gptlab's own parts, each in "
+        "its place, and Lightning's callbacks and loggers; admit a package of your own with "
         f"{TRUST}=PACKAGE in the environment"
     )
 
@@ -55,32 +55,32 @@ def is_trusted(module: str) -> bool:
 
 
 def load(target: str, slot: str) -> Any:
-    """Import what a target names.
+    """Import a target.
 
     Raises:
-        UserError: it is refused, does not exist, or is not defined in the module that it is named in.
+        UserError: it is refused, does not exist, or is not defined in the module that it names.
     """
     if reason := refusal(target, slot):
         raise UserError(reason)
     module, _, name = target.rpartition(".")
     try:
-        found = getattr(importlib.import_module(module), name)
+        member = getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError) as error:
         raise UserError(
             f"_target_ {target} does not exist ({error}): name a class or function with its module"
         ) from None
-    home = getattr(found, "__module__", None) or ""
+    home = getattr(member, "__module__", None) or ""
     if is_trusted(module):
-        genuine = is_trusted(home) and callable(found)
+        genuine = is_trusted(home) and callable(member)
     elif is_lightning(target):
         package, base = LIGHTNING[slot]
         kind = getattr(importlib.import_module(package), base)
-        genuine = _in_package(home, package) and isinstance(found, type) and issubclass(found, kind)
+        genuine = _in_package(home, package) and isinstance(member, type) and issubclass(member, kind)
     else:
         genuine = home == module
     if not genuine:
-        raise UserError(f"_target_ {target} is not built: name a class or function by the module that defines it")
-    return found
+        raise UserError(f"_target_ {target} is not admitted: name a class or function by the module that defines it")
+    return member
 
 
 def _in_package(module: str, package: str) -> bool:

@@ -10,8 +10,8 @@ from gptlab.config.admission import load
 def build(node: Mapping[str, Any], slot: str) -> Any:
     """Build the object that a node names.
 
-    With `_partial_: true` the result is a partial. Hydra's instantiate would resolve references again, after they were
-    checked, and accept methods and positional arguments. Here nothing is resolved.
+    With `_partial_: true` the result is a partial. Nothing is resolved here; Hydra's instantiate would resolve
+    references again after the check, and accept methods and positional arguments.
 
     Args:
         node: plain values; nodes with a `_target_` in them are built first.

@@ -22,11 +22,11 @@ HYDRA_KEYS = {"_target_": str, "_partial_": bool, "_convert_": str}  # how a nod
 def check(cfg: Mapping[str, Any], groups: Container[str] | None = None) -> list[str]:
     """Return every problem as a sentence.
 
-    Found are unknown keys, wrong types, missing values, values out of bounds, targets that are not admitted, and values
-    that cannot work together.
+    It checks for unknown keys, wrong types, missing values, values out of bounds, targets that are not admitted, and
+    values that cannot work together.
 
     Args:
-        cfg: plain values, every reference resolved: what will be built.
+        cfg: plain values with every reference resolved.
         groups: the groups that will be built; None is all.
     """
     problems: list[str] = []
@@ -49,7 +49,7 @@ def check(cfg: Mapping[str, Any], groups: Container[str] | None = None) -> list[
 def check_record(cfg: Mapping[str, Any], schema: type, groups: Container[str] | None = None) -> list[str]:
     """Return the problems of a checkpoint's configuration.
 
-    It did not come through Hydra, which checks the types of the root keys itself.
+    It did not pass through Hydra, which would check the types of the root keys.
 
     Args:
         schema: dataclass of the root keys, see `schema.py`.
@@ -61,7 +61,7 @@ def check_record(cfg: Mapping[str, Any], schema: type, groups: Container[str] | 
 def check_root(cfg: Mapping[str, Any], schema: type) -> list[str]:
     """Return the problems of the root keys."""
     types = root_types(schema)
-    problems = [f"{key} is no key{nearest(key, types)}" for key in cfg if key not in types]
+    problems = [f"{key} is not a key{nearest(key, types)}" for key in cfg if key not in types]
     for key, expected in types.items():
         if key not in cfg:
             problems.append(f"{key} is missing")
@@ -73,7 +73,7 @@ def check_root(cfg: Mapping[str, Any], schema: type) -> list[str]:
 def _root_problems(cfg: Mapping[str, Any]) -> Iterator[str]:
     """Yield the problems of root keys with bounds or choices.
 
-    Hydra knows neither.
+    Hydra supports neither.
     """
     for key, kind in bounded_root_types().items():
         if key in cfg and cfg[key] != "???" and (expected := wanted(cfg[key], kind)):
@@ -89,7 +89,7 @@ def _check_node(node: Mapping[str, Any], path: str, slot: str) -> Iterator[str]:
     """
     target = node.get("_target_")
     if target is None:
-        yield f"{path} names nothing to build: choose one of its configurations, as in {path.partition('.')[0]}=NAME"
+        yield f"{path} has no _target_: choose one of its configurations with {path.partition('.')[0]}=NAME"
         return
     if reason := refusal(target, slot, path):
         yield reason
@@ -97,7 +97,7 @@ def _check_node(node: Mapping[str, Any], path: str, slot: str) -> Iterator[str]:
     known = arguments(target)
     waiting = [name for name, a in (known or {}).items() if a.required and (a.by_position or name in RUN_ARGUMENTS)]
     if node.get("_partial_") and known is not None and not waiting:
-        yield f"{path}._partial_ is true, but {target} waits for no further argument: leave it out"
+        yield f"{path}._partial_ is true, but {target} takes no further argument: leave it out"
     yield from _check_values(node, path, slot, known)
     for name, argument in (known or {}).items():
         waits = node.get("_partial_") and name in waiting
@@ -114,7 +114,7 @@ def _check_values(node: Mapping[str, Any], path: str, slot: str, known: Mapping[
                 yield f"{key} is {value!r:.80}: it must be {type_name(HYDRA_KEYS[name])}"
         elif known is not None and name not in known:
             guess = nearest(name, known) or f": {node['_target_']} takes {', '.join(known)}"
-            yield f"{key} is no key{guess}"
+            yield f"{key} is not a key{guess}"
         elif value == "???":
             yield f"{key} is missing: give {key}=VALUE"
         elif known is not None and not _is_node(value) and (expected := wanted(value, known[name].type)):
@@ -140,7 +140,7 @@ def _is_node(value: Any) -> bool:
 
 
 def unmet(head: Any, data: Any) -> str | None:
-    """Return what the data lacks for the head, if anything."""
+    """Return a problem if the data lacks keys that the head needs."""
     return _unmet(type(head).__name__, head.needs, type(data).__name__, data.gives)
 
 
@@ -149,8 +149,9 @@ def _unmet(head: str, needs: Iterable[str], data: str, gives: Iterable[str]) -> 
     if not missing:
         return None
     return (
-        f"{head} needs {', '.join(sorted(missing))}, which {data} does not give: head=lm reads texts, "
-        "head=classifier texts with labels, head=instruction conversations, head=preference pairs of answers"
+        f"{head} needs {', '.join(sorted(missing))}, which {data} does not give: choose another data=, or "
+        "head=lm for texts, head=classifier for labelled texts, head=instruction for conversations, head=preference "
+        "for pairs of answers"
     )
 
 

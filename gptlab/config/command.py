@@ -1,4 +1,4 @@
-"""The command that Hydra runs, and its choices."""
+"""The command that Hydra runs, and its group choices."""
 
 import shlex
 import sys
@@ -21,7 +21,7 @@ def command_line() -> str:
 def choices() -> dict[str, str]:
     """Return the choice from each group.
 
-    There are none where Hydra composed nothing.
+    The result is empty if Hydra composed nothing.
     """
     if not HydraConfig.initialized():
         return {}

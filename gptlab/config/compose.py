@@ -1,4 +1,4 @@
-"""Overrides to one checked configuration."""
+"""Composes overrides into one checked configuration."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -15,7 +15,7 @@ from gptlab.config.plain import Config, resolved
 from gptlab.errors import UserError, nearest
 from gptlab.storage.places import conf_dir
 
-HYDRA_ERRORS = (HydraException, OmegaConfBaseException, ValueError)  # what Hydra raises for an override
+HYDRA_ERRORS = (HydraException, OmegaConfBaseException, ValueError)  # exceptions that Hydra raises for an override
 
 
 class ConfigError(UserError):
@@ -36,7 +36,7 @@ def compose_config(root: str, overrides: list[str], problems: Sequence[str] = ()
     """Return `conf/<root>.yaml` with the overrides, resolved and checked.
 
     Args:
-        problems: those that the caller has found, to be reported with the others.
+        problems: found by the caller, reported with the others.
 
     Raises:
         ConfigError: all problems at once.
@@ -45,7 +45,7 @@ def compose_config(root: str, overrides: list[str], problems: Sequence[str] = ()
 
 
 def compose_whole(root: str, overrides: list[str], problems: Sequence[str] = ()) -> Composed:
-    """Return `compose_config`'s configuration, and what Hydra runs.
+    """Return `compose_config`'s configuration with Hydra's own settings.
 
     Raises:
         ConfigError: all problems at once.
@@ -65,10 +65,9 @@ def compose_whole(root: str, overrides: list[str], problems: Sequence[str] = ())
 
 
 def _at_once(root: str, parsed: list[Override]) -> DictConfig | None:
-    """Compose all overrides at once, if they are sound.
+    """Compose all overrides at once, None if one may have a problem.
 
-    None where an override may have a problem. Composing once takes half the time of `_one_by_one`. Hydra refuses
-    unknown keys itself, except after a `+`.
+    Composing once takes half the time of `_one_by_one`. Hydra itself refuses unknown keys, except after a `+`.
     """
     if any(o.is_add() or o.is_force_add() for o in parsed):
         return None
@@ -81,7 +80,7 @@ def _at_once(root: str, parsed: list[Override]) -> DictConfig | None:
 def _one_by_one(root: str, parsed: list[Override], problems: list[str]) -> DictConfig:
     """Compose the overrides that Hydra accepts.
 
-    Each of the others is left out, and adds a problem to the list.
+    Each of the others is dropped, and adds a problem to the list.
     """
     choices = [o for o in parsed if is_choice(o)]
     base = _compose(root, choices, problems)  # removes from `choices` those that do not exist
@@ -89,7 +88,7 @@ def _one_by_one(root: str, parsed: list[Override], problems: list[str]) -> DictC
     unknown = [o for o in parsed if o not in choices and not _exists(base, o)]
     all_keys = "--cfg job" if root in ("train", "resume", "data") else f"gptlab {root} --help"
     for key in (o.key_or_group for o in unknown):
-        problems.append(f"{key} is no key{nearest(key, _keys(base)) or f': `{all_keys}` prints every key there is'}")
+        problems.append(f"{key} is not a key{nearest(key, _keys(base)) or f': `{all_keys}` prints every key there is'}")
     return _compose(root, [o for o in parsed if o not in unknown], problems)
 
 
@@ -135,7 +134,7 @@ def parse_overrides(overrides: list[str], problems: list[str]) -> list[Override]
 def is_choice(override: Override) -> bool:
     """Return whether an override chooses from a group.
 
-    `hydra.searchpath=`, which says where groups are found, counts as one.
+    `hydra.searchpath=`, the path on which groups are searched, counts as one.
     """
     key = override.key_or_group
     return (conf_dir() / key).is_dir() or key.startswith("hydra/") or key == "hydra.searchpath"
@@ -164,7 +163,7 @@ def _composed(root: str, overrides: list[Override]) -> DictConfig:
 def _refused(root: str, override: Override, left: list[Override]) -> bool:
     """Return whether Hydra refuses one override.
 
-    It is tried with the choices of groups alone.
+    It is composed with the choices of groups only.
     """
     alone = [o for o in left if is_choice(o) and not is_choice(override)] + [override]
     try:
@@ -175,11 +174,11 @@ def _refused(root: str, override: Override, left: list[Override]) -> bool:
 
 
 def _no_choice(override: Override, root: str) -> str:
-    """Return a sentence for an unknown choice."""
+    """Return the message for an unknown choice."""
     group, name = override.key_or_group, str(override.value())
     names = sorted(path.stem for path in (conf_dir() / group).glob("*.yaml"))
     if name in names:
-        return f"{group}={name}: `{root}` takes no {group}=, leave it out"
+        return f"{group}={name}: `{root}` has no group {group}: leave it out"
     return f"{group}={name}: there is no such configuration{nearest(name, names)}; there are {', '.join(names)}"
 
 

@@ -1,8 +1,8 @@
 """Hydra's private and undocumented parts.
 
-Hydra documents `hydra.main`, `compose` and `initialize_config_dir`, and none of them can run a configuration that has
-been composed already. What else gptlab needs of Hydra is here and nowhere else. Each function says what it relies on,
-and `tests/config/test_hydra_internals.py` has a test for it, so that an upgrade breaks there in a sentence.
+Hydra documents `hydra.main`, `compose` and `initialize_config_dir`; none of them can run a configuration that is
+already composed. gptlab uses Hydra's other parts in this module only. Each function names what it relies on, and
+`tests/config/test_hydra_internals.py` tests that, so that an incompatible upgrade of Hydra fails there first.
 """
 
 import sys
@@ -25,14 +25,14 @@ from gptlab.storage.places import conf_dir
 
 __all__ = ["HydraCallback", "JobReturn", "Override", "our_hydra", "parse_override", "run_command_line", "run_job"]
 
-VERSION_BASE = "1.3"  # of Hydra's defaults: does not change the working directory
+VERSION_BASE = "1.3"  # Hydra's defaults of 1.3, which do not change the working directory
 
 
 @contextmanager
 def our_hydra() -> Iterator[None]:
-    """Initialise Hydra with gptlab's conf for a while.
+    """Initialise Hydra with gptlab's conf inside the context.
 
-    A Hydra that the caller has initialised is put back afterwards. Relies on the attribute `hydra` of the singleton
+    A Hydra that the caller has initialised is restored afterwards. Relies on the attribute `hydra` of the singleton
     `GlobalHydra`, which `clear` sets to None.
     """
     register_schemas()
@@ -48,13 +48,13 @@ def our_hydra() -> Iterator[None]:
 def run_job(whole: DictConfig, job: Callable[[DictConfig], Any]) -> None:
     """Run a composed configuration as `hydra.main` would.
 
-    `hydra.main` composes everything twice more; here exactly what was checked is run. Hydra makes the run's folder,
-    sets up logging, writes `.hydra/` and fires its callbacks. Relies on `Hydra.run(config_name, job, overrides)`, which
-    takes its configuration from `self.compose_config(...)` and from nowhere else.
+    `hydra.main` would compose everything twice more; this runs exactly the checked configuration. Hydra creates the
+    run's folder, sets up logging, writes `.hydra/` and calls its callbacks. Relies on
+    `Hydra.run(config_name, job, overrides)` taking its configuration from `self.compose_config(...)` only.
 
     Args:
         whole: with Hydra's own settings under `hydra`, as `compose(..., return_hydra_config=True)` returns it.
-        job: called with the configuration without them.
+        job: called with the configuration without Hydra's settings.
 
     Raises:
         UnusablePathError: the run's folder cannot be made.
@@ -64,15 +64,15 @@ def run_job(whole: DictConfig, job: Callable[[DictConfig], Any]) -> None:
         runner.compose_config = lambda **_: whole
         try:
             runner.run(None, job, [])
-        except OSError as error:  # Hydra's own: the job reports its errors itself
+        except OSError as error:  # raised by Hydra: the job handles its own errors
             raise UnusablePathError(f"the run's folder cannot be made ({error}): choose another output_dir") from error
 
 
 def run_command_line(words: list[str], job: Callable[[DictConfig], Any]) -> None:
     """Run a job as `hydra.main` does, from given words.
 
-    For what only `hydra.main` can do: a sweep (`-m`), and flags such as `--cfg`. Relies on `hydra.main` reading its
-    words from `sys.argv`, which is restored afterwards, and on `GlobalHydra.clear`.
+    Needed for sweeps (`-m`) and flags such as `--cfg`, which only `hydra.main` supports. Relies on `hydra.main` reading
+    its words from `sys.argv`, which is restored afterwards, and on `GlobalHydra.clear`.
     """
     argv = sys.argv
     register_schemas()
@@ -85,9 +85,9 @@ def run_command_line(words: list[str], job: Callable[[DictConfig], Any]) -> None
 
 
 def parse_override(text: str) -> Override:
-    """Return `key=value` as Hydra reads it.
+    """Parse `key=value` with Hydra's grammar.
 
-    Within `our_hydra`, `model=glob(*)` can be expanded, for which Hydra looks into the groups. Relies on
+    Within `our_hydra`, `model=glob(*)` can be expanded, for which Hydra reads the groups. Relies on
     `OverridesParser.create` and `parse_overrides`, on `GlobalHydra.config_loader`, and on these members of `Override`:
     `input_line`, `key_or_group`, `value`, `is_add`, `is_force_add`, `is_delete`, `is_sweep_override`,
     `is_discrete_sweep`, `is_hydra_override`, `sweep_string_iterator`, `get_key_element`.

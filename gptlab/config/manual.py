@@ -7,13 +7,13 @@ from omegaconf import OmegaConf
 
 from gptlab.storage.places import conf_dir
 
-NOT_LISTED = ("hydra", "local")  # folders of conf that nobody chooses from
+NOT_LISTED = ("hydra", "local")  # folders of conf that are not groups to choose from
 
 
 def manual() -> str:
     """Return the help page with all groups.
 
-    Hydra would take a second to list them.
+    Hydra itself would take a second to list them.
     """
     conf = conf_dir()
     page = OmegaConf.create({"hydra": {"help": OmegaConf.load(conf / "hydra" / "help" / "gptlab.yaml")}}).hydra.help

@@ -1,6 +1,6 @@
 """A configuration as plain values.
 
-Exactly what was checked is built, compared and stored.
+The checked values are the ones that are built, compared and stored.
 """
 
 import re
@@ -17,7 +17,7 @@ from gptlab.errors import UserError
 class Config(dict[str, Any]):
     """Nested plain values, also by attribute: `cfg.model.n_layers`.
 
-    A `${` in them is text, and refers to nothing.
+    A `${` in them is text, not a reference.
     """
 
     def __init__(self, values: Mapping[Any, Any]) -> None:
@@ -39,14 +39,14 @@ def resolved(cfg: DictConfig) -> Config:
     A missing value is `???`.
 
     Raises:
-        UserError: a reference leads nowhere, or in a circle.
+        UserError: a reference is broken or circular.
     """
     try:
         return Config(OmegaConf.to_container(cfg, resolve=True, throw_on_missing=False))  # type: ignore[arg-type]
     except (OmegaConfBaseException, RecursionError, ValueError) as error:
         key = getattr(error, "full_key", None) or "the configuration"
         first = str(error).strip().partition("\n")[0] or type(error).__name__
-        raise UserError(f"{key} refers to what cannot be found ({first}): change what stands in its ${{...}}") from None
+        raise UserError(f"{key} refers to a key that does not exist ({first}): correct its ${{...}}") from None
 
 
 def references(cfg: DictConfig) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Parts of a configuration that pretrained weights decide."""
+"""Parts of a configuration that pretrained weights determine."""
 
 from dataclasses import asdict
 from typing import Any
@@ -11,11 +11,11 @@ from gptlab.weights.protocol import Source
 
 
 def adopt(cfg: Config, weights: Source) -> Config:
-    """Fill in what the pretrained weights decide.
+    """Fill in the parts that the pretrained weights determine.
 
-    `model=pretrained` becomes the weights' own architecture, key by key; a head with `tied: auto` is tied as theirs;
-    `prompt=pretrained` becomes their chat template. So a checkpoint's configuration says what the model is, wherever
-    its weights came from. A configuration that asks for none of these is returned as it is.
+    `model=pretrained` becomes the weights' own architecture, key by key; a head with `tied: auto` is tied if theirs is;
+    `prompt=pretrained` becomes their chat template. So a checkpoint's configuration is complete, wherever its
+    weights came from. A configuration without any of these is returned unchanged.
 
     Raises:
         UserError: there are no pretrained weights, or they have no chat template.
@@ -28,7 +28,7 @@ def _adopt_prompt(cfg: Config, weights: Source) -> Config:
         return cfg
     if weights.prompt is None:
         raise UserError(
-            "prompt=pretrained takes the weights' own chat template, but these have none: choose prompt=alpaca, "
+            "prompt=pretrained needs weights with a chat template, but these have none: choose prompt=alpaca, "
             "chatml, phi3 or plain"
         )
     return Config({**cfg, "prompt": weights.prompt})

@@ -1,6 +1,6 @@
 """The configuration in a checkpoint's record.
 
-It is plain data of unknown origin.
+It is plain data and untrusted.
 """
 
 from collections.abc import Mapping
@@ -17,7 +17,7 @@ from gptlab.errors import UserError
 from gptlab.storage.places import cache_dir
 
 OPENED_GROUPS = ("model", "head", "tuning", "sampling", "prompt", "data")  # built when a run is opened
-PROCESS_DEFAULTS = {"data.n_workers": 0, "trainer.devices": 1, "trainer.strategy": "auto"}  # start no processes
+PROCESS_DEFAULTS = {"data.n_workers": 0, "trainer.devices": 1, "trainer.strategy": "auto"}  # start no other processes
 N_PROBLEMS_SHOWN = 5
 
 
@@ -51,11 +51,11 @@ def describe_config(cfg: Config, written: Mapping[str, Any], chosen: Mapping[str
 def as_written(typed: Config | DictConfig, configured: Config, adopted: Config) -> dict[str, Any]:
     """Return a configuration with its references unresolved.
 
-    The groups that pretrained weights decided are as the weights decided them.
+    Groups that pretrained weights determined have their final values.
 
     Args:
         configured: the typed configuration, resolved.
-        adopted: the same after the weights decided, see `pretrained.py`.
+        adopted: the same after `pretrained.adopt`.
     """
     written = escaped(typed) if isinstance(typed, Config) else references(typed)
     return written | {key: escaped(adopted[key]) for key in adopted if adopted[key] != configured[key]}
@@ -71,10 +71,10 @@ def on_this_machine(cfg: Mapping[str, Any]) -> Config:
 
 
 def foreign_entries(cfg: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what only the user may decide, by key.
+    """Return the entries that only the user may decide, by key.
 
-    It is what a run reads and executes: the data's addresses, callbacks and loggers that are not gptlab's, and the
-    number of processes and the strategy that starts them, because some strategies import packages.
+    These are the data's addresses, callbacks and loggers that are not gptlab's, the number of processes, and the
+    strategy that starts them, because some strategies import packages.
     """
     foreign = {key: plain(value) for key in ("data.path", "data.test_path") if (value := select(cfg, key)) is not None}
     for group in NAMED_GROUPS:

@@ -21,8 +21,8 @@ from gptlab.storage.places import check_inside
 from gptlab.storage.run_folder import FINISHED, find_last, is_locked, read_status
 from gptlab.storage.signature import is_own
 
-# Keys that decide neither the weights nor the order of the data, and paths. (Another text is noticed by its
-# fingerprint, and the data module notices another number of devices.)
+# Keys that affect neither the weights nor the order of the data, and paths. (The data module notices another text
+# by its fingerprint, and another number of devices.)
 MAY_CHANGE = (
     *("trainer.max_steps", "trainer.max_epochs", "trainer.val_check_interval", "trainer.log_every_n_steps"),
     *("trainer.accelerator", "trainer.devices", "compile", "activation_checkpointing"),
@@ -36,18 +36,18 @@ class TrainCommand(NamedTuple):
     """A command to train, with `resume=` resolved."""
 
     overrides: list[str]
-    words: list[str]  # for another process of this run: `resume=` names the checkpoint
+    words: list[str]  # for this run's further processes: `resume=` names the checkpoint
     notes: list[str]  # for the user
     whole: DictConfig  # composed of the overrides, with Hydra's own settings
 
 
 def resolve_resume(words: list[str]) -> TrainCommand:
-    """Return the command that the words mean, checked.
+    """Return the checked command, with its `resume=` resolved.
 
     Without `resume=` it is a new run.
 
     Raises:
-        ConfigError: every mistake at once, among them each key that may not change.
+        ConfigError: all problems at once, including every key that may not change.
         MissingFileError: there is nothing to resume.
         UserError: the checkpoint is damaged, or not a run's.
     """
@@ -70,7 +70,7 @@ def resolve_resume(words: list[str]) -> TrainCommand:
 def discard_config_on_failure(checkpoint: str | None, config: Path) -> Iterator[None]:
     """Delete the config folder if resuming fails.
 
-    A failure after a new checkpoint keeps it. Otherwise the next attempt would number its own after it.
+    It is kept if a new checkpoint was written. A folder left behind would raise the next attempt's number.
 
     Args:
         checkpoint: the one resumed from; None for a new run.
@@ -89,10 +89,10 @@ def _find_newest(cfg: Config, words: list[str]) -> tuple[Path | None, list[str]]
     """Return the newest unfinished run's checkpoint.
 
     Returns:
-        The checkpoint, None where there is none; and a note for each run that was skipped.
+        The checkpoint or None, and a note for each run that was skipped.
     """
     folder, notes = Path(cfg.output_dir), []
-    is_given = any(word.startswith("output_dir=") for word in words)  # then this folder's run, or none
+    is_given = any(word.startswith("output_dir=") for word in words)  # then only this folder's run can resume
     configs = [folder / CONFIG_FILE] if is_given else folder.parent.glob(f"*/{CONFIG_FILE}")
     for config in sorted((path for path in configs if path.is_file()), key=lambda path: -path.stat().st_mtime):
         candidate = config.parents[1]
@@ -112,10 +112,10 @@ def _find_newest(cfg: Config, words: list[str]) -> tuple[Path | None, list[str]]
 def _resume_from(checkpoint: Path, words: list[str], notes: list[str]) -> TrainCommand:
     """Return the command that resumes from a checkpoint.
 
-    The record in the checkpoint decides what the run is; `.hydra/` holds the same, for people to read.
+    The checkpoint's record decides the configuration; `.hydra/` is a copy for people to read.
 
     Raises:
-        ConfigError: every mistake at once.
+        ConfigError: all problems at once.
     """
     from gptlab.storage.checkpoint import RECORD, read_checkpoint  # torch takes seconds to import
 
@@ -143,7 +143,7 @@ def _resume_from(checkpoint: Path, words: list[str], notes: list[str]) -> TrainC
 def _base_config(record: dict[str, Any], checkpoint: Path, *, own: bool) -> dict[str, Any]:
     """Return the run's configuration, for Hydra to compose.
 
-    That of the user's own run keeps the references between its keys.
+    The user's own run keeps the references between its keys.
 
     Raises:
         ConfigError: its root keys are not those of a run.
@@ -165,7 +165,8 @@ def _untyped_entries(foreign: dict[str, Any], words: list[str], run: Path) -> It
     ]
     if missing:
         yield (
-            f"{run} was not trained by you, so what it would read and run must be typed again, or removed by ~KEY: "
+            f"{run} was not trained by you, so keys that name files, packages or processes must be typed again, or "
+            f"removed with ~KEY: "
             f"{', '.join(missing)}"
         )
 
@@ -173,21 +174,23 @@ def _untyped_entries(foreign: dict[str, Any], words: list[str], run: Path) -> It
 def _changes(words: list[str], before: Config, choices: dict[str, Any], problems: list[str]) -> Iterator[str]:
     """Yield the overrides that change something.
 
-    The choice of what the run has, and the removal of what it lacks, change nothing.
+    Choosing an option that the run already has, or removing a key that it lacks, changes nothing.
     """
     for override in parse_overrides(words, problems):
         key, word = override.key_or_group, override.input_line or ""
         if is_choice(override):
             if not _same(choices.get(key), override):
                 problems.append(
-                    f"{key}={override.value()} cannot be chosen for a resumed run: it has {choices.get(key)}, of which "
-                    "single keys may change; leave it out, or start a new run"
+                    f"{key}={override.value()} cannot be chosen for a resumed run: it has {choices.get(key)}, and only "
+                    "single keys of it may change; leave it out, or start a new run"
                 )
         elif override.is_delete():
             if select(before, key) is not None:
                 yield word
         elif key == "hydra.run.dir" and Path(str(override.value())).absolute() != Path(before.output_dir).absolute():
-            problems.append(f"{word}: a run is resumed in its own folder, {before.output_dir}: leave it out")
+            problems.append(
+                f"{word} cannot change: a run is resumed in its own folder, {before.output_dir}; leave it out"
+            )
         elif key.partition(".")[0] not in FIXED_KEYS:
             yield f"++{word.lstrip('+')}" if word.startswith("+") else word
 

@@ -1,6 +1,6 @@
 """Rules that no single constructor can state.
 
-Bounds of a value stand at the argument that takes it, see `gptlab.bounds`.
+Bounds of a single value are in the annotation of its argument, see `gptlab.bounds`.
 """
 
 import re
@@ -11,7 +11,7 @@ from gptlab.config.plain import select
 
 
 class Rule(NamedTuple):
-    """A key and what its value must be, unless null."""
+    """A key, and a condition that its value must meet unless null."""
 
     key: str
     expected: str
@@ -39,7 +39,7 @@ def pair_problems(cfg: Mapping[str, Any]) -> Iterator[str]:
     def get(key: str) -> Any:
         return select(cfg, key)
 
-    def count(key: str) -> int | None:  # another type, or below 1, is reported elsewhere
+    def count(key: str) -> int | None:  # None for another type or below 1, which is reported elsewhere
         value = get(key)
         return value if isinstance(value, int) and value > 0 else None
 
@@ -56,13 +56,13 @@ def pair_problems(cfg: Mapping[str, Any]) -> Iterator[str]:
         yield "trainer.max_steps and trainer.max_epochs are both null: give one, or the run never ends"
     if get("trainer.accumulate_grad_batches") == "auto" and get("trainer.devices") != 1:
         yield (
-            f"trainer.accumulate_grad_batches=auto finds out what one device can hold, but trainer.devices is "
-            f"{get('trainer.devices')}: run it once on one device, and give the numbers that it prints"
+            f"trainer.accumulate_grad_batches=auto measures the memory of one device, but trainer.devices is "
+            f"{get('trainer.devices')}: run it once on one device, then set the values that it prints"
         )
     if get("trainer.precision") == "16-mixed" and get("optim.fused") and get("trainer.gradient_clip_val"):
         yield "trainer.precision=16-mixed cannot clip gradients with a fused optimizer: set optim.fused=false"
     if "to" in cfg and str(get("precision")).endswith(("-mixed", "int8")):
-        yield f"precision is {get('precision')}, in which no weights are stored: choose one that ends in -true"
+        yield f"precision is {get('precision')}, which is for training only: choose one that ends in -true"
     if (
         "prompts" in cfg
         and get("run") not in (None, "???")
@@ -79,7 +79,7 @@ def pair_problems(cfg: Mapping[str, Any]) -> Iterator[str]:
             from_weights = re.search(r"\.pretrained\.|\.Pretrained$|\.ChatTemplate$", str(get(f"{group}._target_")))
             if from_weights and get(f"{group}.{key}") is None:
                 yield (
-                    f"{group}=pretrained takes the pretrained weights' own, but weights=scratch has none: choose "
+                    f"{group}=pretrained needs pretrained weights, but weights=scratch has none: choose "
                     "weights=hf weights.path=FOLDER, weights=gpt2 or weights=run weights.run=FOLDER"
                 )
 

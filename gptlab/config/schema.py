@@ -1,6 +1,6 @@
 """Types of the root keys.
 
-The groups below them are checked against what they build, see check.py.
+The groups below them are checked against the classes they build, see check.py.
 """
 
 from dataclasses import dataclass, field, fields, make_dataclass
@@ -46,7 +46,7 @@ class TrainSchema:
 
 @dataclass
 class DataSchema(TrainSchema):
-    """`conf/data.yaml`: a run, and what `gptlab data` shows of it."""
+    """`conf/data.yaml`: a run, and options of its data report."""
 
     n_windows: Positive = MISSING
     output: Literal["text", "json"] = MISSING
@@ -141,7 +141,7 @@ class EvaluateSchema(MeasuringSchema):
 class CompareSchema(MeasuringSchema):
     """`conf/compare.yaml`."""
 
-    run: Any = MISSING  # a list, which rules.py says better than Hydra
+    run: Any = MISSING  # a list; rules.py reports problems better than Hydra
     prompts: list[str] = MISSING
     sampling: dict[str, Any] = MISSING
 
@@ -188,17 +188,17 @@ def root_types(schema: type) -> dict[str, Any]:
 def bounded_root_types() -> dict[str, Any]:
     """Return the types of bounded root keys.
 
-    Hydra knows neither; a key has the same ones in every schema.
+    Hydra supports no bounds; a key has the same ones in every schema.
     """
     types = {name: kind for schema in SCHEMAS for name, kind in root_types(schema).items()}
     return {name: kind for name, kind in types.items() if any(map(_is_narrow, _members(kind)))}
 
 
-@cache  # Hydra wants the schema of `data` to be a subclass of that of `train`
+@cache  # Hydra requires the schema of `data` to be a subclass of `train`'s
 def _for_hydra(schema: type) -> type:
     """Return the schema with types that Hydra knows.
 
-    It knows neither bounds, choices nor unions.
+    Hydra supports neither bounds, choices nor unions.
     """
     hints = get_type_hints(schema)
     columns = [(f.name, _hydra_type(hints[f.name]), field(default=f.default)) for f in fields(schema)]

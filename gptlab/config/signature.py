@@ -20,16 +20,16 @@ BOUNDS: dict[str, type[Any]] = {kind.__name__: kind for kind in (AtLeast, AtMost
 class Argument(NamedTuple):
     """One keyword of a class or function."""
 
-    type: Any  # see value_types.py; Any where the annotation says more than plain values can
+    type: Any  # see value_types.py; Any if plain values cannot express the annotation
     required: bool
-    by_position: bool  # stands before the `*`, so it is no configuration: the run supplies it
+    by_position: bool  # before the `*`, so the run supplies it, not the configuration
 
 
 @cache
 def arguments(target: str) -> dict[str, Argument] | None:
     """Return a target's arguments by name.
 
-    None where the source is not found, or where it takes any (`**kwargs`).
+    None if the source is not found, or if it takes `**kwargs`.
     """
     definition, module = _definition(target)
     if isinstance(definition, ast.ClassDef):
@@ -148,7 +148,7 @@ def _bound(note: ast.expr, module: Path | None) -> Bound | None:
             try:
                 named = {str(keyword.arg): _literal(keyword.value, module) for keyword in keywords}
                 return BOUNDS[name](*(_literal(arg, module) for arg in args), **named)
-            except (TypeError, ValueError):  # no literal, or arguments that the bound does not take
+            except (TypeError, ValueError):  # not literals, or not arguments of the bound
                 return None
     return None
 

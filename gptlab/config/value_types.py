@@ -28,9 +28,9 @@ class Bounded:
 
 
 def wanted(value: Any, expected: Any) -> str | None:
-    """Return what a value must be, if it is not.
+    """Return what a value must be, or None if it is.
 
-    The type comes first: a value of another type is not measured against the bounds.
+    The type comes first; bounds are checked only if it fits.
     """
     if not fits(value, expected):
         return type_name(expected)
@@ -40,7 +40,7 @@ def wanted(value: Any, expected: Any) -> str | None:
 def fits(value: Any, expected: Any) -> bool:
     """Return whether a value is of a type.
 
-    A whole number is a number too; true and false are neither.
+    An int is also a float; bools are neither.
     """
     if expected is Any:
         return True
@@ -55,12 +55,12 @@ def fits(value: Any, expected: Any) -> bool:
     if isinstance(value, bool):
         return expected is bool
     if expected is float and isinstance(value, int):
-        return abs(value) <= sys.float_info.max  # a whole number of 400 digits is no float
+        return abs(value) <= sys.float_info.max  # an int of 400 digits does not fit into a float
     return isinstance(value, expected)
 
 
 def type_name(expected: Any) -> str:
-    """Return a type's name in a sentence, without its bounds."""
+    """Return a type's name for a sentence, without its bounds."""
     if isinstance(expected, Bounded):
         return type_name(expected.type)
     if isinstance(expected, tuple):
@@ -85,9 +85,9 @@ def _within(value: Any, expected: Any) -> bool:
 
 
 def _bounds_name(expected: Any) -> str:
-    """Return a type's bounds in a sentence.
+    """Return a type's bounds for a sentence.
 
-    A member of a union without bounds is named.
+    A union's members without bounds appear by their type names.
     """
     if isinstance(expected, tuple):
         return _either(_bounds_name(member) for member in expected if member is not NoneType)
@@ -103,7 +103,7 @@ def _bounds_name(expected: Any) -> str:
 def _either(names: Iterable[str]) -> str:
     """Join names by "or".
 
-    A comma takes its place where the last name has an "or" of its own.
+    If the last name contains "or", commas separate all names.
     """
     *others, last = names
     if not others:

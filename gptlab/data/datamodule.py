@@ -12,7 +12,7 @@ from gptlab.data.protocol import Prepared, Rows
 from gptlab.data.samplers import TrainSampler, ValSampler
 from gptlab.errors import UserError
 
-IDENTITY_NAMES = {  # what may not change when a run resumes, and its name in the message
+IDENTITY_NAMES = {  # values that may not change when a run resumes -> their names in messages
     "seed": "seed",
     "batch_size": "data.batch_size",
     "world_size": "the number of devices",
@@ -23,8 +23,8 @@ IDENTITY_NAMES = {  # what may not change when a run resumes, and its name in th
 class RunDataModule(L.LightningDataModule):
     """Loaders of a run's training and validation batches.
 
-    To Lightning a run is one epoch, however often it reads its data. So the end of an epoch is nothing special, neither
-    for gradient accumulation nor for resuming.
+    To Lightning the whole run is one epoch, however often it reads the data. So gradient accumulation and resuming need
+    no special case at the end of an epoch.
 
     Args:
         batch_size: rows of a micro-batch on each device.
@@ -64,14 +64,14 @@ class RunDataModule(L.LightningDataModule):
         """Resume after the batches of a checkpoint.
 
         Raises:
-            UserError: something that decides which rows come next has changed.
+            UserError: a value that decides the order of the rows has changed.
         """
         for name, words in IDENTITY_NAMES.items():
             if state_dict.get(name) != self.identity[name]:
                 before = f"{state_dict.get(name)!r:.100}"
                 raise UserError(
                     f"{words} has changed since the checkpoint: it was {before} and is {self.identity[name]}; "
-                    "resume with what the run began with, or start a new run"
+                    "resume with the original value, or start a new run"
                 )
         self.start = min(max(0, int(state_dict["batches"])), self.n_batches)
 
@@ -81,10 +81,10 @@ class RunDataModule(L.LightningDataModule):
 
     def _loader(self, rows: Rows, sampler: Sampler) -> DataLoader[Batch]:
         return DataLoader(
-            rows,  # type: ignore[arg-type]  # it has what a loader asks of a Dataset
+            rows,  # type: ignore[arg-type]  # it has the methods that a loader calls
             sampler=sampler,
             batch_size=None,  # the sampler yields whole batches
-            collate_fn=_identity,  # the default would search each batch of tensors for other types
+            collate_fn=_identity,  # the default would search each batch for other types
             num_workers=self.data.n_workers,
             persistent_workers=self.data.n_workers > 0,
             pin_memory=torch.cuda.is_available(),

@@ -1,4 +1,4 @@
-"""What every kind of data is to a run.
+"""The protocols of data, prepared data and rows.
 
 B batch, T tokens.
 """
@@ -22,7 +22,7 @@ class Rows(Protocol):
     """Examples by their numbers. Pickles small, for worker processes."""
 
     def __len__(self) -> int:
-        """Return the number of rows, also of an epoch."""
+        """Return the number of rows, which is an epoch's length."""
 
     def __getitem__(self, index: np.ndarray) -> Batch:
         """Return the batch of these rows.   (B,) -> Batch
@@ -36,7 +36,7 @@ class Rows(Protocol):
         -> (len(self),)
 
         Args:
-            batch_rows: rows of a step's batch over all devices; rows of one batch may be chosen to be of like length.
+            batch_rows: rows of a step's batch over all devices; a batch may be filled with rows of similar length.
         """
 
     def reading_order(self) -> np.ndarray:
@@ -64,9 +64,9 @@ class Prepared(Protocol):
 
     @property
     def test(self) -> Rows | None:
-        """Return the test set; None without one.
+        """Return the test set, None without one.
 
-        It is read once, at the end.
+        It is read once, after training.
         """
 
     @property
@@ -105,7 +105,7 @@ class Prepared(Protocol):
     def sample_prompts(self, tokenizer: Tokenizer, prompt: str | None) -> list[SamplePrompt]:
         """Return the prompts of training samples.
 
-        The list is empty where nothing is generated.
+        The list is empty if the head generates no text.
 
         Args:
             prompt: the user's own; None takes prompts from the validation set.
@@ -114,7 +114,7 @@ class Prepared(Protocol):
     def held_out(self) -> Iterator[str]:
         """Yield the held-out text, for probes.
 
-        Nothing where rows are no running text.
+        Yields nothing if rows are not running text.
         """
 
     def show_row(self, batch: Batch, row: int, *, decode: Decode) -> str:
@@ -141,7 +141,7 @@ class EvaluationRequest(NamedTuple):
     split: str  # train, val, test or all
     tokenizer: Tokenizer
     style: Callable[[], PromptStyle]  # builds the run's prompt style, which only conversations need
-    max_tokens: int  # the most tokens that the model reads at once
+    max_tokens: int  # maximum tokens that the model reads at once
     context_length: int  # tokens of a window of running text, at most max_tokens
     stride: int  # tokens of running text that each window scores anew
     classes: Sequence[str]  # the run's classes in order; empty without classes
@@ -161,7 +161,7 @@ class RunningText(NamedTuple):
 
     windows: Windows
     documents: Iterable[str]  # the text itself, from which probes are made
-    first_words: Callable[[], str]  # returns the prompt of samples where the user gives none
+    first_words: Callable[[], str]  # returns the prompt of samples, if the user gives none
 
 
 class ScoredRows(NamedTuple):
@@ -170,29 +170,29 @@ class ScoredRows(NamedTuple):
     rows: Rows
     row_tokens: int  # of the longest row
     scored_by: Literal["head", "tokens", "classes", "pairs"]
-    # what the numbers are about: the head's own metrics over all rows, or a row's loss as a language model, its class,
-    # or its rewards as a pair of answers, each with bootstrap intervals over rows
-    items: Sequence[dict[str, Any]] = ()  # what each row is, to be kept beside its scores
+    # What is scored: the head's own metrics over all rows, or each row's language-model loss, class, or rewards as a
+    # pair of answers, with bootstrap intervals over rows.
+    items: Sequence[dict[str, Any]] = ()  # description of each row, stored beside its scores
     classes: Sequence[str] = ()  # names of the labels; empty without labels
 
 
 class EvaluationSet(NamedTuple):
-    """What `gptlab evaluate` measures on a split.
+    """The parts of a split that `gptlab evaluate` measures.
 
-    Each part that is there is measured.
+    Every part that is present is measured.
     """
 
     text: RunningText | None = None
     scored: ScoredRows | None = None
-    questions: Sequence[Question] = ()  # an assistant answers them, and the answers are compared with the references
+    questions: Sequence[Question] = ()  # for an assistant, whose answers are compared with the references
     stop: Sequence[str] = ()  # texts that end an answer
 
 
 class Data(Protocol):
-    """What `data=` names.
+    """A kind of data, chosen by `data=`.
 
     A new kind of data is a class with these members; training, `gptlab data`, `gptlab evaluate` and TensorBoard's pages
-    ask for nothing else.
+    use nothing else.
     """
 
     gives: tuple[str, ...]  # the Batch keys of its rows, compared with the head's `needs`
@@ -209,12 +209,12 @@ class Data(Protocol):
         """Return the tokenised rows of a run.
 
         Args:
-            context_length: the most tokens of a row.
+            context_length: maximum tokens per row.
             style: how conversations are written; other kinds of data ignore it.
         """
 
     def evaluation_set(self, request: EvaluationRequest) -> EvaluationSet:
-        """Return what is measured on a split.
+        """Return the parts of a split to measure.
 
         Raises:
             UserError: there is no such split, or the model cannot read it.

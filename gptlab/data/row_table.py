@@ -11,7 +11,7 @@ from gptlab.batch import IGNORE_INDEX, Batch
 from gptlab.data.protocol import Decode
 
 LINE_CHARACTERS = 100
-N_BLOCKS = 4  # of lines under one another; the rest of a row is not shown
+N_BLOCKS = 4  # blocks of lines below each other; the rest of a row is not shown
 N_TOKENS_BEFORE = 4  # shown before the first target that is trained on
 
 

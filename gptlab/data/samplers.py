@@ -53,7 +53,7 @@ class TrainSampler(Sampler[np.ndarray]):
     def __len__(self) -> int:
         """Return the batches of the whole run.
 
-        A resumed run has as many: Lightning counts from its beginning.
+        A resumed run has the same number: Lightning counts from the start of the run.
         """
         return self.n_batches
 

@@ -1,1 +1,1 @@
-"""Conversations as text, with the spans that are trained on."""
+"""Prompt styles: conversations as text, with the trained spans."""

@@ -1,4 +1,4 @@
-"""The pieces of a conversation as ids.
+"""Encoding of a conversation's pieces as ids.
 
 T tokens.
 """
@@ -14,7 +14,7 @@ from gptlab.tokenizer.protocol import Tokenizer
 
 
 class Encoded(NamedTuple):
-    """The T ids of a conversation, and the learned ones."""
+    """The T ids of a conversation, and which are learned."""
 
     ids: list[int]
     learned: list[bool]  # whether the token is a target
@@ -31,15 +31,15 @@ class _Fragment(NamedTuple):
 def encode_pieces(pieces: Sequence[Piece], tokenizer: Tokenizer) -> Encoded:
     """Return the ids of pieces, after the first token.
 
-    A question has the same ids whatever its answer. In marks the names of special tokens are those tokens; in people's
-    words they are text. Between special tokens and the borders of `learned` the text is tokenised in one go, marks and
-    words together, as pretrained models saw it: in `[INST] Who` the blank belongs to the word.
+    A question has the same ids whatever its answer. Names of special tokens become those tokens in marks,
+    and stay text in messages. Between special tokens and the borders of `learned` the text is tokenised in one go,
+    marks and words together, as pretrained models saw it: in `[INST] Who` the blank belongs to the word.
 
     Raises:
-        UserError: an answer ends with the end of text, which the tokenizer lacks; or it cannot encode the text.
+        UserError: the tokenizer lacks the end of text that ends an answer, or cannot encode the text.
     """
     encoded = _encode(pieces, tokenizer)
-    if tokenizer.bos_id is None or encoded.ids[:1] == [tokenizer.bos_id]:  # a template may write it itself
+    if tokenizer.bos_id is None or encoded.ids[:1] == [tokenizer.bos_id]:  # some templates write it themselves
         return encoded
     return Encoded([tokenizer.bos_id, *encoded.ids], [False, *encoded.learned])
 
@@ -52,13 +52,13 @@ def check_style(style: PromptStyle, tokenizer: Tokenizer) -> None:
         if piece == END_OF_TEXT and tokenizer.eot_id is None:
             raise UserError(
                 f"prompt={style.name} ends an answer with the tokenizer's end of text, and the {kind} tokenizer has "
-                "none: set tokenizer.end_of_text=true where it has that key, or choose another prompt="
+                "none: set tokenizer.end_of_text=true if it has that key, or choose another prompt="
             )
         if piece.marks and piece != END_OF_TEXT:
             decoded = tokenizer.decode(_encode([piece], tokenizer).ids)
             if decoded != piece.text:
                 raise UserError(
-                    f"prompt={style.name} writes {piece.text!r}, of which the {kind} tokenizer makes {decoded!r}: "
+                    f"prompt={style.name} writes {piece.text!r}, which the {kind} tokenizer decodes as {decoded!r}: "
                     "choose a tokenizer= that loses no text, such as bpe or gpt2, or another prompt="
                 )
 

@@ -1,7 +1,7 @@
 """The process in which a chat template runs.
 
-This module starts, watches and ends it; `renderer.py` is its program. A template out of a stranger's folder is a
-program too: it can take no more time and memory than the limits below, and its replies are only read up to them.
+This module starts, watches and ends it; `renderer.py` is its program. A template from a stranger's folder is a program
+too, so its time, its memory and the size of its replies are limited below.
 """
 
 import contextlib
@@ -20,13 +20,13 @@ from typing import Any, NamedTuple
 from gptlab.errors import UserError
 from gptlab.prompts.watch import Watch
 
-RENDER_SECONDS = 5.0  # of one request
-START_SECONDS = 20.0  # until Python and Jinja are imported
+RENDER_SECONDS = 5.0  # limit of one request
+START_SECONDS = 20.0  # limit until Python and Jinja are imported
 MAX_MEMORY_BYTES = 1 << 30
-MAX_TEXT_BYTES = 16 << 20  # of all texts in one reply
-MAX_HEAD_BYTES = 1 << 16  # of a reply before its texts
-BATCH_CHARACTERS = 1 << 20  # of the conversations in one request, unless one alone has more
-ASK_CHARACTERS = 1 << 12  # an estimate of what a template adds to each conversation
+MAX_TEXT_BYTES = 16 << 20  # total of the texts in one reply
+MAX_HEAD_BYTES = 1 << 16  # limit of a reply's line before its texts
+BATCH_CHARACTERS = 1 << 20  # of conversations per request, unless a single one has more
+ASK_CHARACTERS = 1 << 12  # estimate of the text that a template adds to each conversation
 KEPT_VARIABLES = ("SYSTEMROOT", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH")  # Python may not start without them
 
 REMEDY = "choose another prompt="
@@ -36,16 +36,16 @@ READ_BYTES = 1 << 16
 class Ask(NamedTuple):
     """A text to render."""
 
-    conversation: int  # its number among those of the request
-    n_messages: int  # the first messages, which are rendered
+    conversation: int  # number of the conversation within the request
+    n_messages: int  # how many of its first messages to render
     answer_next: bool
 
 
 class TemplateProcess:
     """A process that renders one template.
 
-    It starts when it is first needed, and again after it was killed. It ends with this object or with the interpreter,
-    also if that crashes. Threads take turns; a forked or unpickled copy starts a process of its own.
+    It starts when first needed, and again after it was killed. It ends with this object or with the interpreter, even
+    if that crashes. Threads take turns; a forked or unpickled copy starts a process of its own.
     """
 
     def __init__(self, *, template: str, tokens: dict[str, str]) -> None:
@@ -72,10 +72,10 @@ class TemplateProcess:
     def render(self, conversations: Sequence[Sequence[dict[str, str]]], asks: Sequence[Ask]) -> Iterator[str]:
         """Yield the text of each ask.
 
-        One exchange fetches several.
+        One exchange with the process fetches several.
 
         Raises:
-            UserError: the template refuses a conversation, takes too long, too much memory, or writes too much.
+            UserError: the template refuses a conversation, or exceeds the limits of time, memory or output.
         """
         sizes = [[len(message["content"]) for message in conversation] for conversation in conversations]
         batch: list[Ask] = []
@@ -95,7 +95,7 @@ class TemplateProcess:
             child = self._started()
             try:
                 head, texts = child.exchange(request, seconds=RENDER_SECONDS)
-            except BaseException:  # also Ctrl+C, after which replies would no longer match requests
+            except BaseException:  # also after Ctrl+C, replies would no longer match requests
                 self._child = None
                 child.end()
                 raise
@@ -118,7 +118,7 @@ class TemplateProcess:
 
 
 class _Child:
-    """A running process, which ends with this object."""
+    """A running process that ends with this object."""
 
     def __init__(self, template: str, tokens: dict[str, str]) -> None:
         program = str(Path(__file__).resolve().with_name("renderer.py"))
@@ -198,10 +198,7 @@ class _Child:
             view = view[self.process.stdin.write(view) :]
 
     def _receive(self) -> tuple[dict[str, str], list[str]] | None:
-        """Return the next reply; None if there is none.
-
-        Also None if it is malformed.
-        """
+        """Return the next reply, None if missing or malformed."""
         assert self.process.stdout is not None
         data = bytearray()
         while b"\n" not in data and len(data) <= MAX_HEAD_BYTES:
@@ -222,7 +219,7 @@ class _Child:
                 rest += chunk
             return {key: str(head[key]) for key in head}, list(_cut(rest, sizes))
         except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError):
-            return None  # only a template that escaped from its sandbox sends this
+            return None  # only a template that escaped its sandbox sends this
 
 
 def _folders() -> list[str]:
@@ -271,5 +268,5 @@ def _forget_all() -> None:
         process._forget()
 
 
-if hasattr(os, "register_at_fork"):  # not on Windows, where nothing forks
+if hasattr(os, "register_at_fork"):  # Windows has no fork
     os.register_at_fork(after_in_child=_forget_all)

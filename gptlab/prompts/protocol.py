@@ -13,11 +13,11 @@ class Message(NamedTuple):
 
     role: Role
     content: str
-    input: str = ""  # the text that the instruction is about, where data has it apart, as Alpaca does
+    input: str = ""  # the text that the instruction is about, if the data separates it, as Alpaca does
 
 
 def plain_text(messages: Iterable[Message]) -> str:
-    """Return the words of messages, a line each."""
+    """Return the words of messages, one per line."""
     return "\n".join(text for message in messages for text in (message.content, message.input) if text)
 
 
@@ -29,10 +29,10 @@ class Piece(NamedTuple):
 
     text: str
     learned: bool  # whether its tokens are targets
-    marks: bool  # whether names of special tokens in it are those tokens; in people's words they are text
+    marks: bool  # whether names of special tokens become those tokens; in messages they stay text
 
 
-END_OF_TEXT = Piece("", learned=True, marks=True)  # the tokenizer's own end of text, whatever its name
+END_OF_TEXT = Piece("", learned=True, marks=True)  # the tokenizer's end of text, whatever its name
 
 
 class PromptStyle(Protocol):
@@ -46,24 +46,24 @@ class PromptStyle(Protocol):
     def stop(self) -> tuple[str, ...]:
         """Return texts that end an answer.
 
-        The tokenizer's end of text always does.
+        The tokenizer's end of text always ends one.
         """
 
     @property
     def template(self) -> str:
         """Return the style as a Jinja template.
 
-        The transformers library renders it.
+        Exported models carry it for the transformers library.
         """
 
     def pieces(self, messages: Sequence[Message], *, answer_next: bool) -> list[Piece]:
-        """Return the conversation in order.
+        """Return the conversation's pieces in order.
 
-        `END_OF_TEXT` ends an answer where the style has no mark of its own for it. The pieces before an answer are the
+        `END_OF_TEXT` ends an answer if the style has no end mark of its own. The pieces before an answer are the
         same whether the answer is there or still to be generated.
 
         Args:
-            answer_next: end where the assistant is to answer; otherwise end with the assistant's last answer.
+            answer_next: end before the assistant's next answer; otherwise end after its last answer.
 
         Raises:
             UserError: the order of roles is impossible, or the style cannot write it.
@@ -83,7 +83,7 @@ def check_turns(messages: Sequence[Message], *, answer_next: bool) -> None:
         if role != wanted:
             raise UserError(
                 f"message {number} is the {role}'s, wanted the {wanted}'s: user and assistant take turns, the user "
-                "first; a system message comes before all"
+                "first; a system message precedes all"
             )
         wanted = "assistant" if role == "user" else "user"
     if not turns or (wanted == "assistant") != answer_next:

@@ -2,8 +2,8 @@
 
     python -I -S renderer.py FOLDER...      the folders of jinja2 and markupsafe
 
-It imports nothing of gptlab. Its standard input has one request a line, in JSON. Each reply is a line of JSON, followed
-by the texts whose sizes in bytes that line gives. `process.py` is the other end.
+It imports nothing from gptlab. Standard input has one JSON request per line. Each reply is a line of JSON, followed by
+the texts whose sizes in bytes that line gives. `process.py` is the other end.
 """
 
 import sys
@@ -32,12 +32,12 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 for _name in ("unicode-escape", "utf-8", "ascii", "latin-1"):
     codecs.lookup(_name)  # a lookup imports the codec
-ORPHAN_SECONDS = 60  # of one request, in case the parent is gone; its own limit is shorter
+ORPHAN_SECONDS = 60  # limit of one request if the parent is gone; the parent's own limit is shorter
 MAX_ERROR_CHARACTERS = 1000
 
 
 class Environment(ImmutableSandboxedEnvironment):
-    """A sandbox set up as the transformers library's."""
+    """A sandbox with the settings of the transformers library."""
 
     def __init__(self) -> None:
         super().__init__(trim_blocks=True, lstrip_blocks=True, extensions=[_Generation, loopcontrols])
@@ -45,14 +45,14 @@ class Environment(ImmutableSandboxedEnvironment):
         self.globals["raise_exception"] = _raise
 
     def handle_exception(self, source: str | None = None) -> NoReturn:
-        """Raise the error as it is, without rewriting its traceback."""
+        """Raise the error without rewriting its traceback."""
         raise
 
 
 class _Generation(Extension):
     """Renders the content of `{% generation %}` blocks only.
 
-    Some templates mark with it what is trained on.
+    Some templates use them to mark the text that is trained on.
     """
 
     tags = {"generation"}  # noqa: RUF012
@@ -71,15 +71,15 @@ def _raise(message: str) -> NoReturn:
 
 
 class Renderer:
-    """A compiled template with the limit of its output.
+    """A compiled template with a limit on its output.
 
     Args:
-        template: its text.
+        template: source text of the template.
         tokens: texts of special tokens by name.
-        max_text_bytes: the most of all texts in one reply.
+        max_text_bytes: limit of all texts in one reply.
 
     Raises:
-        jinja2.TemplateSyntaxError: the text is no template.
+        jinja2.TemplateSyntaxError: the text is not a template.
     """
 
     def __init__(self, *, template: str, tokens: dict[str, str], max_text_bytes: int) -> None:
@@ -99,7 +99,7 @@ class Renderer:
         texts: dict[tuple[int, int, bool], bytes] = {}
         room = self.max_text_bytes
         for ask in map(tuple, request["asks"]):
-            if ask not in texts:  # the text that ends with the last answer is asked for twice
+            if ask not in texts:  # the text that ends with the last answer is requested twice
                 conversation, n_messages, answer_next = ask
                 text = self.program.render(
                     messages=request["conversations"][conversation][:n_messages],
@@ -120,7 +120,7 @@ def set_limits(max_memory_bytes: int) -> None:
     """Limit memory, files and processes where possible."""
     try:
         import resource
-    except ImportError:  # Windows, where only the parent's time limit holds
+    except ImportError:  # on Windows only the parent's time limit applies
         return
     limits = {"AS": max_memory_bytes, "NOFILE": 0, "FSIZE": 0, "NPROC": 0, "CORE": 0}
     for name, limit in limits.items():
@@ -130,14 +130,14 @@ def set_limits(max_memory_bytes: int) -> None:
             least = limit if hard == resource.RLIM_INFINITY else min(limit, hard)
             try:
                 resource.setrlimit(kind, (least, least))
-            except (ValueError, OSError):  # macOS does not know all of them
+            except (ValueError, OSError):  # macOS does not support all of them
                 continue
 
 
 def refuse_but_compiling(event: str, arguments: tuple[Any, ...]) -> None:
     """Refuse every audited event except compiling.
 
-    Such events are opened files, sockets, processes and imports.
+    Audited events include opened files, sockets, processes and imports.
     """
     if event not in ("compile", "exec", "sys.addaudithook", "builtins.id"):
         raise PermissionError(f"a template may not use {event}")
@@ -146,7 +146,7 @@ def refuse_but_compiling(event: str, arguments: tuple[Any, ...]) -> None:
 def refuse(event: str, arguments: tuple[Any, ...]) -> None:
     """Refuse every audited event except `id`.
 
-    A compiled template needs no other.
+    A compiled template needs no other event.
     """
     if event != "builtins.id":
         raise PermissionError(f"a template may not use {event}")
@@ -161,7 +161,7 @@ def describe(error: Exception, max_memory_bytes: int) -> dict[str, Any]:
     if isinstance(error, RecursionError):
         return {"fault": "is nested too deeply"}
     if isinstance(error, UnicodeEncodeError):
-        return {"fault": "writes half of a surrogate pair, which is no text"}
+        return {"fault": "writes half of a surrogate pair, which is not text"}
     if isinstance(error, jinja2.TemplateSyntaxError):
         return {"syntax": f"line {error.lineno}: {error.message or ''}"[:MAX_ERROR_CHARACTERS]}
     return {"error": f"{error}"[:MAX_ERROR_CHARACTERS]}
@@ -177,7 +177,7 @@ def reply(head: dict[str, Any], texts: list[bytes]) -> None:
 def main() -> None:
     """Answer requests until the input ends.
 
-    The first one has the template and the limits.
+    The first request has the template and the limits.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl+C is for the parent
     alarm = getattr(signal, "alarm", lambda seconds: None)  # Windows has none
@@ -216,4 +216,4 @@ if __name__ == "__main__":
     try:
         main()
     finally:
-        os._exit(0)  # without exit handlers, whose events are audited
+        os._exit(0)  # skip exit handlers: their events would be refused

@@ -7,7 +7,7 @@ from gptlab.errors import UserError
 from gptlab.prompts.protocol import END_OF_TEXT, Message, Piece, check_turns
 from gptlab.slots import slot
 
-# Line breaks of the template stand inside its tags, so that it writes nothing but the frames.
+# Line breaks of the template are inside its tags, so that it writes only the frames.
 JINJA = """\
 {{%- if messages[0]['role'] != 'system' -%}}{preamble}{{%- endif -%}}
 {{%- for message in messages -%}}
@@ -26,7 +26,7 @@ JINJA = """\
 
 @slot("prompt")
 class TurnStyle:
-    """Writes each turn of a conversation in its frame.
+    """Writes each turn of a conversation into its frame.
 
     Args:
         name: of the style.
@@ -65,7 +65,7 @@ class TurnStyle:
         return () if self.end is None else (self.end,)
 
     def pieces(self, messages: Sequence[Message], *, answer_next: bool) -> list[Piece]:
-        """Return the conversation in order, see `PromptStyle`."""
+        """Return the conversation's pieces in order, see `PromptStyle`."""
         check_turns(messages, answer_next=answer_next)
         return _merge(self._write(messages))
 
@@ -73,7 +73,7 @@ class TurnStyle:
     def template(self) -> str:
         """Return the style as a Jinja template.
 
-        Messages have one text there, so an instruction's input follows it on a line of its own.
+        There, messages have one text, so an instruction's input follows on a line of its own.
         """
         texts = {"preamble": self.preamble, "assistant": self.assistant, "separator": self.separator, "end": self.end}
         for name, (before, after) in {"system": self.system, "user": self.user}.items():
@@ -109,7 +109,7 @@ class TurnStyle:
 def _frame(name: str, text: str, place: str) -> tuple[str, str]:
     """Return the text before the placeholder and after it."""
     if text.count(place) != 1:
-        raise UserError(f"prompt.{name} is {text!r}, wanted {place} in it exactly once, where the words go")
+        raise UserError(f"prompt.{name} is {text!r}, wanted exactly one {place} in it, where the words go")
     before, _, after = text.partition(place)
     return before, after
 
@@ -121,7 +121,7 @@ def _mark(text: str) -> Piece:
 def _merge(pieces: Iterator[Piece]) -> list[Piece]:
     """Merge adjacent pieces of one kind.
 
-    So a frame of several texts is tokenised as one.
+    So adjacent texts of a frame are tokenised as one.
     """
     present = (piece for piece in pieces if piece.text or piece == END_OF_TEXT)
     kinds = groupby(present, key=lambda piece: (piece.learned, piece.marks))

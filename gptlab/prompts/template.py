@@ -13,9 +13,9 @@ from gptlab.slots import slot
 MAX_TEMPLATE_BYTES = 1 << 20
 MAX_TOKEN_BYTES = 1 << 10
 
-Span = tuple[int, int]  # first character, and the first one after the span
+Span = tuple[int, int]  # index of its first character, and of the first one after it
 
-PLACEHOLDER = "\ue000{}\ue001"  # for the words of a message: private characters, which no template writes
+PLACEHOLDER = "\ue000{}\ue001"  # stands for a message's words: private characters, which no template writes
 PLACEHOLDER_PATTERN = re.compile("\ue000(\\d+)\ue001")
 
 
@@ -23,13 +23,14 @@ PLACEHOLDER_PATTERN = re.compile("\ue000(\\d+)\ue001")
 class ChatTemplate:
     """Writes conversations as a template renders them.
 
-    People's words are located in the rendered text, so that they are never taken for marks. The template is somebody's
-    program: it runs in a process of its own that sees only the conversation, with limited time, memory and output.
+    The words of messages are located in the rendered text, so that they are never taken for marks. The template is an
+    untrusted program: it runs in a process of its own that sees only the conversation, with limited time, memory and
+    output.
 
     Args:
         name: of the style.
-        template: in Jinja; None is the template of the pretrained weights, which a run fills in before it begins.
-        bos_token, eos_token: texts that the template may write; None where the model has none.
+        template: in Jinja; None stands for the pretrained weights' own, which a run fills in before it begins.
+        bos_token, eos_token: texts that the template may write; None if the model has none.
 
     Raises:
         UserError: there is no template, it is not Jinja, or it takes too much time or memory to compile.
@@ -37,7 +38,9 @@ class ChatTemplate:
 
     def __init__(self, *, name: str, template: str | None, bos_token: str | None, eos_token: str | None) -> None:
         if template is None:
-            raise UserError("prompt.template is null: pretrained weights bring one; or choose another prompt=")
+            raise UserError(
+                "prompt.template is null: use pretrained weights that have a template, or choose another prompt="
+            )
         _check_text("name", name, MAX_TOKEN_BYTES)
         _check_text("template", template, MAX_TEMPLATE_BYTES)
         self.name, self.template = name, template
@@ -54,11 +57,11 @@ class ChatTemplate:
         return () if end == END_OF_TEXT else (end.text,)
 
     def pieces(self, messages: Sequence[Message], *, answer_next: bool) -> list[Piece]:
-        """Return the conversation in order, see `PromptStyle`.
+        """Return the conversation's pieces in order, see `PromptStyle`.
 
         Raises:
             UserError: the template refuses the conversation, changes its words, or writes a question differently once
-                it is answered.
+                it has an answer.
         """
         check_turns(messages, answer_next=answer_next)
         answers = [i for i, message in enumerate(messages) if message.role == "assistant"]
@@ -89,7 +92,7 @@ class ChatTemplate:
 
 
 def _turns(messages: Sequence[Message]) -> list[dict[str, str]]:
-    """Return messages as templates take them, with one text each.
+    """Return messages in the format of templates, one text each.
 
     Raises:
         UserError: a message holds half of a surrogate pair.
@@ -97,7 +100,7 @@ def _turns(messages: Sequence[Message]) -> list[dict[str, str]]:
     turns = [{"role": message.role, "content": _content(message)} for message in messages]
     for number, turn in enumerate(turns, start=1):
         if not _is_text(turn["content"]):
-            raise UserError(f"message {number} holds half of a surrogate pair, which is no text: correct its escapes")
+            raise UserError(f"message {number} holds half of a surrogate pair, which is not text: correct its escapes")
     return turns
 
 
@@ -118,7 +121,7 @@ def _words(messages: Sequence[Message], text: str, other: str) -> list[Span]:
         at += len(located) + len(after)
     if len(spans) < len(messages) or at < len(text) or not text.startswith(frame):
         raise UserError(
-            "the chat template does not write every message once, in order and as it is: choose another prompt="
+            "the chat template does not write every message once, in order and unchanged: choose another prompt="
         )
     return spans
 
@@ -126,17 +129,17 @@ def _words(messages: Sequence[Message], text: str, other: str) -> list[Span]:
 def _learned(text: str, words: Span, *, before: str, after: str) -> Span:
     """Return the span of an answer and its end mark.
 
-    Without the blanks after it.
+    Blanks after the mark are left out.
 
     Args:
-        before, after: the text of the conversation up to the answer, and with it.
+        before, after: the text of the conversation without and with the answer.
     """
     rest = after[words[1] :]
     end = words[1] + len(rest.rstrip() or rest)
     if not (after.startswith(before) and text.startswith(after[:end]) and len(before) <= words[0]):
         raise UserError(
-            "the chat template writes a question differently once it is answered, so the model would be trained on "
-            "other prompts than it is given later: choose another prompt="
+            "the chat template writes a question differently once it has an answer, so training prompts would differ "
+            "from those at inference: choose another prompt="
         )
     return len(before), end
 
@@ -147,11 +150,10 @@ def _check_text(key: str, value: object, limit: int) -> None:
         raise UserError(f"prompt.{key} is of type {type(value).__name__}, wanted a text: choose another prompt=")
     if len(value) > limit or len(value.encode("utf-8", "surrogatepass")) > limit:
         raise UserError(
-            f"prompt.{key} has {len(value):,} characters, more than the {limit:,} bytes that it may have: choose "
-            "another prompt="
+            f"prompt.{key} has {len(value):,} characters, wanted at most {limit:,} bytes: choose another prompt="
         )
     if not _is_text(value):
-        raise UserError(f"prompt.{key} holds half of a surrogate pair, which is no text: choose another prompt=")
+        raise UserError(f"prompt.{key} holds half of a surrogate pair, which is not text: choose another prompt=")
 
 
 def _is_text(value: str) -> bool:
@@ -165,7 +167,7 @@ def _is_text(value: str) -> bool:
 def _content(message: Message) -> str:
     """Return a message as one text.
 
-    Templates know no separate input.
+    Templates have no separate input.
     """
     return f"{message.content}\n{message.input}" if message.input else message.content
 

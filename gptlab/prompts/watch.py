@@ -8,8 +8,8 @@ import time
 class Watch:
     """Kills a process that does not answer in time.
 
-    It does so from a thread that sleeps most of the time. To wake the thread for each new alarm would take longer than
-    most answers, so it never sleeps longer than the shortest alarm.
+    A thread checks the alarm and sleeps in between. Waking it for each new alarm would take longer than most replies,
+    so it never sleeps longer than the shortest alarm.
 
     Args:
         process: the one to kill.

@@ -1,1 +1,1 @@
-"""Files on disk, which may come from anybody."""
+"""Files on disk, trusted or not."""

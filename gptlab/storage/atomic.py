@@ -19,7 +19,7 @@ def atomic_replace(path: Path, *, locked: bool = False) -> Iterator[Path]:
     """
     owner = "" if locked else f".{os.getpid()}"  # without a lock several processes may write the same file
     temporary = path.with_name(f".{path.name}{owner}.part")
-    temporary.unlink(missing_ok=True)  # in a stranger's folder it may be a link to a file of the user's
+    temporary.unlink(missing_ok=True)  # in a stranger's folder it may be a link to the user's own file
     try:
         temporary.open("xb").close()
         yield temporary
@@ -40,7 +40,7 @@ def atomic_write(path: Path, text: str) -> None:
 def atomic_files(folder: Path) -> Iterator[Path]:
     """Yield a temporary folder whose files replace those of `folder`.
 
-    They are moved at the end. On an error no file of `folder` has changed.
+    They are moved at the end. An error before that leaves `folder` unchanged.
     """
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".new-", dir=folder) as temporary:

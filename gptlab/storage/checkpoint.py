@@ -32,10 +32,10 @@ def read_checkpoint(path: Path, *, mmap: bool) -> dict[str, Any]:
     The checksum is verified, and no code in the file runs.
 
     Args:
-        mmap: leave the tensors on disk until they are read. Not for a file that will be written in place.
+        mmap: leave the tensors on disk until they are read. The file must not be overwritten in place.
 
     Raises:
-        UserError: the file is no gptlab checkpoint, is damaged, or has another format.
+        UserError: the file is not a gptlab checkpoint, is damaged, or has another format.
         FileNotFoundError: there is no such file.
     """
     check_checksum(path)
@@ -54,16 +54,16 @@ def read_checkpoint(path: Path, *, mmap: bool) -> dict[str, Any]:
     return content
 
 
-def _check_format(found: Any, path: Path) -> None:
+def _check_format(version: Any, path: Path) -> None:
     """Raise a UserError for a checkpoint of another format."""
-    if type(found) is not int:
-        raise UserError(f"{path}: its format is {excerpt(found)}, wanted {FORMAT}: take another checkpoint")
-    written = f"(checkpoint format {excerpt(found)}; this one reads {FORMAT})"
-    if found < FORMAT:
+    if type(version) is not int:
+        raise UserError(f"{path}: its format is {excerpt(version)}, wanted {FORMAT}: take another checkpoint")
+    written = f"(checkpoint format {excerpt(version)}; this one reads {FORMAT})"
+    if version < FORMAT:
         raise UserError(
             f"{path} was written by an older gptlab {written}: train the run again, or open it with that version"
         )
-    if found > FORMAT:
+    if version > FORMAT:
         raise UserError(f"{path} was written by a newer gptlab {written}: update gptlab")
 
 
@@ -86,7 +86,7 @@ def _check_content(content: dict[str, Any], path: Path) -> None:
 def find_checkpoint(path: Path) -> Path:
     """Return the checkpoint to open for a path.
 
-    It is a .ckpt itself, or a run folder's best checkpoint, else its last.
+    A .ckpt is returned as is; a run folder gives its best checkpoint, else its last.
 
     Raises:
         FileNotFoundError: there is no checkpoint.
@@ -120,7 +120,7 @@ def write_checkpoint(content: dict[str, Any], path: Path) -> None:
         with atomic_replace(path) as temporary:
             with temporary.open("wb") as file:
                 hashing = HashingFile(file)
-                torch.save(content, hashing)  # type: ignore[arg-type]  # it calls write and flush
+                torch.save(content, hashing)  # type: ignore[arg-type]  # only write and flush are called
             digest = hashing.sha256.hexdigest()
             announce_checksum(path, digest)
         record_checksum(path, digest)
@@ -128,6 +128,6 @@ def write_checkpoint(content: dict[str, Any], path: Path) -> None:
         free = shutil.disk_usage(path.parent).free / 1e6 if path.parent.exists() else 0.0
         raise UnusablePathError(
             f"{path}: the checkpoint cannot be written ({error}; {free:,.0f} MB are free): make room, or choose "
-            "another output_dir; the previous checkpoint is as it was"
+            "another output_dir; the previous checkpoint is unchanged"
         ) from error
     sync_folder(path.parent)

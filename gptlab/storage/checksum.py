@@ -1,6 +1,6 @@
 """The sha256 file beside each checkpoint.
 
-It has the format of `sha256sum -c`. torch loads a tensor with a flipped bit without an error.
+It has the format of `sha256sum -c`. Without it, torch would load a tensor with a flipped bit without an error.
 """
 
 import contextlib
@@ -14,11 +14,11 @@ from gptlab.storage.atomic import atomic_write
 from gptlab.storage.files import open_regular, read_text
 from gptlab.storage.places import cache_dir
 
-MAX_CHECKSUM_BYTES = 1 << 16  # of a checksum file, which has one or two lines
+MAX_CHECKSUM_BYTES = 1 << 16  # size limit of a checksum file, which has one or two lines
 
 
 class HashingFile:
-    """Writable file that hashes what is written."""
+    """Writable file that hashes the written bytes."""
 
     def __init__(self, file: IO[bytes]) -> None:
         self.file, self.sha256 = file, hashlib.sha256()
@@ -41,11 +41,11 @@ def file_sha256(path: Path) -> str:
         OSError: the file cannot be read.
     """
     with open_regular(path) as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]  # of io's private protocol
+        return hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]  # its parameter has a private type
 
 
 def announce_checksum(path: Path, digest: str) -> None:
-    """Add a new file's checksum before the file is replaced.
+    """Add a new file's checksum before it replaces the old file.
 
     The old and the new file both pass the check until `record_checksum` is called.
     """
@@ -74,13 +74,13 @@ def check_checksum(path: Path) -> None:
     wanted = read_text(beside, limit=MAX_CHECKSUM_BYTES).split()
     if _noted(path) in wanted:
         return
-    found = file_sha256(path)
-    if found not in wanted:
+    digest = file_sha256(path)
+    if digest not in wanted:
         raise UserError(
             f"{path} is damaged: its sha256 is not the one in {beside.name}; take another checkpoint, or delete "
             f"{beside.name} to use the file anyway"
         )
-    _note(path, found)
+    _note(path, digest)
 
 
 def checksum_path(path: Path) -> Path:

@@ -5,8 +5,8 @@ from collections.abc import Iterable
 from itertools import islice
 from typing import Any
 
-N_NAMES = 10  # shown of a list
-N_CHARACTERS = 60  # shown of a value or name
+N_NAMES = 10  # names shown of a list
+N_CHARACTERS = 60  # characters shown of a value or name
 
 _short = reprlib.Repr()
 _short.maxstring = _short.maxother = _short.maxlong = N_CHARACTERS

@@ -8,8 +8,8 @@ from typing import IO, Any
 
 from gptlab.errors import UserError
 
-MAX_NAME_CHARACTERS = 255  # of a file or folder name, the limit of common file systems
-MAX_JSON_BYTES = 256 << 20  # of a JSON file; the largest published tokenizer.json has about 35 MB
+MAX_NAME_CHARACTERS = 255  # limit of a file or folder name on common file systems
+MAX_JSON_BYTES = 256 << 20  # size limit of a JSON file; the largest published tokenizer.json has about 35 MB
 
 
 def open_regular(path: Path) -> IO[bytes]:
@@ -22,12 +22,12 @@ def open_regular(path: Path) -> IO[bytes]:
     handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
     if not stat.S_ISREG(os.fstat(handle).st_mode):
         os.close(handle)
-        raise UserError(f"{path} is no regular file: give a file instead of a folder, pipe or device")
+        raise UserError(f"{path} is not a regular file: give a file instead of a folder, pipe or device")
     return open(handle, "rb")
 
 
 def read_bytes(path: Path, *, limit: int = MAX_JSON_BYTES) -> bytes:
-    """Return a regular file's content.
+    """Return a regular file's bytes.
 
     Raises:
         UserError: the file is not regular, or has more than `limit` bytes.

@@ -16,7 +16,7 @@ from gptlab.storage.checksum import check_checksum
 from gptlab.storage.files import read_json
 from gptlab.storage.locks import locked
 
-MAX_SUMMARY_BYTES = 1 << 20  # of summary.json
+MAX_SUMMARY_BYTES = 1 << 20  # size limit of summary.json
 FINISHED = ("finished", "stopped early")  # statuses of a complete run
 
 
@@ -39,7 +39,7 @@ def lock_run(folder: Path) -> Iterator[None]:
 def training_folder(folder: Path, *, resumes: bool) -> Iterator[None]:
     """Lock the run's folder during training.
 
-    A new run also claims the folder. Of several processes that train together only the first does so.
+    A new run also claims the folder. Only rank 0 does either.
 
     Raises:
         UserError: another process trains in the folder, or it holds a run that is not being resumed.
@@ -77,7 +77,7 @@ def claim_folder(folder: Path) -> None:
 def read_status(folder: Path) -> str:
     """Return the status in summary.json.
 
-    One of finished, stopped early, interrupted, failed, training; `unfinished` without a summary.
+    It is finished, stopped early, interrupted, failed or training; `unfinished` without a summary.
     """
     return str(read_summary(folder).get("status", "unfinished"))
 
@@ -114,17 +114,17 @@ def find_last(path: Path) -> Path:
 def read_summary(folder: Path) -> dict[str, Any]:
     """Return the content of summary.json, empty if it cannot be read."""
     try:
-        found = read_json(folder / "summary.json", limit=MAX_SUMMARY_BYTES)
+        summary = read_json(folder / "summary.json", limit=MAX_SUMMARY_BYTES)
     except (OSError, ValueError):
         return {}
-    return found if isinstance(found, dict) else {}
+    return summary if isinstance(summary, dict) else {}
 
 
 JOB_RECORD = "status.json"  # in each job's folder: its overrides, status and result
 
 
 def read_job_record(folder: Path) -> dict[str, Any]:
-    """Return the record of the folder's job, or {}."""
+    """Return the record of the folder's job, empty without one."""
     path = folder / JOB_RECORD
     return read_json(path) if path.is_file() else {}
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from gptlab.errors import UnusablePathError, UserError
 
-KEY_FILE = "GPTLAB_KEY_FILE"  # environment variable: path of the key, for machines that share one
+KEY_FILE = "GPTLAB_KEY_FILE"  # environment variable: path of the key, for sharing it between machines
 SIGNATURE = "signature"  # key of the signature in a record
 
 
@@ -28,21 +28,21 @@ def sign(record: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def is_own(record: Mapping[str, Any]) -> bool:
-    """Return whether this user signed the record as it is.
+    """Return whether this user signed the unchanged record.
 
     Raises:
         UserError: other users may read the key.
     """
-    found, key = record.get(SIGNATURE), _read_key()
-    if key is None or not isinstance(found, str) or not found.isascii():
+    signature, key = record.get(SIGNATURE), _read_key()
+    if key is None or not isinstance(signature, str) or not signature.isascii():
         return False
-    return hmac.compare_digest(found, _signature(record, key))
+    return hmac.compare_digest(signature, _signature(record, key))
 
 
 def key_path() -> Path:
     """Return the path of the user's key.
 
-    GPTLAB_KEY_FILE names it, else it lies in the user's configuration folder.
+    It is GPTLAB_KEY_FILE, or by default a file in the user's configuration folder.
     """
     if named := os.environ.get(KEY_FILE):
         return Path(named).expanduser()
@@ -80,7 +80,7 @@ def _make_key() -> bytes:
         os.link(part, path)  # fails if another process was first
     except FileExistsError:
         pass
-    except OSError:  # a file system without hard links
+    except OSError:  # the file system has no hard links
         os.replace(part, path)
     part.unlink(missing_ok=True)
     key = _read_key()

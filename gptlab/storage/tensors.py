@@ -1,7 +1,7 @@
 """Checks of untrusted torch files, before and after loading.
 
-`torch.load(weights_only=True)` runs no foreign code, but it calls some functions with arguments from the file. Two that
-exhaust memory are `bytearray(10**12)` and a tensor of a trillion numbers that repeats one stored number.
+`torch.load(weights_only=True)` runs no foreign code, but it calls some functions with arguments from the file. Two
+examples that exhaust memory are `bytearray(10**12)` and a tensor of a trillion numbers that repeats one stored number.
 """
 
 import os
@@ -19,12 +19,12 @@ from gptlab.storage.excerpts import excerpt
 from gptlab.storage.files import open_regular
 from gptlab.storage.torch_internals import read_record
 
-MAX_PICKLE_BYTES = 256 << 20  # of the pickle that describes the tensors; a tokenizer in it may have 35 MB
-MAX_STEPS = 2_000_000  # operations of the pickle; a vocabulary of 250,000 tokens takes a million
-MAX_DEPTH = 64  # of nesting: Python compares deeply nested keys without checking its stack
+MAX_PICKLE_BYTES = 256 << 20  # size limit of the pickle that describes the tensors; a tokenizer in it may have 35 MB
+MAX_STEPS = 2_000_000  # limit of the pickle's operations; a vocabulary of 250,000 tokens takes a million
+MAX_DEPTH = 64  # limit of nesting: Python compares deeply nested keys without checking its stack
 ORDERED_DICT = "collections OrderedDict"
 ORDERED_DICT_VALUE = "an OrderedDict"  # the only value on the stack that may get attributes (BUILD)
-ALLOWED_CALLS = {  # they make a tensor or a plain value and need no more memory than their arguments
+ALLOWED_CALLS = {  # These create a tensor or plain value, and use as much memory as their arguments.
     ORDERED_DICT,
     "torch._utils _rebuild_tensor_v2",
     "torch._utils _rebuild_parameter",
@@ -33,7 +33,7 @@ ALLOWED_CALLS = {  # they make a tensor or a plain value and need no more memory
     "builtins set",
     "__builtin__ set",
 }
-Value = str | int  # on the pickle's stack: the name of a callable, else the nesting depth of a value
+Value = str | int  # entry of the pickle's stack: a callable's name, or a value's nesting depth
 
 
 def check_pickle(path: Path) -> None:
@@ -50,7 +50,7 @@ def check_pickle(path: Path) -> None:
     except (zipfile.BadZipFile, EOFError, struct.error, LookupError, RuntimeError, OverflowError) as error:
         raise _damaged(path, str(error)) from error
     except UnicodeError as error:
-        raise _damaged(path, "a name in it is no text") from error
+        raise _damaged(path, "a name in it is not a text") from error
 
 
 def check_tensors(content: Any, path: Path) -> None:
@@ -93,7 +93,7 @@ def _refused(path: Path, reason: str) -> UserError:
 def _read_pickle(path: Path) -> bytes:
     """Return the pickle in a torch file.
 
-    zipfile and torch must read the same bytes.
+    It checks that zipfile and torch read the same bytes.
     """
     with open_regular(path) as raw:
         size = os.fstat(raw.fileno()).st_size
@@ -101,7 +101,7 @@ def _read_pickle(path: Path) -> bytes:
             members = archive.infolist()
             names = [member.orig_filename for member in members]
             if not members or len({name.lower() for name in names}) < len(names) or not all(map(str.isascii, names)):
-                raise _damaged(path, "its members have no distinct ASCII names")  # torch ignores case
+                raise _damaged(path, "its members have no distinct ASCII names")  # torch ignores the case of names
             if any(member.compress_type or member.file_size != member.compress_size for member in members):
                 raise _damaged(path, "a member is compressed")
             if sum(member.file_size for member in members) > size:
@@ -110,7 +110,7 @@ def _read_pickle(path: Path) -> bytes:
             if name not in names:
                 raise _damaged(path, f"it has no {name:.80}")
             if (n_bytes := archive.getinfo(name).file_size) > MAX_PICKLE_BYTES:
-                raise _damaged(path, f"its pickle has {n_bytes:,} bytes, at most {MAX_PICKLE_BYTES:,} are read")
+                raise _damaged(path, f"its pickle has {n_bytes:,} bytes, wanted at most {MAX_PICKLE_BYTES:,}")
             pickle = _read(archive, name, path)
     if read_record(path, "data.pkl") != pickle:
         raise _damaged(path, "zipfile and torch read different pickles in it")
@@ -143,7 +143,7 @@ class _PickleScanner:
     def run(self, pickle: bytes) -> None:
         """Raise a UserError at the first operation that is not allowed.
 
-        Allowed is what tensors and plain values need.
+        Only operations that tensors and plain values need are allowed.
         """
         operations = pickletools.genops(pickle)
         for n_steps in range(MAX_STEPS):

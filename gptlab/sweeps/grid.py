@@ -1,4 +1,4 @@
-"""The grid of jobs that a sweep consists of."""
+"""The grid of a sweep's jobs."""
 
 import itertools
 
@@ -15,11 +15,11 @@ from gptlab.config.plain import resolved
 
 MULTIRUN = {"-m", "--multirun"}
 OUTPUT_DIR = (
-    "output_dir= is the folder of one run, and this is a sweep of several: give their folder with "
+    "output_dir= is the folder of a single run, but this is a sweep: give the sweep's folder with "
     "hydra.sweep.dir=FOLDER"
 )
 RESUME = (
-    "resume= resumes one run, and this is a sweep of several: to resume a sweep, repeat its command with "
+    "resume= resumes a single run, but this is a sweep: to resume a sweep, repeat its command with "
     "hydra.sweep.dir=FOLDER"
 )
 
@@ -27,8 +27,8 @@ RESUME = (
 def sweep_jobs(words: list[str]) -> list[list[str]]:
     """Return the overrides of each job of a sweep.
 
-    They are the grid of all values, as in Hydra's basic sweeper. Ranges that another sweeper draws from, such as
-    interval(0, 1), are left out. There are no jobs where the command is a single run, or has one of Hydra's own flags.
+    They are all combinations of values, as in Hydra's basic sweeper. Ranges of other sweepers, such as interval(0, 1),
+    are left out. The list is empty for a single run, or a command with one of Hydra's own flags.
     """
     flags = {word for word in words if word.startswith("-")}
     overrides = [word for word in words if word not in flags]
@@ -46,9 +46,9 @@ def sweep_jobs(words: list[str]) -> list[list[str]]:
 
 
 def check_jobs(jobs: list[list[str]]) -> None:
-    """Raise for a sweep that cannot run.
+    """Raise a ConfigError for a sweep that cannot run.
 
-    A problem that only some jobs have is reported by those jobs.
+    Problems of only some jobs are reported by those jobs.
 
     Raises:
         ConfigError: all problems at once.
@@ -61,7 +61,7 @@ def check_jobs(jobs: list[list[str]]) -> None:
             try:
                 cfg = compose("train", words)
             except (HydraException, OmegaConfBaseException, ValueError):
-                compose_config("train", words)  # raises the same in our words
+                compose_config("train", words)  # raises the same as a ConfigError
                 raise
             if cfg.resume is not None:
                 raise ConfigError([RESUME])
@@ -71,7 +71,7 @@ def check_jobs(jobs: list[list[str]]) -> None:
 
 
 def check_job(cfg: DictConfig) -> None:
-    """Raise for a job with problems.
+    """Raise a ConfigError for a job with problems.
 
     Raises:
         ConfigError: all problems at once.
@@ -81,9 +81,9 @@ def check_job(cfg: DictConfig) -> None:
 
 
 def _params(named: list[str], *, multirun: bool) -> list[str] | None:
-    """Return what a named sweep varies, as overrides.
+    """Return the overrides that a named sweep varies.
 
-    None where it is no sweep.
+    None if it is not a sweep.
     """
     try:
         cfg = compose("train", named, return_hydra_config=True).hydra
@@ -95,7 +95,7 @@ def _params(named: list[str], *, multirun: bool) -> list[str] | None:
 
 
 def _values(text: str) -> dict[str, list[str]]:
-    """Return an override's key and, as overrides, its values."""
+    """Return an override's key, and one override per value."""
     try:
         override = parse_override(text)
     except HydraException:

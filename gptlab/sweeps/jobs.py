@@ -1,6 +1,6 @@
 """One job of a sweep.
 
-Jobs may run in processes of their own, so what they know of each other is in files.
+Jobs may run in separate processes, so they exchange information through files.
 """
 
 import gc
@@ -23,7 +23,7 @@ from gptlab.storage.run_folder import JOB_RECORD, read_job_record, write_job_rec
 
 log = logging.getLogger(__name__)
 
-KEPT_FILES = {".hydra", "train.log", ".lock", JOB_RECORD}  # already written by a job that starts again
+KEPT_FILES = {".hydra", "train.log", ".lock", JOB_RECORD}  # written before training, so kept when a job starts again
 WORST_VALUE = 1.0e9
 
 
@@ -32,13 +32,13 @@ class Outcome(NamedTuple):
 
     summary: dict[str, Any]  # as in summary.json
     monitor: str  # the head's own metric
-    mode: Literal["min", "max"]  # whether lower or higher is better
+    mode: Literal["min", "max"]  # min: lower is better; max: higher is better
 
     @property
     def value(self) -> float:
-        """The best value of the monitored metric.
+        """Return the monitored metric's best value.
 
-        It is the last value where no callback tracked the best.
+        It is the last value if no callback tracked the best.
         """
         return float(self.summary["best"].get(self.monitor, self.summary["val"][self.monitor]))
 
@@ -46,10 +46,10 @@ class Outcome(NamedTuple):
 def run_sweep_job(cfg: DictConfig, train: Callable[[DictConfig], Outcome]) -> float:
     """Run one job in its folder, and return its objective.
 
-    A finished job is skipped, and one that was interrupted is resumed.
+    A finished job is skipped, and an interrupted one is resumed.
 
     Args:
-        train: a SystemExit with code 1 is a user's error that it has printed; any other ends the sweep.
+        train: its SystemExit with code 1 marks a user error that was printed; any other SystemExit ends the sweep.
 
     Returns:
         The job's objective; `WORST_VALUE` of a failed job, because a NaN would end an Optuna study.
@@ -87,12 +87,12 @@ def run_sweep_job(cfg: DictConfig, train: Callable[[DictConfig], Outcome]) -> fl
 def _swept_keys(sweep: Path) -> list[str]:
     """Return the keys that differ between the jobs.
 
-    They are read from the file in which Hydra records the command.
+    They are read from Hydra's record of the command.
     """
     path = sweep / "multirun.yaml"
     if not path.is_file():
         return []
-    recorded: Any = yaml.safe_load(path.read_text(encoding="utf-8"))["hydra"]  # data: nothing in it is resolved
+    recorded: Any = yaml.safe_load(path.read_text(encoding="utf-8"))["hydra"]  # references stay unresolved
     params = recorded["sweeper"].get("params") or {}
     words = [*(f"{key}={value}" for key, value in params.items()), *recorded["overrides"]["task"]]
     overrides = map(parse_override, words)
@@ -100,7 +100,7 @@ def _swept_keys(sweep: Path) -> list[str]:
 
 
 def _is_unfinished(folder: Path, overrides: list[str]) -> bool:
-    """Return whether a job is still to be run.
+    """Return whether a job still has to run.
 
     Raises:
         UserError: the folder is not this job's, or another process is training in it.
@@ -111,11 +111,11 @@ def _is_unfinished(folder: Path, overrides: list[str]) -> bool:
 
     earlier = read_job_record(folder)
     if not earlier and (folder / "checkpoints").exists():
-        raise UserError(f"{folder} holds a run that is no job of a sweep: choose another hydra.sweep.dir")
+        raise UserError(f"{folder} holds a run that is not a job of a sweep: choose another hydra.sweep.dir")
     if earlier and sorted(earlier["overrides"]) != sorted(overrides):
         raise UserError(
             f"{folder} holds another job ({' '.join(earlier['overrides'])}): choose another "
-            "hydra.sweep.dir, or repeat the command of the sweep that is in it"
+            "hydra.sweep.dir, or repeat the command of the sweep in it"
         )
     if "value" in earlier:  # printed, not logged: the files of a finished job do not change
         get_console().print(f"{folder} has finished already", markup=False, highlight=False, soft_wrap=True)
@@ -128,7 +128,7 @@ def _is_unfinished(folder: Path, overrides: list[str]) -> bool:
 def _find_checkpoint(folder: Path) -> str | None:
     """Return the checkpoint to resume from.
 
-    Where none is intact, the files of the earlier attempt are deleted.
+    If none is intact, the files of the earlier attempt are deleted.
     """
     from gptlab.storage.run_folder import find_last
 
@@ -147,7 +147,7 @@ def _find_checkpoint(folder: Path) -> str | None:
 def _read_finished(cfg: DictConfig, folder: Path) -> Outcome | None:
     """Return the unrecorded result of a finished job.
 
-    It was resumed as a run of its own, or its process was killed just then. None for any other job.
+    Its run was resumed by hand, or its process was killed before recording it. None for any other job.
     """
     from gptlab.storage.run_folder import FINISHED, read_summary
 
@@ -186,7 +186,7 @@ def _worst_value(job: Any) -> float:
 def _free_memory() -> None:
     """Free the last job's memory.
 
-    The next one runs in the same process.
+    The next job may run in the same process.
     """
     gc.collect()  # a trainer, its module and its callbacks form reference cycles
     if "torch" in sys.modules:

@@ -1,6 +1,6 @@
 """A table of a sweep's jobs.
 
-It is read from their folders, because they may have run in other processes.
+It is read from the jobs' folders, because jobs may run in other processes.
 """
 
 import csv
@@ -36,19 +36,19 @@ class Job(NamedTuple):
 
     @property
     def metrics(self) -> dict[str, float]:
-        """The best validation's metrics, the monitored one first."""
+        """Return the best validation's metrics, the monitored one first."""
         metrics = self.summary["best"] or self.summary["val"] if self.summary else {}
         names = sorted(metrics, key=lambda name: name != self.record["monitor"])
         return {name: metrics[name] for name in names if metrics[name] is not None}  # None was not finite
 
 
 class Leaderboard(HydraCallback):
-    """Hydra's callback that keeps the leaderboard."""
+    """Hydra callback that writes and prints the leaderboard."""
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
-        """Give all jobs one folder.
+        """Put all jobs into one folder.
 
-        A job with a `name` of its own would otherwise be written elsewhere.
+        A job with its own `name` would otherwise be written elsewhere.
         """
         folder = str(config.hydra.sweep.dir).replace("'", "\\'")
         with read_write(config):
@@ -63,7 +63,7 @@ class Leaderboard(HydraCallback):
         """Print the table.
 
         Raises:
-            SystemExit: 1 where a job did not finish; Hydra would swallow any other exception.
+            SystemExit: 1 if a job did not finish; Hydra would swallow any other exception.
         """
         from rich import get_console
 
@@ -122,9 +122,9 @@ def show_leaderboard(jobs: list[Job], sweep: Path, console: "Console") -> None:
         for line in textwrap.wrap(sentence, console.width, break_long_words=False, break_on_hyphens=False):
             console.print(line, style="red", markup=False, highlight=False, soft_wrap=True)
     best, folder = jobs[0], shlex.quote(str(sweep))
-    lines = [f"\nAll numbers in full: {sweep / 'leaderboard.csv'}"]
+    lines = [f"\nAll metrics of all jobs: {sweep / 'leaderboard.csv'}"]
     if any(not job.summary for job in jobs):
-        lines.append(f"To run what is not finished, repeat the command with hydra.sweep.dir={folder}")
+        lines.append(f"To run the unfinished jobs, repeat the command with hydra.sweep.dir={folder}")
     lines.append("\nNext")
     if best.summary:
         lines.append(f"  {best.summary['next_command']}")
@@ -135,7 +135,7 @@ def show_leaderboard(jobs: list[Job], sweep: Path, console: "Console") -> None:
 def _table(jobs: list[Job]) -> "Table":
     """Return the table that is printed.
 
-    It has the head's own metrics; the file has all.
+    It has the head's own metrics; the file has all metrics.
     """
     from rich.box import SIMPLE_HEAD
     from rich.markup import escape
@@ -148,7 +148,7 @@ def _table(jobs: list[Job]) -> "Table":
     table = Table(title=f"{len(jobs)} jobs{monitor}", title_justify="left", box=SIMPLE_HEAD, padding=0, pad_edge=False)
     short = [key.rpartition(".")[2] for key in varied]
     heads = [key if short.count(last) > 1 else last for key, last in zip(varied, short, strict=True)]
-    names = [name.rpartition("/")[2].replace("_", "\n") for name in measured]  # one word a line, to fit 80 columns
+    names = [name.rpartition("/")[2].replace("_", "\n") for name in measured]  # one word per line, to fit 80 columns
     for head in ("", "job", *heads, *names, "steps", "tok/s", "time", "status"):
         table.add_column(head, justify="left" if head == "status" else "right", overflow="fold")
     for rank, job in enumerate(jobs, 1):

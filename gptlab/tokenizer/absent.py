@@ -1,4 +1,4 @@
-"""Stand-in for a missing tokenizer.
+"""Placeholder for a missing tokenizer.
 
 V vocabulary.
 """
@@ -12,9 +12,9 @@ from gptlab.errors import UserError
 
 
 class AbsentTokenizer:
-    """Tokenizer of unknown tokens.
+    """Placeholder for the tokenizer of a folder without one.
 
-    It suffices for logits and export.
+    A model with it can compute logits and be exported.
 
     Args:
         folder: the model's, which holds no tokenizer.

@@ -28,16 +28,17 @@ from gptlab.tokenizer.vocabulary_cache import load_or_learn
 
 log = logging.getLogger(__name__)
 
-FORMAT = 1  # of the cached vocabulary; raise it when the same text would give other ids
+FORMAT = 1  # version of the cached vocabulary; raise it when the same text would give other ids
 MIN_VOCAB_SIZE = 257  # the bytes and <|endoftext|>
-MAX_WHITESPACE = 100_000  # characters of a run; tiktoken fails on a million
-LONG_WHITESPACE = re.compile(rf"(?<!\s)\s{{{MAX_WHITESPACE},}}")  # from a run's start only, or the search is quadratic
+MAX_WHITESPACE = 100_000  # longest run in characters; tiktoken fails on a million
+# The search starts at a run's first character only; otherwise it is quadratic.
+LONG_WHITESPACE = re.compile(rf"(?<!\s)\s{{{MAX_WHITESPACE},}}")
 
 
 class BytePairTokenizer:
     """Byte pair encoding of UTF-8 bytes.
 
-    It is run by tiktoken. No text is lost. The algorithm is arXiv 1508.07909.
+    tiktoken runs it. No text is lost. Algorithm: arXiv 1508.07909.
 
     Args:
         ranks: token -> id, the bytes of the token written as Latin-1 characters; the lowest id is merged first.
@@ -84,7 +85,7 @@ class BytePairTokenizer:
         Releases Python's global lock. A run of a million white-space characters overflows tiktoken's regular
         expressions: a text with such a run is encoded in parts, and the ids next to a cut may differ.
         """
-        encode_unicode(text, "utf-8")  # raises for half a surrogate pair, as in every tokenizer
+        encode_unicode(text, "utf-8")  # raises for half of a surrogate pair, as in every tokenizer
         try:
             parts = [self._encoding.encode_to_numpy(text, disallowed_special=())]
         except ValueError:
@@ -116,11 +117,11 @@ def train(
 ) -> BytePairTokenizer:
     """Learn a tokenizer from a text.
 
-    What was learned before is loaded from the cache.
+    A vocabulary learned before is loaded from the cache.
 
     Args:
         vocab_size: V, for 256 bytes, the merges and <|endoftext|>; a short text gives fewer.
-        sample_bytes: of a longer text about this much is read, in chunks spread evenly over it.
+        sample_bytes: about this much of a longer text is read, in chunks spread evenly over it.
         cache_dir: learned vocabularies are kept in its folder `tokenizers`.
 
     Raises:

@@ -13,7 +13,7 @@ from gptlab.slots import slot
 from gptlab.tokenizer.protocol import TrainingText
 from gptlab.tokenizer.text import END_OF_TEXT, encode_unicode
 
-NO_ID = np.iinfo(np.uint32).max  # of a character outside the vocabulary
+NO_ID = np.iinfo(np.uint32).max  # marks a character outside the vocabulary
 
 
 @slot("tokenizer")
@@ -31,7 +31,7 @@ def train(texts: TrainingText, *, unknown: bool, end_of_text: bool) -> "CharToke
 class CharTokenizer:
     """Tokenizer with one id per character.
 
-    Ids follow the order of the characters; then comes <|endoftext|>, then <|unk|>, if they are wanted.
+    Ids follow the order of the characters; then comes <|endoftext|>, then <|unk|>, if requested.
 
     Args:
         characters: the vocabulary, each once.

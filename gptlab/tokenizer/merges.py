@@ -13,7 +13,7 @@ from gptlab.tokenizer.text import encode_unicode
 
 log = logging.getLogger(__name__)
 
-# GPT-2's files write bytes that are no visible character as U+0100 and up; this translates a token into Latin-1.
+# GPT-2's files write bytes without a visible character as U+0100 and up; this translates a token into Latin-1.
 LATIN_1 = {0x100 + n: byte for n, byte in enumerate([*range(33), *range(127, 161), 173])}
 
 MIN_COUNT = 2  # a pair that occurs once saves nothing
@@ -29,7 +29,7 @@ def learn_ranks(texts: TrainingText, *, n_tokens: int, sample_bytes: int) -> dic
 
     Args:
         n_tokens: the most tokens, bytes included.
-        sample_bytes: of a longer text only so much is read, about.
+        sample_bytes: about this much of a longer text is read.
 
     Returns:
         Token -> id: the 256 bytes in GPT-2's order, then the merged tokens in the order learned.
@@ -70,7 +70,7 @@ def sample_chunks(texts: TrainingText, sample_bytes: int) -> Iterator[str]:
 def derive_merges(ranks: dict[str, int]) -> list[tuple[str, str]]:
     """Return the merge of each token, lowest id first.
 
-    The pair is the encoding of the token with lower ids alone. A token whose encoding has more than two parts is never
+    The pair is the token's encoding with lower ids only. A token whose encoding has more than two parts is never
     merged, and has no pair.
     """
     merges = []

@@ -21,7 +21,7 @@ from gptlab.tokenizer.library import MAX_IDS, library_errors, parse_tokenizer
 from gptlab.tokenizer.protocol import Tokenizer
 from gptlab.tokenizer.text import encode_unicode, unused_name
 
-# Texts with what tokenizers may lose: blanks, capitals, accents, compatibility characters, rare characters.
+# Texts with characters that tokenizers may lose: blanks, capitals, accents, compatibility and rare characters.
 # All are in normal form C: some tokenizers normalise a text first, as our cleaning does, and that counts as lossless.
 BLANK_TEXTS = [" ", "  ", "\n\n", "a \t b\r\n  c"]
 ROUND_TRIP_TEXTS = [*BLANK_TEXTS, "Don't you , NOW ?", "naïve Ångström", "ﬁ Ａ² №", "Жя", "東京 かな", "🙂👩\u200d👧"]
@@ -35,11 +35,11 @@ class PretrainedTokenizer:
     Args:
         tokenizer_json: the file's content.
         vocab_size: V, rows of the model's embedding; ids without a token decode to a name.
-        eot_id: of the end of a text, None without one.
-        bos_id: of the first token of each training sequence, None without one.
+        eot_id: id of the end of a text, None without one.
+        bos_id: id of the first token of each training sequence, None without one.
 
     Raises:
-        UserError: the content describes no tokenizer.
+        UserError: the content is not a tokenizer.
     """
 
     def __init__(self, *, tokenizer_json: str, vocab_size: int, eot_id: int | None, bos_id: int | None) -> None:
@@ -73,16 +73,16 @@ class PretrainedTokenizer:
         Raises:
             UserError: the tokenizer has no token for a part of the text.
         """
-        encode_unicode(text, "utf-8")  # raises for half a surrogate pair, as in every tokenizer
+        encode_unicode(text, "utf-8")  # raises for half of a surrogate pair, as in every tokenizer
         with library_errors("the tokenizer cannot encode the text"):
             [encoding] = self._library.encode_batch_fast([text], add_special_tokens=False)  # `encode` keeps the lock
         ids = np.array(encoding.ids, dtype=np.uint32)  # (T,)
         return self._encode_without_boundaries(text) if np.isin(ids, self._boundary_ids).any() else ids
 
     def _encode_without_boundaries(self, text: str) -> np.ndarray:
-        """Encode a text with a boundary token's name.
+        """Encode a text that contains a boundary token's name.
 
-        In a vocabulary of words the name is a word; the text is cut within it.
+        In a vocabulary of words the name is one token, so the text is cut within it.
         """
         with library_errors("the tokenizer cannot encode the text"):
             encoding = self._library.encode(text, add_special_tokens=False)
@@ -90,7 +90,7 @@ class PretrainedTokenizer:
         for start, end in spans:
             if end - start < 2:
                 raise UserError(
-                    f"the tokenizer has no token for {text[start:end]!r} at position {start:,} but the one that ends a "
+                    f"the tokenizer's only token for {text[start:end]!r} at position {start:,} is the one that ends a "
                     "text: remove it"
                 )
         cuts = [0, *[start + 1 for start, _ in spans], len(text)]
@@ -110,9 +110,8 @@ class PretrainedTokenizer:
     def token_bytes(self) -> np.ndarray | None:
         """Return the bytes of each token's text.
 
-        The result is None where text can be lost. Shape: (V,) int64.
-        Whether text can be lost is judged by ROUND_TRIP_TEXTS, which have no control characters: many tokenizers lack
-        them. A space that the tokenizer puts before a text counts as a byte.
+        The result is None if text can be lost, as tested with ROUND_TRIP_TEXTS. These have no control characters, which
+        many tokenizers lack. Shape: (V,) int64. A space that the tokenizer puts before a text counts as a byte.
         """
         sizes = np.zeros(self.vocab_size, dtype=np.int64)  # (V,)
         for token, i in self._library.get_vocab().items():
@@ -127,13 +126,13 @@ class PretrainedTokenizer:
             return len(token)  # one character per byte
         if re.fullmatch("<0x[0-9A-F]{2}>", token):  # one byte of a character without a token
             return 1
-        return len(self._join(["a", token]).encode()) - 1  # not alone: a decoder may strip the space of the first token
+        return len(self._join(["a", token]).encode()) - 1  # a decoder may strip the first space
 
     def _round_trips(self, text: str, sizes: np.ndarray) -> bool:
         """Return whether a text survives encoding.
 
-        It must decode to itself, and its bytes must be counted.
-        A leading space is ignored. A text that cannot be encoded is not lost.
+        It must decode to itself, and its bytes must be counted. A leading space is ignored. A text that cannot be
+        encoded raises later, so it counts as not lost.
         """
         try:
             ids = self.encode(text)
@@ -164,7 +163,7 @@ def load(source: HasTokenizer, *, path: str | None) -> Tokenizer:
     """Load the tokenizer of pretrained weights.
 
     Args:
-        source: the weights that a run begins with.
+        source: the run's initial weights.
         path: folder to read instead; None takes the weights' tokenizer.
 
     Raises:
@@ -175,7 +174,7 @@ def load(source: HasTokenizer, *, path: str | None) -> Tokenizer:
     tokenizer = read_tokenizer(expand_path(path, key="tokenizer.path"))
     if tokenizer is None:
         raise UserError(
-            f"tokenizer.path is {path}, where there is no tokenizer: give a folder with a tokenizer.json, or with "
+            f"tokenizer.path is {path}, which has no tokenizer: give a folder with a tokenizer.json, or with "
             "GPT-2's vocab.json and merges.txt"
         )
     return tokenizer
@@ -184,7 +183,7 @@ def load(source: HasTokenizer, *, path: str | None) -> Tokenizer:
 def read_tokenizer(folder: Path) -> Tokenizer | None:
     """Read the tokenizer of a model's folder.
 
-    Returns None where there is none. The files are those that the transformers library writes.
+    Returns None if there is none. The files are those of the transformers library.
 
     Raises:
         UserError: a file is damaged, must be converted first, or contradicts config.json.
@@ -196,9 +195,9 @@ def read_tokenizer(folder: Path) -> Tokenizer | None:
         content = read_text(path) if path.suffix == ".json" else _convert_gpt2_files(path)
         library = parse_tokenizer(content)
     except ValueError as error:
-        raise UserError(f"{path} is damaged, or of a newer kind: {error}; fetch it again") from error
+        raise UserError(f"{path} is damaged or in a newer format: {error}; fetch it again") from error
     n_ids = max(library.get_vocab().values(), default=-1) + 1
-    vocab_size = _read_json(folder / "config.json").get("vocab_size", n_ids)  # often rounded up
+    vocab_size = _read_json(folder / "config.json").get("vocab_size", n_ids)  # models often round it up
     if n_ids == 0:
         raise UserError(f"{path} has no tokens: fetch it again")
     if not isinstance(vocab_size, int) or isinstance(vocab_size, bool) or not 0 < vocab_size <= MAX_IDS:
@@ -219,7 +218,7 @@ def read_tokenizer(folder: Path) -> Tokenizer | None:
 def _find_file(folder: Path) -> Path | None:
     """Return the tokenizer's file, None without one.
 
-    Of GPT-2's two files this is merges.txt.
+    For GPT-2's two files it is merges.txt.
     """
     path, merges = folder / "tokenizer.json", folder / "merges.txt"
     kind = _read_json(folder / "tokenizer_config.json").get("tokenizer_class") or "GPT2Tokenizer"
@@ -230,7 +229,7 @@ def _find_file(folder: Path) -> Path | None:
     for other in (folder / "tokenizer.model", merges):
         if other.is_file():
             raise UserError(
-                f"{other} is of a kind that gptlab does not read: make a tokenizer.json of it with the package "
+                f"{other} is in a format that gptlab cannot read: make a tokenizer.json of it with the package "
                 f"transformers, AutoTokenizer.from_pretrained('{folder}').save_pretrained('{folder}')"
             )
     return None
@@ -251,10 +250,10 @@ def _convert_gpt2_files(merges: Path) -> str:
 def _eot_id(folder: Path, library: tokenizers.Tokenizer) -> int | None:
     """Return the id of the end of a text.
 
-    The first file that names one decides. A chat model may have several; the first is taken.
+    It is read from the first file that names one. Of several ids, as in chat models, the first is taken.
     """
     vocab = library.get_vocab()
-    used = set(vocab.values())  # a default config names an id that a small vocabulary lacks
+    used = set(vocab.values())  # a default config may name an id that a small vocabulary lacks
     for name in ("tokenizer_config.json", "special_tokens_map.json"):
         token = _read_json(folder / name).get("eos_token")
         text = token.get("content") if isinstance(token, dict) else token
@@ -275,7 +274,7 @@ def _eot_id(folder: Path, library: tokenizers.Tokenizer) -> int | None:
 
 
 def _bos_id(path: Path, library: tokenizers.Tokenizer) -> int | None:
-    """Return the id that the tokenizer puts before a text."""
+    """Return the id that the tokenizer prepends to a text."""
     if library.post_processor is None:
         return None
     with library_errors(f"{path} cannot encode the letter a"):

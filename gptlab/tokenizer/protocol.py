@@ -25,26 +25,26 @@ class Tokenizer(Protocol):
 
     @property
     def bos_id(self) -> int | None:
-        """Return the id that begins every text.
+        """Return the id that begins every text, None without one.
 
-        It is None if a text begins with its own first token. `encode` does not add it.
+        `encode` does not add it.
         """
 
     def encode(self, text: str) -> list[int]:
         """Return the ids of a text, never `eot_id`.
 
         Raises:
-            UserError: the text holds half a surrogate pair, or characters without an id.
+            UserError: the text holds half of a surrogate pair, or characters without an id.
         """
 
     def encode_array(self, text: str) -> np.ndarray:
         """Return the ids of a text as an array.
 
-        This is the fast way for a corpus. Shape: (T,) uint32. Several threads may call it at once.
+        Corpora use it, since it is fast. Shape: (T,) uint32. Several threads may call it at once.
         """
 
     def decode(self, ids: Sequence[int]) -> str:
-        """Return the text of ids.
+        """Return the text of some ids.
 
         Special tokens appear by their names. Bytes that are not UTF-8 become U+FFFD.
         """
@@ -52,19 +52,19 @@ class Tokenizer(Protocol):
     def special_ids(self) -> dict[str, int]:
         """Return name -> id of the special tokens.
 
-        Text never becomes one of them.
+        Encoding a text never gives one of them.
         """
 
     def token_bytes(self) -> np.ndarray | None:
         """Return the UTF-8 bytes of each id's text.
 
-        They are 0 for special tokens. Shape: (V,) int64. The result is None where text can be lost in encoding.
+        Special tokens have 0. The result is None if encoding can lose text. Shape: (V,) int64.
         """
 
     def state(self) -> dict[str, Any]:
         """Return plain values for `from_state`.
 
-        They are str, int, list and dict.
+        Their types are str, int, list and dict.
         """
 
 

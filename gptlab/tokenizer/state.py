@@ -26,10 +26,10 @@ KINDS: dict[str, Callable[..., Tokenizer]] = {
 
 
 def from_state(state: dict[str, Any]) -> Tokenizer:
-    """Return the tokenizer of a `state()`.
+    """Return the tokenizer that a `state()` describes.
 
     Args:
-        state: "kind" names the class, the rest are its arguments.
+        state: "kind" names the class, the other keys are its arguments.
 
     Raises:
         UserError: the kind is unknown, or the state is damaged.
@@ -50,16 +50,16 @@ def from_state(state: dict[str, Any]) -> Tokenizer:
 def to_json(tokenizer: Tokenizer) -> str:
     """Return a tokenizer's state as JSON.
 
-    A checkpoint opens ten times as fast with one text as with 50,000 tokens.
+    A checkpoint opens ten times as fast with one string as with 50,000 tokens.
     """
     return json.dumps(tokenizer.state(), ensure_ascii=False)
 
 
 def from_json(text: str) -> Tokenizer:
-    """Return the tokenizer of a `to_json`.
+    """Return the tokenizer that `to_json` saved.
 
     Raises:
-        UserError: the text is no tokenizer's state.
+        UserError: the text is not a tokenizer's state.
     """
     state = parse_json(text, "the tokenizer's state")
     if not isinstance(state, dict) or "kind" not in state:

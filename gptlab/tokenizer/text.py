@@ -3,7 +3,7 @@
 from gptlab.errors import UserError
 from gptlab.tokenizer.protocol import Tokenizer
 
-END_OF_TEXT = "<|endoftext|>"  # the end-of-text id decodes to this; the same characters in a text stay text
+END_OF_TEXT = "<|endoftext|>"  # text of the end-of-text id; the same characters in a text stay text
 UNKNOWN = "<|unk|>"
 
 
@@ -19,7 +19,7 @@ def encode_unicode(text: str, encoding: str) -> bytes:
     """Encode a text as Unicode bytes.
 
     Raises:
-        UserError: the text holds half a surrogate pair, which is no character and has no bytes in UTF-8.
+        UserError: the text holds half of a surrogate pair, which is not a character and has no bytes in UTF-8.
     """
     try:
         return text.encode(encoding)
@@ -31,9 +31,9 @@ def encode_unicode(text: str, encoding: str) -> bytes:
 
 
 def prepend_bos(tokenizer: Tokenizer, prompt: list[int]) -> list[int]:
-    """Prepend the tokenizer's first id to a prompt.
+    """Prepend the tokenizer's bos_id to a prompt.
 
-    An empty prompt without such an id becomes <|endoftext|>.
+    Without a bos_id, an empty prompt becomes <|endoftext|>.
 
     Raises:
         UserError: the prompt is empty, and the tokenizer has no <|endoftext|>.

@@ -16,10 +16,10 @@ log = logging.getLogger(__name__)
 
 
 def load_or_learn(path: Path, learn: Callable[[], Any]) -> Any:
-    """Load a learned value, or learn and write it.
+    """Load a learned value, or learn and save it.
 
-    The value is plain JSON.
-    Of several processes that ask at once, one learns and the others wait. A damaged file is written again.
+    The value is plain JSON. If several processes call this at once, one learns and the others wait. A damaged file is
+    written again.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with locked(Path(f"{path}.lock"), wait=True):
@@ -36,7 +36,7 @@ def load_or_learn(path: Path, learn: Callable[[], Any]) -> Any:
 def _read(path: Path) -> Any:
     record = read_json(path)
     if record["sha256"] != _sha256(record["value"]):
-        raise UserError(f"{path}: the value is not the one that was written")
+        raise UserError(f"{path}: the value does not match its sha256")
     return record["value"]
 
 

@@ -2,7 +2,7 @@
 
 T tokens.
 
-As in "Build a Large Language Model (From Scratch)", 2.2 to 2.4.
+Follows "Build a Large Language Model (From Scratch)", sections 2.2 to 2.4.
 """
 
 import re
@@ -37,14 +37,14 @@ def split_words(text: str) -> list[str]:
 
     White space is lost.
     """
-    encode_unicode(text, "utf-8")  # raises for half a surrogate pair, as in every tokenizer
+    encode_unicode(text, "utf-8")  # raises for half of a surrogate pair, as in every tokenizer
     return [item for part in BOUNDARY.split(text) if (item := part.strip())]
 
 
 class WordTokenizer:
     """Tokenizer of words and punctuation marks.
 
-    Ids follow the order of the words; then comes <|endoftext|>, then <|unk|>, if they are wanted.
+    Ids follow the order of the words; then comes <|endoftext|>, then <|unk|>, if requested.
 
     Args:
         words: the vocabulary, each once.

@@ -19,7 +19,7 @@ Chat = Callable[..., list[str]]
 
 @pytest.fixture
 def chat(tiny_run: TrainedRun, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Chat:
-    """What `gptlab chat` prints when these lines are typed."""
+    """Return the output of `gptlab chat` for these typed lines."""
 
     def say(*lines: str, overrides: tuple[str, ...] = ()) -> list[str]:
         monkeypatch.setattr(sys, "stdin", io.StringIO("".join(f"{line}\n" for line in lines)))
@@ -30,13 +30,13 @@ def chat(tiny_run: TrainedRun, monkeypatch: pytest.MonkeyPatch, capsys: pytest.C
     return say
 
 
-def test_an_answer_is_what_the_model_writes_after_the_question(chat: Chat, tiny_run: TrainedRun) -> None:
+def test_an_answer_is_the_models_continuation_of_the_question(chat: Chat, tiny_run: TrainedRun) -> None:
     run = Run.open(tiny_run.folder)
     wanted = run.generate("And the king\n", temperature=0.0, max_new_tokens=4)
     assert "\n".join(chat("And the king")) == wanted
 
 
-def test_a_conversation_is_kept_as_data(chat: Chat, tmp_path: Path) -> None:
+def test_a_conversation_is_saved_as_data(chat: Chat, tmp_path: Path) -> None:
     file = tmp_path / "talk.jsonl"
     said = chat("And the king", "/save", "the river", f"/save {file}", "/system Be kind", "who", f"/save {file}")
     first, second = (json.loads(line)["messages"] for line in file.read_text(encoding="utf-8").splitlines())
@@ -53,7 +53,7 @@ def test_the_same_question_is_answered_anew(chat: Chat) -> None:
     assert again[len(once) :] not in ([], once)
 
 
-def test_what_cannot_be_done_is_told_and_the_conversation_goes_on(chat: Chat) -> None:
+def test_errors_are_reported_and_the_conversation_continues(chat: Chat) -> None:
     said = chat(
         "/regenerate",
         "/sing",
@@ -64,25 +64,25 @@ def test_what_cannot_be_done_is_told_and_the_conversation_goes_on(chat: Chat) ->
         "And the king",
     )
     assert said[0] == "nothing was asked yet"
-    assert said[1].startswith("/sing is no command; there are /regenerate, ")
+    assert said[1].startswith("/sing is not a command; there are /regenerate, ")
     assert said[2].startswith("sampling.temperature is -1, wanted")
-    assert said[3].startswith("warmth is no key of the sampling; there are max_new_tokens")
+    assert said[3].startswith("warmth is not a key of the sampling; there are max_new_tokens")
     assert said[4] == "(max_new_tokens=1 from now on)"
     assert said[5].startswith("the question is ")
     assert len(said) > 6
 
 
-def test_old_turns_give_way_to_new_ones(tiny_run: TrainedRun) -> None:
+def test_old_turns_are_dropped_for_new_ones(tiny_run: TrainedRun) -> None:
     run = Run.open(tiny_run.folder)  # context 32
     conversation = start_chat(run, compose_config("chat", ["run=a", "prompt=plain"]).prompt, system=None)
     conversation.sampling = {"temperature": 0.0, "max_new_tokens": 8}
     for _ in range(5):
         "".join(conversation.ask("the king went to the river"))
     assert conversation.n_forgotten > 0
-    assert len(conversation.turns) == 10  # all are still known to the person
+    assert len(conversation.turns) == 10  # the session keeps all turns
 
 
-def test_an_answer_that_is_broken_off_is_remembered_as_far_as_it_came(tiny_run: TrainedRun) -> None:
+def test_an_interrupted_answer_is_kept_so_far(tiny_run: TrainedRun) -> None:
     run = Run.open(tiny_run.folder)
     conversation = start_chat(run, compose_config("chat", ["run=a", "prompt=plain"]).prompt, system=None)
     conversation.sampling = {"temperature": 0.0, "max_new_tokens": 20}

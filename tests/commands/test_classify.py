@@ -1,4 +1,4 @@
-"""Of which class is a text: on the command line, from files, and what is said of mistakes."""
+"""`gptlab classify`: texts from the command line and from files, and error messages."""
 
 import json
 from pathlib import Path
@@ -12,7 +12,7 @@ from tests.conftest import TINY, TrainedRun
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Knows rivers from kings."""
+    """A classifier that tells rivers from kings."""
     folder = tmp_path_factory.mktemp("classifier")
     rows = [{"text": f"the {who} {i} sleeps", "label": who} for i in range(60) for who in ("river", "king")]
     file = folder / "rows.jsonl"
@@ -29,7 +29,7 @@ def predictions(capsys: pytest.CaptureFixture[str], *words: str) -> list[dict]:
     return [json.loads(line) for line in capsys.readouterr().out.splitlines()]
 
 
-def test_a_text_as_it_is_typed(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_typed_text_is_classified_unchanged(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (prediction,) = predictions(capsys, f"run={run}", "text=the king, [7] sleeps = {x}")
     assert prediction["text"] == "the king, [7] sleeps = {x}"
     assert prediction["predicted"] == "king"
@@ -51,7 +51,7 @@ def test_the_texts_of_a_file_one_by_one_and_together(
         assert a["probabilities"] == pytest.approx(b["probabilities"], abs=1e-5)
 
 
-def test_evaluate_finds_what_the_summary_says(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_evaluate_agrees_with_the_summary(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     summary = json.loads((run / "summary.json").read_text(encoding="utf-8"))["test"]
     capsys.readouterr()
     gptlab(["evaluate", f"run={run}", "split=test", "output=json"])
@@ -63,7 +63,9 @@ def test_evaluate_finds_what_the_summary_says(run: Path, capsys: pytest.CaptureF
     assert sum(right) / len(right) == pytest.approx(summary["test/accuracy"])
 
 
-def test_mistakes_are_told(run: Path, tiny_run: TrainedRun, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_mistakes_are_reported(
+    run: Path, tiny_run: TrainedRun, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (tmp_path / "a.csv").write_text("words\nhello\n", encoding="utf-8")
     (tmp_path / "b.txt").write_bytes("é".encode("latin-1"))
     for words, said in (

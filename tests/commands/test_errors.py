@@ -1,4 +1,4 @@
-"""What is printed as a sentence, and what keeps its traceback."""
+"""User errors are printed in one line; other errors keep their traceback."""
 
 import ast
 import errno
@@ -25,7 +25,7 @@ BUILTIN = {
     "FileExistsError",
     "NotADirectoryError",
 }
-INTERNAL = {"gptlab/prompts/renderer.py"}  # its PermissionError stops a template, and ends there
+INTERNAL = {"gptlab/prompts/renderer.py"}  # its PermissionError stops a template, and is caught there
 
 
 @pytest.mark.parametrize(
@@ -61,14 +61,14 @@ def test_any_other_error_keeps_its_traceback(error: Exception) -> None:
     assert kept.value is error
 
 
-def test_a_traceback_can_be_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_environment_variable_keeps_tracebacks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GPTLAB_TRACEBACK", "1")
     with pytest.raises(UserError), report_errors():
         raise UserError("a sentence")
 
 
 def test_our_own_oserrors_are_user_errors() -> None:
-    """A plain OSError without an errno would keep its traceback."""
+    """Check for plain OSErrors: without an errno they would keep their traceback."""
     plain = [
         f"{path.relative_to(ROOT)}:{node.lineno}"
         for path in SOURCES

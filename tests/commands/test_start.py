@@ -20,7 +20,7 @@ finally:
 
 
 def started(call: str, *words: str) -> tuple[str, set[str]]:
-    """Standard output, and the heavy libraries that were imported."""
+    """Return standard output, and the heavy libraries that were imported."""
     done = subprocess.run(
         [sys.executable, "-c", WATCH.format(call=call), *words], capture_output=True, text=True, cwd=ROOT, check=False
     )
@@ -37,7 +37,7 @@ def test_help_configuration_and_mistakes_need_no_torch(words: list[str]) -> None
 
 
 def test_opening_a_run_needs_no_lightning(tiny_run: TrainedRun) -> None:
-    """Neither to write with it nor to measure it."""
+    """Check that neither generating nor evaluating imports Lightning."""
     both = "from gptlab.commands.cli import main; main(sys.argv[1:5]); main(['evaluate', sys.argv[2]])"
     words = ["generate", f"run={tiny_run.folder}", "prompt=And the", "sampling.max_new_tokens=5"]
     out, heavy = started(both, *words)
@@ -55,13 +55,13 @@ def test_data_needs_no_lightning(tiny_run: TrainedRun) -> None:
 
 
 @pytest.mark.parametrize("mistake", ["model.n_layer=3", "model=tinny"])
-def test_a_mistake_beside_cfg_is_a_sentence(mistake: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_mistake_beside_cfg_is_reported(mistake: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         train.main([mistake, "--cfg", "job"])
     assert "did you mean" in capsys.readouterr().err
 
 
-def test_help_into_a_pipe_that_closes() -> None:
+def test_help_into_a_closed_pipe() -> None:
     page = subprocess.Popen(
         [sys.executable, "-u", "train.py", "--help"], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     )

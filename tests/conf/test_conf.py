@@ -197,7 +197,7 @@ def test_a_callback_can_be_left_out_by_name() -> None:
 
 
 def test_what_composes_for_train_composes_for_data() -> None:
-    with pytest.raises(ConfigError, match=r"model\.n_layer is no key \(did you mean model\.n_layers\?\)"):
+    with pytest.raises(ConfigError, match=r"model\.n_layer is not a key \(did you mean model\.n_layers\?\)"):
         compose_config("data", ["model.n_layer=3"])
 
 

@@ -6,7 +6,7 @@ from gptlab.config.compose import ConfigError, compose_config
 
 FRACTION = "at least 0 and less than 1"
 SHARE = "at least 0 and at most 1"
-TABLE = {  # what is chosen first -> key -> a wrong value, and what it must be
+TABLE = {  # overrides to choose first -> key -> a wrong value, and the bound in the message
     "train": {
         "seed": ("-1", "at least 0 and less than 9,223,372,036,854,775,808"),
         "compile": ("sometimes", "auto, true or false"),
@@ -98,7 +98,7 @@ ROWS = [(command, key, *wrong) for command, keys in TABLE.items() for key, wrong
 
 
 @pytest.mark.parametrize(("command", "key", "value", "sentence"), ROWS, ids=lambda part: part.split(" and ")[0])
-def test_a_value_out_of_bounds_gets_one_sentence(command: str, key: str, value: str, sentence: str) -> None:
+def test_a_value_out_of_bounds_is_reported_once(command: str, key: str, value: str, sentence: str) -> None:
     root, *overrides = command.split()
     with pytest.raises(ConfigError) as caught:
         compose_config(root, [*overrides, f"{key}={value}"])

@@ -48,10 +48,10 @@ from gptlab.config.compose import compose_config
         7,
     ],
 )
-def test_nothing_else_is_built_however_deep_it_lies(target: str) -> None:
+def test_other_targets_are_refused_at_any_depth(target: str) -> None:
     cfg = compose_config("train", [])
     for node in ({"_target_": target}, cfg.model | {"rope_scaling": {"b": [{"c": {"_target_": target}}]}}):
-        with pytest.raises(ValueError, match=r"which is not built|stands in .* and nowhere else|must be the name"):
+        with pytest.raises(ValueError, match=r"which is not admitted|is admitted in .* only|must be the name"):
             build(node, "model")
         assert check(cfg | {"model": node})
 
@@ -67,7 +67,7 @@ def test_nothing_else_is_built_however_deep_it_lies(target: str) -> None:
         "lightning.pytorch.loggers.CSVLogger",
     ],
 )
-def test_of_lightning_only_callbacks_and_loggers_in_their_slots(target: str) -> None:
+def test_only_lightnings_callbacks_and_loggers_are_admitted(target: str) -> None:
     with pytest.raises(ValueError, match=r"^(_target_|callbacks\.\*\._target_)"):
         build({"_target_": target}, "callbacks.*")
 
@@ -77,7 +77,7 @@ def test_lightnings_callbacks_and_loggers_are_built() -> None:
     assert build({"_target_": "lightning.pytorch.loggers.CSVLogger", "save_dir": "x"}, "logger.*")
 
 
-def test_a_name_that_does_not_exist_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_target_that_does_not_exist_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GPTLAB_TRUST", "tests")
     with pytest.raises(ValueError, match=r"tests\.nothing\.Head does not exist"):
         build({"_target_": "tests.nothing.Head"}, "head")
@@ -90,7 +90,7 @@ def test_a_package_of_the_users_own_is_admitted_by_the_environment_only(monkeypa
     monkeypatch.setenv("GPTLAB_TRUST", "other, tests")
     assert isinstance(build(node, "head"), Mine)
     for other in ("tests.config.test_build.Path", "tests.config.test_build.Mine.__init__"):
-        with pytest.raises(ValueError, match=r"is not built|does not exist"):
+        with pytest.raises(ValueError, match=r"is not admitted|is not defined|does not exist"):
             build({"_target_": other}, "head")
 
 
@@ -100,18 +100,18 @@ class Mine:
     home = Path()
 
 
-def test_what_is_built_is_what_stands_there() -> None:
-    """References are text, and superfluous keys are mistakes."""
+def test_values_are_built_unchanged() -> None:
+    """Check that references are text, and superfluous keys are reported."""
     cfg = compose_config("train", [])
     sampling = cfg.sampling | {"top_k": "${seed}"}
     assert any("sampling.top_k is '${seed}'" in problem for problem in check(cfg | {"sampling": sampling}))
-    assert any("_args_ is no key" in problem for problem in check(cfg | {"sampling": cfg.sampling | {"_args_": []}}))
+    assert any("_args_ is not a key" in problem for problem in check(cfg | {"sampling": cfg.sampling | {"_args_": []}}))
     waits = cfg | {"sampling": cfg.sampling | {"_partial_": True}}
     assert any("sampling._partial_ is true" in problem for problem in check(waits))
 
 
-def test_what_waits_for_arguments_is_a_plain_partial() -> None:
-    """It is called at each step."""
+def test_a_partial_is_a_functools_partial() -> None:
+    """Check the type of the partial, which is called at each step."""
     schedule = build(compose_config("train", []).schedule, "schedule")
     assert type(schedule) is functools.partial
     assert schedule(0, total_steps=10) < schedule(5, total_steps=10)

@@ -36,10 +36,10 @@ def test_hydra_run_has_the_arguments_we_call_it_with() -> None:
     assert arguments[:4] == wanted, f"Hydra.run takes {arguments}: config.hydra_internals.run_job calls it by position"
 
 
-def test_hydra_run_asks_compose_config_for_its_configuration(tmp_path: Path) -> None:
+def test_hydra_run_takes_its_configuration_from_compose_config(tmp_path: Path) -> None:
     assert hasattr(Hydra, "compose_config"), "Hydra.compose_config is gone: config.hydra_internals.run_job replaces it"
     whole = compose_whole("train", ["seed=7", f"hydra.run.dir={tmp_path / 'run'}"]).whole
-    whole.seed = 8  # what Hydra would not compose by itself
+    whole.seed = 8  # a value that Hydra would not compose itself
     seen: list[DictConfig] = []
     run_job(whole, seen.append)
     assert [cfg.seed for cfg in seen] == [8], "Hydra.run no longer takes its configuration from self.compose_config"
@@ -47,7 +47,7 @@ def test_hydra_run_asks_compose_config_for_its_configuration(tmp_path: Path) -> 
     assert (tmp_path / "run" / ".hydra" / "config.yaml").is_file(), "Hydra.run no longer writes .hydra/"
 
 
-def test_hydra_run_lets_an_error_of_the_job_through(tmp_path: Path) -> None:
+def test_hydra_run_passes_on_the_jobs_errors(tmp_path: Path) -> None:
     whole = compose_whole("train", [f"hydra.run.dir={tmp_path / 'run'}"]).whole
 
     def job(cfg: DictConfig) -> None:
@@ -83,7 +83,7 @@ def test_hydra_main_reads_sys_argv(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", OVERRIDE_MEMBERS)
-def test_an_override_has_what_we_read_of_it(name: str) -> None:
+def test_an_override_has_the_members_we_read(name: str) -> None:
     override = parse_override("a=1,2")
     assert isinstance(override, Override)
     assert hasattr(override, name), f"Override.{name} is gone: config.compose or sweeps.grid reads it"

@@ -1,4 +1,4 @@
-"""Signatures read from the source say what Python itself says."""
+"""Signatures read from the source match `inspect`."""
 
 import inspect
 from pathlib import Path
@@ -26,7 +26,7 @@ TARGETS = sorted(
 
 
 @pytest.mark.parametrize("target", [t for t in TARGETS if t.startswith("gptlab.")])
-def test_names_and_what_is_required_are_pythons_own(target: str) -> None:
+def test_names_and_required_arguments_match_inspect(target: str) -> None:
     read = arguments(target)
     assert read is not None
     real = inspect.signature(get_object(target)).parameters
@@ -36,7 +36,7 @@ def test_names_and_what_is_required_are_pythons_own(target: str) -> None:
         assert read[name].by_position == (parameter.kind is inspect.Parameter.POSITIONAL_OR_KEYWORD)
 
 
-def test_types_are_followed_to_where_they_are_named() -> None:
+def test_type_aliases_are_followed() -> None:
     gpt = arguments("gptlab.model.gpt.GPT")
     assert gpt is not None
     assert type_name(gpt["n_layers"].type) == "a whole number"
@@ -48,10 +48,10 @@ def test_types_are_followed_to_where_they_are_named() -> None:
     assert type_name(trainer["accumulate_grad_batches"].type) == "a whole number or auto"
 
 
-def test_a_class_says_what_it_needs_without_being_imported() -> None:
+def test_class_constants_are_read_without_an_import() -> None:
     assert class_constant("gptlab.heads.lm.LMHead", "needs") == ("ids", "targets")
     assert class_constant("gptlab.data.text.dataset.TextData", "gives") == ("ids", "targets")
 
 
-def test_a_source_that_is_not_there_is_not_judged() -> None:
+def test_a_missing_source_gives_none() -> None:
     assert arguments("no_such_package.thing.Name") is None

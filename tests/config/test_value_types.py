@@ -17,7 +17,7 @@ BETAS = Bounded(list[(FRACTION,)], (Length(2, 2),))  # type: ignore[misc]  # as 
 COUNT = Bounded(int, (AtLeast(1),))
 
 
-def test_what_fits() -> None:
+def test_values_of_each_type_fit() -> None:
     assert fits(3, float)
     assert not fits(10**400, float)
     assert not fits(True, float)
@@ -59,7 +59,7 @@ def test_what_fits() -> None:
         ),
     ],
 )
-def test_one_sentence_says_what_a_value_must_be(value: Any, kind: Any, sentence: str | None) -> None:
+def test_the_message_names_type_or_bounds(value: Any, kind: Any, sentence: str | None) -> None:
     assert wanted(value, kind) == sentence
 
 
@@ -97,7 +97,7 @@ def test_bounds_are_read_from_the_source() -> None:
     assert read["other"].type == Bounded(int, ())  # neither a literal nor a constant
 
 
-def test_the_bounds_of_a_users_own_part_hold_however_deep_it_stands(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_bounds_of_a_users_own_part_hold_at_any_depth(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GPTLAB_TRUST", "tests")
     cfg = compose_config("train", [])
     values = {"n": 1, "share": 0.5, "rate": None, "betas": [0.5, 0.5], "few": 1, "other": 1, "inner": 1}

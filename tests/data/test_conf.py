@@ -38,7 +38,7 @@ def test_each_composes_and_lists_every_argument(name: str, monkeypatch: pytest.M
     assert node["cache_dir"] == "/somewhere"
 
 
-def test_the_cache_lies_in_the_home_folder_if_nothing_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_default_cache_is_in_the_home_folder(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("GPTLAB_CACHE")
     assert composed("verdict")["cache_dir"] == "~/.cache/gptlab"
 
@@ -49,5 +49,5 @@ def test_cleaning_can_be_given_on_the_command_line() -> None:
 
 
 @pytest.mark.parametrize(("name", "file"), [("verdict", "the-verdict.txt"), ("shakespeare", "tiny-shakespeare.txt")])
-def test_the_hash_is_that_of_the_text(shared_data: Path, name: str, file: str) -> None:
+def test_the_hash_matches_the_text(shared_data: Path, name: str, file: str) -> None:
     assert composed(name)["sha256"] == hashlib.sha256((shared_data / file).read_bytes()).hexdigest()

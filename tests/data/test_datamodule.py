@@ -22,7 +22,7 @@ def module(data: PreparedText, *, n_batches: int = 22, world_size: int = 1) -> R
 
 
 @pytest.mark.parametrize("n_workers", [0, 2])
-def test_a_resumed_module_gives_the_batches_still_to_come(tmp_path: Path, n_workers: int) -> None:
+def test_a_resumed_module_yields_the_remaining_batches(tmp_path: Path, n_workers: int) -> None:
     data = prepared(tmp_path, batch_size=5, n_workers=n_workers)  # 56 windows: 11 batches an epoch
     whole = [batch["ids"] for batch in module(data).train_dataloader()]
     assert len(whole) == 22
@@ -36,13 +36,13 @@ def test_a_resumed_module_gives_the_batches_still_to_come(tmp_path: Path, n_work
 @pytest.mark.parametrize(
     ("name", "sentence"),
     [
-        ("seed", "seed has changed since the checkpoint: it was 7 and is 1; resume with what"),
+        ("seed", "seed has changed since the checkpoint: it was 7 and is 1; resume with the original"),
         ("batch_size", r"data\.batch_size has changed .* it was 7 and is 5"),
         ("world_size", "the number of devices has changed .* it was 7 and is 1"),
         ("fingerprint", "the data, its tokens or its rows .* has changed"),
     ],
 )
-def test_what_decides_the_order_may_not_change(tmp_path: Path, name: str, sentence: str) -> None:
+def test_values_that_decide_the_order_may_not_change(tmp_path: Path, name: str, sentence: str) -> None:
     later = module(prepared(tmp_path, batch_size=5))
     with pytest.raises(ValueError, match=sentence):
         later.load_state_dict({"batches": 3, **later.identity, name: 7})
@@ -58,13 +58,13 @@ def test_validation_is_the_held_out_text_in_order(tmp_path: Path, n_workers: int
     assert bytes(targets[targets != IGNORE_INDEX].tolist()) == text[451:]
 
 
-def test_workers_give_the_batches_of_the_run_itself(tmp_path: Path) -> None:
+def test_workers_yield_the_same_batches(tmp_path: Path) -> None:
     own, workers = (module(prepared(tmp_path, n_workers=n)).train_dataloader() for n in (0, 2))
     for one, other in zip(own, workers, strict=True):
         assert torch.equal(one["ids"], other["ids"])
         assert torch.equal(one["targets"], other["targets"])
 
 
-def test_too_few_windows_for_a_batch(tmp_path: Path) -> None:
+def test_too_few_windows_for_a_batch_are_reported(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"data\.batch_size=99, but the training split has only 56 rows"):
         module(prepared(tmp_path, batch_size=99)).train_dataloader()

@@ -1,4 +1,4 @@
-"""Untrusted data: one sentence, and no hang, full memory, escape or import."""
+"""Untrusted data gives an error message, and no hang, full memory, escape or import."""
 
 import contextlib
 import csv
@@ -35,7 +35,7 @@ needs_pipes = pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="the system h
 
 
 def zeros(n_megabytes: int) -> bytes:
-    """Write a gzip file of so many zeros."""
+    """Write a gzip file of this many zeros."""
     packer, block = zlib.compressobj(9, zlib.DEFLATED, 31), bytes(1 << 20)
     return b"".join(packer.compress(block) for _ in range(n_megabytes)) + packer.flush()
 
@@ -73,14 +73,14 @@ def test_a_gzip_bomb_is_refused_by_every_reader(ending: str, tmp_path: Path) -> 
         drain(collected(path, tmp_path))
 
 
-def test_more_may_come_out_where_it_is_allowed(tmp_path: Path) -> None:
+def test_a_higher_expansion_limit_allows_more(tmp_path: Path) -> None:
     (tmp_path / "a.txt.gz").write_bytes(BOMB)
     with collected(tmp_path / "a.txt.gz", tmp_path, max_expansion=2000).open() as raw:
         assert sum(iter(lambda: len(raw.read(1 << 20)), 0)) == 70 << 20
 
 
-def test_text_that_packs_well_is_read(tmp_path: Path) -> None:
-    (tmp_path / "a.txt.gz").write_bytes(gzip.compress(b"a word \n" * 10**6))  # 8 MB of 20 kB
+def test_highly_compressible_text_is_read(tmp_path: Path) -> None:
+    (tmp_path / "a.txt.gz").write_bytes(gzip.compress(b"a word \n" * 10**6))  # 20 kB unpack to 8 MB
     with collected(tmp_path / "a.txt.gz", tmp_path).open() as raw:
         assert len(raw.read()) == 8 * 10**6
 
@@ -92,14 +92,14 @@ def test_the_limit_is_a_number_from_1(value: Any, tmp_path: Path) -> None:
         collected(tmp_path / "a.txt", tmp_path, max_expansion=value)
 
 
-def test_the_key_of_a_configuration_arrives(tmp_path: Path) -> None:
+def test_the_message_names_max_expansion(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl.gz").write_bytes(BOMB)
     with pytest.raises(ValueError, match=r"data\.max_expansion=7 allows"):
         text_data(tmp_path / "a.jsonl.gz", tmp_path, max_expansion=7).training_text().fingerprint  # noqa: B018
 
 
 @pytest.mark.parametrize("ending", [".jsonl.gz", ".csv.gz"])
-def test_a_file_to_be_classified_has_the_limit_too(ending: str, tmp_path: Path) -> None:
+def test_files_to_classify_have_the_limit_too(ending: str, tmp_path: Path) -> None:
     (tmp_path / f"a{ending}").write_bytes(BOMB)
     with pytest.raises(ValueError, match=r"unpacks to more than 67,108,864, the most that max_expansion=100 allows"):
         read_texts(str(tmp_path / f"a{ending}"), field="text", max_expansion=100, cache_dir=str(tmp_path))
@@ -112,12 +112,12 @@ def pack(path: Path, **members: bytes) -> Path:
     return path
 
 
-def test_a_member_that_unpacks_to_too_much_is_refused_before_and_while_it_is_read(tmp_path: Path) -> None:
+def test_an_oversized_member_is_refused_before_and_during_reading(tmp_path: Path) -> None:
     path = pack(tmp_path / "a.zip", **{"a.txt": bytes(70 << 20)})
     for size in (None, 0xFFFFFFF0, 64 << 20):
         if size is not None:
             content = bytearray(path.read_bytes())
-            struct.pack_into("<L", content, content.rfind(b"PK\1\2") + 24, size)  # the size that the list says
+            struct.pack_into("<L", content, content.rfind(b"PK\1\2") + 24, size)  # the size in the list of members
             path.write_bytes(content)
         with pytest.raises(ValueError, match=r"'a\.txt' in .*a\.zip (has .* unpacks to more than|is not a whole zip)"):
             collected(f"{path}#a.txt", tmp_path)
@@ -134,7 +134,7 @@ def test_gzip_within_zip_is_measured_by_the_archive(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["../../a.txt", "/etc/a.txt", "x" * 3000 + ".txt", "a\nb.txt", "..\\a.txt", "ä.txt"])
-def test_a_member_is_kept_in_its_place_whatever_its_name(name: str, tmp_path: Path) -> None:
+def test_a_member_stays_in_the_cache_folder(name: str, tmp_path: Path) -> None:
     file = collected(f"{pack(tmp_path / 'a.zip', **{name: b'text'})}#{name}", tmp_path)
     assert file.path.read_bytes() == b"text"
     assert file.path.resolve().parent == (tmp_path / "cache/downloads").resolve()
@@ -153,7 +153,7 @@ LISTED = {  # place in the list of members, format, value
 
 
 @pytest.mark.parametrize(("at", "form", "value", "sentence"), LISTED.values(), ids=LISTED)
-def test_a_damaged_archive_is_one_sentence(at: int, form: str, value: int, sentence: str, tmp_path: Path) -> None:
+def test_a_damaged_archive_is_reported(at: int, form: str, value: int, sentence: str, tmp_path: Path) -> None:
     path = pack(tmp_path / "a.zip", **{"a.txt": b"text"})
     content = bytearray(path.read_bytes())
     struct.pack_into(form, content, content.rfind(b"PK\1\2") + at, value)
@@ -162,7 +162,7 @@ def test_a_damaged_archive_is_one_sentence(at: int, form: str, value: int, sente
         collected(f"{path}#a.txt", tmp_path)
 
 
-def test_an_archive_of_endless_members_is_not_listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_archive_with_too_many_members_is_not_listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(archives, "MAX_DIRECTORY_BYTES", 1000)
     path = pack(tmp_path / "a.zip", **{f"{i}.txt": b"text" for i in range(100)})
     with pytest.raises(ValueError, match=r"a\.zip is not a whole zip file \(its list of members has"):
@@ -179,7 +179,7 @@ def test_a_pipe_in_place_of_a_file_is_refused_and_in_a_folder_skipped(
     (folder / "c.txt").symlink_to("/dev/zero")
     (folder / "d.txt").symlink_to(tmp_path / "nowhere")
     for path in (folder / "b.txt", folder / "c.txt", "/dev/zero"):
-        with pytest.raises(ValueError, match="is no regular file: give a file or folder"):
+        with pytest.raises(ValueError, match="is not a regular file: give a file or folder"):
             collected(path, tmp_path)
     for path in (folder, folder / "*.txt"):
         with caplog.at_level("INFO"):
@@ -191,13 +191,13 @@ def test_a_pipe_in_place_of_a_file_is_refused_and_in_a_folder_skipped(
 
 
 @needs_pipes
-def test_a_file_that_became_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+def test_a_file_replaced_by_a_pipe_does_not_block(tmp_path: Path) -> None:
     path = tmp_path / "a.txt"
     path.write_text("a")
     file = collected(path, tmp_path)
     path.unlink()
     os.mkfifo(path)
-    with pytest.raises(ValueError, match=r"a\.txt is no regular file"), file.open():
+    with pytest.raises(ValueError, match=r"a\.txt is not a regular file"), file.open():
         pass
 
 
@@ -211,14 +211,14 @@ PATHS = [
 
 
 @pytest.mark.parametrize("path", PATHS, ids=range(len(PATHS)))
-def test_a_path_that_cannot_be_is_one_sentence(path: str, tmp_path: Path) -> None:
+def test_an_impossible_path_is_reported(path: str, tmp_path: Path) -> None:
     with pytest.raises((ValueError, FileNotFoundError)) as raised:
         collected(path, tmp_path)
-    assert "data.path" in str(raised.value) or "is no address" in str(raised.value)
+    assert "data.path" in str(raised.value) or "is not an address" in str(raised.value)
     assert len(str(raised.value).splitlines()) == 1
 
 
-def test_no_package_is_imported_to_find_another_in_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_subpackage_is_found_without_importing_its_parent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "hostile_a" / "b").mkdir(parents=True)
     for folder in ("hostile_a", "hostile_a/b"):
         (tmp_path / folder / "__init__.py").write_text("raise RuntimeError('imported')")
@@ -228,7 +228,7 @@ def test_no_package_is_imported_to_find_another_in_it(tmp_path: Path, monkeypatc
     assert "hostile_a" not in sys.modules
 
 
-def test_no_link_leads_out_of_a_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_link_out_of_a_package_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "hostile_c").mkdir()
     (tmp_path / "hostile_c" / "__init__.py").touch()
     (tmp_path / "secret.txt").write_text("secret")
@@ -256,7 +256,7 @@ JSON = [
 
 
 @pytest.mark.parametrize("content", JSON, ids=range(len(JSON)))
-def test_json_that_holds_no_texts_is_one_sentence_with_its_place(content: str, tmp_path: Path) -> None:
+def test_json_without_texts_is_reported_with_its_place(content: str, tmp_path: Path) -> None:
     def read(ending: str, content: str) -> list[Callable[[], object]]:
         path = tmp_path / f"a{ending}"
         path.write_text(content)
@@ -273,14 +273,14 @@ def test_json_that_holds_no_texts_is_one_sentence_with_its_place(content: str, t
         assert len(str(raised.value)) < 1200
 
 
-def test_a_small_table_lowers_nobodys_limit(tmp_path: Path) -> None:
+def test_a_table_never_lowers_the_csv_limit(tmp_path: Path) -> None:
     before = csv.field_size_limit()
     (tmp_path / "a.csv").write_text("text\na\n")
     drain(collected(tmp_path / "a.csv", tmp_path))
     assert csv.field_size_limit() >= before
 
 
-def test_a_role_of_any_kind_is_told(tmp_path: Path) -> None:
+def test_an_invalid_role_is_reported(tmp_path: Path) -> None:
     (tmp_path / "a.json").write_text('[{"messages": [{"role": ["user"], "content": "a"}]}]')
     reader = ConversationReader(format="messages", prompt_field="a", response_field="b", columns=None)
     with pytest.raises(ValueError, match=r"entry 1: message 1: the role is \['user'\], wanted one of"):
@@ -291,17 +291,17 @@ LAUGHS = "conversations:\n- &a [x, x]\n- *a\n"
 YAML = {
     "laughs": (LAUGHS, "line 3 is an alias of an earlier entry"),
     "deep": ("conversations: " + "[" * 500 + "]" * 500, "line 1 nests more than 8 lists"),
-    "digits": ("conversations:\n- [a, " + "9" * 5000 + "]\n", "is no list of conversations"),
+    "digits": ("conversations:\n- [a, " + "9" * 5000 + "]\n", "is not a list of conversations"),
     "a number of sixties": ("conversations:\n- [a, " + "1:" * 3000 + "1]\n", "entry 1: a int too long to show"),
-    "a date": ("conversations:\n- [a, 2001-99-99]\n", "is no list of conversations"),
-    "an object": ("conversations: !!python/object/apply:os.system [ls]", "is no list of conversations"),
-    "a number": ("5", "is no list of conversations"),
-    "numbers": ("conversations:\n- [a, 5]\n", "entry 1: 5 is no text: put it in quotes"),
+    "a date": ("conversations:\n- [a, 2001-99-99]\n", "is not a list of conversations"),
+    "an object": ("conversations: !!python/object/apply:os.system [ls]", "is not a list of conversations"),
+    "a number": ("5", "is not a list of conversations"),
+    "numbers": ("conversations:\n- [a, 5]\n", "entry 1: 5 is not a text: put it in quotes"),
 }
 
 
 @pytest.mark.parametrize(("content", "sentence"), YAML.values(), ids=YAML)
-def test_yaml_that_is_no_conversations_is_one_sentence(content: str, sentence: str, tmp_path: Path) -> None:
+def test_yaml_without_conversations_is_reported(content: str, sentence: str, tmp_path: Path) -> None:
     (tmp_path / "a.yml").write_text(content)
     with pytest.raises(ValueError, match=rf"a\.yml.*{sentence}") as raised:
         list(ChatterBotReader(sha256=None).read([collected(tmp_path / "a.yml", tmp_path)]))
@@ -328,7 +328,7 @@ DATABASES = {
 
 
 @pytest.mark.parametrize(("statements", "why"), DATABASES.values(), ids=DATABASES)
-def test_another_database_is_one_sentence(statements: list[str], why: str, tmp_path: Path) -> None:
+def test_another_database_is_reported(statements: list[str], why: str, tmp_path: Path) -> None:
     database = sqlite3.connect(tmp_path / "a.db")
     for statement in statements:
         database.execute(statement)
@@ -339,7 +339,7 @@ def test_another_database_is_one_sentence(statements: list[str], why: str, tmp_p
 
 
 @pytest.mark.parametrize("content", [b"a", b"x" * 5000, b"SQLite format 3\0" + b"\xff" * 5000])
-def test_what_is_no_database_is_one_sentence(content: bytes, tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_database_is_reported(content: bytes, tmp_path: Path) -> None:
     (tmp_path / "a.db").write_bytes(content)
     with pytest.raises(ValueError, match=r"a\.db is not the database"):
         list(KjvReader().read(collected(tmp_path / "a.db", tmp_path)))
@@ -368,7 +368,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         if "more" in self.path:
             self.send_header("Content-Length", "4")
         self.end_headers()
-        with contextlib.suppress(OSError):  # the other side has gone
+        with contextlib.suppress(OSError):  # the client closed the connection
             for _ in range(10_000 if "long" in self.path else 30 if "slow" in self.path else 1):
                 self.wfile.write(b"text" * (1000 if "long" in self.path else 2))
                 time.sleep(0.02 if "slow" in self.path else 0)
@@ -389,35 +389,35 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
 
 
 @pytest.mark.parametrize("address", ["file:///etc/passwd", "ftp://127.0.0.1/a.txt", "http://[::1/a.txt", "data:,text"])
-def test_a_redirection_to_anything_but_http_is_refused(address: str, server: str, tmp_path: Path) -> None:
+def test_a_redirect_to_another_protocol_is_refused(address: str, server: str, tmp_path: Path) -> None:
     with pytest.raises(ConnectionError, match=r"cannot be downloaded: .*data\.path=FILE") as raised:
         download(f"{server}/to?{address}", sha256=None, folder=tmp_path)
     assert len(str(raised.value).splitlines()) == 1
     assert not list(tmp_path.glob("*.part"))
 
 
-def test_a_redirection_to_http_is_followed(server: str, tmp_path: Path) -> None:
+def test_a_redirect_to_http_is_followed(server: str, tmp_path: Path) -> None:
     assert download(f"{server}/to?{server}/a.txt", sha256=None, folder=tmp_path).read_bytes() == b"texttext"
 
 
-def test_no_more_is_read_than_a_server_says(server: str, tmp_path: Path) -> None:
+def test_reading_stops_at_the_content_length(server: str, tmp_path: Path) -> None:
     assert download(f"{server}/more.txt", sha256=None, folder=tmp_path).read_bytes() == b"text"
 
 
-def test_an_answer_without_an_end_is_broken_off(server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_endless_response_is_aborted(server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(downloads, "MAX_BYTES_WITHOUT_LENGTH", 1_000_000)
-    with pytest.raises(ConnectionError, match=r"more than 1,000,000 bytes came, and the server announced no length"):
+    with pytest.raises(ConnectionError, match=r"more than 1,000,000 bytes arrived, and the server announced no length"):
         download(f"{server}/long.txt", sha256=None, folder=tmp_path)
     assert not [file for file in tmp_path.iterdir() if file.suffix != ".lock"]
 
 
-def test_an_answer_that_creeps_is_broken_off(server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_slow_response_is_aborted(server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(downloads, "SPEED_CHECK_SECONDS", 0.1)
-    with pytest.raises(ConnectionError, match=r"slow\.txt cannot be downloaded: only \d+ bytes came in"):
+    with pytest.raises(ConnectionError, match=r"slow\.txt cannot be downloaded: only \d+ bytes arrived in"):
         download(f"{server}/slow.txt", sha256=None, folder=tmp_path)
 
 
 @pytest.mark.parametrize("name", ["..", "%2e%2e%2fa", "a" * 3000, "..%00", ""])
-def test_an_addresses_name_stays_in_the_folder(name: str, server: str, tmp_path: Path) -> None:
+def test_a_downloaded_name_stays_in_the_folder(name: str, server: str, tmp_path: Path) -> None:
     path = download(f"{server}/x/{name}", sha256=None, folder=tmp_path / "downloads")
     assert path.resolve().parent == (tmp_path / "downloads").resolve()

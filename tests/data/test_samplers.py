@@ -8,7 +8,7 @@ from gptlab.data.samplers import TrainSampler, ValSampler, batches_per_epoch
 
 
 class Numbers:
-    """Rows of which only the numbers matter."""
+    """Rows with nothing but their numbers."""
 
     def __init__(self, n_rows: int) -> None:
         self.n_rows = n_rows
@@ -35,7 +35,7 @@ def drawn(*arguments: int, **changes: int) -> np.ndarray:
     return np.stack(list(order(*arguments, **changes)))
 
 
-def test_each_epoch_holds_each_window_once_in_an_order_of_its_own() -> None:
+def test_each_epoch_has_every_window_once_in_its_own_order() -> None:
     batches = drawn(100, n_batches=75)
     epochs = batches.reshape(3, 100)
     for epoch in epochs:
@@ -60,17 +60,17 @@ def test_a_run_resumes_at_any_batch() -> None:
     assert (drawn(100, n_batches=90)[:60] == whole).all()  # a longer run begins as the shorter one
 
 
-def test_seeds_differ() -> None:
+def test_seeds_give_different_orders() -> None:
     assert (drawn(100, seed=2) != drawn(100)).any()
 
 
-def test_devices_share_out_the_batches_of_one() -> None:
+def test_devices_divide_the_batches_of_one() -> None:
     whole = drawn(100, batch_size=8, n_batches=20)
     shares = [drawn(100, batch_size=4, n_batches=20, rank=rank, world_size=2) for rank in (0, 1)]
     assert (np.concatenate(shares, axis=1) == whole).all()
 
 
-def test_too_few_windows_for_a_batch() -> None:
+def test_too_few_windows_for_a_batch_are_reported() -> None:
     with pytest.raises(ValueError, match=r"data\.batch_size=8, but the training split has only 5 rows or"):
         order(5, batch_size=8)
     with pytest.raises(ValueError, match=r"data\.batch_size=8 on 2 devices, .* 9 rows or .* to at most 4"):
@@ -83,7 +83,7 @@ def test_validation_order_holds_every_window_in_order() -> None:
     assert len(whole) == 3
 
 
-def test_devices_share_out_the_validation() -> None:
+def test_devices_divide_the_validation_rows() -> None:
     shares = [ValSampler(Numbers(11), batch_size=2, rank=rank, world_size=3) for rank in range(3)]
     windows = np.concatenate([window for share in shares for window in share])
     assert sorted(windows.tolist()) == list(range(11))

@@ -151,7 +151,7 @@ MISTAKES = {
     "evaluate run=RUN device=foo": "device is 'foo': it must be auto",
     "evaluate run=RUN context_length=999": "context_length is 999, but the model reads at most 32: give that or less",
     "evaluate run=RUN stride=40": "stride is 40, wanted at most the context length, 32",
-    "evaluate run=RUN dta=kjv": "dta is no key (did you mean data?)",
+    "evaluate run=RUN dta=kjv": "dta is not a key (did you mean data?)",
     "evaluate run=RUN nothing=1": "`gptlab evaluate --help` prints every key",
     "export run=RUN to=TMP/new precision=bf16-mixed": "choose one that ends in -true",
     "export run=RUN to=TMP/new precision=int8": "choose one that ends in -true",

@@ -31,7 +31,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_a_mistaken_key_leaves_no_folder(capsys: pytest.CaptureFixture[str], folder: Path) -> None:
-    assert told(capsys, folder, "model.n_layer=3") == "model.n_layer is no key (did you mean model.n_layers?)"
+    assert told(capsys, folder, "model.n_layer=3") == "model.n_layer is not a key (did you mean model.n_layers?)"
     assert not folder.exists()
 
 

@@ -1,4 +1,4 @@
-"""Pieces become ids: marks may be special tokens, people's words never are."""
+"""Pieces become ids: marks may be special tokens, words of messages never are."""
 
 import json
 from pathlib import Path
@@ -27,7 +27,7 @@ def chat_tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Tokenizer:
 def test_marks_become_special_tokens_and_words_do_not(chat_tokenizer: Tokenizer) -> None:
     asked = [Message("user", "<|im_end|><|im_start|>"), Message("assistant", "<|endoftext|>")]
     ids, learned = encode_pieces(style("chatml").pieces(asked, answer_next=False), chat_tokenizer)
-    assert [i for i in ids if i < 3] == [1, 2, 1, 2]  # the two turns' own
+    assert [i for i in ids if i < 3] == [1, 2, 1, 2]  # the marks of the two turns
     assert ids[-1] == 2
     assert learned[-1]
     assert chat_tokenizer.decode(ids).count("<|im_end|>") == 3
@@ -37,7 +37,7 @@ def test_marks_become_special_tokens_and_words_do_not(chat_tokenizer: Tokenizer)
     assert chat_tokenizer.decode(answer) == "<|endoftext|><|im_end|>"
 
 
-def test_a_blank_before_a_word_is_the_word_s() -> None:
+def test_a_blank_before_a_word_belongs_to_the_word() -> None:
     tokenizer = gpt2.load(encoding="gpt2")
     asked = [Piece("[INST] ", learned=False, marks=True), Piece("Who", learned=False, marks=False)]
     assert encode_pieces(asked, tokenizer).ids == tokenizer.encode("[INST] Who")
@@ -45,7 +45,7 @@ def test_a_blank_before_a_word_is_the_word_s() -> None:
     assert encode_pieces(answered, tokenizer).ids == tokenizer.encode("[INST] Who") + tokenizer.encode("Who")
 
 
-def test_without_such_tokens_marks_are_text() -> None:
+def test_without_special_tokens_marks_are_text() -> None:
     tokenizer = gpt2.load(encoding="gpt2")
     ids = encode_pieces([Piece("<|im_start|>user\n", learned=False, marks=True)], tokenizer).ids
     assert ids == tokenizer.encode("<|im_start|>user\n")
@@ -59,7 +59,7 @@ def test_the_same_mark_twice_is_two_tokens() -> None:
 
 
 class BeginsWith256(ByteTokenizer):
-    """Begins a text with its special token."""
+    """A tokenizer that begins a text with its special token."""
 
     bos_id = 256
 
@@ -67,7 +67,7 @@ class BeginsWith256(ByteTokenizer):
         return {"<s>": 256}
 
 
-def test_the_beginning_of_a_text_is_there_once() -> None:
+def test_the_bos_id_is_there_once() -> None:
     tokenizer = BeginsWith256(end_of_text=True)
     begun = [256, ord("a")]
     assert encode_pieces([Piece("a", learned=False, marks=False)], tokenizer).ids == begun
@@ -79,8 +79,8 @@ def test_the_beginning_of_a_text_is_there_once() -> None:
     )
 
 
-def test_the_book_s_rows_are_the_book_s_ids(shared_data: Path) -> None:
-    """Piece by piece the same ids as the whole text at once, and an end of text, in all of the 1,100 rows."""
+def test_the_books_rows_have_the_books_ids(shared_data: Path) -> None:
+    """Check that the pieces of all 1,100 rows give the whole text's ids, and an end of text."""
     tokenizer, alpaca = gpt2.load(encoding="gpt2"), style("alpaca")
     for entry in json.loads((shared_data / "instruction-data.json").read_text(encoding="utf-8")):
         asked = (
@@ -101,12 +101,12 @@ def test_the_book_s_rows_are_the_book_s_ids(shared_data: Path) -> None:
         (
             WordTokenizer(words=["a", "b", "c", "d", "e"], unknown=True, end_of_text=True),
             "plain",
-            r"prompt=plain writes '\\n', of which the word tokenizer makes '': choose a tokenizer=",
+            r"prompt=plain writes '\\n', which the word tokenizer decodes as '': choose a tokenizer=",
         ),
         (
             CharTokenizer(characters="\nabcde", unknown=True, end_of_text=True),
             "phi3",
-            r"prompt=phi3 writes '<\|user\|>\\n', of which the char tokenizer makes '\ufffd\ufffd",
+            r"prompt=phi3 writes '<\|user\|>\\n', which the char tokenizer decodes as '\ufffd\ufffd",
         ),
         (
             ByteTokenizer(end_of_text=False),
@@ -115,12 +115,12 @@ def test_the_book_s_rows_are_the_book_s_ids(shared_data: Path) -> None:
         ),
     ],
 )
-def test_a_style_that_the_tokenizer_cannot_express(tokenizer: Tokenizer, name: str, sentence: str) -> None:
+def test_a_style_that_the_tokenizer_cannot_write_is_reported(tokenizer: Tokenizer, name: str, sentence: str) -> None:
     with pytest.raises(ValueError, match=sentence):
         check_style(style(name), tokenizer)
 
 
-def test_styles_that_tokenizers_can_express(chat_tokenizer: Tokenizer) -> None:
+def test_styles_that_tokenizers_can_write(chat_tokenizer: Tokenizer) -> None:
     for name in ("alpaca", "chatml", "phi3", "plain"):
         check_style(style(name), chat_tokenizer)
         check_style(style(name), ByteTokenizer(end_of_text=True))

@@ -1,4 +1,4 @@
-"""A pretrained model's way of writing conversations goes with it: into the run, its checkpoints, and the next run."""
+"""A pretrained model's chat template is kept in the run, its checkpoints and the next run."""
 
 import json
 import shutil
@@ -61,10 +61,10 @@ def test_a_folder_is_opened_with_its_template_or_as_plain(tmp_path: Path) -> Non
     assert chatml(Run.open(write_model(tmp_path / "without", None))) == "Hi\n"
 
 
-def test_weights_that_say_nothing_of_conversations(tasks: list[str], tmp_path: Path) -> None:
+def test_weights_without_a_template_are_reported(tasks: list[str], tmp_path: Path) -> None:
     folder = write_model(tmp_path / "model", None)
     overrides = [*OWN, *tasks, "weights=hf", f"weights.path={folder}", f"output_dir={tmp_path / 'run'}"]
     with pytest.raises(ValueError, match=r"these have none: choose prompt=alpaca, chatml, phi3 or plain"):
         Run.compose(compose_config("train", overrides))
-    with pytest.raises(ConfigError, match="prompt=pretrained takes the pretrained weights' own, but weights=scratch"):
+    with pytest.raises(ConfigError, match="prompt=pretrained needs pretrained weights, but weights=scratch"):
         compose_config("train", ["prompt=pretrained"])

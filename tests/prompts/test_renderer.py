@@ -1,4 +1,4 @@
-"""A stranger's template ends in a sentence whatever it tries, and the process it runs in has nothing to lose."""
+"""A hostile template gives an error message, and its process has access to nothing."""
 
 import copy
 import gc
@@ -102,7 +102,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @contextmanager
 def bounded(*, seconds: float, megabytes: int) -> Iterator[None]:
-    """Time, and on Linux the peak of this process's memory."""
+    """Limit the time, and on Linux the peak of this process's memory."""
     before, begin = _peak(reset=True), time.monotonic()
     yield
     assert time.monotonic() - begin < seconds
@@ -130,7 +130,7 @@ def rendered(style: ChatTemplate) -> str:
 
 
 @pytest.mark.parametrize("name", HOSTILE)
-def test_a_hostile_template_ends_in_a_sentence(name: str) -> None:
+def test_a_hostile_template_is_reported(name: str) -> None:
     text, sentence = HOSTILE[name]
     with bounded(seconds=8, megabytes=100), pytest.raises(ValueError, match=sentence) as caught:
         chat_template(text).pieces(TURNS, answer_next=False)
@@ -142,18 +142,18 @@ def test_a_hostile_template_ends_in_a_sentence(name: str) -> None:
 
 @pytest.mark.parametrize("key", ["template", "bos_token", "eos_token", "name"])
 @pytest.mark.parametrize("value", [5, ["x"], {"content": "x"}, b"x", "x" * (2 << 20), "\ud800"], ids=repr)
-def test_what_a_checkpoint_says_is_text(key: str, value: object) -> None:
+def test_values_that_are_not_short_texts_are_refused(key: str, value: object) -> None:
     given = {"name": "theirs", "template": "x", "bos_token": None, "eos_token": None} | {key: value}
     with pytest.raises(ValueError, match=rf"^prompt\.{key} (is of type|has 2,097,152|holds half).*[^.]$"):
         ChatTemplate(**given)  # type: ignore[arg-type]
 
 
-def test_words_that_are_no_text() -> None:
+def test_half_of_a_surrogate_pair_is_reported() -> None:
     with pytest.raises(ValueError, match="message 1 holds half of a surrogate pair"):
         chat_template(CHATML).pieces([Message("user", "\ud83d")], answer_next=True)
 
 
-def test_after_a_template_was_killed_it_begins_anew() -> None:
+def test_a_killed_process_is_restarted() -> None:
     style = chat_template(
         "{% if 'loop' in messages[0]['content'] %}{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}"
         "{% endfor %}{% endif %}" + BARE
@@ -169,7 +169,7 @@ def test_after_a_template_was_killed_it_begins_anew() -> None:
     assert rendered(style) == wanted
 
 
-def test_ctrl_c_in_an_exchange_is_no_answer_to_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ctrl_c_in_an_exchange_does_not_affect_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
     style = chat_template(CHATML)
     wanted = rendered(style)
 
@@ -184,7 +184,7 @@ def test_ctrl_c_in_an_exchange_is_no_answer_to_the_next(monkeypatch: pytest.Monk
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows sends no SIGINT to one process")
-def test_ctrl_c_is_for_the_parent() -> None:
+def test_ctrl_c_stops_only_the_parent() -> None:
     style = chat_template(CHATML)
     child = child_of(style)
     os.kill(child.pid, signal.SIGINT)
@@ -193,7 +193,7 @@ def test_ctrl_c_is_for_the_parent() -> None:
 
 
 @pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="reads what Linux tells of a process")
-def test_the_process_holds_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_process_inherits_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_TOKEN", "a canary")
     style = chat_template(CHATML)
     proc = Path(f"/proc/{child_of(style).pid}")
@@ -208,8 +208,8 @@ def test_the_process_holds_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
         assert line.removeprefix(name).split()[:2] == ["0", "0"], line
 
 
-def test_an_escape_from_the_sandbox_finds_nothing(tmp_path: Path) -> None:
-    """As if the sandbox had a hole: code of the stranger's choice, with the process's limits and hooks set."""
+def test_an_escape_from_the_sandbox_gains_nothing(tmp_path: Path) -> None:
+    """Run arbitrary code with the process's limits and hooks, as if the sandbox had a hole."""
     (tmp_path / "secret").write_text("a secret")
     escapes = f"""
 import ctypes
@@ -246,7 +246,7 @@ os._exit(0)
 """
     found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=20, check=False)
     outcomes = dict(zip(escapes, found.stdout.split(), strict=True))
-    del outcomes["sys.addaudithook(print)"]  # Python may pass over it in silence, as it is another refusal
+    del outcomes["sys.addaudithook(print)"]  # Python may ignore it silently, which is a refusal too
     assert set(outcomes.values()) <= {"PermissionError", "OSError"}, outcomes
 
 
@@ -287,7 +287,7 @@ def _state(proc: Path) -> str:
         return "Z"
 
 
-def test_copies_start_their_own() -> None:
+def test_copies_start_their_own_process() -> None:
     style = chat_template(CHATML)
     wanted = rendered(style)
     for twin in (pickle.loads(pickle.dumps(style)), copy.deepcopy(style)):
@@ -299,12 +299,12 @@ def test_copies_start_their_own() -> None:
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="nothing forks here")
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
-def test_a_fork_starts_its_own() -> None:
+def test_a_fork_starts_its_own_process() -> None:
     style = chat_template(CHATML)
     wanted, pid = rendered(style), child_of(style).pid
     context = multiprocessing.get_context("fork")
     answers = context.SimpleQueue()
-    with style._process._lock:  # as if another thread were in the midst of an exchange
+    with style._process._lock:  # as if another thread were in mid-exchange
         worker = context.Process(target=lambda: answers.put((rendered(style), child_of(style).pid)))
         worker.start()
     text, other = answers.get()
@@ -347,7 +347,7 @@ def test_it_renders_as_in_this_process(text: str) -> None:
     assert there == [one.decode("utf-8") for one in here]
 
 
-def test_every_filter_is_at_hand() -> None:
+def test_every_filter_works() -> None:
     names, refused = list(Environment().filters), []
     for value in ("'a b'", "[1, 2]", "{'a': 1}", "1.5"):
         parts = [
@@ -377,7 +377,7 @@ def test_long_conversations_take_several_exchanges(monkeypatch: pytest.MonkeyPat
      b'{"sizes": [], "error": ' + b"[" * 900 + b"]" * 900 + b"}\n", b'{"sizes": []}\n'],
     ids=lambda reply: f"{reply[:24]!r}",
 )  # fmt: skip
-def test_a_reply_that_is_none(reply: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_malformed_reply_is_reported(reply: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     style = chat_template(CHATML)
     child = child_of(style)
     forger = subprocess.Popen(
@@ -392,7 +392,7 @@ def test_a_reply_that_is_none(reply: bytes, monkeypatch: pytest.MonkeyPatch) -> 
     child.kill()
 
 
-def test_a_python_that_does_not_start(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_python_that_does_not_start_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "executable", "/no/such/python")
     with pytest.raises(ValueError, match="the process of the chat template cannot be started"):
         chat_template(CHATML)
@@ -406,6 +406,6 @@ def test_a_python_that_does_not_start(monkeypatch: pytest.MonkeyPatch) -> None:
         chat_template(CHATML)
 
 
-def test_the_limits_are_those_that_are_told() -> None:
+def test_the_limits_match_the_documentation() -> None:
     assert process.MAX_TEXT_BYTES == 16 << 20
     assert template.MAX_TEMPLATE_BYTES == 1 << 20

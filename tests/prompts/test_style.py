@@ -1,4 +1,4 @@
-"""What each style writes, and what a model learns of it."""
+"""Each prompt style's text, and the spans that are learned."""
 
 import pytest
 from omegaconf import OmegaConf
@@ -29,7 +29,7 @@ def learned(pieces: list[Piece]) -> str:
     return text([piece for piece in pieces if piece.learned])
 
 
-def test_alpaca_is_the_book_s_text() -> None:
+def test_alpaca_matches_the_book() -> None:
     begin = (
         "Below is an instruction that describes a task. Write a response that appropriately completes the request."
         "\n\n### Instruction:\nAdd them."
@@ -76,7 +76,7 @@ def test_answers_and_their_ends_are_learned(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", STYLES)
-def test_a_question_is_written_as_it_will_be_before_its_answer(name: str) -> None:
+def test_a_question_is_written_the_same_without_its_answer(name: str) -> None:
     whole = style(name).pieces([ASKED, ANSWERED, AGAIN, LAST], answer_next=False)
     for turns in ([ASKED], [ASKED, ANSWERED, AGAIN]):
         asked = style(name).pieces(turns, answer_next=True)
@@ -84,7 +84,7 @@ def test_a_question_is_written_as_it_will_be_before_its_answer(name: str) -> Non
         assert whole[len(asked)].learned
 
 
-def test_marks_that_meet_are_one_piece() -> None:
+def test_adjacent_marks_are_one_piece() -> None:
     pieces = style("chatml").pieces([Message("user", ""), ANSWERED], answer_next=False)
     assert pieces[0].text == "<|im_start|>user\n<|im_end|>\n<|im_start|>assistant\n"
 
@@ -101,12 +101,12 @@ def test_marks_that_meet_are_one_piece() -> None:
         ([], False, "there is no message, wanted an answer at the end"),
     ],
 )
-def test_an_order_without_sense(messages: list[Message], answer_next: bool, sentence: str) -> None:
+def test_an_impossible_order_is_reported(messages: list[Message], answer_next: bool, sentence: str) -> None:
     with pytest.raises(ValueError, match=sentence):
         style("plain").pieces(messages, answer_next=answer_next)
 
 
-def test_a_frame_says_where_the_words_go() -> None:
+def test_a_frame_without_placeholder_is_reported() -> None:
     frames = {"preamble": "", "system": "{content}", "input": "{input}", "assistant": "", "end": None, "separator": ""}
-    with pytest.raises(ValueError, match=r"prompt\.user is 'Q: ', wanted \{content\} in it exactly once"):
+    with pytest.raises(ValueError, match=r"prompt\.user is 'Q: ', wanted exactly one \{content\} in it"):
         TurnStyle(name="mine", user="Q: ", **frames)

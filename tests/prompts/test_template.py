@@ -1,4 +1,4 @@
-"""A pretrained model's chat template writes what the transformers library writes, and says what is learned of it."""
+"""Chat templates of pretrained models: text as in the transformers library, and its learned spans."""
 
 import json
 from pathlib import Path
@@ -42,7 +42,7 @@ def chat_template(template: str, **tokens: Any) -> ChatTemplate:
         [Message("user", "assistant"), Message("assistant", "user"), Message("user", " a  b "), LAST],
     ],
 )
-def test_the_ids_are_those_of_transformers(template: str, messages: list[Message], tmp_path: Path) -> None:
+def test_the_ids_match_transformers(template: str, messages: list[Message], tmp_path: Path) -> None:
     transformers = pytest.importorskip("transformers", reason="the parity tests need the dev extra")
     folder = write_tokenizer(tmp_path, template)
     theirs, ours = transformers.AutoTokenizer.from_pretrained(folder), read_tokenizer(folder)
@@ -58,7 +58,7 @@ def test_the_ids_are_those_of_transformers(template: str, messages: list[Message
     whole = encode_pieces(style.pieces(messages, answer_next=False), ours)
     wanted = their_ids(messages, asked=False)
     assert whole.ids == wanted[: len(whole.ids)]
-    assert not ours.decode(wanted[len(whole.ids) :]).strip()  # a line break after the last mark is no answer's
+    assert not ours.decode(wanted[len(whole.ids) :]).strip()  # a line break after the last mark belongs to no answer
     assert not any(whole.learned) or whole.learned[-1]
     asked = encode_pieces(style.pieces(messages[:-1], answer_next=True), ours)
     assert asked.ids == their_ids(messages[:-1], asked=True)
@@ -74,7 +74,7 @@ def test_answers_with_their_ends_are_learned() -> None:
     assert style.stop == ("<|im_end|>",)
 
 
-def test_a_question_is_written_as_it_will_be_before_its_answer() -> None:
+def test_a_question_is_written_the_same_without_its_answer() -> None:
     style = chat_template(LLAMA2)
     whole = style.pieces([SYSTEM, USER, ANSWERED, AGAIN, LAST], answer_next=False)
     asked = style.pieces([SYSTEM, USER, ANSWERED, AGAIN], answer_next=True)
@@ -109,27 +109,27 @@ def test_an_input_follows_its_instruction() -> None:
         ("{{ messages[9]['content'].x.y }}", "the chat template refuses the conversation: "),
         ("{{ messages.append(1) }}", "the chat template refuses the conversation: .*unsafe"),
         ("{{ ''.__class__.__mro__ }}", "the chat template refuses the conversation: .*unsafe"),
-        ("{{ messages[0]['content'] }}", "does not write every message once, in order and as it is"),
+        ("{{ messages[0]['content'] }}", "does not write every message once, in order and unchanged"),
         ("{% for m in messages %}{{ m['content'] | upper }}{% endfor %}", "does not write every message once"),
         (
             "{{ messages | length }}{% for m in messages %}{{ m['content'] }};{% endfor %}",
-            "writes a question differently once it is answered",
+            "writes a question differently once it has an answer",
         ),
     ],
 )
-def test_a_template_that_does_not_do(template: str, sentence: str) -> None:
+def test_an_unsuitable_template_is_reported(template: str, sentence: str) -> None:
     with pytest.raises(ValueError, match=sentence):
         chat_template(template).pieces([USER, ANSWERED], answer_next=False)
 
 
-def test_what_is_no_template() -> None:
+def test_a_missing_or_invalid_template_is_reported() -> None:
     with pytest.raises(ValueError, match=r"prompt\.template is not Jinja: line 2: "):
         chat_template("a\n{% for %}")
-    with pytest.raises(ValueError, match=r"prompt\.template is null: pretrained weights bring one"):
+    with pytest.raises(ValueError, match=r"prompt\.template is null: use pretrained weights"):
         ChatTemplate(name="pretrained", template=None, bos_token=None, eos_token=None)
 
 
-def test_what_templates_may_call() -> None:
+def test_functions_that_templates_may_call() -> None:
     style = chat_template(
         "{{ {'a': 'é'} | tojson }}{% if strftime_now('%Y') | int > 2000 %}!{% endif %}"
         "{% for m in messages %}{% if loop.index > 9 %}{% break %}{% endif %}{{ m['content'] }}.{% endfor %}"
@@ -137,7 +137,7 @@ def test_what_templates_may_call() -> None:
     assert text(style.pieces([USER], answer_next=True)) == '{"a": "é"}!Add 1 and 2..'
 
 
-def test_where_a_folder_keeps_its_template(tmp_path: Path) -> None:
+def test_templates_are_found_in_a_folder(tmp_path: Path) -> None:
     assert read_chat_template(tmp_path) is None
     (tmp_path / "chat_template.json").write_text(json.dumps({"chat_template": "in json"}), encoding="utf-8")
     assert read_chat_template(tmp_path) == {"template": "in json", "bos_token": None, "eos_token": None}

@@ -15,15 +15,15 @@ from gptlab.storage.run_folder import claim_folder, is_locked, lock_run, read_st
 from gptlab.training.callbacks.signals import StopOnSignal
 
 
-def test_the_checksum_beside_a_file_is_that_of_its_bytes(tmp_path: Path) -> None:
+def test_the_checksum_matches_the_files_bytes(tmp_path: Path) -> None:
     path = tmp_path / "last.ckpt"
     write_checkpoint({"weight": torch.randn(1000)}, path)
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    assert checksum_path(path).read_text() == f"{digest}  last.ckpt\n"  # as sha256sum has it
+    assert checksum_path(path).read_text() == f"{digest}  last.ckpt\n"  # the format of sha256sum
     check_checksum(path)
 
 
-def test_one_turned_bit_is_noticed(tmp_path: Path) -> None:
+def test_one_flipped_bit_is_detected(tmp_path: Path) -> None:
     path = tmp_path / "last.ckpt"
     write_checkpoint({"weight": torch.randn(1000)}, path)
     content = bytearray(path.read_bytes())
@@ -32,13 +32,13 @@ def test_one_turned_bit_is_noticed(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"last\.ckpt is damaged: its sha256 is not the one in last\.ckpt\.sha256"):
         check_checksum(path)
     checksum_path(path).unlink()
-    check_checksum(path)  # as the sentence advises
+    check_checksum(path)  # as the message advises
 
 
 def test_a_crash_between_a_file_and_its_checksum_leaves_a_whole_pair(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """At whichever of the three renames the power fails."""
+    """Check a crash at each of the three renames."""
     path = tmp_path / "last.ckpt"
     write_checkpoint({"step": 1}, path)
     replace = os.replace
@@ -61,7 +61,7 @@ def test_a_crash_between_a_file_and_its_checksum_leaves_a_whole_pair(
         assert found == (1 if survived < 2 else 4)
 
 
-def test_a_folder_is_one_runs_at_a_time(tmp_path: Path) -> None:
+def test_a_folder_belongs_to_one_run_at_a_time(tmp_path: Path) -> None:
     folder = tmp_path / "run"
     with lock_run(folder):
         assert is_locked(folder)
@@ -69,7 +69,7 @@ def test_a_folder_is_one_runs_at_a_time(tmp_path: Path) -> None:
             pass
     assert not is_locked(folder)
     claim_folder(folder)
-    claim_folder(folder)  # a run that saved nothing is no run yet
+    claim_folder(folder)  # a folder without a checkpoint can be claimed again
     write_checkpoint({}, folder / "checkpoints" / "last.ckpt")
     with pytest.raises(ValueError, match="holds a run already: resume it with resume="):
         claim_folder(folder)

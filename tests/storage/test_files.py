@@ -1,4 +1,4 @@
-"""Files from anybody: regular ones only, bounded, and a sentence for all else."""
+"""Untrusted files: only regular ones of bounded size are read."""
 
 import os
 from pathlib import Path
@@ -17,14 +17,14 @@ def test_a_regular_file_is_read(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="the system has no named pipes")
-def test_a_pipe_a_device_and_a_folder_are_refused_at_once(tmp_path: Path) -> None:
+def test_pipes_devices_and_folders_are_refused(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     for path in (tmp_path / "pipe", Path("/dev/zero"), tmp_path):
-        with pytest.raises((ValueError, IsADirectoryError), match="no regular file"):
+        with pytest.raises((ValueError, IsADirectoryError), match="not a regular file"):
             open_regular(path)
 
 
-def test_a_file_beyond_the_limit_and_other_bytes_are_refused(tmp_path: Path) -> None:
+def test_oversized_and_non_utf8_files_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "a"
     path.write_bytes(b"\xff" * 11)
     with pytest.raises(ValueError, match="has 11 bytes, more than the 10"):
@@ -34,30 +34,30 @@ def test_a_file_beyond_the_limit_and_other_bytes_are_refused(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("text", ["[" * 100_000, "9" * 5_000, "{", b"\xff"])
-def test_what_is_no_json_is_one_sentence(text: str | bytes) -> None:
+def test_invalid_json_is_reported(text: str | bytes) -> None:
     with pytest.raises(ValueError, match=r"^x\.json, line 3: not JSON \("):
         parse_json(text, "x.json, line 3")
 
 
 @pytest.mark.parametrize(("content", "sentence"), [("[]", "holds a list, wanted an object"), ("{", "not JSON")])
-def test_what_was_published_holds_an_object(tmp_path: Path, content: str, sentence: str) -> None:
+def test_a_json_file_without_an_object_is_reported(tmp_path: Path, content: str, sentence: str) -> None:
     (tmp_path / "a.json").write_text(content)
     with pytest.raises(ValueError, match=rf"a\.json.*{sentence}.*: fetch it again"):
         read_object(tmp_path / "a.json")
 
 
 @pytest.mark.parametrize("path", ["a\0b", "~nobody-of-that-name/a", "a" * 300, f"{'a' * 300}/b"])
-def test_a_path_that_cannot_be_is_one_sentence(path: str) -> None:
+def test_an_impossible_path_is_reported(path: str) -> None:
     with pytest.raises(ValueError, match=r"^data\.path is '"):
         expand_path(path, key="data.path")
 
 
-def test_a_home_folder_stands_for_its_sign(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_tilde_is_expanded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", "/somewhere")
     assert expand_path("~/a", key="data.path") == Path("/somewhere/a")
 
 
-def test_little_of_a_value_is_shown_on_one_line() -> None:
+def test_excerpts_are_short_and_on_one_line() -> None:
     deep: list[object] = []
     for _ in range(10_000):
         deep = [deep]

@@ -1,4 +1,4 @@
-"""Places of this machine, and names that may not lead out of them."""
+"""Folders of this machine, and names that would lead out of them."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from gptlab.storage.places import cache_dir, check_inside, subfolder
 from tests.conftest import ROOT
 
 
-def test_the_cache_is_where_the_configurations_say(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_cache_folder_matches_the_configurations(monkeypatch: pytest.MonkeyPatch) -> None:
     for value in (None, "/somewhere/else"):
         if value is None:
             monkeypatch.delenv("GPTLAB_CACHE")
@@ -20,13 +20,13 @@ def test_the_cache_is_where_the_configurations_say(monkeypatch: pytest.MonkeyPat
 
 
 @pytest.mark.parametrize("name", ["", ".", "..", "a/b", "/a", "a\\b", "a\0b", "C:"])
-def test_a_subfolder_has_one_name(name: str, tmp_path: Path) -> None:
+def test_a_subfolder_is_a_single_name(name: str, tmp_path: Path) -> None:
     assert subfolder(tmp_path, "csv") == tmp_path / "csv"
     with pytest.raises(ValueError, match="wanted the name of one folder"):
         subfolder(tmp_path, name)
 
 
-def test_links_that_lead_out_are_told(tmp_path: Path) -> None:
+def test_links_out_of_a_folder_are_refused(tmp_path: Path) -> None:
     run = tmp_path / "run"
     (run / "checkpoints").mkdir(parents=True)
     (run / "checkpoints" / "last.ckpt").write_text("x")

@@ -1,4 +1,4 @@
-"""A run is the user's own while its record carries the user's signature."""
+"""A run is the user's own if its record has the user's signature."""
 
 import os
 from pathlib import Path
@@ -19,7 +19,7 @@ def key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return path
 
 
-def test_what_was_signed_here_is_own_until_it_changes(key: Path) -> None:
+def test_a_signed_record_is_own_until_it_changes(key: Path) -> None:
     assert not is_own(RECORD)
     signed = sign(RECORD)
     assert is_own(signed)
@@ -31,7 +31,7 @@ def test_what_was_signed_here_is_own_until_it_changes(key: Path) -> None:
         assert not is_own({**RECORD, "signature": other})
 
 
-def test_the_key_is_made_once_and_is_nobody_elses(key: Path) -> None:
+def test_the_key_is_created_once_and_private(key: Path) -> None:
     signed = sign(RECORD)
     assert os.stat(key).st_mode & 0o777 == 0o600
     assert len(key.read_text().strip()) == 64
@@ -42,7 +42,7 @@ def test_the_key_is_made_once_and_is_nobody_elses(key: Path) -> None:
     assert sign(RECORD) != signed
 
 
-def test_a_key_that_others_may_read_is_refused(key: Path) -> None:
+def test_a_key_readable_by_others_is_refused(key: Path) -> None:
     sign(RECORD)
     key.chmod(0o644)
     for use in (is_own, sign):
@@ -50,15 +50,13 @@ def test_a_key_that_others_may_read_is_refused(key: Path) -> None:
             use({**RECORD, "signature": "0"})
 
 
-def test_a_key_that_cannot_be_kept_is_an_error_of_the_disk(key: Path) -> None:
+def test_a_key_that_cannot_be_written_is_an_oserror(key: Path) -> None:
     key.parent.parent.joinpath("config").write_text("a file is in the way")
     with pytest.raises(OSError, match="config"):
         sign(RECORD)
 
 
-def test_without_a_name_in_the_environment_it_lies_in_the_users_configuration(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_default_key_is_in_the_users_configuration(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("GPTLAB_KEY_FILE")
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
     assert key_path() == tmp_path / "gptlab" / "key"

@@ -1,4 +1,4 @@
-"""A file of torch's from anybody: looked through before it is loaded, and its tensors compared with what is stored."""
+"""Untrusted torch files: the pickle is scanned before loading, and tensors are compared with their storage."""
 
 import contextlib
 import io
@@ -29,7 +29,7 @@ def text(value: str) -> bytes:
 
 
 def write(path: Path, pickled: bytes, **options: Any) -> Path:
-    """A file of torch's that says this about its one tensor of ten numbers."""
+    """Write a torch file with this pickle and one tensor of ten numbers."""
     torch.save({"a": torch.zeros(10)}, path)
     with zipfile.ZipFile(path) as archive:
         members = [(member.filename, archive.read(member)) for member in archive.infolist()]
@@ -40,13 +40,13 @@ def write(path: Path, pickled: bytes, **options: Any) -> Path:
 
 
 class Storage:
-    """Ten numbers of the file."""
+    """Stands for the file's storage of ten numbers."""
 
     pid = ("storage", torch.FloatStorage, "0", "cpu", 10)
 
 
 class Stretched:
-    """A tensor of this size and stride in the storage."""
+    """Pickles as a tensor of this size and stride in the storage."""
 
     def __init__(self, size: tuple[int, ...], stride: tuple[int, ...]) -> None:
         self.arguments = (Storage(), 0, size, stride, False, OrderedDict())
@@ -56,7 +56,7 @@ class Stretched:
 
 
 class Pickler(pickle.Pickler):
-    """As torch's."""
+    """A pickler with torch's persistent ids."""
 
     def persistent_id(self, value: Any) -> Any:
         return value.pid if isinstance(value, Storage) else None
@@ -67,7 +67,7 @@ def test_tensors_and_plain_values_pass(tmp_path: Path) -> None:
     torch.save(PLAIN, path)
     check_pickle(path)
     check_tensors(torch.load(path, weights_only=True), path)
-    torch.save(torch.nn.Linear(3, 3).state_dict(), path)  # it has attributes of its own
+    torch.save(torch.nn.Linear(3, 3).state_dict(), path)  # its OrderedDict has an attribute
     check_pickle(path)
 
 
@@ -86,43 +86,43 @@ def test_tensors_and_plain_values_pass(tmp_path: Path) -> None:
         (b"\x80\x02h\x05.", "not a whole file of torch 1.6 or later"),
     ],
 )
-def test_what_takes_memory_or_calls_something_is_refused(tmp_path: Path, pickled: bytes, sentence: str) -> None:
+def test_pickles_that_exhaust_memory_or_call_code_are_refused(tmp_path: Path, pickled: bytes, sentence: str) -> None:
     path = write(tmp_path / "a.pt", pickled)
     with pytest.raises(ValueError, match=rf"a\.pt is .*{sentence}"):
         check_pickle(path)
 
 
-def test_a_pickle_of_endless_steps_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_pickle_with_too_many_steps_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tensors, "MAX_STEPS", 1000)
     with pytest.raises(ValueError, match=r"its pickle has more than 1,000 operations"):
         check_pickle(write(tmp_path / "a.pt", b"\x80\x02" + b"N" * 2000 + b"."))
 
 
 @pytest.mark.parametrize("content", [b"", b"<html>" * 99, pickle.dumps({"a": 1}), b"PK\5\6" + bytes(18)])
-def test_what_is_no_zip_file_of_torchs_is_refused(tmp_path: Path, content: bytes) -> None:
+def test_files_that_torch_did_not_write_are_refused(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "a.pt").write_bytes(content)
     with pytest.raises(ValueError, match=r"a\.pt is not a whole file of torch 1\.6 or later"):
         check_pickle(tmp_path / "a.pt")
 
 
-def test_a_file_of_before_torch_1_6_is_refused(tmp_path: Path) -> None:
+def test_files_older_than_torch_1_6_are_refused(tmp_path: Path) -> None:
     torch.save(PLAIN, tmp_path / "a.pt", _use_new_zipfile_serialization=False)
     with pytest.raises(ValueError, match=r"a\.pt is not a whole file of torch 1\.6 or later"):
         check_pickle(tmp_path / "a.pt")
 
 
-def test_packed_members_and_two_of_a_name_are_refused(tmp_path: Path) -> None:
+def test_compressed_and_duplicate_members_are_refused(tmp_path: Path) -> None:
     path = write(tmp_path / "a.pt", BEGIN + text("a" * 10**6) + b"Ns.", compression=zipfile.ZIP_DEFLATED)
     with pytest.raises(ValueError, match="a member is compressed"):
         check_pickle(path)
     torch.save(PLAIN, path)
     with zipfile.ZipFile(path, "a") as archive:
-        archive.writestr("a/DATA.PKL", b"}.")  # torch finds either
+        archive.writestr("a/DATA.PKL", b"}.")  # torch accepts either name
     with pytest.raises(ValueError, match="members have no distinct ASCII names"):
         check_pickle(path)
 
 
-def test_a_damaged_file_is_told_in_a_sentence(tmp_path: Path) -> None:
+def test_a_damaged_file_is_reported(tmp_path: Path) -> None:
     torch.save(PLAIN, tmp_path / "a.pt")
     whole, generator = (tmp_path / "a.pt").read_bytes(), torch.Generator().manual_seed(0)
     for _ in range(100):
@@ -130,12 +130,12 @@ def test_a_damaged_file_is_told_in_a_sentence(tmp_path: Path) -> None:
         for at in torch.randint(len(whole), (20,), generator=generator).tolist():
             content[at] ^= 0xFF
         (tmp_path / "b.pt").write_bytes(content)
-        with contextlib.suppress(ValueError):  # or it is still whole
+        with contextlib.suppress(ValueError):  # raised unless the file is still whole
             check_pickle(tmp_path / "b.pt")
 
 
 @pytest.mark.parametrize(("size", "stride"), [((10**9,), (0,)), ((5, 5), (1, 1))])
-def test_a_tensor_that_repeats_its_numbers_is_refused(
+def test_a_tensor_that_repeats_stored_numbers_is_refused(
     tmp_path: Path, size: tuple[int, ...], stride: tuple[int, ...]
 ) -> None:
     buffer = io.BytesIO()
@@ -148,7 +148,7 @@ def test_a_tensor_that_repeats_its_numbers_is_refused(
             check_tensors(content, path)
 
 
-def test_a_value_within_itself_is_gone_through_once() -> None:
+def test_a_cyclic_value_is_visited_once() -> None:
     value: list[Any] = [torch.zeros(2)]
     value.append(value)
     check_tensors(value, Path("a"))

@@ -1,4 +1,4 @@
-"""What gptlab.storage relies on in private parts of torch."""
+"""Private parts of torch that gptlab.storage relies on."""
 
 import zipfile
 from pathlib import Path
@@ -10,7 +10,7 @@ from gptlab.storage.torch_internals import read_record
 
 
 def test_torchs_zip_reader_returns_the_bytes_of_a_member(tmp_path: Path) -> None:
-    """`torch._C.PyTorchFileReader.get_record` gives what `zipfile` finds in the archive's only folder."""
+    """`torch._C.PyTorchFileReader.get_record` returns the bytes that `zipfile` reads from the archive's only folder."""
     path = tmp_path / "tensors.pt"
     torch.save({"weight": torch.arange(3)}, path)
     with zipfile.ZipFile(path) as archive:
@@ -20,7 +20,7 @@ def test_torchs_zip_reader_returns_the_bytes_of_a_member(tmp_path: Path) -> None
         read_record(path, "missing")
 
 
-def test_torchs_zip_reader_refuses_what_is_no_archive(tmp_path: Path) -> None:
+def test_torchs_zip_reader_refuses_other_files(tmp_path: Path) -> None:
     path = tmp_path / "text.pt"
     path.write_text("text")
     with pytest.raises(RuntimeError):

@@ -21,7 +21,7 @@ def deep(n: int) -> Any:
 
 
 def laughs() -> Any:
-    """Ten lists, each of which holds the one before a thousand times."""
+    """Ten nested lists, each with a thousand references to the next."""
     value: Any = ["ha"]
     for _ in range(10):
         value = [value] * 1000
@@ -41,13 +41,13 @@ def circle() -> Any:
         (deep(100_000), "nested more than 64 deep"),
         (laughs(), "more than 1,000,000 values"),
         (circle(), "nested more than 64 deep"),
-        ({1: 2}, "a key that is no string"),
-        ({"a": torch.zeros(1)}, "it holds a Tensor, which is no plain value"),
+        ({1: 2}, "a key that is not a string"),
+        ({"a": torch.zeros(1)}, "it holds a Tensor, which is not a plain value"),
         ({"a": {1, 2}}, "it holds a set"),
         ({"a": b"x"}, "it holds a bytes"),
     ],
     ids=["too deep", "far too deep", "billion laughs", "circle", "key", "tensor", "set", "bytes"],
 )
-def test_all_else_is_told(value: Any, sentence: str) -> None:
+def test_other_values_are_refused(value: Any, sentence: str) -> None:
     with pytest.raises(ValueError, match=sentence):
         check_plain(value)

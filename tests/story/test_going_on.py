@@ -84,7 +84,7 @@ def test_what_may_change_changes_and_lasts(run: Path) -> None:
         (["optim.lr=1"], r"optim\.lr is 0\.02 in .*run and cannot become 1 when it is resumed: leave it out"),
         (["seed=5", "data.batch_size=2"], r"seed is 123 .*\ndata\.batch_size is 4 in .*cannot become 2"),
         (["model=modern"], "model=modern cannot be chosen for a resumed run: it has mini"),
-        (["model.n_layer=3"], r"model\.n_layer is no key \(did you mean model\.n_layers\?\)"),
+        (["model.n_layer=3"], r"model\.n_layer is not a key \(did you mean model\.n_layers\?\)"),
         (["trainer.max_steps=0"], r"trainer\.max_steps is 0: it must be at least 1"),
         ([], "the run has trained 10 steps and ends at 10: give a larger trainer.max_steps"),
         (["trainer.max_steps=8"], "the run has trained 10 steps and ends at 8"),

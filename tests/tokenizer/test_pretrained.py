@@ -34,7 +34,7 @@ def smollm2() -> tuple[Tokenizer, dict[str, str]]:
 
 
 def qwen2() -> tuple[Tokenizer, dict[str, str]]:
-    """Normal form C, then an own pattern; tokens were added after training."""
+    """Normal form C, then a pattern of its own; tokens were added after training."""
     library = Tokenizer(models.BPE())
     library.normalizer = normalizers.NFC()
     library.pre_tokenizer = pre_tokenizers.Sequence(
@@ -127,7 +127,7 @@ FAMILIES = [smollm2, qwen2, llama3, llama2, llama2_of_transformers_5]
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_ids_and_text_are_those_of_transformers(family: Callable[[], Any], tmp_path: Path) -> None:
+def test_ids_and_text_match_transformers(family: Callable[[], Any], tmp_path: Path) -> None:
     transformers = pytest.importorskip("transformers")
     ours, theirs = read(write(tmp_path, *family())), transformers.AutoTokenizer.from_pretrained(tmp_path)
     rng = random.Random(4)
@@ -163,7 +163,7 @@ def test_text_never_becomes_a_special_token(family: Callable[[], Any], tmp_path:
     assert not any(special & set(tokenizer.encode(text)) for text in TEXTS)
 
 
-def test_an_ordinary_token_that_was_added_stays_one(tmp_path: Path) -> None:
+def test_an_ordinary_added_token_stays_ordinary(tmp_path: Path) -> None:
     library, names = qwen2()
     tokenizer = read(write(tmp_path, library, names))
     assert library.token_to_id("<tool>") in tokenizer.encode("a<tool>b")
@@ -171,25 +171,25 @@ def test_an_ordinary_token_that_was_added_stays_one(tmp_path: Path) -> None:
     assert tokenizer.eot_id not in tokenizer.encode("a<tool>b")
 
 
-def test_a_vocabulary_of_words_does_not_find_the_end_of_a_text_among_them(tmp_path: Path) -> None:
+def test_a_word_vocabulary_never_encodes_the_end_of_text(tmp_path: Path) -> None:
     tokenizer = read(write(tmp_path, small(), {"eos_token": "</s>", "bos_token": "<s>"}))
     assert (tokenizer.eot_id, tokenizer.bos_id) == (3, None)
     assert tokenizer.encode("a </s> b </s> </s> c") == [0, 5, 5, 1, 5, 5, 5, 5, 2]
-    assert tokenizer.encode("a <s>") == [0, 4]  # no text begins with it here
+    assert tokenizer.encode("a <s>") == [0, 4]  # no text begins with <s> here
 
 
-def test_a_character_that_only_the_end_of_a_text_stands_for_is_refused(tmp_path: Path) -> None:
+def test_a_character_with_only_the_end_of_text_as_token_is_refused(tmp_path: Path) -> None:
     library = small(model=models.WordLevel(vocab={"a": 0, "</s>": 1}, unk_token="</s>"))
-    with pytest.raises(ValueError, match="no token for 'é' at position 2 but the one that ends a text"):
+    with pytest.raises(ValueError, match="only token for 'é' at position 2 is the one that ends a text"):
         read(write(tmp_path, library, {"eos_token": "</s>"})).encode("a é")
 
 
-def test_text_that_a_tokenizer_has_no_token_for_is_refused(tmp_path: Path) -> None:
+def test_text_without_a_token_is_refused(tmp_path: Path) -> None:
     library = small(model=models.WordLevel(vocab={"a": 0}, unk_token="<unk>"))
     tokenizer = read(write(tmp_path, library, {}))
     with pytest.raises(ValueError, match=r"cannot encode the text .*\[UNK\]"):
         tokenizer.encode("a b")
-    assert tokenizer.token_bytes() is None  # it loses blanks all the same
+    assert tokenizer.token_bytes() is None  # it still loses blanks
 
 
 LOSING = {
@@ -221,7 +221,7 @@ def test_characters_without_a_token_count_no_bytes(tmp_path: Path) -> None:
     assert read(write(tmp_path, alphabet, {})).token_bytes() is None
 
 
-def test_bytes_that_the_decoder_does_not_show_are_not_counted(tmp_path: Path) -> None:
+def test_bytes_that_the_decoder_drops_are_not_counted(tmp_path: Path) -> None:
     library, names = qwen2()
     library.decoder = decoders.Sequence([decoders.ByteLevel()])
     tokenizer = read(write(tmp_path, library, names))
@@ -229,7 +229,7 @@ def test_bytes_that_the_decoder_does_not_show_are_not_counted(tmp_path: Path) ->
     assert tokenizer.token_bytes() is None
 
 
-def test_cutting_and_filling_up_are_switched_off(tmp_path: Path) -> None:
+def test_truncation_and_padding_are_switched_off(tmp_path: Path) -> None:
     library, names = llama3()
     library.enable_truncation(5)
     library.enable_padding(length=8)
@@ -239,7 +239,7 @@ def test_cutting_and_filling_up_are_switched_off(tmp_path: Path) -> None:
         assert tokenizer.decode(tokenizer.encode(text)) == text
 
 
-def test_rows_of_the_model_without_a_token_have_names(tmp_path: Path) -> None:
+def test_embedding_rows_without_a_token_have_names(tmp_path: Path) -> None:
     library, names = qwen2()
     n_ids = library.get_vocab_size()
     tokenizer = read(write(tmp_path, library, names, vocab_size=n_ids + 20))
@@ -267,7 +267,7 @@ def test_rows_of_the_model_without_a_token_have_names(tmp_path: Path) -> None:
         ({}, None),
     ],
 )
-def test_the_end_of_a_text_by_the_first_file_that_names_it(
+def test_the_first_file_that_names_an_end_of_text_decides(
     files: dict[str, Any], wanted: int | None, tmp_path: Path
 ) -> None:
     small().save(str(tmp_path / "tokenizer.json"))
@@ -276,7 +276,7 @@ def test_the_end_of_a_text_by_the_first_file_that_names_it(
     assert read(tmp_path).eot_id == wanted
 
 
-def test_what_a_tokenizer_puts_after_a_text_does_not_begin_it(tmp_path: Path) -> None:
+def test_an_id_appended_to_a_text_is_not_the_bos_id(tmp_path: Path) -> None:
     ids = [("<s>", 4), ("</s>", 3)]
     library = small(post_processor=processors.TemplateProcessing(single="<s> $A </s>", special_tokens=ids))
     assert read(write(tmp_path, library, {"eos_token": "</s>"})).bos_id == 4
@@ -308,19 +308,19 @@ def test_gpt2s_two_files(tmp_path: Path) -> None:
         read_tokenizer(tmp_path)
 
 
-def test_a_folder_without_a_tokenizer(tmp_path: Path) -> None:
+def test_a_folder_without_a_tokenizer_gives_none(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text("{}")
     assert read_tokenizer(tmp_path) is None
     (tmp_path / "tokenizer.model").write_bytes(b"\x0a\x0e")
-    with pytest.raises(ValueError, match=rf"tokenizer.model is of a kind .*from_pretrained\('{tmp_path}'\).save_pretr"):
+    with pytest.raises(ValueError, match=rf"tokenizer.model is in .*from_pretrained\('{tmp_path}'\).save_pretr"):
         read_tokenizer(tmp_path)
 
 
-def test_two_files_of_another_family_are_not_taken_for_gpt2s(tmp_path: Path) -> None:
+def test_two_files_of_another_family_are_not_read_as_gpt2s(tmp_path: Path) -> None:
     (tmp_path / "vocab.json").write_text('{"a": 0}')
     (tmp_path / "merges.txt").write_text("#version: 0.2\n")
     (tmp_path / "tokenizer_config.json").write_text('{"tokenizer_class": "Qwen2Tokenizer"}')
-    with pytest.raises(ValueError, match=r"merges.txt is of a kind .*make a tokenizer.json of it"):
+    with pytest.raises(ValueError, match=r"merges.txt is in a format .*make a tokenizer.json of it"):
         read_tokenizer(tmp_path)
 
 
@@ -350,7 +350,7 @@ def test_a_field_of_the_wrong_kind_is_named(name: str, content: dict[str, Any], 
         read_tokenizer(tmp_path)
 
 
-def test_a_tokenizer_without_tokens(tmp_path: Path) -> None:
+def test_a_tokenizer_without_tokens_is_refused(tmp_path: Path) -> None:
     Tokenizer(models.BPE()).save(str(tmp_path / "tokenizer.json"))
     with pytest.raises(ValueError, match=r"tokenizer\.json has no tokens: fetch it again"):
         read_tokenizer(tmp_path)
@@ -363,15 +363,15 @@ class Weights:
         return ByteTokenizer(end_of_text=True)
 
 
-def test_the_weights_own_tokenizer_or_a_folders(tmp_path: Path) -> None:
+def test_a_path_replaces_the_weights_tokenizer(tmp_path: Path) -> None:
     assert load(Weights(), path=None).vocab_size == 257
     folder = write(tmp_path / "folder", *llama2())
     assert load(Weights(), path=str(folder)).state() == read(folder).state()
-    with pytest.raises(ValueError, match=rf"tokenizer.path is {tmp_path}, where there is no tokenizer"):
+    with pytest.raises(ValueError, match=rf"tokenizer.path is {tmp_path}, which has no tokenizer"):
         load(Weights(), path=str(tmp_path))
 
 
-def test_the_state_keeps_what_the_folder_said(tmp_path: Path) -> None:
+def test_the_state_keeps_the_folders_settings(tmp_path: Path) -> None:
     library, names = llama3()
     tokenizer = read(write(tmp_path, library, names, vocab_size=640))
     copy = from_state(json.loads(json.dumps(tokenizer.state())))
@@ -409,7 +409,7 @@ HOSTILE = {
     ),
     "a text that doubles forty times": (
         {"normalizer": {"type": "Sequence", "normalizers": [DOUBLING] * 40}},
-        r"makes a text 1\.1e\+12 times as long, at most 100 times",
+        r"makes a text 1\.1e\+12 times as long, wanted at most 100 times",
     ),
     "ids that double forty times": (
         {"decoder": {"type": "Sequence", "decoders": [DOUBLING] * 40}},
@@ -424,7 +424,7 @@ HOSTILE = {
 
 
 @pytest.mark.parametrize(("parts", "sentence"), HOSTILE.values(), ids=HOSTILE)
-def test_a_hostile_file_is_one_sentence(
+def test_a_hostile_file_is_reported(
     parts: dict[str, Any], sentence: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "tokenizer.json").write_text(hostile(**parts))
@@ -443,7 +443,7 @@ def test_a_state_with_ids_outside_its_vocabulary_is_refused() -> None:
 
 
 @pytest.mark.parametrize("state", [None, 5, {}, {"kind": []}, {"kind": "none"}, {"kind": "char"}, {"kind": "bpe"}])
-def test_what_is_no_state_is_refused(state: Any) -> None:
+def test_a_malformed_state_is_refused(state: Any) -> None:
     with pytest.raises(ValueError, match=r"the tokenizer was saved as|the saved tokenizer of kind \w+ is damaged"):
         from_state(state)
 
@@ -459,7 +459,7 @@ def test_what_is_no_state_is_refused(state: Any) -> None:
         ({"ranks": {chr(i): str(i) for i in range(256)}}, "is damaged"),
     ],
 )
-def test_a_state_of_byte_pairs_that_cannot_be_is_refused(changes: dict[str, Any], sentence: str) -> None:
+def test_an_impossible_byte_pair_state_is_refused(changes: dict[str, Any], sentence: str) -> None:
     state = {"kind": "bpe", "ranks": {chr(i): i for i in range(256)}, "pattern": ".", "special": {"<|endoftext|>": 256}}
     assert from_state(state).encode("a") == [97]
     with pytest.raises(ValueError, match=sentence):
@@ -467,13 +467,13 @@ def test_a_state_of_byte_pairs_that_cannot_be_is_refused(changes: dict[str, Any]
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="the system has no named pipes")
-def test_no_pipe_is_waited_for(tmp_path: Path) -> None:
+def test_a_pipe_does_not_block(tmp_path: Path) -> None:
     for name in ("tokenizer.json", "tokenizer_config.json", "config.json"):
         os.mkfifo(tmp_path / name)
     assert read_tokenizer(tmp_path) is None
     (tmp_path / "merges.txt").write_text("#version: 0.2\n")
     os.mkfifo(tmp_path / "vocab.json")
-    with pytest.raises(ValueError, match=r"vocab\.json is no regular file"):
+    with pytest.raises(ValueError, match=r"vocab\.json is not a regular file"):
         read_tokenizer(tmp_path)
 
 

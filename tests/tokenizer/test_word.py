@@ -47,7 +47,7 @@ def test_the_name_of_a_special_token_can_be_a_word_that_was_learned() -> None:
     assert tokenizer.eot_id == 3
 
 
-def test_an_unseen_word_is_refused_by_name_and_place() -> None:
+def test_an_unseen_word_is_reported_with_its_place() -> None:
     tokenizer = word.train(InMemoryText("one two"), unknown=False, end_of_text=False)
     with pytest.raises(ValueError, match=r"'three', word 3 of the text, is not among the 2 .* tokenizer.unknown=true"):
         tokenizer.encode("one two three")

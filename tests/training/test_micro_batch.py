@@ -121,5 +121,5 @@ def test_micro_batches_make_the_same_step_and_resume(
 
 
 def test_auto_is_refused_on_several_devices() -> None:
-    with pytest.raises(ConfigError, match=r"auto finds out what one device can hold, but trainer\.devices is 2"):
+    with pytest.raises(ConfigError, match=r"auto measures the memory of one device, but trainer\.devices is 2"):
         compose_config("train", ["trainer.accumulate_grad_batches=auto", "trainer.devices=2"])

@@ -14,10 +14,10 @@ from gptlab.prompts.protocol import Message
 from gptlab.slots import slot
 from gptlab.storage.excerpts import excerpt
 
-MAX_BYTES = 4 << 20  # of a file; the package's largest has 0.1 MB
+MAX_BYTES = 4 << 20  # per file; the largest in the package has 0.1 MB
 MAX_DEPTH = 8  # lists within lists; the package nests three
 
-# files in which several answers follow a question; in the others two people take turns
+# In these files several answers follow a question; in the others two people take turns.
 ANSWER_FILES = ("computers.yml", "emotion.yml")
 
 
@@ -25,7 +25,7 @@ ANSWER_FILES = ("computers.yml", "emotion.yml")
 class ChatterBotReader:
     """Reads each conversation once.
 
-    A last turn without an answer is left out.
+    A last turn without an answer is dropped.
 
     Args:
         sha256: of all files together, in order; None accepts any content.
@@ -40,14 +40,14 @@ class ChatterBotReader:
         """Yield the conversations in order.
 
         Raises:
-            UserError: the files do not have the sha256, or one is no list of conversations.
+            UserError: the files do not have the sha256, or one is not a list of conversations.
         """
         contents = [_content(file) for file in files]
         digest = hashlib.sha256(b"".join(contents)).hexdigest()
         if self.sha256 not in (None, digest):
             raise UserError(
                 f"{files[0].path.parent} has the sha256 {digest}, but data.reader.sha256 is {self.sha256}: install the "
-                "pinned version of the package, or set data.reader.sha256=null to take the files as they are"
+                "pinned version of the package, or set data.reader.sha256=null to accept any content"
             )
         seen = set()
         for file, content in zip(files, contents, strict=True):
@@ -60,13 +60,13 @@ class ChatterBotReader:
 
 def _content(file: TextFile) -> bytes:
     if file.size > MAX_BYTES:
-        raise UserError(f"{file.path} has {file.size:,} bytes, more than the {MAX_BYTES:,} that are read: cut it")
+        raise UserError(f"{file.path} has {file.size:,} bytes, wanted at most {MAX_BYTES:,}: split it")
     with file.open() as raw:
         return raw.read()
 
 
 def _entries(content: bytes, path: Path) -> list[list[str]]:
-    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the C loader, if it was built, takes 0.3 s instead of 3
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the C loader takes 0.3 s instead of 3
     try:
         _check_plain(yaml.parse(content, loader))
         entries = yaml.load(content, loader)["conversations"]
@@ -74,10 +74,10 @@ def _entries(content: bytes, path: Path) -> list[list[str]]:
         whole = [entry if isinstance(entry, list) else [] for entry in entries]
     except (yaml.YAMLError, TypeError, KeyError, ValueError, OverflowError) as error:
         why = " ".join(str(error).split())
-        raise UserError(f"{path} is no list of conversations ({why:.200}): reinstall the package") from error
+        raise UserError(f"{path} is not a list of conversations ({why:.200}): reinstall the package") from error
     for number, entry in enumerate(whole, start=1):
         if strange := [turn for turn in entry if not isinstance(turn, str)]:
-            raise UserError(f"{path}, entry {number}: {excerpt(strange[0])} is no text: put it in quotes")
+            raise UserError(f"{path}, entry {number}: {excerpt(strange[0])} is not a text: put it in quotes")
     return whole
 
 

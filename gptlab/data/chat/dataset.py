@@ -1,4 +1,4 @@
-"""Questions and answers for an assistant: what `data=` names."""
+"""Conversations, from files to rows."""
 
 import logging
 from functools import cached_property
@@ -28,24 +28,24 @@ class InstructionData:
         path: a file, folder, glob, package://NAME/file or https:// address, or a list of them.
         sha256: of a download; None accepts any content.
         val_fraction: share of the conversations in the validation set.
-        test_fraction: share in the test set; 0 is no test set.
+        test_fraction: share of the conversations in the test set; 0 for none.
         test_path: files of the test set, in place of a fraction.
         split_seed: draws the split, conversations with the same question together; None takes the order of the file, as
             the book does: first the training set, then the test set, last the validation set.
-        train_on: the assistant's `answers`, each with its end; or `all` tokens, as the book has it.
+        train_on: `answers` trains on the assistant's answers and their ends; `all` on every token, as the book does.
         overlong: whether a conversation longer than the model's context is cut or dropped.
-        packing: several conversations in a row, without attention between them; otherwise one a row, padded.
-        group_by_length: puts rows of like length, unless they are packed, into the same batches.
-        batch_size: rows of a batch, on each device.
-        n_workers: processes that load batches; 0 loads in the run's own.
-        max_expansion: the most bytes that one byte of an archive or a gzip file may unpack to.
+        packing: whether a row holds several conversations, without attention between them; otherwise one, padded.
+        group_by_length: puts rows of similar length into the same batches; packed rows ignore it.
+        batch_size: rows per batch on each device.
+        n_workers: processes that load batches; 0 loads them in the run itself.
+        max_expansion: most unpacked bytes per byte of an archive or gzip file.
 
     Raises:
         UserError: an argument is impossible, or a file is malformed.
-        OSError: a file is not there, cannot be downloaded, or cannot be written.
+        OSError: a file is missing, cannot be downloaded, or cannot be written.
     """
 
-    gives: ClassVar[tuple[str, ...]] = ("ids", "targets")  # of every batch; packed ones have segments besides
+    gives: ClassVar[tuple[str, ...]] = ("ids", "targets")  # keys of its batches; packed ones also have segments
     has_conversations: ClassVar[bool] = True
 
     def __init__(
@@ -89,7 +89,7 @@ class InstructionData:
         """Return the rows of a run.
 
         Raises:
-            UserError: the tokenizer cannot write the style, or no answer of a split lies within the context.
+            UserError: the tokenizer cannot write the style, or a split has no answer within the context.
         """
         check_style(style, tokenizer)
         encoder = RowEncoder(
@@ -135,7 +135,7 @@ class InstructionData:
     def splits(self) -> ChatSplits[Conversation]:
         """Read and split the conversations.
 
-        Those with an empty answer are left out.
+        Conversations with an empty answer are dropped.
 
         Raises:
             UserError: a file is malformed, or a split is empty.

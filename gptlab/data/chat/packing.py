@@ -22,10 +22,10 @@ class TokenRow(NamedTuple):
 
 
 class PaddedRows:
-    """Rows padded to the longest of their batch.
+    """Rows padded to the longest in their batch.
 
     Args:
-        group_by_length: puts rows of like length into the same batches of an epoch.
+        group_by_length: puts rows of similar length into the same batches of an epoch.
     """
 
     def __init__(self, rows: Sequence[TokenRow], *, group_by_length: bool) -> None:
@@ -62,7 +62,7 @@ class PaddedRows:
 class PackedRows:
     """Bins of one length, each filled with whole rows.
 
-    A bin's `segments` number its rows, between which there is no attention.
+    A bin's `segments` number its rows; there is no attention between rows.
 
     Args:
         context_length: tokens of a bin; no row is longer.
@@ -106,8 +106,8 @@ class PackedRows:
 def best_fit(lengths: np.ndarray, size: int) -> list[list[int]]:
     """Return each bin's rows by best fit decreasing.
 
-    The longest row comes first, each goes into the fullest bin that has room (Johnson, 1973: at most 11/9 of the fewest
-    bins, and one). The same lengths give the same bins.
+    Rows are placed longest first, each into the fullest bin that has room (Johnson, 1973: at most 11/9 of the optimal
+    number of bins, plus one). The same lengths give the same bins.
 
     Args:
         lengths: (N,), each at most `size`.

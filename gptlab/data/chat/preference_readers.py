@@ -1,4 +1,4 @@
-"""Preference pairs from files: what `data.reader` names."""
+"""Readers of preference pairs."""
 
 from collections.abc import Iterator
 from typing import Literal, NamedTuple
@@ -12,7 +12,7 @@ from gptlab.slots import slot
 
 
 class Pair(NamedTuple):
-    """A conversation with two last answers."""
+    """Two conversations that differ in the last answer only."""
 
     chosen: Conversation
     rejected: Conversation
@@ -27,7 +27,7 @@ class Pair(NamedTuple):
 class PairReader:
     """Reads .json, .jsonl, .csv and .tsv files of pairs.
 
-    The two answers are in fields of their own; `records.py` says how a record is read.
+    The two answers are in fields of their own. The file formats are those of `records.py`.
 
     Args:
         format: `alpaca`: the question is an instruction, perhaps with an input. `columns`: it is in a field of its own.
@@ -55,12 +55,14 @@ class PairReader:
         """Yield the pairs in order.
 
         Raises:
-            UserError: a file is malformed, or a record has another format or impossible turns; with the place.
+            UserError: a file is malformed, or a record has another format or impossible turns, reported with its place.
         """
         for record in read_records(files, columns=self.columns):
             chosen, rejected = (self._conversation(record, field) for field in self.fields)
             if chosen.messages[:-1] != rejected.messages[:-1]:
-                raise UserError(f"{record.place}: the two answers are to different questions, wanted the same")
+                raise UserError(
+                    f"{record.place}: its two answers have different questions, wanted the same: correct it"
+                )
             yield Pair(chosen, rejected)
 
     def _conversation(self, record: Record, field: str) -> Conversation:

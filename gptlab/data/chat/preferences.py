@@ -34,15 +34,15 @@ class PreferenceData:
     Args:
         path: a file, folder, glob, package://NAME/file or https:// address, or a list of them.
         sha256: of a download; None accepts any content.
-        val_fraction, test_fraction, split_seed: as `InstructionData` has them.
-        group_by_length: puts pairs of like length into the same batches.
-        batch_size: pairs of a batch, on each device.
-        n_workers: processes that load batches; 0 loads in the run's own.
-        max_expansion: the most bytes that one byte of an archive or a gzip file may unpack to.
+        val_fraction, test_fraction, split_seed: see `InstructionData`.
+        group_by_length: puts pairs of similar length into the same batches.
+        batch_size: pairs per batch on each device.
+        n_workers: processes that load batches; 0 loads them in the run itself.
+        max_expansion: most unpacked bytes per byte of an archive or gzip file.
 
     Raises:
         UserError: a file is malformed.
-        OSError: a file is not there, cannot be downloaded, or cannot be written.
+        OSError: a file is missing, cannot be downloaded, or cannot be written.
     """
 
     gives: ClassVar[tuple[str, ...]] = ("pairs",)  # see batch.py
@@ -75,7 +75,7 @@ class PreferenceData:
     def prepare(self, tokenizer: Tokenizer, *, context_length: int, style: PromptStyle) -> PreparedPreferences:
         """Return the rows of a run.
 
-        Pairs with an answer beyond the context are left out.
+        Pairs with an answer beyond the context are dropped.
 
         Raises:
             UserError: the tokenizer cannot write the style, or no pair is left.
@@ -136,10 +136,7 @@ class PreferenceData:
 
 
 def _preferring(pairs: list[Pair]) -> list[Pair]:
-    """Return the pairs of two different answers.
-
-    Pairs with an empty answer are left out too.
-    """
+    """Drop pairs whose answers are equal or empty."""
     kept = [pair for pair in pairs if pair.chosen.messages != pair.rejected.messages]
     kept = [pair for pair in kept if not any(has_empty_answer(conversation) for conversation in pair)]
     if len(kept) < len(pairs):
@@ -159,5 +156,5 @@ def _fitting(split: str, pairs: Sequence[Pair], encoder: RowEncoder) -> list[Pai
             f"model.context_length={encoder.context_length}"
         )
     if not kept:
-        raise UserError(f"of {len(pairs):,} {split} pairs none fits: raise model.context_length")
+        raise UserError(f"none of {len(pairs):,} {split} pairs fits into the context: raise model.context_length")
     return kept

@@ -50,7 +50,7 @@ class PreparedConversations:
 
     @cached_property
     def test(self) -> Rows | None:
-        """Return the test set; None without one."""
+        """Return the test set, None without one."""
         return self._rows(TEST) if TEST in self.splits else None
 
     def _rows(self, name: str) -> Rows:
@@ -97,7 +97,7 @@ class PreparedConversations:
         return SamplePrompt("> " + plain_text(question).replace("\n", "\n> ") + "\n", ids, self.style.stop)
 
     def held_out(self) -> Iterator[str]:
-        """Yield nothing: conversations are no running text."""
+        """Yield nothing: conversations are not running text."""
         return iter(())
 
     def show_row(self, batch: Batch, row: int, *, decode: Decode) -> str:

@@ -28,7 +28,7 @@ class PreparedPreferences:
     """Tokenised preference pairs with their splits, see `Prepared`."""
 
     chosen: PreparedConversations
-    rejected: PreparedConversations  # of the same questions in the same order
+    rejected: PreparedConversations  # answers to the same questions in the same order
 
     @cached_property
     def train(self) -> "PairRows":
@@ -42,7 +42,7 @@ class PreparedPreferences:
 
     @cached_property
     def test(self) -> "PairRows | None":
-        """Return the test set; None without one."""
+        """Return the test set, None without one."""
         return self._rows(TEST) if TEST in self.chosen.splits else None
 
     def _rows(self, name: str) -> "PairRows":
@@ -86,7 +86,7 @@ class PreparedPreferences:
         return self.chosen.sample_prompts(tokenizer, prompt)
 
     def held_out(self) -> Iterator[str]:
-        """Yield nothing: conversations are no running text."""
+        """Yield nothing: conversations are not running text."""
         return iter(())
 
     def show_row(self, batch: Batch, row: int, *, decode: Decode) -> str:
@@ -104,7 +104,7 @@ class PreparedPreferences:
         }
 
     def render(self, description: dict[str, Any]) -> RenderableType:
-        """Return one report under the other."""
+        """Return both reports, one below the other."""
         return Group(
             *(
                 shown
@@ -120,7 +120,7 @@ class PairRows:
     A batch is the chosen rows stacked over the rejected ones.
 
     Args:
-        group_by_length: puts pairs of like length into the same batches of an epoch.
+        group_by_length: puts pairs of similar length into the same batches of an epoch.
     """
 
     def __init__(self, chosen: Sequence[TokenRow], rejected: Sequence[TokenRow], *, group_by_length: bool) -> None:

@@ -1,4 +1,4 @@
-"""Conversations from files: what `data.reader` names."""
+"""Readers of conversations."""
 
 from collections.abc import Iterator
 from typing import Literal, NamedTuple, Protocol
@@ -10,7 +10,7 @@ from gptlab.prompts.protocol import Message, Role, check_turns
 from gptlab.slots import slot
 from gptlab.storage.excerpts import excerpt, excerpt_names
 
-ROLES: dict[str, Role] = {  # as other data sets name them
+ROLES: dict[str, Role] = {  # role names in other data sets -> ours
     "system": "system",
     "user": "user",
     "human": "user",
@@ -51,7 +51,7 @@ class ConversationSource(Protocol):
 class ConversationReader:
     """Reads .json, .jsonl, .csv and .tsv files of conversations.
 
-    `records.py` says how a record is read.
+    The file formats are those of `records.py`.
 
     Args:
         format: `alpaca`: an instruction, perhaps an input, and an output. `messages`: many turns, either `messages`, a
@@ -77,7 +77,7 @@ class ConversationReader:
         """Yield the conversations in order.
 
         Raises:
-            UserError: a file is malformed, or a record has another format or impossible turns; with the place.
+            UserError: a file is malformed, or a record has another format or impossible turns, reported with its place.
         """
         parsers = {"alpaca": _alpaca, "messages": _messages, "columns": self._columns}
         for record in read_records(files, columns=self.columns):
@@ -108,7 +108,7 @@ def read_turns(record: Record, field: str, role: str, content: str) -> Iterator[
         role, content: the keys of a message.
 
     Raises:
-        UserError: there is no such list, or a message is malformed; with its place.
+        UserError: there is no such list, or a message is malformed; the message names the place.
     """
     turns = record.values.get(field)
     if not isinstance(turns, list):

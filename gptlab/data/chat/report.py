@@ -29,7 +29,7 @@ def describe(
 ) -> dict[str, Any]:
     """Return counts, padding and examples.
 
-    Plain values only; the examples come from all over the training set.
+    All values are plain; the examples are spread over the training set.
     """
     train = splits[TRAIN]
     return {
@@ -57,9 +57,9 @@ def _counts(split: EncodedSplit) -> dict[str, int]:
 
 
 def _example(train: EncodedSplit, number: int, tokenizer: Tokenizer, style: PromptStyle) -> dict[str, Any]:
-    """Return a decoded row in runs of one kind.
+    """Split a decoded row into runs of one kind.
 
-    A run is trained on or not, and consists of the style's marks or of somebody's words.
+    A run is wholly trained on or not at all, and is either marks of the style or words of a message.
     """
     row, conversation = train.rows[number], train.conversations[number]
     pieces = style.pieces(conversation.messages, answer_next=False)
@@ -116,8 +116,8 @@ def _padding(description: dict[str, Any]) -> Text:
 class _Row:
     """One example row in colour.
 
-    What is trained on is green, the style's marks are dim. Without colours, for example in a file, what is trained on
-    stands in brackets.
+    Text that is trained on is green, the style's marks are dim. Without colours, for example in a file, text that is
+    trained on stands in brackets.
     """
 
     def __init__(self, example: dict[str, Any]) -> None:

@@ -39,7 +39,7 @@ class EncodedSplit(NamedTuple):
 
     @property
     def longest(self) -> int:
-        """Return the tokens of the longest row."""
+        """Return the number of tokens of the longest row."""
         return max(len(row.ids) for row in self.rows)
 
     def padded(self, *, group_by_length: bool) -> PaddedRows:
@@ -51,9 +51,9 @@ class RowEncoder:
     """Encodes conversations as rows.
 
     Args:
-        context_length: the most tokens of a row; the last token of a conversation is a target only.
+        context_length: maximum tokens per row; the last token of a conversation is a target only.
         learn_all: train on every token, also those of questions and marks.
-        drop_long: drop a longer conversation, rather than cut it.
+        drop_long: drop longer conversations instead of cutting them.
     """
 
     def __init__(
@@ -68,7 +68,7 @@ class RowEncoder:
         Log how many conversations did not fit.
 
         Raises:
-            UserError: a conversation cannot be written, with its place; or no row is left.
+            UserError: a conversation cannot be encoded (the message names its place), or no row is left.
         """
         rows: list[TokenRow] = []
         kept: list[Conversation] = []
@@ -102,7 +102,7 @@ class RowEncoder:
         context = f"model.context_length={self.context_length}"
         if not split.rows:
             raise UserError(
-                f"of {n_conversations:,} {name} conversations none has an answer within {context}: raise it"
+                f"none of {n_conversations:,} {name} conversations has an answer within {context}: raise it"
             )
         counts = {
             f"were cut at {context}": split.n_cut,

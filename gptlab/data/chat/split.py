@@ -38,10 +38,10 @@ class ChatSplits(NamedTuple, Generic[T]):
         Raises:
             UserError: there is no such split.
         """
-        found: list[T] = [*self.train, *self.val, *self.test] if split == ALL else getattr(self, split)
-        if not found:
+        examples: list[T] = [*self.train, *self.val, *self.test] if split == ALL else getattr(self, split)
+        if not examples:
             raise UserError(f"the data has no {split} split: give data.{split}_fraction, or split=all")
-        return found
+        return examples
 
     def check(self, n: int, plural: str) -> None:
         """Raise a UserError if a split is empty.

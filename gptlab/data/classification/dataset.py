@@ -35,21 +35,21 @@ class LabelledData:
     Args:
         path: a file, folder, glob, package://NAME/file, https:// address or ARCHIVE.zip#MEMBER, or a list of them.
         sha256: of a download or a package's file; None accepts any content.
-        classes: the classes in order, numbers and truth values as JSON writes them; None is all classes, by name.
+        classes: the classes in order, numbers and booleans written as in JSON; None is all classes, by name.
         test_path: files of the test set, in place of test_fraction.
         val_fraction: share of the rows in the validation set.
-        test_fraction: share in the test set; 0 is no test set.
+        test_fraction: share of the rows in the test set; 0 for none.
         split_seed: draws the split, and the rows that undersampling keeps.
-        val_groups: names of groups for the validation set instead, see `Example`; None draws about val_fraction in
+        val_groups: groups in the validation set, see `Example`; None draws about val_fraction in
             whole groups.
-        test_groups: names of groups for the test set; None draws about test_fraction in whole groups.
+        test_groups: groups in the test set; None draws about test_fraction in whole groups.
         balance: `undersample` cuts every class to the size of the smallest, before the split; `balanced` draws every
-            class equally often in each epoch; `none` takes the classes as they are.
-        group_by_length: puts rows of like length into the same batches.
+            class equally often in each epoch; `none` leaves the classes as they are.
+        group_by_length: puts rows of similar length into the same batches.
         pad_to: tokens of every row, longer texts cut; None pads to the longest row of the batch.
-        batch_size: rows of a batch, on each device.
-        n_workers: processes that load batches; 0 loads in the run's own.
-        max_expansion: the most bytes that one byte of an archive or a gzip file may unpack to.
+        batch_size: rows per batch on each device.
+        n_workers: processes that load batches; 0 loads them in the run itself.
+        max_expansion: most unpacked bytes per byte of an archive or gzip file.
 
     Raises:
         UserError: an argument is impossible.
@@ -98,10 +98,10 @@ class LabelledData:
         """Return the rows of a run.
 
         Args:
-            style: ignored, since labelled texts are no conversations.
+            style: ignored, since labelled texts are not conversations.
 
         Raises:
-            UserError: see `splits` and `classes`; or `pad_to` is more than the model reads.
+            UserError: see `splits` and `classes`; or `pad_to` exceeds the context length.
         """
         if self.pad_to is not None and self.pad_to > context_length:
             raise UserError(
@@ -131,7 +131,7 @@ class LabelledData:
         context_length: int,
         even: bool = False,
     ) -> LabelledRows:
-        """Return examples as a model of these classes reads them.
+        """Return the rows of examples, labelled by class number.
 
         Args:
             even: see `LabelledRows`.
@@ -159,7 +159,7 @@ class LabelledData:
         self, texts: Sequence[str], *, classes: Sequence[str], tokenizer: Tokenizer, context_length: int
     ) -> ScoredRows:
         """Return unlabelled texts as rows."""
-        examples = [Example(text, classes[0], None, "") for text in texts]  # of any class, since labels are not read
+        examples = [Example(text, classes[0], None, "") for text in texts]  # any class will do: labels are not read
         rows = self.rows(examples, classes=classes, tokenizer=tokenizer, context_length=context_length)
         return ScoredRows(rows, int(rows.lengths.max()), scored_by="classes", classes=classes)
 
@@ -167,7 +167,7 @@ class LabelledData:
         """Return a split's rows, texts and labels.
 
         Raises:
-            UserError: there is no such split, or an example is of a class that the run does not know.
+            UserError: there is no such split, or an example's class is not one of the run's.
         """
         examples = self.examples(request.split)
         rows = self.rows(
@@ -197,7 +197,7 @@ class LabelledData:
 
         Raises:
             UserError: a file is malformed, a split would be empty, there is only one class, or a group is unknown.
-            OSError: a file is not there, cannot be downloaded, or cannot be read.
+            OSError: a file is missing, cannot be downloaded, or cannot be read.
         """
         examples = self._read(self.files)
         labels = {example.label for example in examples}
@@ -235,7 +235,7 @@ class LabelledData:
         if idle := [name for name in classes if name not in trained]:
             held_out = sum(example.label == idle[0] for example in examples)
             raise UserError(
-                f"no training row is of the class {idle[0]!r}, of which {held_out:,} are held out; there are "
+                f"class {idle[0]!r} has no training row ({held_out:,} held out); the classes with training rows are "
                 f"{', '.join(sorted(trained))}: give more rows of it, or change data.classes or data.split_seed"
             )
         return classes
@@ -244,7 +244,7 @@ class LabelledData:
         return [] if self.test_path is None else self._read(self.files.at(self.test_path, "data.test_path"))
 
     def _read(self, source: FileSource) -> list[Example]:
-        """Return the examples of these files that have a text."""
+        """Read the examples, dropping those without a text."""
         files = source.collect(self.reader.endings)
         for file in files:
             file.verify()

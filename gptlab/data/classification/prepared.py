@@ -17,7 +17,7 @@ from gptlab.data.protocol import Decode, SamplePrompt
 from gptlab.data.row_table import show_label
 from gptlab.tokenizer.protocol import Tokenizer
 
-MAX_LISTED_CLASSES = 6  # of more, the summary line gives only the smallest and the largest
+MAX_LISTED_CLASSES = 6  # with more, the summary line gives only the smallest and the largest
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class PreparedLabelled:
 
     @property
     def splits(self) -> dict[str, LabelledRows]:
-        """Return train, val and, where there is one, test."""
+        """Return train, val and, if present, test."""
         splits = {"train": self.train, "val": self.val, "test": self.test}
         return {name: rows for name, rows in splits.items() if rows is not None}
 
@@ -68,7 +68,7 @@ class PreparedLabelled:
         return []
 
     def held_out(self) -> Iterator[str]:
-        """Yield nothing: rows are no running text."""
+        """Yield nothing: rows are not running text."""
         return iter(())
 
     def show_row(self, batch: Batch, row: int, *, decode: Decode) -> str:

@@ -1,4 +1,4 @@
-"""Labelled texts from files: what `data.reader` names."""
+"""Readers of labelled texts."""
 
 import json
 from collections.abc import Iterator
@@ -34,7 +34,7 @@ class ExampleSource(Protocol):
 class LabelledReader:
     """Reads .csv, .tsv, .json and .jsonl files of labelled texts.
 
-    `records.py` says how a record is read.
+    The file formats are those of `records.py`.
 
     Args:
         text_field: the column or key of the text.
@@ -55,7 +55,7 @@ class LabelledReader:
         """Yield the file's examples in order.
 
         Raises:
-            UserError: the file is malformed, or a record lacks a field or has no class under it; with the place.
+            UserError: the file is malformed, or a record lacks a field or its class; the message names the place.
         """
         for record in read_records([file], columns=self.columns):
             text = record.text(self.text_field, "data.reader.text_field")
@@ -66,7 +66,7 @@ class LabelledReader:
 def named(label: str | int | bool) -> str:
     """Return the name of a class.
 
-    Numbers and truth values as JSON writes them.
+    Numbers and booleans are written as in JSON.
     """
     return label if isinstance(label, str) else json.dumps(label)
 
@@ -75,7 +75,7 @@ def _named(record: Record, field: str, key: str) -> str:
     """Return the name under a field."""
     if isinstance(value := record.values.get(field), bool | int):
         return named(value)
-    name = record.text(field, key).strip()  # with blanks around it, it would be another class
+    name = record.text(field, key).strip()  # surrounding blanks would make it another class
     if not name:
         raise UserError(f"{record.place}: {field!r} is empty: give it a value, or remove the row")
     return name

@@ -12,7 +12,7 @@ from gptlab.data.classification.rows import LabelledRows
 from gptlab.data.classification.split import LabelledSplits
 from gptlab.tokenizer.protocol import Tokenizer
 
-N_SHOWN_CHARACTERS = 160  # of an example
+N_SHOWN_CHARACTERS = 160  # shown of each example
 
 
 def describe(
@@ -26,7 +26,7 @@ def describe(
 ) -> dict[str, Any]:
     """Return counts, padding, held-out groups and examples.
 
-    Plain values only.
+    All values are plain.
 
     Args:
         splits: the rows of each split.
@@ -86,8 +86,8 @@ def render(description: dict[str, Any]) -> RenderableType:
     """Return the report as tables and lines."""
     padding = description["padding"]
     lines = [
-        f"Padding: {padding['group_by_length']:.1%} of a batch of {description['batch_size']} rows where rows of like "
-        f"length share a batch, {padding['by_chance']:.1%} where batches are random.",
+        f"Padding in batches of {description['batch_size']} rows: {padding['group_by_length']:.1%} with "
+        f"data.group_by_length=true, {padding['by_chance']:.1%} with random batches.",
         *_group_lines(description["groups"]),
         "",
         *(f"[{example['label']}] {_short(example['text'])}" for example in description["examples"]),

@@ -18,12 +18,12 @@ class LabelledRows(Dataset[Batch]):
     """N texts and their classes, padded at the right.
 
     Args:
-        ids: of each text.
+        ids: token ids of each text.
         labels: (N,), the number of the class of each text.
         fill: the id of padding.
-        max_tokens: longer texts are cut to so many tokens.
+        max_tokens: longer texts are cut to this many tokens.
         pad_to: T; None pads to the longest row of the batch.
-        group_by_length: puts rows of like length into the same batches.
+        group_by_length: puts rows of similar length into the same batches.
         even: draws every class equally often in an epoch.
     """
 
@@ -95,7 +95,7 @@ class LabelledRows(Dataset[Batch]):
 
         -> (N,), rows of small classes repeated.
         """
-        classes = generator.permutation(np.unique(self.labels))  # which classes have one row more is random
+        classes = generator.permutation(np.unique(self.labels))  # random, since some classes get one row more
         shares = len(self) // len(classes) + (np.arange(len(classes)) < len(self) % len(classes))
         drawn = []
         for label, share in zip(classes, shares, strict=True):

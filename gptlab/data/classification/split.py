@@ -37,8 +37,8 @@ class SplitConfig(NamedTuple):
 def undersample(examples: Sequence[Example], seed: int) -> list[Example]:
     """Cut every class to the size of the smallest.
 
-    The classes come one after another in the order of their names. As the book does it with pandas (chapter 6):
-    `sample(n, random_state=seed)` of larger classes, the smallest as it is.
+    The classes come one after another, sorted by name. As in the book (chapter 6), larger classes are sampled by
+    pandas' `sample(n, random_state=seed)`; the smallest stays complete.
     """
     of_class = defaultdict(list)
     for example in examples:
@@ -73,7 +73,7 @@ def split_examples(examples: Sequence[Example], wanted: SplitConfig) -> Labelled
 
 
 def _sampled(members: Sequence[T], n: int, seed: int) -> list[T]:
-    """Return what pandas' `sample(n, random_state=seed)` draws, in its order."""
+    """Draw n members as pandas' `sample(n, random_state=seed)` does."""
     return [members[i] for i in np.random.RandomState(seed).choice(len(members), size=n, replace=False)]
 
 

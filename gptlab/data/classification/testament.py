@@ -15,8 +15,8 @@ from gptlab.slots import slot
 class TestamentReader:
     """Reads DATA/Bible.db as 31,102 verses, "old" or "new".
 
-    The verses come without their numbers. The group of a verse is its book, which `KjvReader` gives the same name as a
-    document: so a book that is held out here can be held out of a pretraining run by that name.
+    The verses come without their numbers. A verse's group is its book, by the name that `KjvReader` gives the document,
+    so a book that is held out here can also be held out of a pretraining run.
     """
 
     endings = (".db",)

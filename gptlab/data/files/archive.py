@@ -16,9 +16,9 @@ from gptlab.storage.atomic import atomic_replace
 from gptlab.storage.excerpts import excerpt_names
 from gptlab.storage.files import open_regular
 
-MAX_DIRECTORY_BYTES = 16 << 20  # of the list of members, about 200,000 of them; Python takes ten times the memory
+MAX_DIRECTORY_BYTES = 16 << 20  # size of the list of members, about 200,000 entries; parsing takes ten times the memory
 BLOCK_BYTES = 1 << 20
-# what `zipfile` raises for a damaged archive
+# exceptions that `zipfile` raises for a damaged archive
 DAMAGED_ZIP_ERRORS = (
     *(zipfile.BadZipFile, EOFError, zlib.error, struct.error),
     *(LookupError, OverflowError, RuntimeError, UnicodeError),
@@ -38,16 +38,16 @@ def extract_member(
     """Extract one member of a zip archive.
 
     Args:
-        member: its name. If there is no such member, the last suffix of the name is dropped: it then only says how to
-            read the file.
+        member: its name. If there is no such member, the last suffix of the name is dropped; it then only selects how
+            the file is read.
         sha256: of the member; None accepts any content.
         folder: where the extracted file is kept.
-        expansion: the most bytes that one compressed byte may become.
+        expansion: most unpacked bytes per compressed byte.
         expansion_key: the configuration key of `expansion`, for messages.
 
     Raises:
         FileNotFoundError: there is no such archive, or no such member.
-        UserError: it is no whole zip file, unpacks to too much, or the member has another sha256.
+        UserError: it is not a whole zip file, unpacks to too much, or the member has another sha256.
     """
     if not archive.is_file():
         raise MissingFileError(f"data.path: there is no {archive}")
@@ -67,7 +67,7 @@ def extract_member(
                     if sha256 not in (None, digest):
                         raise UserError(
                             f"{member} in {archive} has the sha256 {digest}, but data.sha256 is {sha256}: set "
-                            "data.sha256=null to accept the file as it is"
+                            "data.sha256=null to accept any content"
                         )
     return ExtractedMember(path, limit.compressed_bytes)
 
@@ -75,7 +75,7 @@ def extract_member(
 def _open_archive(raw: "_ArchiveReader", archive: Path) -> zipfile.ZipFile:
     try:
         return zipfile.ZipFile(raw)
-    except (*DAMAGED_ZIP_ERRORS, ValueError, OSError) as error:  # the last two: offsets that no file can have
+    except (*DAMAGED_ZIP_ERRORS, ValueError, OSError) as error:  # ValueError and OSError: impossible offsets
         raise _damaged(archive, error) from error
 
 
@@ -94,9 +94,7 @@ class _ArchiveReader(io.BufferedReader):
 
     def read(self, size: int | None = -1, /) -> bytes:
         if size is not None and size > MAX_DIRECTORY_BYTES:
-            raise zipfile.BadZipFile(
-                f"its list of members has {size:,} bytes, at most {MAX_DIRECTORY_BYTES:,} are read"
-            )
+            raise zipfile.BadZipFile(f"its list of members has {size:,} bytes, wanted at most {MAX_DIRECTORY_BYTES:,}")
         return super().read(size)
 
 
@@ -121,10 +119,7 @@ def _check_member(info: zipfile.ZipInfo, name: str) -> None:
 
 
 def _write_member(opened: zipfile.ZipFile, info: zipfile.ZipInfo, path: Path, limit: ExpansionLimit, name: str) -> str:
-    """Write a member to a file.
-
-    Returns its sha256.
-    """
+    """Write a member to a file and return its sha256."""
     digest, n_bytes = hashlib.sha256(), 0
     try:
         compressed = opened.open(info)

@@ -23,13 +23,13 @@ DISK_ERRORS = {
 def locked_entry(path: Path, bytes_needed: Callable[[], int] = lambda: 0) -> Iterator[None]:
     """Hold the lock of a cache entry.
 
-    The entry is a file or folder; its parent is made.
+    The entry is a file or folder; its parent folder is created.
 
     Args:
-        bytes_needed: called when the disk is full; returns 0 where the size is unknown.
+        bytes_needed: called when the disk is full; returns 0 if the size is unknown.
 
     Raises:
-        OSError: the folder cannot be written; the message says what to do.
+        OSError: the folder cannot be written; the message gives a remedy.
     """
     folder = path.parent
     try:

@@ -19,8 +19,8 @@ from gptlab.storage.atomic import atomic_replace
 log = logging.getLogger(__name__)
 
 BLOCK_BYTES = 1 << 16
-TIMEOUT_SECONDS = 30  # without a single byte
-# A server may send one byte at a time for ever, so MIN_BYTES_PER_CHECK must arrive between two checks.
+TIMEOUT_SECONDS = 30  # longest wait for the next bytes
+# A server may send one byte at a time forever, so MIN_BYTES_PER_CHECK must arrive between two checks.
 SPEED_CHECK_SECONDS = 60.0
 MIN_BYTES_PER_CHECK = 60_000
 MAX_BYTES_WITHOUT_LENGTH = 16 << 30  # of a response without a Content-Length, which may never end
@@ -30,8 +30,8 @@ def download(url: str, *, sha256: str | None, folder: Path) -> Path:
     """Download a file, unless the folder holds it.
 
     Args:
-        sha256: that the file must have; None accepts any content.
-        folder: of earlier downloads.
+        sha256: expected of the file; None accepts any content.
+        folder: where downloads are kept.
 
     Raises:
         ConnectionError: the address cannot be reached, answers with an error, breaks off or does not end.
@@ -58,11 +58,11 @@ def address_name(url: str) -> str:
     try:
         parts = urllib.parse.urlparse(url)
         valid = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port or 1) > 0
-    except ValueError:  # a stray bracket, or a port that is no number
+    except ValueError:  # a stray bracket, or a port that is not a number
         valid = False
     if not valid or not url.isascii() or not url.isprintable() or " " in url:
         raise UserError(
-            f"{url!r:.200} is no address: give https://HOST/PATH, with %XX for blanks and characters beyond ASCII"
+            f"{url!r:.200} is not an address: give https://HOST/PATH, with %XX for blanks and characters beyond ASCII"
         )
     return Path(parts.path).name
 
@@ -84,7 +84,7 @@ def _fetch(url: str, path: Path, sha256: str | None) -> None:
     if sha256 is not None and digest != sha256:
         raise UserError(
             f"{url} has the sha256 {digest}, but data.sha256 is {sha256}: the file has changed, or a proxy sent "
-            f"something else; set data.sha256=null to accept it as it is, {instead}"
+            f"something else; set data.sha256=null to accept any content, {instead}"
         )
 
 
@@ -92,11 +92,11 @@ def _write_response(url: str, path: Path) -> tuple[str, int, int | None]:
     """Write a response to a file.
 
     Returns:
-        The sha256 and the number of bytes that came, and the number that the server announced, None if it did not.
+        The sha256, the number of bytes received, and the number that the server announced or None.
     """
     digest, n_bytes = hashlib.sha256(), 0
     with _opener().open(url, timeout=TIMEOUT_SECONDS) as response, path.open("wb") as file:
-        announced: int | None = response.length  # http.client reads no more than that
+        announced: int | None = response.length  # http.client stops there
         with byte_progress(f"Downloading {url}", announced) as advance:
             while block := response.read1(BLOCK_BYTES):
                 file.write(block)
@@ -105,15 +105,15 @@ def _write_response(url: str, path: Path) -> tuple[str, int, int | None]:
                 advance(len(block))
                 if announced is None and n_bytes > MAX_BYTES_WITHOUT_LENGTH:
                     raise NoConnectionError(
-                        f"more than {MAX_BYTES_WITHOUT_LENGTH:,} bytes came, and the server announced no length"
+                        f"more than {MAX_BYTES_WITHOUT_LENGTH:,} bytes arrived, and the server announced no length"
                     )
     return digest.hexdigest(), n_bytes, announced
 
 
 def _opener() -> urllib.request.OpenerDirector:
-    """Return an opener for http and https alone.
+    """Return an opener for http and https only.
 
-    The one of urllib also follows redirects to ftp.
+    urllib's default opener also follows redirects to ftp.
     """
     opener = urllib.request.OpenerDirector()
     for handler in (
@@ -149,7 +149,7 @@ class _RedirectHandler(urllib.request.HTTPRedirectHandler):
 class _MinimumSpeedStream(io.RawIOBase):
     """A stream with a minimum speed.
 
-    Reading raises TimeoutError when it is slower.
+    Reading below it raises TimeoutError.
     """
 
     def __init__(self, raw: io.RawIOBase) -> None:
@@ -161,7 +161,7 @@ class _MinimumSpeedStream(io.RawIOBase):
     def readinto(self, buffer: memoryview) -> int | None:  # type: ignore[override]  # an IO's own type is private
         if time.monotonic() - self._last_check > SPEED_CHECK_SECONDS:
             if self._n_bytes < MIN_BYTES_PER_CHECK:
-                raise TimeoutError(f"only {self._n_bytes:,} bytes came in {SPEED_CHECK_SECONDS:.0f} seconds")
+                raise TimeoutError(f"only {self._n_bytes:,} bytes arrived in {SPEED_CHECK_SECONDS:.0f} seconds")
             self._last_check, self._n_bytes = time.monotonic(), 0
         n_bytes = self._raw.readinto(buffer)
         self._n_bytes += n_bytes or 0

@@ -10,26 +10,26 @@ from typing import IO, NamedTuple
 from gptlab.errors import UserError
 from gptlab.storage.excerpts import excerpt
 
-ALWAYS_ALLOWED_BYTES = 64 << 20  # may come out of any file, however small
+ALWAYS_ALLOWED_BYTES = 64 << 20  # allowed for any file, however small
 
 
 class ExpansionLimit(NamedTuple):
     """The limit on a compressed file's unpacked size."""
 
     compressed_bytes: int  # size of the file, or of the member in its archive
-    expansion: float  # the most bytes that one compressed byte may become
+    expansion: float  # most unpacked bytes per compressed byte
     key: str  # configuration key of `expansion`
 
     @property
     def n_bytes(self) -> int:
-        """Return the most bytes that may come out."""
+        """Return the largest allowed unpacked size."""
         return max(ALWAYS_ALLOWED_BYTES, int(self.expansion * self.compressed_bytes))
 
     def check(self, n_bytes: int, name: str) -> None:
         """Raise a UserError above the limit.
 
         Args:
-            n_bytes: how many came out.
+            n_bytes: bytes unpacked so far.
             name: of the file, for the message.
         """
         if n_bytes > self.n_bytes:
@@ -40,9 +40,9 @@ class ExpansionLimit(NamedTuple):
 
 
 def check_expansion(expansion: float, key: str) -> None:
-    """Raise a UserError unless the value makes sense."""
+    """Raise a UserError unless the value is within its bounds."""
     if not isinstance(expansion, int | float) or isinstance(expansion, bool) or not 1 <= expansion < 1e9:
-        raise UserError(f"{key} is {excerpt(expansion)}, wanted a number from 1 below a billion")
+        raise UserError(f"{key} is {excerpt(expansion)}, wanted a number from 1 to below a billion")
 
 
 def open_gzip(raw: IO[bytes], limit: ExpansionLimit, name: str) -> io.BufferedReader:

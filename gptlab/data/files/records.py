@@ -1,6 +1,7 @@
 """Readers of record files.
 
-.json holds a list of objects, .jsonl one object per line, .csv and .tsv one row of texts per line; all also as .gz.
+.json holds a list of objects, .jsonl one object per line, .csv and .tsv one row of texts per line; each may be
+compressed as .gz.
 """
 
 import csv
@@ -48,9 +49,9 @@ class Record(NamedTuple):
 
 
 def check_characters(text: str, place: str) -> None:
-    """Raise a UserError for half a surrogate pair.
+    """Raise a UserError for half of a surrogate pair.
 
-    JSON may hold one.
+    JSON escapes can produce one.
     """
     if surrogate := SURROGATE.search(text):
         raise UserError(f"{place} holds {surrogate.group()!r}, half a character: correct it")
@@ -63,7 +64,7 @@ def read_records(files: Iterable[TextFile], *, columns: list[str] | None) -> Ite
         columns: names of the columns of a .csv or .tsv file without a header; None takes them from its first line.
 
     Raises:
-        UserError: a file is not UTF-8 or not of the kind its name says; the line is named.
+        UserError: a file is not UTF-8 or does not match its ending; the message names the line.
     """
     for file in files:
         yield from _read_file(file, columns)

@@ -1,4 +1,4 @@
-"""The four arguments that say where a dataset's files come from."""
+"""The arguments that locate a dataset's files."""
 
 from pathlib import Path
 from typing import NamedTuple
@@ -8,12 +8,12 @@ from gptlab.storage.files import expand_path
 
 
 class FileSource(NamedTuple):
-    """The files that `data.path` names, and how they are fetched."""
+    """The files of `data.path`, and how to fetch them."""
 
     path: str | list[str]  # a file, folder, glob, package://NAME/file or https:// address, or a list of them
     sha256: str | None  # of a download or a package's file; None accepts any content
     cache_dir: Path  # keeps downloads and members of archives
-    max_expansion: float  # the most bytes that one byte of an archive or a gzip file may unpack to
+    max_expansion: float  # most unpacked bytes per byte of an archive or gzip file
     key: str = "data.path"  # the key of the path in messages
 
     @classmethod
@@ -21,7 +21,7 @@ class FileSource(NamedTuple):
         """Return the source with its cache folder expanded.
 
         Raises:
-            UserError: `cache_dir` is no path.
+            UserError: `cache_dir` is not a valid path.
         """
         return cls(path, sha256, expand_path(cache_dir, key="data.cache_dir"), max_expansion)
 
@@ -33,7 +33,7 @@ class FileSource(NamedTuple):
         """Return the files with these endings, downloaded if remote.
 
         Raises:
-            UserError: see `collect` of paths.py; so for the other errors.
+            UserError: see `collect` in paths.py, also for other errors.
         """
         return collect(
             self.path,

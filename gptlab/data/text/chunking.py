@@ -11,7 +11,7 @@ import itertools
 import re
 from collections.abc import Iterable, Iterator
 
-CHUNK_CHARACTERS = 1 << 18  # a chunk is cut at the first safe place after so many
+CHUNK_CHARACTERS = 1 << 18  # a chunk is cut at the first safe place after this many
 MAX_CHUNK_CHARACTERS = 1 << 20  # without a safe place a chunk is cut here, so that memory stays bounded
 
 # `re` counts an underscore as part of a word; tokenizers count it as punctuation, and some join it to a newline.
@@ -23,7 +23,7 @@ def cut_chunks(
 ) -> Iterator[tuple[str, bool]]:
     """Yield the chunks of one document.
 
-    Each comes with whether it is the last.
+    Each comes with a flag: whether it is the last.
 
     Args:
         blocks: the document's text, cut anywhere.
@@ -58,7 +58,7 @@ def cut_blocks(text: str, size: int = MAX_CHUNK_CHARACTERS) -> Iterator[str]:
 def split_documents(blocks: Iterable[str], separator: str) -> Iterator[Iterator[str]]:
     """Yield the documents between separators, each as blocks.
 
-    Use up one document before asking for the next.
+    Consume each document before requesting the next.
     """
     for _, document in itertools.groupby(_number_blocks(blocks, separator), key=lambda block: block[0]):
         yield (text for _, text in document)

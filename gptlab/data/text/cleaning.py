@@ -37,7 +37,7 @@ def control_characters(text: str) -> str:
 
 def trailing_spaces(text: str) -> str:
     """Remove spaces and tabs before line ends."""
-    for end in (" \n", "\t\n"):  # most lines end in neither, so the parts are few
+    for end in (" \n", "\t\n"):  # most lines end in neither, so there are few parts
         text = "\n".join(part.rstrip(" \t") for part in text.split(end))
     return text
 

@@ -12,7 +12,7 @@ from gptlab.data.text.shards import Shard
 
 RUN_TOKENS = 13
 BLOCK_RUNS = 1 << 18  # runs hashed at a time, few enough for a processor's cache
-MAX_VAL_RUNS = 1 << 22  # runs looked for, so that their hashes take 32 MB
+MAX_VAL_RUNS = 1 << 22  # runs looked up; their hashes take 32 MB
 SLOT_MASK = (1 << 26) - 1  # bits of a hash that choose its slot in a table; most other hashes have an empty slot
 
 BASE = 0x94D049BB133111EB  # odd, so that it has an inverse modulo 2^64
@@ -22,14 +22,13 @@ BASE_INVERSE = pow(BASE, -1, 1 << 64)
 def shared_runs(train: Sequence[Shard], val: Sequence[Shard], *, dtype: str) -> float | None:
     """Return the share of contaminated validation runs.
 
-    Of more than MAX_VAL_RUNS runs only every second, third ... is looked for, which changes the share by a thousandth
-    at most.
+    Of more than MAX_VAL_RUNS runs only every second, third ... is looked up, which changes the share by at most 0.001.
 
     Args:
         dtype: of the ids in the shards.
 
     Returns:
-        The share from 0 to 1; None where the validation text is shorter than a run.
+        The share from 0 to 1; None if the validation text is shorter than a run.
     """
     step = 1 + sum(shard.n_tokens for shard in val) // MAX_VAL_RUNS
     wanted = np.concatenate([np.empty(0, dtype=np.uint64), *(block[::step] for block in _hash_runs(val, dtype))])

@@ -30,7 +30,7 @@ log = logging.getLogger(__name__)
 
 FORMAT = 1  # raise it when the content of the files changes
 SHARD_TOKENS = 100_000_000
-BATCH_CHARACTERS = 1 << 18  # that a thread tokenises at a time
+BATCH_CHARACTERS = 1 << 18  # tokenised by a thread at a time
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
@@ -43,7 +43,7 @@ class SplitTokens:
     documents: int
     characters: int
     n_bytes: int  # of the text, in UTF-8
-    n_tokens: int  # with the special ones that begin and end documents
+    n_tokens: int  # includes the special tokens that begin and end documents
     shards: list[Shard]
 
 
@@ -60,7 +60,7 @@ class Corpus:
 def open_corpus(text: SplitText, tokenizer: Tokenizer, *, cache_dir: Path, shard_tokens: int = SHARD_TOKENS) -> Corpus:
     """Return the corpus, tokenised if not cached.
 
-    A damaged one is tokenised again.
+    A damaged corpus is tokenised again.
 
     Raises:
         OSError: the cache folder cannot be written, or the disk is full.
@@ -88,9 +88,9 @@ def open_corpus(text: SplitText, tokenizer: Tokenizer, *, cache_dir: Path, shard
 
 
 def _load(folder: Path, report: Callable[[str], None]) -> Corpus | None:
-    """Return the corpus in a folder, None without one.
+    """Return the corpus in a folder, None if missing.
 
-    A damaged one is reported and counts as none.
+    A damaged corpus is reported and returned as None.
     """
     if not folder.exists():
         return None
@@ -102,7 +102,7 @@ def _load(folder: Path, report: Callable[[str], None]) -> Corpus | None:
             splits[split] = SplitTokens(shards=shards, **meta[split])
             damaged = [shard.path.name for shard in shards if not shard.is_whole(meta["dtype"])]
             if damaged:
-                raise UserError(f"{', '.join(damaged)} is not what was written")
+                raise UserError(f"{', '.join(damaged)} does not match its checksum")
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         report(f"{folder} is damaged ({error}), tokenising again")
         return None
@@ -185,11 +185,11 @@ class _TokenBatch(NamedTuple):
 def _batches(chunks: Iterable[SplitChunk]) -> Iterator[_ChunkBatch]:
     """Yield batches of chunks of one split.
 
-    They are long enough for a thread, and keep each split's order.
+    Each is long enough to keep a thread busy; each split keeps its order.
     """
     waiting: dict[str, list[SplitChunk]] = {split: [] for split in SPLITS}
     size = dict.fromkeys(SPLITS, 0)
-    begins = dict.fromkeys(SPLITS, True)  # the held-out end of an only document also counts as a document
+    begins = dict.fromkeys(SPLITS, True)  # the held-out end of a single document also counts as a document
     for chunk in chunks:
         waiting[chunk.split].append(chunk)
         size[chunk.split] += len(chunk.text)

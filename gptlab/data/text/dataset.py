@@ -33,16 +33,16 @@ class TextData:
         clean: names of cleaning steps, in order (`cleaning.py`).
         val_fraction: share of the characters that is held out.
         val_documents: names of documents to hold out instead.
-        batch_size: windows of a batch, on each device.
-        batch_tokens: the most tokens of a batch, in place of a batch_size; None uses batch_size.
-        stride: tokens from one training window to the next; None is one window's length.
+        batch_size: windows per batch on each device.
+        batch_tokens: the most tokens of a batch, instead of batch_size; None uses batch_size.
+        stride: tokens from one training window to the next; None is the window's length.
         score_tail: whether validation ends with an incomplete window, so that every token is scored; the book drops it.
-        n_workers: processes that load batches; 0 loads in the run's own.
-        max_expansion: the most bytes that one byte of an archive or a gzip file may unpack to.
+        n_workers: processes that load batches; 0 loads them in the run itself.
+        max_expansion: most unpacked bytes per byte of an archive or gzip file.
 
     Raises:
         UserError: an argument is impossible, or a file cannot be read as text.
-        OSError: a file is not there, cannot be downloaded, or cannot be written.
+        OSError: a file is missing, cannot be downloaded, or cannot be written.
     """
 
     gives: ClassVar[tuple[str, ...]] = ("ids", "targets")  # keys of its batches
@@ -86,14 +86,14 @@ class TextData:
         They come from the cache if nothing changed.
 
         Args:
-            style: ignored, since a text has no conversations.
+            style: ignored, since text has no conversations.
 
         Raises:
-            UserError: a split is shorter than a window, or `batch_tokens` than one window.
+            UserError: a split is shorter than a window, or `batch_tokens` is less than a window.
         """
         batch_size = self.batch_size
         if self.batch_tokens is not None:
-            _check_at_least("batch_tokens", self.batch_tokens, context_length, why=": a window of model.context_length")
+            _check_at_least("batch_tokens", self.batch_tokens, context_length, why=", a window of model.context_length")
             batch_size = self.batch_tokens // context_length
         corpus = self._corpus(tokenizer)
         stride = self.stride or context_length
@@ -145,14 +145,14 @@ class TextData:
     def _chunks(self, split: str) -> Iterator[str]:
         """Yield the cleaned text of a split in pieces.
 
-        A chunk has at most a few MB, and a document begins a new one.
+        A chunk has at most a few MB; each document begins a new one.
         """
         return (chunk.text for chunk in self.text.chunks(SPLITS if split == ALL else (split,)))
 
     def _first_words(self, split: str) -> str:
-        """Return the first words of a split.
+        """Return the prompt from the beginning of a split.
 
-        For `all` those of the validation split.
+        For `all`, the first words of the validation split.
         """
         split = TRAIN if split == TRAIN else VAL
         return first_words(next(self._chunks(split)), within=self.text.one_document and split == VAL)
@@ -195,4 +195,4 @@ def _windows(corpus: Corpus, split: str, context_length: int, stride: int, *, ta
 
 def _check_at_least(name: str, value: int, least: int, why: str = "") -> None:
     if value < least:
-        raise UserError(f"data.{name} must be at least {least}{why}; got {value}")
+        raise UserError(f"data.{name} is {value}: it must be at least {least}{why}")

@@ -30,9 +30,9 @@ from gptlab.storage.atomic import atomic_replace
 
 log = logging.getLogger(__name__)
 
-FORMAT = 3  # raise it when the content of an index changes, or what a reader or a cleaning function does
-N_NAMES = 10_000  # documents whose names are kept, for messages and reports; of later ones only the hash is
-N_FILES_SHOWN = 5  # in the log, of those that changed
+FORMAT = 3  # raise it when the content of an index, a reader or a cleaning function changes
+N_NAMES = 10_000  # documents whose names are kept, for messages and reports; of later ones only hashes
+N_FILES_SHOWN = 5  # changed files named in the log
 
 ARRAYS = ("digests", "name_hashes", "n_characters", "n_bytes", "kept")
 
@@ -46,12 +46,12 @@ class CorpusIndex:
 
     files: list[TextFile]
     first_names: list[str]  # of the first N_NAMES documents
-    steps: list[Step]  # what cleaning did
+    steps: list[Step]  # sizes before and after each cleaning step
     digests: np.ndarray  # (N,) uint64, hash of the cleaned text
     name_hashes: np.ndarray  # (N,) uint64
     n_characters: np.ndarray  # (N,) int64, cleaned
     n_bytes: np.ndarray  # (N,) int64, cleaned, in UTF-8
-    kept: np.ndarray  # (N,) bool, False where a filter drops the document
+    kept: np.ndarray  # (N,) bool, False for documents that a filter drops
 
 
 def name_hash(name: str) -> int:
@@ -65,7 +65,7 @@ def index_corpus(files: list[TextFile], reader: Reader, cleaning: Cleaning, *, c
     It comes from the cache if no file changed.
 
     Raises:
-        UserError: there is no text in the files, or one of them cannot be read; file and line are named.
+        UserError: there is no text in the files, or one cannot be read; the message names file and line.
     """
     functions = [function.__name__ for function in cleaning.functions]
     names = [(str(file.path), file.name, file.sha256) for file in files]
@@ -104,10 +104,7 @@ class _DocumentTable:
         self._digest, self._n_characters, self._n_bytes = hashlib.blake2b(digest_size=8), 0, 0
 
     def add(self, text: str) -> int:
-        """Add a cleaned chunk to the current document.
-
-        Returns its bytes.
-        """
+        """Add a cleaned chunk to the current document; return its bytes."""
         encoded = text.encode()
         self._digest.update(encoded)
         self._n_characters += len(text)
@@ -194,9 +191,9 @@ def _save(index: CorpusIndex, path: Path) -> None:
 
 
 def _load(path: Path, report: Callable[[str], None]) -> CorpusIndex | None:
-    """Return the cached index, None without one.
+    """Return the cached index, None if missing.
 
-    A damaged one is reported and counts as none.
+    A damaged index is reported and returned as None.
     """
     if not path.exists():
         return None

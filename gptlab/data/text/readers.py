@@ -51,7 +51,7 @@ class TextReader:
 
     Args:
         field: the key of a .jsonl object that holds the text.
-        separator: the text between two documents of a .txt or .md file; None where a file is one document.
+        separator: the text between two documents of a .txt or .md file; None if a file is one document.
     """
 
     endings = (".txt", ".md", ".jsonl", ".txt.gz", ".md.gz", ".jsonl.gz")
@@ -65,7 +65,7 @@ class TextReader:
         """Yield the file's documents, chunk by chunk.
 
         Raises:
-            UserError: the file is not UTF-8, or a line of a .jsonl file is no object with a text in `field`.
+            UserError: the file is not UTF-8, or a .jsonl line is not an object with a text in `field`.
         """
         with file.open() as raw:
             if file.name.removesuffix(".gz").endswith(".jsonl"):

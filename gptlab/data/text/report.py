@@ -34,11 +34,11 @@ def describe(
 ) -> dict[str, Any]:
     """Return counts, cleaning, the split, its overlap, and examples.
 
-    Plain values only.
+    All values are plain.
 
     Args:
         windows: of each split.
-        n_examples: windows that are shown, from all over the training text.
+        n_examples: windows to show, spread over the training text.
         vectors: the first training window's embeddings by name, (T, D) each.
     """
     return {
@@ -74,9 +74,9 @@ def _counts(corpus: Corpus, windows: Windows, split: str) -> dict[str, Any]:
 
 
 def _held_out(text: SplitText) -> dict[str, Any]:
-    """Return where the only document is split, or names.
+    """Return the held-out documents' names, if they are few.
 
-    The names of the held-out documents, if they are few.
+    A single document is split, so the place of the cut is returned.
     """
     if text.one_document:
         return {"from_character": text.split.n_train_characters}
@@ -86,7 +86,7 @@ def _held_out(text: SplitText) -> dict[str, Any]:
 
 
 def _shared_documents(text: SplitText) -> int:
-    """Count held-out documents that the training set has too."""
+    """Count held-out documents that are also in the training set."""
     if text.one_document:
         return 0
     train, val = (text.index.digests[text.documents(split)] for split in SPLITS)

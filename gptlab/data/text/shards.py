@@ -21,7 +21,7 @@ class Shard(NamedTuple):
     sha256: str
 
     def is_whole(self, dtype: str) -> bool:
-        """Return whether the file is what was written.
+        """Return whether the file is unchanged since it was written.
 
         The content is read only if the file's time has changed.
         """

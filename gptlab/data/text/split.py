@@ -26,7 +26,7 @@ class SplitChunk(NamedTuple):
 
     split: str
     text: str
-    ends_document: bool  # always False where one document is cut into both splits
+    ends_document: bool  # always False if one document is cut into both splits
 
 
 @dataclass(frozen=True)
@@ -34,14 +34,14 @@ class Split:
     """The held-out documents, or the place of the cut."""
 
     held_out: np.ndarray  # (N,) bool
-    n_train_characters: int | None  # of the only document; None where there are several
+    n_train_characters: int | None  # of a single document; None if there are several
 
 
 def split_text(index: CorpusIndex, *, val_fraction: float, val_documents: Sequence[str], split_seed: int) -> Split:
     """Choose the held-out text of a corpus.
 
     Several documents are drawn whole, in an order that depends on the seed and their content only, so equal ones are in
-    the same split. Of a single document the end is held out.
+    the same split. A single document is cut, and its end held out.
 
     Args:
         val_fraction: share of the characters to hold out, about.
@@ -106,9 +106,8 @@ def _draw_documents(index: CorpusIndex, fraction: float, seed: int) -> np.ndarra
 def places_summing_to(sizes: Sequence[float], wanted: float) -> list[int]:
     """Return places of sizes summing to about `wanted`.
 
-    It never returns all places.
-    In order, each size is taken if it brings the sum nearer to `wanted`. So a large one that comes first among a few
-    is skipped, where taking it would hold out nearly everything.
+    Sizes are visited in order, and each is taken if it brings the sum nearer to `wanted`. So a large document is
+    skipped if taking it would hold out nearly everything. At least one place is left out.
     """
     chosen, total = [], 0.0
     for place, size in enumerate(sizes):
@@ -133,7 +132,7 @@ class SplitText:
         return self.split.n_train_characters is not None
 
     def documents(self, split: str) -> np.ndarray:
-        """Return which documents a split has text of.
+        """Return which documents contribute to a split.
 
         Shape: (N,) bool.
         """
@@ -159,7 +158,7 @@ class SplitText:
 
     def _cut_one_document(self) -> Iterator[SplitChunk]:
         assert self.split.n_train_characters is not None
-        n_train = self.split.n_train_characters  # characters of the training split that are still to come
+        n_train = self.split.n_train_characters  # characters of the training split still to come
         for _, text, _ in self._kept_chunks():
             text = self._cleaning(text)
             n_here, n_train = min(n_train, len(text)), max(0, n_train - len(text))

@@ -19,7 +19,7 @@ class Windows(Dataset[Batch]):
     """Dataset of the windows of token shards.
 
     Window i of a shard reads its tokens [i * stride, i * stride + T); the targets are shifted by one. No window crosses
-    from one shard into the next. Pickles as paths, so worker processes open the files themselves.
+    from one shard into the next. It pickles as paths, so worker processes open the files themselves.
 
     Args:
         dtype: of the ids in the files, "uint16" or "uint32".

@@ -1,4 +1,4 @@
-"""From files of conversations to the rows of an assistant's run."""
+"""InstructionData from files to rows."""
 
 import json
 import logging
@@ -49,7 +49,7 @@ def chat() -> Config:
 
 
 def instructions(path: Path, form: str = "alpaca", *overrides: str) -> InstructionData:
-    """As data=chat with these overrides, composed once."""
+    """Build data=chat with these overrides."""
     changed = [word.removeprefix("data.") for word in (f"path={path}", f"reader.format={form}", *overrides)]
     return build(resolved(OmegaConf.merge(OmegaConf.create(plain(chat())), OmegaConf.from_dotlist(changed))), "data")
 
@@ -62,8 +62,8 @@ def read_back(ids: np.ndarray) -> str:
     return BYTES.decode(ids.tolist())
 
 
-def test_the_book_s_split_and_rows(shared_data: Path) -> None:
-    """935 to train, 110 to test, 55 to validate, in the file's order; every token after the first is a target."""
+def test_the_books_split_and_rows(shared_data: Path) -> None:
+    """Check 935, 110 and 55 rows to train, test and validate, in file order; every token but the first is a target."""
     path = shared_data / "instruction-data.json"
     entries = json.loads(path.read_text(encoding="utf-8"))
     overrides = ["experiment=finetune_assistant", f"data.path={path}"]
@@ -134,7 +134,7 @@ def test_a_test_set_of_its_own(tmp_path: Path) -> None:
     assert [len(data.conversations(split)) for split in ("train", "val", "test")] == [9, 1, 3]
 
 
-def test_what_does_not_fit_is_counted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_conversations_that_do_not_fit_are_counted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     long_question = {"instruction": "?" * 40, "input": "", "output": "yes"}
     long_answer = {"instruction": "?", "input": "", "output": "y" * 60}
     empty = {"instruction": "?", "input": "", "output": " "}
@@ -153,10 +153,10 @@ def test_what_does_not_fit_is_counted(tmp_path: Path, caplog: pytest.LogCaptureF
     assert (len(whole.rows), whole.n_unanswered) == (19, 1), "a question alone teaches no answers"
 
 
-def test_a_context_that_holds_no_answer(tmp_path: Path) -> None:
+def test_a_context_without_an_answer_is_reported(tmp_path: Path) -> None:
     path = write(tmp_path / "a.json", alpaca(10))
     with pytest.raises(
-        ValueError, match=r"of 8 train conversations none has an answer within model\.context_length=2: raise it"
+        ValueError, match=r"none of 8 train conversations has an answer within model\.context_length=2: raise it"
     ):
         prepared(instructions(path), 2)
 
@@ -190,14 +190,16 @@ def test_a_context_that_holds_no_answer(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_a_record_of_another_form(format: str, record: dict[str, Any], sentence: str, tmp_path: Path) -> None:
+def test_a_record_of_another_format_is_reported(
+    format: str, record: dict[str, Any], sentence: str, tmp_path: Path
+) -> None:
     path = tmp_path / "talk.jsonl"
     path.write_text(f"\n{json.dumps(record)}\n", encoding="utf-8")
     with pytest.raises(ValueError, match=rf"^{path}, line 2: {sentence}"):
         instructions(path, format).conversations("train")
 
 
-def test_fractions_that_leave_nothing(tmp_path: Path) -> None:
+def test_fractions_without_a_training_set_are_reported(tmp_path: Path) -> None:
     path = write(tmp_path / "a.json", alpaca(3))
     with pytest.raises(
         ValueError, match=r"data\.val_fraction=0\.5 and data\.test_fraction=0\.5 leave nothing to train"
@@ -207,7 +209,7 @@ def test_fractions_that_leave_nothing(tmp_path: Path) -> None:
         instructions(path, "alpaca", "data.split_seed=null").conversations("train")
 
 
-def test_a_text_that_the_tokenizer_lacks_is_told_with_its_place(tmp_path: Path) -> None:
+def test_a_text_without_tokens_is_reported_with_its_place(tmp_path: Path) -> None:
     path = write(tmp_path / "a.json", [*alpaca(12), {"instruction": "é", "input": "", "output": "x"}])
     data = instructions(path, "alpaca", "data.split_seed=null", "data.test_fraction=0")
     tokenizer = train_char(data.training_text(), unknown=False, end_of_text=True)
@@ -275,7 +277,7 @@ def test_the_report_shows_what_is_learned(packing: str, tmp_path: Path) -> None:
 
 
 def test_small_talk(tmp_path: Path) -> None:
-    """The package's pairs, each once, and no question in two splits."""
+    """Check that each pair of the package is there once, and no question in two splits."""
     pytest.importorskip("chatterbot_corpus", reason="the samples extra brings it")
     data = build(compose_config("train", ["data=chatter"]).data, "data")
     splits = {split: data.conversations(split) for split in ("train", "val", "test")}
@@ -295,7 +297,7 @@ def chatter(folder: Path, **files: str) -> list[Conversation]:
     )
 
 
-def test_small_talk_takes_turns_or_gives_several_answers(tmp_path: Path) -> None:
+def test_chatterbot_files_have_turns_or_several_answers(tmp_path: Path) -> None:
     turns = "conversations:\n- [Hi, Hello, How are you?]\n- a slip\n- [Hi, Hello]\n- [a, b, c, d]\n"
     found = chatter(tmp_path, emotion="conversations:\n- [Sad?, 'No.', Never.]\n", talk=turns)
     assert [[message.content for message in conversation.messages] for conversation in found] == [
@@ -308,7 +310,7 @@ def test_small_talk_takes_turns_or_gives_several_answers(tmp_path: Path) -> None
 
 
 def test_small_talk_of_another_version_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"talk\.yml is no list of conversations"):
+    with pytest.raises(ValueError, match=r"talk\.yml is not a list of conversations"):
         chatter(tmp_path, talk="[")
     reader = ChatterBotReader(sha256="0" * 64)
     files = collect(str(tmp_path), endings=reader.endings, sha256=None, cache_dir=tmp_path, max_expansion=100)

@@ -1,4 +1,4 @@
-"""Packed rows cost what they cost alone, and no token stands for nothing that need not."""
+"""Packed and padded rows: the loss of each row alone, and little padding."""
 
 from itertools import combinations
 
@@ -16,7 +16,7 @@ LENGTHS = [3, 20, 1, 7, 31, 32, 5, 12, 12, 2, 9, 16]
 
 
 def rows(lengths: list[int], vocab_size: int = 50) -> list[TokenRow]:
-    """Random ids, of which a random half is learned."""
+    """Return random ids, a random half of them learned."""
     rng = np.random.default_rng(0)
     made = []
     for length in lengths:
@@ -26,7 +26,7 @@ def rows(lengths: list[int], vocab_size: int = 50) -> list[TokenRow]:
     return made
 
 
-def test_a_row_predicts_what_is_learned() -> None:
+def test_only_learned_tokens_are_targets() -> None:
     row = as_row([5, 6, 7, 8], [False, False, True, True])
     assert row.ids.tolist() == [5, 6, 7]
     assert row.targets.tolist() == [IGNORE_INDEX, 7, 8]
@@ -62,11 +62,11 @@ def test_bins_hold_every_row_once_and_none_is_too_full() -> None:
         assert best_fit(lengths, 32) == bins
 
 
-def test_a_row_goes_into_the_fullest_bin_that_takes_it() -> None:
+def test_a_row_goes_into_the_fullest_bin_with_room() -> None:
     assert best_fit(np.array([6, 7, 3, 2]), 10) == [[1, 2], [0, 3]]
 
 
-def test_a_bin_counts_its_rows() -> None:
+def test_segments_number_the_rows_of_a_bin() -> None:
     packed = PackedRows(rows([3, 2, 4]), context_length=8)
     batch = packed[np.arange(len(packed))]
     assert batch["segments"].tolist() == [[0, 0, 0, 0, 1, 1, 1, -1], [0, 0, -1, -1, -1, -1, -1, -1]]
@@ -75,8 +75,8 @@ def test_a_bin_counts_its_rows() -> None:
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_packed_rows_cost_what_they_cost_alone(family: str) -> None:
-    """Token by token, for learned positions and rotary ones, and with a window."""
+def test_packed_rows_have_the_same_loss_as_alone(family: str) -> None:
+    """Compare each token's loss, with learned and rotary positions and a sliding window."""
     model = tiny_gpt(**FAMILIES[family])
     head = InstructionHead(model, HeadContext(50, None), tied=True, loss_chunk_rows=None)
     made = rows(LENGTHS)
@@ -98,7 +98,7 @@ def test_packed_rows_cost_what_they_cost_alone(family: str) -> None:
         assert (losses[number, place:] == 0).all()
 
 
-def test_what_padding_costs_each_way() -> None:
+def test_padding_shares_of_each_layout() -> None:
     made = rows(LENGTHS)
     shares = padding_shares(made, batch_size=3, context_length=32)
     assert shares["packed"] == pytest.approx(1 - sum(LENGTHS) / (5 * 32))

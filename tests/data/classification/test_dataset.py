@@ -1,4 +1,4 @@
-"""Labelled texts: the split, the classes, the batches, and what is said when a file is wrong."""
+"""Labelled texts: split, classes, batches, and messages about wrong files."""
 
 import json
 import logging
@@ -20,14 +20,14 @@ BYTES = ByteTokenizer(eot=True)
 
 
 def reader(**changes: Any) -> LabelledReader:
-    """As conf/data/reader/labelled.yaml has it."""
+    """Build the reader of conf/data/reader/labelled.yaml."""
     return LabelledReader(
         **({"text_field": "text", "label_field": "label", "group_field": None, "columns": None} | changes)
     )
 
 
 def labelled(path: Path, tmp_path: Path, **changes: Any) -> LabelledData:
-    """As conf/data/labelled.yaml has it, but for these changes."""
+    """Build conf/data/labelled.yaml with these changes."""
     arguments: dict[str, Any] = {
         "path": str(path),
         "sha256": None,
@@ -57,7 +57,7 @@ def write(path: Path, rows: list[dict[str, Any]]) -> Path:
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    """60 rows of three classes, 40, 15 and 5, with texts of 1 to 60 letters."""
+    """Write 60 rows of three classes, 40, 15 and 5, with texts of 1 to 60 letters."""
     classes = ["a"] * 40 + ["b"] * 15 + ["c"] * 5
     return write(tmp_path / "my.jsonl", [{"text": "x" * (i + 1), "label": label} for i, label in enumerate(classes)])
 
@@ -72,10 +72,11 @@ def texts(data: LabelledData, split: str) -> list[str]:
 
 
 def test_the_books_spam_split(shared_data: Path, tmp_path: Path) -> None:
-    """Chapter 6: 747 of each class, 1,045, 149 and 300 rows, and 120 GPT-2 tokens in the longest training text.
+    """Check the numbers of the book's chapter 6.
 
-    Its `pd.concat([ham.sample(747, random_state=123), spam]).sample(frac=1, random_state=123)` draws as numpy does;
-    numpy's permutation says where the first spam and a ham come to stand. The longest text is the book's own check.
+    They are 747 rows of each class, 1,045, 149 and 300 rows, and 120 GPT-2 tokens in the longest training text.
+    `pd.concat([ham.sample(747, random_state=123), spam]).sample(frac=1, random_state=123)` draws as numpy does;
+    numpy's permutation gives the places of the first spam and of a ham.
     """
     file, columns = shared_data / "SMSSpamCollection.tsv", ["label", "text"]
     data = labelled(file, tmp_path, reader=reader(columns=columns), balance="undersample", pad_to=120)
@@ -89,14 +90,14 @@ def test_the_books_spam_split(shared_data: Path, tmp_path: Path) -> None:
 
     lines = file.read_text(encoding="utf-8").replace('""', '"').split("\n")
     spam = [line for line in lines if line.startswith("spam\t")]
-    order = np.random.RandomState(123).permutation(1494)  # of 747 ham, then the spam in the file's order
+    order = np.random.RandomState(123).permutation(1494)  # 747 ham, then the spam in file order
     place = next(i for i, number in enumerate(order) if number == 747)
     assert every[place].text == spam[0].split("\t")[1]
     place = next(i for i, number in enumerate(order) if number == 0)
     assert every[place].label == "ham"
 
 
-def test_the_same_seed_the_same_rows_and_each_row_once(path: Path, tmp_path: Path) -> None:
+def test_a_seed_fixes_the_split_and_each_row_is_in_it_once(path: Path, tmp_path: Path) -> None:
     def split(seed: int) -> list[list[str]]:
         data = labelled(path, tmp_path, split_seed=seed)
         return [texts(data, name) for name in ("train", "val", "test")]
@@ -108,19 +109,19 @@ def test_the_same_seed_the_same_rows_and_each_row_once(path: Path, tmp_path: Pat
     assert split(1) != first
 
 
-def test_a_test_of_its_own(path: Path, tmp_path: Path) -> None:
+def test_a_separate_test_file(path: Path, tmp_path: Path) -> None:
     other = write(tmp_path / "test.jsonl", [{"text": "new", "label": "a"}])
     data = labelled(path, tmp_path, test_path=str(other))
     assert (texts(data, "test"), len(texts(data, "train")), len(texts(data, "val"))) == (["new"], 54, 6)
 
 
-def test_without_a_test(path: Path, tmp_path: Path) -> None:
+def test_without_a_test_set(path: Path, tmp_path: Path) -> None:
     data = labelled(path, tmp_path, test_fraction=0.0).prepare(BYTES, context_length=64)
     assert (len(data.train), len(data.val), data.test) == (54, 6, None)
     assert data.summary_line() == "training on 54 rows (35 a, 14 b, 5 c), validation on 6"
 
 
-def test_undersampling_cuts_every_class_to_the_rarest(path: Path, tmp_path: Path) -> None:
+def test_undersampling_cuts_every_class_to_the_smallest(path: Path, tmp_path: Path) -> None:
     data = labelled(path, tmp_path, balance="undersample")
     labels = [example.label for split in data.splits for example in split]
     assert sorted(labels) == ["a"] * 5 + ["b"] * 5 + ["c"] * 5
@@ -150,7 +151,7 @@ def test_an_epoch_has_every_row_once(path: Path, tmp_path: Path, group_by_length
     assert (np.argmax(rows.lengths[rows.reading_order()]) == 0) == group_by_length
 
 
-def test_a_batch(prepared: PreparedLabelled) -> None:
+def test_a_batch_has_ids_lengths_and_labels(prepared: PreparedLabelled) -> None:
     index = np.array([3, 0])
     batch = prepared.train[index]
     wanted = [prepared.examples.train[i] for i in index]
@@ -161,7 +162,7 @@ def test_a_batch(prepared: PreparedLabelled) -> None:
         assert row == [ord("x")] * n + [256] * (max(batch["lengths"].tolist()) - n)
 
 
-def test_a_text_begins_as_the_tokenizer_begins_one(path: Path, tmp_path: Path) -> None:
+def test_a_text_begins_with_the_bos_id(path: Path, tmp_path: Path) -> None:
     tokenizer = ByteTokenizer(eot=False)
     tokenizer.bos_id = 7
     batch = labelled(path, tmp_path).prepare(tokenizer, context_length=64).train[np.arange(4)]
@@ -169,7 +170,7 @@ def test_a_text_begins_as_the_tokenizer_begins_one(path: Path, tmp_path: Path) -
     assert batch["ids"].min() == 0, "without an end of text the id 0 pads"
 
 
-def test_rows_of_one_width(path: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_pad_to_gives_rows_of_one_width(path: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
         data = labelled(path, tmp_path, pad_to=50).prepare(BYTES, context_length=64)
     assert data.train[np.arange(2)]["ids"].shape == (2, 50)
@@ -208,7 +209,7 @@ def test_the_fingerprint_changes_with_rows_order_and_padding(path: Path, tmp_pat
     assert len({first, *(fingerprint(**change) for change in changes)}) == 9
 
 
-def test_classes_in_an_order_of_ones_own(path: Path, tmp_path: Path) -> None:
+def test_classes_in_a_chosen_order(path: Path, tmp_path: Path) -> None:
     data = labelled(path, tmp_path, classes=["c", "a", "b"]).prepare(BYTES, context_length=64)
     assert list(data.labels) == ["c", "a", "b"]
     assert data.labels["a"] == sum(example.label == "a" for example in data.examples.train)
@@ -237,7 +238,7 @@ def test_rows_without_a_text_are_left_out_and_counted(tmp_path: Path, caplog: py
 
 
 def grouped(tmp_path: Path) -> Path:
-    """Ten groups of each of two classes, ten rows each."""
+    """Write ten groups for each of two classes, ten rows each."""
     rows = [
         {"text": f"{group} {i}", "label": group[0], "by": group}
         for group in (f"{label}{k}" for label in "pq" for k in range(10))
@@ -246,7 +247,7 @@ def grouped(tmp_path: Path) -> Path:
     return write(tmp_path / "groups.jsonl", rows)
 
 
-def test_groups_stay_on_one_side_and_every_class_is_on_each(tmp_path: Path) -> None:
+def test_groups_are_not_split_and_every_split_has_all_classes(tmp_path: Path) -> None:
     path, by = grouped(tmp_path), reader(group_field="by")
 
     def split(seed: int) -> list[set[str | None]]:
@@ -278,7 +279,7 @@ def test_groups_by_name(tmp_path: Path) -> None:
             _ = labelled(path, tmp_path, **({"reader": by} | changes)).splits
 
 
-def test_what_a_run_would_learn_from(tmp_path: Path) -> None:
+def test_the_report(tmp_path: Path) -> None:
     rows = [{"text": f"text {i % 25}", "label": "ab"[i % 2]} for i in range(50)]  # each text twice
     data = labelled(write(tmp_path / "a.jsonl", rows), tmp_path).prepare(BYTES, context_length=64)
     described = data.describe(BYTES, n_examples=2, vectors={})
@@ -313,34 +314,34 @@ def test_what_a_run_would_learn_from(tmp_path: Path) -> None:
         (["text,label", "one,a", "two,b"], r"2 rows are too few: none is left for val"),
     ],
 )
-def test_a_wrong_table(tmp_path: Path, lines: list[str], sentence: str) -> None:
+def test_a_wrong_table_is_reported(tmp_path: Path, lines: list[str], sentence: str) -> None:
     path = tmp_path / "my.csv"
     path.write_text("\n".join(lines), encoding="utf-8")
     with pytest.raises(ValueError, match=sentence):
         _ = labelled(path, tmp_path).splits
 
 
-def test_malformed_lines_are_named(tmp_path: Path) -> None:
+def test_malformed_lines_are_reported(tmp_path: Path) -> None:
     path = tmp_path / "my.jsonl"
     path.write_text('{"text": "x", "label": "a"}\n{"text": "y"', encoding="utf-8")
     with pytest.raises(ValueError, match=r"my\.jsonl, line 2: not JSON"):
         _ = labelled(path, tmp_path).splits
 
 
-def test_an_unknown_label_in_the_test(path: Path, tmp_path: Path) -> None:
+def test_an_unknown_test_label_is_reported(path: Path, tmp_path: Path) -> None:
     other = write(tmp_path / "test.jsonl", [{"text": "new", "label": "a"}, {"text": "new", "label": "d"}])
     with pytest.raises(ValueError, match=r"test\.jsonl, line 2: unknown label 'd'; the classes are a, b, c:"):
         labelled(path, tmp_path, test_path=str(other)).prepare(BYTES, context_length=64)
 
 
-def test_a_class_of_the_yaml_that_nothing_is_learned_of(path: Path, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"no training row is of the class 'e', of which 0 are held out; there are a"):
+def test_a_chosen_class_without_training_rows_is_reported(path: Path, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"class 'e' has no training row \(0 held out\); the classes with training"):
         _ = labelled(path, tmp_path, classes=["a", "b", "c", "e"]).classes
     with pytest.raises(ValueError, match=r"my\.jsonl, line \d+: unknown label 'c'; the classes are a, b:"):
         labelled(path, tmp_path, classes=["a", "b"]).prepare(BYTES, context_length=64)
 
 
-def test_a_long_text_is_a_text(tmp_path: Path) -> None:
+def test_a_field_may_exceed_the_csv_default_limit(tmp_path: Path) -> None:
     file = tmp_path / "long.csv"
     file.write_text(f"text,label\n{'x' * 200_000},a\n", encoding="utf-8")
     (example,) = reader().read(
@@ -349,19 +350,19 @@ def test_a_long_text_is_a_text(tmp_path: Path) -> None:
     assert len(example.text) == 200_000
 
 
-def test_texts_that_are_learned_and_measured_are_counted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_texts_shared_by_splits_are_counted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     rows = [{"text": f"{i % 2} again", "label": "ab"[i % 2]} for i in range(40)]
     labelled(write(tmp_path / "my.jsonl", rows), tmp_path).prepare(BYTES, context_length=64)
     assert "4 of 4 texts of the val set are in the training set too" in caplog.text
     assert "8 of 8 texts of the test set are in the training set too" in caplog.text
 
 
-def test_a_test_that_is_not_there_is_named_by_its_key(path: Path, tmp_path: Path) -> None:
+def test_a_missing_test_set_is_reported_with_its_key(path: Path, tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"data\.test_path: there is no"):
         _ = labelled(path, tmp_path, test_path=str(tmp_path / "none.csv")).splits
 
 
-def test_a_class_that_chance_held_out_is_told(tmp_path: Path) -> None:
+def test_a_class_held_out_by_chance_is_reported(tmp_path: Path) -> None:
     rows = [{"text": f"text {i}", "label": f"{i % 2}" if i < 20 else "rare"} for i in range(21)]
     path, told = write(tmp_path / "my.jsonl", rows), []
     for seed in range(20):
@@ -369,12 +370,12 @@ def test_a_class_that_chance_held_out_is_told(tmp_path: Path) -> None:
         if any(example.label == "rare" for example in data.splits.train):
             assert len(data.classes) == 3
         else:
-            with pytest.raises(ValueError, match="no training row is of the class 'rare', of which 1 are held out"):
+            with pytest.raises(ValueError, match=r"class 'rare' has no training row \(1 held out\)"):
                 _ = data.classes
             told.append(seed)
     assert 0 < len(told) < 20
 
 
-def test_fractions_that_leave_nothing(path: Path, tmp_path: Path) -> None:
+def test_fractions_without_a_training_set_are_reported(path: Path, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"data\.val_fraction=0\.5 and data\.test_fraction=0\.5 leave nothing"):
         _ = labelled(path, tmp_path, val_fraction=0.5, test_fraction=0.5).splits

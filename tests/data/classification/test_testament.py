@@ -1,4 +1,4 @@
-"""The King James Bible verse by verse, and books that are held out."""
+"""The King James Bible verse by verse, and its held-out books."""
 
 from collections import Counter
 
@@ -40,8 +40,8 @@ def test_every_verse_has_its_testament_and_its_book(verses: list[Example]) -> No
     assert not [verse for verse in verses if any(c.isdigit() for c in verse.text) or verse.text != verse.text.strip()]
 
 
-def test_books_are_held_out_whole_by_names_that_pretraining_knows() -> None:
-    """A run on `data=kjv` holds the same books out with `data.val_documents`."""
+def test_whole_books_are_held_out_by_their_pretraining_names() -> None:
+    """Check that `data=kjv` holds out the same books with `data.val_documents`."""
     prepared = data().prepare(ByteTokenizer(eot=True), context_length=600)
     held_out = prepared.describe(ByteTokenizer(eot=True), n_examples=1, vectors={})["groups"]
     books = [*held_out["val"], *held_out["test"]]
@@ -55,7 +55,7 @@ def test_books_are_held_out_whole_by_names_that_pretraining_knows() -> None:
             assert (rows.labels == number).sum() / total == pytest.approx(share, abs=0.08)
 
 
-def test_another_seed_holds_out_other_books_and_names_hold_out_those() -> None:
+def test_seeds_and_names_choose_the_held_out_books() -> None:
     def tested(*overrides: str) -> set[str | None]:
         return {verse.group for verse in data(*overrides).splits.test}
 

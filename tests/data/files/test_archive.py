@@ -28,7 +28,7 @@ def collected(path: str, tmp_path: Path) -> TextFile:
     return file
 
 
-def test_a_member_by_its_name_and_by_the_ending_it_lacks(archive: Path, tmp_path: Path) -> None:
+def test_a_member_is_found_by_its_name_with_or_without_an_ending(archive: Path, tmp_path: Path) -> None:
     file = collected(f"{archive}#Messages.tsv", tmp_path)
     assert (file.name, file.path.read_bytes()) == ("Messages.tsv", CONTENT)
     assert collected(f"{archive}#folder/readme.tsv", tmp_path).path.read_bytes() == b"read me"
@@ -42,7 +42,7 @@ def test_an_archive_that_changed_is_read_again(archive: Path, tmp_path: Path) ->
     assert collected(f"{archive}#Messages.tsv", tmp_path).path != before.path
 
 
-def test_what_is_wrong_with_it(archive: Path, tmp_path: Path) -> None:
+def test_wrong_archives_and_members_are_reported(archive: Path, tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"holds no other\.tsv; there are Messages, folder/readme\.tsv"):
         collected(f"{archive}#other.tsv", tmp_path)
     with pytest.raises(ValueError, match=r"wanted a name that ends in \.tsv"):

@@ -1,4 +1,4 @@
-"""Downloads from a server in this process: once and whole, or a sentence."""
+"""Downloads from a local server: each file once and whole, or an error."""
 
 import hashlib
 import http.server
@@ -58,7 +58,7 @@ def leftovers(folder: Path) -> list[str]:
     return [path.name for path in folder.iterdir() if path.suffix != ".lock"]
 
 
-def test_a_download_comes_once(server: Server, tmp_path: Path) -> None:
+def test_a_file_is_downloaded_once(server: Server, tmp_path: Path) -> None:
     first = download(f"{server.url}/a.txt", sha256=SHA256, folder=tmp_path)
     assert first.read_bytes() == CONTENT
     assert download(f"{server.url}/a.txt", sha256=SHA256, folder=tmp_path) == first
@@ -80,13 +80,13 @@ def test_another_hash_is_another_file(server: Server, tmp_path: Path) -> None:
         ("cut.txt", r"cut\.txt broke off after 100 of 3,500 bytes: try again, .*data\.path=FILE"),
     ],
 )
-def test_what_is_said_when_it_fails(server: Server, tmp_path: Path, name: str, sentence: str) -> None:
+def test_failed_downloads_are_reported(server: Server, tmp_path: Path, name: str, sentence: str) -> None:
     with pytest.raises(ConnectionError, match=sentence):
         download(f"{server.url}/{name}", sha256=None, folder=tmp_path)
     assert leftovers(tmp_path) == []
 
 
-def test_what_is_said_when_nobody_answers(tmp_path: Path) -> None:
+def test_an_unreachable_server_is_reported(tmp_path: Path) -> None:
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))  # bound, but nobody listens
         url = f"http://127.0.0.1:{unused.getsockname()[1]}/a.txt"
@@ -100,7 +100,7 @@ def test_text_from_an_address(server: Server, tmp_path: Path) -> None:
     assert data.prepare(ByteTokenizer(eot=True), context_length=8).text.index.first_names == ["a.txt"]
 
 
-def test_an_address_that_is_no_text_is_not_fetched(server: Server, tmp_path: Path) -> None:
+def test_an_address_without_a_text_ending_is_not_fetched(server: Server, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"page\.html cannot be read as text"):
         text_data(f"{server.url}/page.html", tmp_path).training_text()
     assert server.n_requests == 0

@@ -27,9 +27,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "texts"
 
 
-def test_a_folder_is_searched_through_and_sorted(
-    folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_folder_is_searched_and_sorted(folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO):
         assert names(str(folder), tmp_path) == ["a.md", "b.txt", "sub/c.jsonl.gz", "sub/d.txt"]
     assert "skipped 1 of 5 files" in caplog.text
@@ -40,7 +38,7 @@ def test_a_glob(folder: Path, tmp_path: Path) -> None:
     assert names(f"{folder}/**/*.txt", tmp_path) == ["b.txt", "sub/d.txt"]
 
 
-def test_a_list_keeps_its_order_and_takes_each_file_once(folder: Path, tmp_path: Path) -> None:
+def test_a_list_keeps_its_order_and_has_each_file_once(folder: Path, tmp_path: Path) -> None:
     (folder / "sub" / "link.txt").symlink_to(folder / "b.txt")
     assert names([f"{folder}/sub/d.txt", str(folder)], tmp_path) == ["d.txt", "a.md", "b.txt", "sub/c.jsonl.gz"]
 
@@ -50,7 +48,7 @@ def test_the_home_folder(folder: Path, tmp_path: Path, monkeypatch: pytest.Monke
     assert names("~/b.txt", tmp_path) == ["b.txt"]
 
 
-def test_a_file_inside_a_package_that_is_not_imported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_packages_file_is_found_without_an_import(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     package = tmp_path / "somedata" / "inside"
     package.mkdir(parents=True)
     (tmp_path / "somedata" / "__init__.py").write_text("raise RuntimeError('imported')")
@@ -60,7 +58,7 @@ def test_a_file_inside_a_package_that_is_not_imported(tmp_path: Path, monkeypatc
     assert names("package://somedata/inside/a.txt", tmp_path) == ["a.txt"]
 
 
-def test_a_package_that_is_not_installed(tmp_path: Path) -> None:
+def test_a_missing_package_is_reported(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r'nosuchdata is not installed; pip install "gptlab\[samples\]"'):
         collected("package://nosuchdata/a.txt", tmp_path)
 
@@ -76,11 +74,11 @@ def test_a_packages_file_must_have_its_hash(tmp_path: Path, monkeypatch: pytest.
         collected("package://somedata/a.txt", tmp_path, "0" * 64)[0].verify()
 
 
-def test_a_local_file_is_taken_as_it_is(folder: Path, tmp_path: Path) -> None:
+def test_the_hash_of_a_local_file_is_ignored(folder: Path, tmp_path: Path) -> None:
     collected(str(folder / "b.txt"), tmp_path, "0" * 64)[0].verify()
 
 
-def test_one_hash_for_two_files(tmp_path: Path) -> None:
+def test_one_hash_for_two_files_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"data\.sha256 is the hash of one file, but data\.path names several"):
         collected(["https://a/b.txt", "package://a/b.txt"], tmp_path, "0" * 64)
 
@@ -97,7 +95,7 @@ def test_one_hash_for_two_files(tmp_path: Path) -> None:
         ("empty", ValueError, r"names no file that ends in"),
     ],
 )
-def test_what_is_said_about_a_wrong_path(
+def test_wrong_paths_are_reported(
     folder: Path, tmp_path: Path, path: str, error: type[Exception], sentence: str
 ) -> None:
     (folder / "empty.txt").touch()
@@ -107,14 +105,14 @@ def test_what_is_said_about_a_wrong_path(
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
-def test_a_file_that_may_not_be_read(folder: Path, tmp_path: Path) -> None:
+def test_an_unreadable_file_is_reported(folder: Path, tmp_path: Path) -> None:
     (folder / "b.txt").chmod(0)
     [file] = collected(str(folder / "b.txt"), tmp_path)
     with pytest.raises(PermissionError, match=r"b\.txt cannot be read: Permission denied"), file.open():
         pass
 
 
-def test_a_file_that_went_away(folder: Path, tmp_path: Path) -> None:
+def test_a_deleted_file_is_reported(folder: Path, tmp_path: Path) -> None:
     [file] = collected(str(folder / "b.txt"), tmp_path)
     file.path.unlink()
     with pytest.raises(FileNotFoundError, match=r"b\.txt cannot be read: No such file"), file.open():

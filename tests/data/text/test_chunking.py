@@ -87,7 +87,7 @@ def test_tokenising_chunks_is_tokenising_the_whole(pattern: str, cleaned: bool) 
         assert ids == encoding.encode_ordinary(clean(text)), seed
 
 
-def test_chunks_are_the_text_in_order_and_only_the_last_says_so() -> None:
+def test_chunks_are_in_order_and_only_the_last_is_marked() -> None:
     text = nasty_text(1, n_words=5000)
     chunks = list(cut_chunks(cut_blocks(text, 100), size=50))
     assert "".join(chunk for chunk, _ in chunks) == text
@@ -95,7 +95,7 @@ def test_chunks_are_the_text_in_order_and_only_the_last_says_so() -> None:
     assert max(len(chunk) for chunk, _ in chunks) < 150  # a safe place is never far in this text
 
 
-def test_a_text_without_a_safe_place_is_cut_all_the_same() -> None:
+def test_a_text_without_a_safe_place_is_still_cut() -> None:
     chunks = chunks_of("x" * 1000, block=64, size=50, limit=200)
     assert [len(chunk) for chunk in chunks] == [200] * 5
 
@@ -106,7 +106,7 @@ def test_an_empty_document_is_one_empty_chunk() -> None:
 
 @pytest.mark.parametrize("separator", ["|", "<->", "aab", "\n\n"])
 @pytest.mark.parametrize("block", [1, 2, 3, 7, 1000])
-def test_documents_of_a_stream_are_those_of_the_whole(separator: str, block: int) -> None:
+def test_documents_of_a_stream_match_those_of_the_whole_text(separator: str, block: int) -> None:
     rng = random.Random(block)
     text = "".join(rng.choice(["a", "b", "|", "<->", "<-", "->", "\n", "\n\n", "aab"]) for _ in range(300))
     assert ["".join(document) for document in split_documents(cut_blocks(text, block), separator)] == text.split(

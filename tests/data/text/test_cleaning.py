@@ -22,7 +22,7 @@ def test_each_function(name: str, before: str, after: str) -> None:
     assert FUNCTIONS[name](after) == after
 
 
-def test_every_control_character_is_found_alone_and_nothing_else_is() -> None:
+def test_control_characters_and_only_those_are_detected() -> None:
     clean = FUNCTIONS["control_characters"]
     controls = {chr(n) for n in (*range(32), *range(0x7F, 0xA0), 0xFEFF)} - set("\t\n\r")
     for code in (*range(0x300), *range(0xFE00, 0x10000)):
@@ -48,11 +48,11 @@ def test_steps_run_in_the_order_given() -> None:
         (["nfc=3"], "there is no 'nfc=3' [(]did you mean nfc?"),
     ],
 )
-def test_what_is_said_about_a_wrong_step(clean: list[str], sentence: str) -> None:
+def test_wrong_steps_are_reported(clean: list[str], sentence: str) -> None:
     with pytest.raises(ValueError, match=sentence):
         parse_cleaning(clean)
 
 
 @pytest.mark.parametrize("entry", ["min_length=20", "min_length:20", "min_length = 20"])
-def test_a_number_may_be_written_as_the_command_line_likes_it(entry: str) -> None:
+def test_a_number_follows_an_equals_sign_or_colon(entry: str) -> None:
     assert parse_cleaning([entry]).filters == (("min_length", 20),)

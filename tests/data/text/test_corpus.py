@@ -42,7 +42,7 @@ def test_each_document_is_followed_by_one_end_of_text(folder: Path) -> None:
     assert ids_of(corpus, "val") == [*TEXTS["b.txt"].encode(), 256]
 
 
-def test_each_document_begins_once_where_texts_begin_with_an_id(folder: Path) -> None:
+def test_each_document_begins_with_one_bos_id(folder: Path) -> None:
     tokenizer = ByteTokenizer(eot=True)
     tokenizer.bos_id, tokenizer.vocab_size = 257, 258
     long = "".join(f"{number} " for number in range(100_000))  # several chunks, several batches
@@ -56,7 +56,7 @@ def test_each_document_begins_once_where_texts_begin_with_an_id(folder: Path) ->
     assert ids_of(one, "train")[0] == ids_of(one, "val")[0] == 257
 
 
-def test_nothing_stands_between_documents_without_an_end_of_text(folder: Path) -> None:
+def test_without_an_end_of_text_documents_are_adjacent(folder: Path) -> None:
     corpus = corpus_of(folder, ByteTokenizer(eot=False), val_documents=["b.txt"])
     assert ids_of(corpus, "train") == [*TEXTS["a.txt"].encode(), *TEXTS["c.txt"].encode()]
 
@@ -100,7 +100,7 @@ def test_many_chunks_in_parallel_keep_their_order(tmp_path: Path) -> None:
     assert bytes(ids_of(corpus, "train") + ids_of(corpus, "val")).decode() == text
 
 
-def test_a_second_time_nothing_is_read_or_tokenised(folder: Path) -> None:
+def test_a_second_opening_reads_and_tokenises_nothing(folder: Path) -> None:
     tokenizer, reader = ByteTokenizer(eot=True), CountingReader(field="text", separator=None)
     first = corpus_of(folder, tokenizer, reader=reader)
     calls, reads = tokenizer.n_calls, reader.n_reads
@@ -108,7 +108,7 @@ def test_a_second_time_nothing_is_read_or_tokenised(folder: Path) -> None:
     assert (tokenizer.n_calls, reader.n_reads) == (calls, reads)
 
 
-def test_another_text_split_or_tokenizer_is_another_corpus(folder: Path) -> None:
+def test_another_text_split_or_tokenizer_gives_another_corpus(folder: Path) -> None:
     first = corpus_of(folder, ByteTokenizer(eot=True))
     assert corpus_of(folder, ByteTokenizer(eot=False)).key != first.key
     assert (
@@ -134,7 +134,9 @@ def flip(path: Path) -> None:
 
 @pytest.mark.parametrize("damage", [truncate, flip, Path.unlink])
 @pytest.mark.parametrize("name", ["train-00000.bin", "val-00000.bin", "meta.json"])
-def test_a_damaged_corpus_is_made_again(folder: Path, caplog: pytest.LogCaptureFixture, damage: Any, name: str) -> None:
+def test_a_damaged_corpus_is_tokenised_again(
+    folder: Path, caplog: pytest.LogCaptureFixture, damage: Any, name: str
+) -> None:
     tokenizer = ByteTokenizer(eot=True)
     first = corpus_of(folder, tokenizer)
     ids = ids_of(first, "train"), ids_of(first, "val")
@@ -147,7 +149,7 @@ def test_a_damaged_corpus_is_made_again(folder: Path, caplog: pytest.LogCaptureF
     assert not caplog.text
 
 
-def test_a_copied_cache_is_looked_through_and_used(folder: Path) -> None:
+def test_a_copied_cache_is_verified_and_used(folder: Path) -> None:
     tokenizer = ByteTokenizer(eot=True)
     first = corpus_of(folder, tokenizer)
     calls, path = tokenizer.n_calls, first.train.shards[0].path
@@ -157,7 +159,7 @@ def test_a_copied_cache_is_looked_through_and_used(folder: Path) -> None:
     assert path.stat().st_mtime_ns == first.train.shards[0].mtime_ns
 
 
-def test_what_a_killed_process_left_is_cleared_away(folder: Path) -> None:
+def test_the_leftovers_of_a_killed_process_are_deleted(folder: Path) -> None:
     first = corpus_of(folder, ByteTokenizer(eot=True))
     done = first.train.shards[0].path.parent
     left = done.with_suffix(".part")
@@ -169,7 +171,7 @@ def test_what_a_killed_process_left_is_cleared_away(folder: Path) -> None:
     assert not left.exists()
 
 
-def test_two_that_want_the_same_corpus_make_it_once(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_concurrent_openings_tokenise_once(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
     (folder / "d.txt").write_text("".join(f"{number} " for number in range(200_000)))
     tokenizers = [ByteTokenizer(eot=True) for _ in range(4)]
     together, corpora = threading.Barrier(4), []
@@ -190,7 +192,7 @@ def test_two_that_want_the_same_corpus_make_it_once(folder: Path, caplog: pytest
     assert "waiting for another process" in caplog.text
 
 
-def test_a_full_disk(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_is_reported(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write, n_written = ShardWriter.write, 0
 
     def full(self: ShardWriter, ids: np.ndarray) -> None:
@@ -213,20 +215,20 @@ def test_a_full_disk(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert corpus_of(folder, ByteTokenizer(eot=True)).train.n_tokens > 500_000
 
 
-def test_a_cache_folder_that_is_a_file(folder: Path, tmp_path: Path) -> None:
+def test_a_cache_folder_that_is_a_file_is_reported(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(OSError, match=r"file/indexes cannot be written, a file is in its way: .*data\.cache_dir="):
         text_data(folder, tmp_path / "file").training_text()
 
 
-def test_an_id_outside_the_vocabulary_is_our_own_mistake(folder: Path) -> None:
+def test_an_id_outside_the_vocabulary_is_an_assertion_error(folder: Path) -> None:
     tokenizer = ByteTokenizer(eot=False)
     tokenizer.vocab_size = 100
     with pytest.raises(AssertionError, match="ids outside its vocabulary"):
         corpus_of(folder, tokenizer)
 
 
-def test_the_files_hold_nothing_but_ids(folder: Path) -> None:
+def test_the_files_hold_only_ids(folder: Path) -> None:
     corpus = corpus_of(folder, ByteTokenizer(eot=True))
     path = corpus.train.shards[0].path
     assert path.stat().st_size == 2 * corpus.train.n_tokens

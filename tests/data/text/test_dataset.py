@@ -46,7 +46,7 @@ def test_a_batch_may_be_given_in_tokens(alphabet: Path, tmp_path: Path) -> None:
         return data.prepare(ByteTokenizer(eot=True), context_length=16).batch_size
 
     assert (batch_size(64), batch_size(63), batch_size(16)) == (4, 3, 1)
-    with pytest.raises(ValueError, match=r"data\.batch_tokens must be at least 16: a window of model\.context_length"):
+    with pytest.raises(ValueError, match=r"data\.batch_tokens is \d+: it must be at least 16, a window of"):
         batch_size(15)
 
 
@@ -91,7 +91,7 @@ def test_a_second_run_reads_nothing(alphabet: Path, tmp_path: Path) -> None:
         (10, {"val_fraction": 0.001}, r"the val split has 1 tokens, but .*needs 2, .*with data\.val_fraction"),
     ],
 )
-def test_a_text_shorter_than_a_window(
+def test_a_text_shorter_than_a_window_is_reported(
     alphabet: Path, tmp_path: Path, context_length: int, changes: dict[str, object], sentence: str
 ) -> None:
     with pytest.raises(ValueError, match=sentence):
@@ -101,17 +101,19 @@ def test_a_text_shorter_than_a_window(
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
-        ({"batch_size": 0}, r"data\.batch_size must be at least 1; got 0"),
-        ({"n_workers": -1}, r"data\.n_workers must be at least 0; got -1"),
-        ({"stride": 0}, r"data\.stride must be at least 1; got 0"),
+        ({"batch_size": 0}, r"data\.batch_size is 0: it must be at least 1"),
+        ({"n_workers": -1}, r"data\.n_workers is -1: it must be at least 0"),
+        ({"stride": 0}, r"data\.stride is 0: it must be at least 1"),
     ],
 )
-def test_impossible_numbers(alphabet: Path, tmp_path: Path, changes: dict[str, object], sentence: str) -> None:
+def test_impossible_numbers_are_reported(
+    alphabet: Path, tmp_path: Path, changes: dict[str, object], sentence: str
+) -> None:
     with pytest.raises(ValueError, match=sentence):
         text_data(alphabet, tmp_path, **changes)
 
 
-def test_the_cache_may_lie_in_the_home_folder(alphabet: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_cache_may_be_in_the_home_folder(alphabet: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     text_data(alphabet, Path("~/mine")).training_text()
     assert (tmp_path / "mine" / "indexes").is_dir()

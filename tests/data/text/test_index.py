@@ -39,7 +39,7 @@ def test_every_step_of_cleaning_is_counted(folder: Path, tmp_path: Path) -> None
     assert index.first_names == ["a.txt", "b.txt", "c.txt", "d.txt", "e.txt"]
 
 
-def test_nothing_is_read_again_while_nothing_changes(folder: Path, tmp_path: Path) -> None:
+def test_unchanged_files_are_not_read_again(folder: Path, tmp_path: Path) -> None:
     reader = CountingReader(field="text", separator=None)
     look(folder, tmp_path / "cache", reader=reader)
     assert reader.n_reads == 5
@@ -49,7 +49,7 @@ def test_nothing_is_read_again_while_nothing_changes(folder: Path, tmp_path: Pat
     assert reader.n_reads == 10
 
 
-def test_a_changed_file_is_noticed_and_named(folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_changed_file_is_named(folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     before = look(folder, tmp_path / "cache")
     (folder / "b.txt").write_text("Owt")
     with caplog.at_level(logging.INFO):
@@ -59,7 +59,7 @@ def test_a_changed_file_is_noticed_and_named(folder: Path, tmp_path: Path, caplo
     assert (before.digests != after.digests).tolist() == [False, True, False, False, False]
 
 
-def test_a_file_of_the_same_size_and_name_but_another_time_is_read_again(folder: Path, tmp_path: Path) -> None:
+def test_a_file_with_another_modification_time_is_read_again(folder: Path, tmp_path: Path) -> None:
     reader = CountingReader(field="text", separator=None)
     look(folder, tmp_path / "cache", reader=reader)
     os.utime(folder / "b.txt", ns=(1, 1))
@@ -67,7 +67,7 @@ def test_a_file_of_the_same_size_and_name_but_another_time_is_read_again(folder:
     assert reader.n_reads == 10
 
 
-def test_a_damaged_index_is_made_again(folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_damaged_index_is_rebuilt(folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     before = look(folder, tmp_path / "cache")
     [path] = (tmp_path / "cache" / "indexes").glob("*.npz")
     path.write_bytes(path.read_bytes()[:-100])
@@ -80,7 +80,7 @@ def test_a_damaged_index_is_made_again(folder: Path, tmp_path: Path, caplog: pyt
 
 
 class WritingReader(CountingReader):
-    """A reader whose file is written to while it is read."""
+    """A reader whose file changes during reading."""
 
     def read(self, file):  # type: ignore[no-untyped-def]
         for chunk in super().read(file):
@@ -89,12 +89,12 @@ class WritingReader(CountingReader):
             yield chunk
 
 
-def test_a_file_that_changes_while_it_is_read(folder: Path, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"a\.txt changed while it was being read: run again when nothing writes"):
+def test_a_file_that_changes_during_reading_is_reported(folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"a\.txt changed while it was being read: run again once nothing writes"):
         look(folder, tmp_path / "cache", reader=WritingReader(field="text", separator=None))
 
 
-def test_a_file_that_changes_between_the_passes(folder: Path, tmp_path: Path) -> None:
+def test_a_file_that_changes_between_passes_is_reported(folder: Path, tmp_path: Path) -> None:
     text = text_data(folder, tmp_path / "cache").training_text()
     (folder / "d.txt").write_text("Sechs")
     with pytest.raises(ValueError, match=r"d\.txt changed while it was being read"):
@@ -102,13 +102,13 @@ def test_a_file_that_changes_between_the_passes(folder: Path, tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("content", [b"\n\n", b"\x00\x01"])
-def test_nothing_left_after_cleaning(tmp_path: Path, content: bytes) -> None:
+def test_an_empty_text_after_cleaning_is_reported(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "a.txt").write_bytes(content)
     with pytest.raises(ValueError, match=r"there is no text left in .*a\.txt after cleaning \(1 documents before\)"):
         look(tmp_path / "a.txt", tmp_path / "cache", clean=["control_characters", "min_length=5"])
 
 
-def test_of_many_documents_the_first_names_are_kept(tmp_path: Path) -> None:
+def test_only_the_first_of_many_names_are_kept(tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
     path.write_text("".join(f'{{"text": "story {n % 10_000}"}}\n' for n in range(20_000)))
     index = look(path, tmp_path / "cache", reader=plain_reader(), clean=["duplicates"])

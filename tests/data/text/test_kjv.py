@@ -28,7 +28,7 @@ def test_the_books(books: dict[str, str]) -> None:
     assert all(text.isascii() for text in books.values())
 
 
-def test_a_page(books: dict[str, str]) -> None:
+def test_the_text_of_a_page(books: dict[str, str]) -> None:
     assert books["Ruth"].startswith(
         "The Book of Ruth\n\nChapter 1\n\nNow it came to pass in the days when the judges ruled, that there was a "
         "famine in the land. And a certain man of Bethlehemjudah went to sojourn in the country of Moab, he, and his "
@@ -46,7 +46,7 @@ def test_every_chapter_has_its_heading_in_order(books: dict[str, str]) -> None:
     assert n_chapters == 1189
 
 
-def test_a_verse_that_begins_a_chapter_in_the_middle_of_a_row_begins_it_in_the_text(books: dict[str, str]) -> None:
+def test_a_chapter_that_begins_in_mid_row_gets_its_heading_there(books: dict[str, str]) -> None:
     assert "how shall Pharaoh hearken unto me?\n\nChapter 7\n\nAnd the LORD said unto Moses, See" in books["Exodus"]
 
 
@@ -56,7 +56,7 @@ def test_the_prose_is_clean(books: dict[str, str]) -> None:
         assert not re.findall(r"\d|  | [,.;:?!\n]|[,;:?!][A-Za-z]|\n |\n\n\n|[a-z][A-Z]", prose), name
 
 
-def test_slips_of_the_database_are_mended(books: dict[str, str]) -> None:
+def test_typing_errors_of_the_database_are_corrected(books: dict[str, str]) -> None:
     words = Counter(re.findall(r"[A-Za-z]+", " ".join(books.values())))
     assert not words["neverthless"] + words["withersoever"] + words["daughers"]
     assert words["gathering"] > 5

@@ -10,7 +10,7 @@ from gptlab.data.text import readers
 from tests.support.data import plain_reader, read_documents
 
 
-def test_a_text_file_is_one_document_without_its_byte_order_mark(tmp_path: Path) -> None:
+def test_a_text_file_is_one_document_without_byte_order_mark(tmp_path: Path) -> None:
     path = tmp_path / "a.md"
     path.write_bytes(b"\xef\xbb\xbfH\xc3\xa9llo\r\n")
     assert read_documents(plain_reader(), path) == {"a.md": "Héllo\r\n"}
@@ -42,14 +42,14 @@ def test_gzipped_lines(tmp_path: Path) -> None:
     assert read_documents(plain_reader(), path) == {"a.jsonl.gz:1": "one"}
 
 
-def test_a_cut_off_gzip_file(tmp_path: Path) -> None:
+def test_a_truncated_gzip_file_is_reported(tmp_path: Path) -> None:
     path = tmp_path / "a.txt.gz"
     path.write_bytes(gzip.compress(bytes(range(32, 127)) * 100)[:-20])
     with pytest.raises(ValueError, match=r"a\.txt\.gz is not a whole gzip file"):
         read_documents(plain_reader(), path)
 
 
-def test_a_gzip_file_that_is_none(tmp_path: Path) -> None:
+def test_a_file_that_is_not_gzip_is_reported(tmp_path: Path) -> None:
     path = tmp_path / "a.txt.gz"
     path.write_bytes(b"plain text")
     with pytest.raises(ValueError, match=r"a\.txt\.gz is not a whole gzip file"):
@@ -66,7 +66,7 @@ def test_a_gzip_file_that_is_none(tmp_path: Path) -> None:
         (b"\xef\xbb\xbfmark\n\x80", 2, 8),
     ],
 )
-def test_text_that_is_not_utf8_is_named_by_line_and_byte(
+def test_text_that_is_not_utf8_is_reported_with_line_and_byte(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes, line: int, byte: int, block: int
 ) -> None:
     monkeypatch.setattr(readers, "BLOCK_BYTES", block)
@@ -89,7 +89,7 @@ def test_text_that_is_not_utf8_is_named_by_line_and_byte(
         (b'{"text": "\xff"}', r"line 2, byte 24: not UTF-8 \(0xff\)"),
     ],
 )
-def test_a_wrong_line_is_named(tmp_path: Path, line: bytes, sentence: str) -> None:
+def test_a_wrong_line_is_reported(tmp_path: Path, line: bytes, sentence: str) -> None:
     path = tmp_path / "a.jsonl"
     path.write_bytes(json.dumps({"text": "a"}).encode() + b"\n" + line + b"\n")
     with pytest.raises(ValueError, match=sentence):

@@ -1,4 +1,4 @@
-"""The report of a prepared text, and how far its splits overlap."""
+"""The report of a prepared text, and the overlap of its splits."""
 
 import json
 import random
@@ -41,7 +41,7 @@ def test_a_description_is_plain_data(folder: Path, tmp_path: Path) -> None:
     assert (step["characters_before"], step["characters_after"]) == (610, 591)
 
 
-def test_targets_are_one_further_than_inputs(folder: Path, tmp_path: Path) -> None:
+def test_targets_are_shifted_by_one(folder: Path, tmp_path: Path) -> None:
     tokenizer = ByteTokenizer(eot=True)
     prepared = text_data(folder / "a.txt", tmp_path / "cache").prepare(tokenizer, context_length=8)
     description = prepared.describe(tokenizer, n_examples=3, vectors=VECTORS)
@@ -72,7 +72,7 @@ def shards_of(folder: Path, name: str, ids: list[int]) -> list[Shard]:
 
 
 @pytest.mark.parametrize("chunk", [7, 100, 1000])
-def test_shared_runs_are_those_of_a_plain_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, chunk: int) -> None:
+def test_shared_runs_match_a_plain_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, chunk: int) -> None:
     monkeypatch.setattr(contamination, "BLOCK_RUNS", chunk)
     monkeypatch.setattr(contamination, "SLOT_MASK", 63)
     rng = random.Random(chunk)
@@ -85,7 +85,7 @@ def test_shared_runs_are_those_of_a_plain_count(tmp_path: Path, monkeypatch: pyt
     assert share == pytest.approx(expected / (len(val) - RUN_TOKENS + 1))
 
 
-def test_of_many_runs_some_are_looked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_many_runs_are_sampled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(contamination, "MAX_VAL_RUNS", 1000)
     rng = np.random.default_rng(0)
     train = rng.integers(50000, size=20_000).tolist()

@@ -27,7 +27,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize(("n", "fraction", "train"), [(20479, 0.1, 18431), (1000, 0.25, 750), (3, 0.5, 1)])
-def test_of_one_document_the_end_is_held_out(tmp_path: Path, n: int, fraction: float, train: int) -> None:
+def test_the_end_of_a_single_document_is_held_out(tmp_path: Path, n: int, fraction: float, train: int) -> None:
     text = "".join(chr(97 + place % 26) for place in range(n))
     (tmp_path / "a.txt").write_text(text)
     data = text_data(tmp_path / "a.txt", tmp_path / "cache", val_fraction=fraction)
@@ -48,7 +48,7 @@ def test_a_large_document_among_small_ones_is_trained_on(tmp_path: Path, seed: i
     assert len(held_out(folder, tmp_path / "cache", split_seed=seed)) > 80  # a tenth of all characters
 
 
-def test_of_two_documents_the_smaller_is_held_out(tmp_path: Path) -> None:
+def test_the_smaller_of_two_documents_is_held_out(tmp_path: Path) -> None:
     folder = write_documents(tmp_path / "texts", ["the longer one", "the shorter"])
     assert held_out(folder, tmp_path / "cache") == ["001.txt"]
 
@@ -63,13 +63,13 @@ def test_the_draw_depends_on_seed_and_content_only(folder: Path, tmp_path: Path)
 
 
 @pytest.mark.parametrize("fraction", [0.001, 0.999])
-def test_neither_side_is_empty(tmp_path: Path, fraction: float) -> None:
+def test_neither_split_is_empty(tmp_path: Path, fraction: float) -> None:
     folder = write_documents(tmp_path / "texts", ["one", "another", "a third"])
     assert len(held_out(folder, tmp_path / "cache", val_fraction=fraction)) in (1, 2)
 
 
 @pytest.mark.parametrize("seed", range(10))
-def test_equal_documents_lie_on_one_side(tmp_path: Path, seed: int) -> None:
+def test_equal_documents_are_in_one_split(tmp_path: Path, seed: int) -> None:
     folder = write_documents(tmp_path / "texts", [f"text {number % 10}" for number in range(40)])
     names = held_out(folder, tmp_path / "cache", split_seed=seed)
     assert len(names) == 4
@@ -122,20 +122,20 @@ def test_the_fingerprint_follows_the_training_text(folder: Path, tmp_path: Path)
         ({"val_documents": [f"{n:03d}.txt" for n in range(100)]}, r"holds out all 100 documents"),
     ],
 )
-def test_what_is_said_about_an_impossible_split(
+def test_impossible_splits_are_reported(
     folder: Path, tmp_path: Path, changes: dict[str, object], sentence: str
 ) -> None:
     with pytest.raises(ValueError, match=sentence):
         text_data(folder, tmp_path / "cache", **changes).training_text()
 
 
-def test_a_text_too_short_to_split(tmp_path: Path) -> None:
+def test_a_text_too_short_to_split_is_reported(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("a")
     with pytest.raises(ValueError, match=r"the text has 1 characters, too few to hold out data\.val_fraction=0\.1"):
         text_data(tmp_path / "a.txt", tmp_path / "cache").training_text()
 
 
-def test_nothing_but_equal_documents(tmp_path: Path) -> None:
+def test_a_text_of_equal_documents_is_reported(tmp_path: Path) -> None:
     folder = write_documents(tmp_path / "texts", ["same"] * 3)
     with pytest.raises(ValueError, match=r"all 3 documents are equal.*data\.clean=\[duplicates\]"):
         text_data(folder, tmp_path / "cache").training_text()

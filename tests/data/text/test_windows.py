@@ -13,7 +13,7 @@ from gptlab.data.text.windows import Windows
 
 
 def shards_of(folder: Path, n_tokens: int, shard_tokens: int | None = None, dtype: str = "uint16") -> list[Shard]:
-    """Write shards of the tokens 0, 1, 2 ..., so that a token tells its place."""
+    """Write shards of the tokens 0, 1, 2 ..., so that a token equals its place."""
     folder.mkdir(exist_ok=True)
     with ShardWriter(folder, "train", dtype=dtype, shard_tokens=shard_tokens) as writer:
         writer.write(np.arange(n_tokens))
@@ -26,7 +26,7 @@ def windows_of(shards: list[Shard], length: int, stride: int, *, tail: bool = Fa
 
 @pytest.mark.parametrize("stride", [1, 3, 4, 7, 100])
 @pytest.mark.parametrize("n_tokens", [5, 6, 8, 9, 21, 100])
-def test_windows_are_those_of_the_book(tmp_path: Path, n_tokens: int, stride: int) -> None:
+def test_windows_match_the_book(tmp_path: Path, n_tokens: int, stride: int) -> None:
     """Return the windows of "Build a Large Language Model", listing 2.5.
 
     They begin at range(0, n_tokens - T, stride).
@@ -57,7 +57,7 @@ def test_no_window_crosses_from_shard_to_shard(tmp_path: Path, shard_tokens: int
     assert torch.equal(batch["ids"][:, 0] // shard_tokens, batch["targets"][:, -1] // shard_tokens)
 
 
-def test_shards_give_the_windows_of_one_shard_but_those_over_an_edge(tmp_path: Path) -> None:
+def test_shards_give_the_windows_of_one_shard_except_those_across_edges(tmp_path: Path) -> None:
     one = windows_of(shards_of(tmp_path / "one", 1000), 8, 1)
     many = windows_of(shards_of(tmp_path / "many", 1000, 100), 8, 1)
     batch = one[np.arange(len(one))]
@@ -87,7 +87,7 @@ def test_ids_that_need_32_bits(tmp_path: Path) -> None:
     assert windows[np.array([len(windows) - 1])]["ids"].tolist() == [[69992, 69993, 69994, 69995]]
 
 
-def test_windows_travel_as_paths(tmp_path: Path) -> None:
+def test_windows_pickle_as_paths(tmp_path: Path) -> None:
     windows = windows_of(shards_of(tmp_path, 60_000), 4, 4)
     before = windows[np.array([3, 1])]
     packed = pickle.dumps(windows)

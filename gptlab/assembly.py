@@ -1,6 +1,6 @@
 """Assembly of what trains a run: its batches, LightningModule, callbacks, loggers and Trainer.
 
-Every function imports Lightning, which takes seconds, so that commands that only open a run never do.
+Importing Lightning takes seconds, so each function imports it itself: commands that only open a run never do.
 """
 
 from collections.abc import Sequence
@@ -29,10 +29,10 @@ if TYPE_CHECKING:
 
 
 def make_batches(cfg: Config, modules: nn.ModuleDict, prepared: Prepared) -> tuple["RunDataModule", "Plan", int]:
-    """Return the run's batches, its length, and the micro-batches of a step.
+    """Return the run's batches, its plan, and the micro-batches per step.
 
     Args:
-        modules: `model` and its `head`, by which the size of a micro-batch is chosen.
+        modules: `model` and its `head`, whose memory use decides the micro-batch size.
     """
     from gptlab.data.datamodule import RunDataModule
     from gptlab.training.micro_batch import choose_micro_batch
@@ -54,7 +54,9 @@ def make_batches(cfg: Config, modules: nn.ModuleDict, prepared: Prepared) -> tup
 
 
 def make_module(cfg: Config, modules: nn.ModuleDict, *, n_steps: int, frozen_names: Sequence[str]) -> "GPTModule":
-    """Return the LightningModule: model and head with their optimizer and schedule, compiled where that pays.
+    """Return the LightningModule that trains the run.
+
+    It holds model, head, optimizer and schedule. Its training step is compiled if that pays off.
 
     Args:
         frozen_names: the weights that checkpoints leave out.
@@ -79,11 +81,11 @@ def make_trainer(
 ) -> "L.Trainer":
     """Return the Trainer with the run's callbacks, loggers and checkpoint files.
 
-    Callbacks run in the order of the list: the counters of `Throughput` are ahead of the callbacks that print them,
-    and `StopOnSignal` saves what all others have done.
+    Callbacks run in list order: `Throughput` counts before other callbacks print its counts, and `StopOnSignal` comes
+    last, so that its checkpoint holds the state of all others.
 
     Args:
-        record: what every checkpoint carries beside its tensors.
+        record: plain values that every checkpoint stores beside its tensors.
     """
     from gptlab.training.callbacks.final_validation import FinalValidation
     from gptlab.training.callbacks.hparams import HParams
@@ -107,7 +109,7 @@ def make_trainer(
 
 
 def summarise_training(cfg: Config, trainer: "L.Trainer", modules: nn.ModuleDict, prepared: Prepared) -> dict[str, Any]:
-    """Return how training went and the metrics of its final weights: parts of summary.json."""
+    """Return the progress of training and the final metrics, for summary.json."""
     from gptlab.evaluation.final import measure_final
     from gptlab.training.lightning_internals import forward_context
     from gptlab.training.summary import collect_progress

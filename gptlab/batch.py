@@ -14,7 +14,7 @@ IGNORE_INDEX = -100  # targets with this id are not scored
 class Batch(TypedDict, total=False):
     """The tensors of one micro-batch.
 
-    `data=` says which keys it gives, a head which it needs.
+    The data lists the keys that it provides in `gives`, a head those that it reads in `needs`.
     """
 
     ids: Tensor  # (B, T) int64, the model's input
@@ -22,8 +22,8 @@ class Batch(TypedDict, total=False):
     segments: Tensor  # (B, T) int64, packed rows: the document of each token; attention stays within it
     lengths: Tensor  # (B,) int64, tokens of each row without padding
     labels: Tensor  # (B,) int64, the class of each row
-    # Preference pairs have ids and targets (2N, T), N chosen rows stacked over the N rejected ones. "pairs" is no key
-    # of the batch, but stands in `gives` and `needs`, so that an LM head cannot train on rejected answers by mistake.
+    # Preference pairs have ids and targets (2N, T), N chosen rows stacked over the N rejected ones. "pairs" is not
+    # a key of the batch. It appears in `gives` and `needs`, so that an LM head cannot train on rejected answers.
 
 
 def on_device(batch: Batch, device: torch.device) -> Batch:

@@ -1,7 +1,7 @@
 """Bounds of an argument's values.
 
-They stand in its annotation, `batch_size: Annotated[int, AtLeast(1)]`, from where `config/check.py` reads them as text:
-a value out of bounds is reported before anything is built. They work for a user's own parts too, with literal numbers.
+A bound is part of the annotation, `batch_size: Annotated[int, AtLeast(1)]`. `config/check.py` reads it from the source
+text and reports a value out of bounds before anything is built. A user's own classes may use literal numbers.
 """
 
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class AtLeast:
-    """Allow numbers from `least` on."""
+    """Allow `least` and larger numbers."""
 
     least: float
 
@@ -38,7 +38,7 @@ class MoreThan:
 
 @dataclass(frozen=True)
 class AtMost:
-    """Allow numbers up to `most`."""
+    """Allow `most` and smaller numbers."""
 
     most: float
 
@@ -69,7 +69,7 @@ class Length:
     """Allow lists of `least` to `most` items.
 
     Args:
-        most: None is any number."""
+        most: None allows any number."""
 
     least: int
     most: int | None
@@ -80,5 +80,5 @@ class Length:
         return f"a list of {self.least}" + ("" if self.most == self.least else f" to {self.most}")
 
     def holds(self, value: Any) -> bool:
-        """Return whether the list is of a length within the bound."""
+        """Return whether the list's length is within the bound."""
         return self.least <= len(value) and (self.most is None or len(value) <= self.most)

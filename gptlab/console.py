@@ -18,9 +18,9 @@ from rich.progress import (
 
 
 class ConsoleHandler(logging.Handler):
-    """Log handler that prints messages alone.
+    """Print log messages without time or level.
 
-    Warnings and errors are coloured. The handler of the log file keeps times and levels.
+    Warnings and errors are coloured. Times and levels are in the log file.
     """
 
     def emit(self, record: logging.LogRecord) -> None:
@@ -40,7 +40,7 @@ def printable(text: str) -> str:
     return text.translate(CONTROL_CHARACTERS)
 
 
-MIN_BAR_BYTES = 20_000_000  # fewer are done before a bar can be read
+MIN_BAR_BYTES = 20_000_000  # smaller transfers end before a bar can be read
 
 
 @contextmanager
@@ -50,7 +50,7 @@ def byte_progress(title: str, n_bytes: int | None) -> Iterator[Callable[[int], N
     Yields the function that advances it.
 
     Args:
-        n_bytes: the total; None where it is unknown.
+        n_bytes: the total; None if it is unknown.
     """
     console = Console(stderr=True)
     if not console.is_terminal or (n_bytes is not None and n_bytes < MIN_BAR_BYTES):

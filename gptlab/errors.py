@@ -1,11 +1,11 @@
-"""Errors that are the user's to mend, and "did you mean"."""
+"""User errors, and "did you mean" suggestions."""
 
 import difflib
 from collections.abc import Iterable
 
 
 class UserError(ValueError):
-    """What was given cannot be used: the message says what it was, what was wanted, and what to do.
+    """A user's mistake; its message says what was got, wanted, and what to do.
 
     A command prints it as one sentence. Any other exception is a bug, a library's or ours, and keeps its traceback.
     """
@@ -38,9 +38,9 @@ def nearest(word: str, known: Iterable[str], *, n_most: int = 1) -> str:
 
 
 def is_users(error: BaseException) -> bool:
-    """Return whether an error is the user's to mend.
+    """Return whether the user can fix the cause of an error.
 
-    So are the UserErrors, and what the operating system says of the user's files (disk full, no permission, read-only),
-    which has an `errno`. An OSError that a library raised by itself has none: it is a bug.
+    Such errors are UserErrors and the operating system's errors about the user's files (disk full, no permission),
+    which have an `errno`. An OSError that a library raises itself has no `errno`, and is a bug.
     """
     return isinstance(error, UserError) or (isinstance(error, OSError) and error.errno is not None)

@@ -58,8 +58,8 @@ class Run:
         self.origin: dict[str, Any] = {}  # the unresolved configuration and the choice of each group
         self.tuning = build(cfg.tuning, "tuning")
         self.model = build(cfg.model, "model")(vocab_size=tokenizer.vocab_size)
-        given = HeadContext(vocab_size=tokenizer.vocab_size, token_bytes=tokenizer.token_bytes(), labels=labels)
-        self.head = build(cfg.head, "head")(self.model, given)
+        head_context = HeadContext(vocab_size=tokenizer.vocab_size, token_bytes=tokenizer.token_bytes(), labels=labels)
+        self.head = build(cfg.head, "head")(self.model, head_context)
         sampling = build(cfg.sampling, "sampling")
         self.text_generator = TextGenerator(
             model=self.model, head=self.head, tokenizer=tokenizer, sampling=sampling, seed=cfg.seed
@@ -145,13 +145,13 @@ class Run:
         frozen_names = list_frozen(modules) if self.tuning.partial else ()
         module = make_module(cfg, modules, n_steps=plan.n_steps, frozen_names=frozen_names)
         matmul_precision = float32_matmul_precision(cfg.trainer.precision, cfg.trainer.accelerator)
-        with matmul_precision, training_folder(folder, resumes=resumes):  # nothing is written before
+        with matmul_precision, training_folder(folder, resumes=resumes):  # nothing is written before this
             record = _record(self)
             start_step = find_start_step(cfg.resume, batches, n_steps=plan.n_steps, base=record.get("base"))
             context = _context(self, total_steps=plan.n_steps, start_step=start_step)
             trainer = make_trainer(cfg, context, record=record, plan=plan, accumulation=accumulation)
             if resumes and trainer.is_global_zero:
-                write_summary({"status": "training"}, folder)  # a finished run that is extended no longer is
+                write_summary({"status": "training"}, folder)  # an extended run is no longer finished
             try:
                 fit(trainer, module, batches, checkpoint=cfg.resume)
             except BaseException as error:
@@ -211,7 +211,7 @@ class Run:
         return [sample.shown + "".join(continue_ids(sample.ids, stop=sample.stop)) for sample in prompts]
 
     def describe_data(self, n_examples: int) -> dict[str, Any]:
-        """Return the facts of the run's data, and its first training row with its embeddings, as plain values."""
+        """Return facts about the run's data, with its first training row and embeddings."""
         assert self.data is not None
         ids = self.data.train[np.arange(1)]["ids"][0]  # (T,)
         vectors = {name: vector.detach() for name, vector in self.model.embeddings(ids).items()}
@@ -246,9 +246,9 @@ def _modules(run: Run) -> nn.ModuleDict:
 
 
 def _record(run: Run) -> dict[str, Any]:
-    """Return what a checkpoint carries beside its tensors, as plain values.
+    """Return the plain values that a checkpoint stores beside its tensors.
 
-    It is enough to open the checkpoint, alone or on the base weights that it names.
+    With them the checkpoint can be opened alone, or on top of the base weights that it names.
     """
     base = run.weights
     from_base = base is not None and run.tuning.partial and run.tokenizer is base.tokenizer()
@@ -261,7 +261,7 @@ def _record(run: Run) -> dict[str, Any]:
 
 
 def _context(run: Run, *, total_steps: int, start_step: int) -> RunContext:
-    """Return what callbacks and loggers know about the run."""
+    """Return the facts and functions that callbacks and loggers use."""
     from gptlab.evaluation.probes import ProbeRunner
 
     assert run.data is not None
@@ -284,7 +284,7 @@ def _context(run: Run, *, total_steps: int, start_step: int) -> RunContext:
 
 
 def _describe(run: Run) -> dict[str, Any]:
-    """Return what summary.json says of the run itself."""
+    """Return the entries of summary.json about the run itself."""
     assert run.data is not None
     prompts = run.data.sample_prompts(run.tokenizer, None)
     sample_prompt = " ".join(prompts[0].shown.split()[:4]) if prompts else ""

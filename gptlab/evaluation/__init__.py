@@ -1,1 +1,1 @@
-"""Numbers about a trained run."""
+"""Evaluation of trained runs."""

@@ -25,7 +25,7 @@ class Answer(NamedTuple):
     reference: str
     answer: str
     scores: dict[str, float]  # by `MEASURES`, 0 to 1
-    judged: int | None  # 0 to 100; None without a judge, or where its reply has no number
+    judged: int | None  # 0 to 100; None without a judge, or if its reply has no number
     reply: str | None  # the judge's whole reply
 
 
@@ -74,9 +74,7 @@ def answer_questions(
 def summarise(answers: Sequence[Answer], *, seed: int) -> dict[str, dict[str, Any]]:
     """Return each metric's mean with its bootstrap interval.
 
-    The 95 % interval over resampled questions.
-
-    `judge` is the mean of the judge's scores from 0 to 100, of the answers that have one.
+    Intervals are 95 % over resampled questions. `judge` is the mean score from 0 to 100 over answers that have one.
     """
     columns = {name: [answer.scores[name] for answer in answers] for name in MEASURES}
     if judged := [float(answer.judged) for answer in answers if answer.judged is not None]:

@@ -91,7 +91,7 @@ def accuracy(predictions: Predictions) -> float:
 def balanced_accuracy(predictions: Predictions) -> float:
     """Return the mean recall over classes with rows.
 
-    1 / C by chance.
+    Guessing gives 1 / C.
     """
     confusion = predictions.confusion
     rows = confusion.sum(axis=1)
@@ -101,7 +101,7 @@ def balanced_accuracy(predictions: Predictions) -> float:
 def precision(predictions: Predictions) -> float:
     """Return the share of a class's predictions that are true.
 
-    Of two classes the second one's, of more their mean; so for recall and F1.
+    With two classes it is the second one's, with more the mean; recall and F1 are reduced alike.
     """
     confusion = predictions.confusion
     return _over_classes(np.diag(confusion), confusion.sum(axis=0), confusion)
@@ -122,15 +122,15 @@ def f1(predictions: Predictions) -> float:
 def auroc(predictions: Predictions) -> float:
     """Return the area under the ROC curve.
 
-    It is the chance that a row of the class is given a higher probability of it than a row of another class; of two
-    classes the second one's, of more the mean over those that have rows; nan where only one has rows.
+    It is the chance that a row of a class gets a higher probability of it than a row of another class. With two classes
+    it is the second one's, with more the mean over those that have rows; nan if only one has rows.
     """
     n_classes = predictions.log_probs.shape[1]
     areas = []
-    for which in [1] if n_classes == 2 else range(n_classes):
-        own = predictions.labels == which
+    for label in [1] if n_classes == 2 else range(n_classes):
+        own = predictions.labels == label
         if own.any() and not own.all():
-            areas.append(_rank_share(predictions.log_probs[:, which], own))
+            areas.append(_rank_share(predictions.log_probs[:, label], own))
     return float(np.mean(areas)) if areas else math.nan
 
 
@@ -166,9 +166,7 @@ def prediction_values(log_probs: np.ndarray, names: Sequence[str]) -> dict[str, 
 def summarise(predictions: Predictions, *, seed: int) -> dict[str, dict[str, Any]]:
     """Return each metric with its bootstrap interval.
 
-    The 95 % interval over resampled rows.
-
-    Percentiles; no interval of fewer than MIN_UNITS rows.
+    Intervals are 95 % percentile intervals over resampled rows; there are none for fewer than MIN_UNITS rows.
     """
     n = len(predictions.labels)
     draws = [predictions.take(rows) for rows in _draws(n, seed)] if n >= MIN_UNITS else []
@@ -181,9 +179,7 @@ def summarise(predictions: Predictions, *, seed: int) -> dict[str, dict[str, Any
 def measure_classes(
     model: GPT, head: Head, scored: ScoredRows, *, batch_size: int, seed: int, forward_context: ForwardContext
 ) -> RowReport:
-    """Return the report on labelled rows.
-
-    Its items are the rows' predictions.
+    """Return the report on labelled rows, and each row's prediction.
 
     `confusion` counts rows by true class (the outer list) and predicted class (the inner lists).
 
@@ -223,19 +219,15 @@ def _draws(n_rows: int, seed: int) -> np.ndarray:
 
 
 def _middle(values: list[float]) -> Interval | None:
-    """Return the middle 95 % of the finite values.
-
-    None without any.
-    """
+    """Return the middle 95 % of the finite values; None without any."""
     numbers = np.array([value for value in values if math.isfinite(value)])
     return Interval(*np.percentile(numbers, PERCENTILES).tolist()) if len(numbers) else None
 
 
 def _over_classes(right: np.ndarray, of: np.ndarray, confusion: np.ndarray) -> float:
-    """Return the second of two shares, else the mean.
+    """Return the second of two shares, or the mean of more.
 
-    A class that is never predicted or has no rows has a share of 0; of more than two, a class with neither is left out
-    of the mean.
+    The share is 0 for a class that is never predicted or has no rows. The mean leaves out classes with neither.
     """
     shares = np.divide(right, of, out=np.zeros(len(of)), where=of > 0)
     if len(shares) == 2:
@@ -245,10 +237,7 @@ def _over_classes(right: np.ndarray, of: np.ndarray, confusion: np.ndarray) -> f
 
 
 def _rank_share(scores: np.ndarray, own: np.ndarray) -> float:
-    """Return Mann and Whitney's U over all pairs.
-
-    Equal scores count half.
-    """
+    """Return Mann and Whitney's U over all pairs; ties count half."""
     _, place, counts = np.unique(scores, return_inverse=True, return_counts=True)
     ranks = (np.cumsum(counts) - (counts - 1) / 2)[place]  # (R,), from 1 on, ties in the middle
     n_own, n_other = own.sum(), (~own).sum()

@@ -56,7 +56,7 @@ def examine_model(
 
     Args:
         windows: the text in the model's own tokens.
-        batch_tokens: read at a time, at least one window.
+        batch_tokens: tokens read at a time, at least one window.
         sampling: changes to the sampling configuration.
         forward_context: the precision to compute in.
 
@@ -121,18 +121,18 @@ def compare(models: Sequence[ModelResult], prompts: Sequence[str], *, seed: int)
 def _difference(model: ModelResult, first: ModelResult, *, seed: int) -> dict[str, Any]:
     same = model.tokenizer == first.tokenizer
     try:
-        found = (loss_difference if same else bits_per_byte_difference)(model.scores, first.scores, seed=seed)
+        difference = (loss_difference if same else bits_per_byte_difference)(model.scores, first.scores, seed=seed)
     except ValueError as error:
         lossy = " and of ".join(each.name for each in (model, first) if each.scores.n_bytes is None)
         note = f"the tokenizer of {lossy} can lose text, so it has no bits per byte" if lossy else str(error)
         return {"of": None, "value": None, "low": None, "high": None, "significant": False, "note": note}
-    low, high = found.interval or (None, None)
+    low, high = difference.interval or (None, None)
     return {
         "of": "loss" if same else "bits_per_byte",
-        "value": found.value,
+        "value": difference.value,
         "low": low,
         "high": high,
-        "significant": found.significant,
+        "significant": difference.significant,
         "note": None,
     }
 
@@ -158,18 +158,22 @@ def show_comparison(report: dict[str, Any], console: Console) -> None:
     legend = (f"{name}  {printable(model['run'])}" for name, model in zip(names, report["models"], strict=True))
     console.print("\n".join(legend), soft_wrap=True, highlight=False, markup=False)
     if report["config"]:
-        console.print(_table("What differs", names, ((key, map(_short, row)) for key, row in report["config"].items())))
-    console.print(_table("On the same text", names, _numbers(report["models"])))
+        console.print(
+            _table(
+                "Configuration differences", names, ((key, map(_short, row)) for key, row in report["config"].items())
+            )
+        )
+    console.print(_table("Metrics on the same text", names, _numbers(report["models"])))
     console.print("\n".join(_conclusions(report["models"], names)), soft_wrap=True, highlight=False, markup=False)
     if report["answers"]:
         rows = ((entry["prompt"], map(str.strip, entry["answers"])) for entry in report["answers"])
-        console.print(_table("What they write", names, rows))
+        console.print(_table("Continuations", names, rows))
 
 
 def _table(title: str, names: str, rows: Any) -> Table:
     from rich.text import Text
 
-    table = Table(title=title, title_justify="left", show_lines=title == "What they write")
+    table = Table(title=title, title_justify="left", show_lines=title == "Continuations")
     for column in ("", *names):
         table.add_column(column, overflow="fold")
     for label, cells in rows:
@@ -184,10 +188,10 @@ def _numbers(models: list[dict[str, Any]]) -> Iterator[tuple[str, list[str]]]:
         yield name.replace("_", " "), ["" if entry is None else _with_interval(entry) for entry in entries]
     yield "tokens", [f"{model['tokens']:,}" for model in models]
     yield "context", [f"{model['context_length']:,}" for model in models]
-    for what in ("read", "written"):
-        speeds = [model[f"{what}_tokens_per_second"] for model in models]
+    for kind in ("read", "written"):
+        speeds = [model[f"{kind}_tokens_per_second"] for model in models]
         if all(speeds):
-            yield f"tokens {what} a second", [f"{speed:,.0f}" for speed in speeds]
+            yield f"tokens {kind} per second", [f"{speed:,.0f}" for speed in speeds]
 
 
 def _conclusions(models: list[dict[str, Any]], names: str) -> Iterator[str]:
@@ -197,13 +201,13 @@ def _conclusions(models: list[dict[str, Any]], names: str) -> Iterator[str]:
         if difference["note"] is not None:
             yield f"{name} cannot be compared with {names[0]}: {difference['note']}"
             continue
-        found = f"{difference['of'].replace('_', ' ')} {difference['value']:+.4f}"
+        measured = f"{difference['of'].replace('_', ' ')} {difference['value']:+.4f}"
         if difference["low"] is None:
-            yield f"The text is too short to tell whether {name} is better than {names[0]}: {found}"
+            yield f"The text is too short to tell whether {name} is better than {names[0]}: {measured}"
             continue
         better = "better" if difference["value"] < 0 else "worse"
         relation = f"{better} than" if difference["significant"] else "no different, as far as this text can tell, from"
-        yield f"{name} is {relation} {names[0]}: {found} ({format_interval(difference, '+.4f')})"
+        yield f"{name} is {relation} {names[0]}: {measured} ({format_interval(difference, '+.4f')})"
 
 
 def _with_interval(entry: dict[str, Any]) -> str:

@@ -47,7 +47,7 @@ def evaluate(
     Args:
         windows: the text as the model reads it; a smaller stride gives tokens more context.
         documents: the same text as strings, from which probes are made.
-        batch_tokens: read at a time, at least one window.
+        batch_tokens: tokens read at a time, at least one window.
         n_questions: maximum number of probes of each kind.
         seed: for the intervals and the probes.
         forward_context: the precision to compute in.
@@ -115,7 +115,7 @@ def show_report(report: dict[str, Any], console: Console) -> None:
         console.print(_confusion_table(report["confusion"]))
     if "answers" in report:
         n = next(iter(report["answers"].values()))["n"]
-        console.print(_metrics_table(report["answers"], title=f"{_count(n, 'answers')}, compared with the right ones"))
+        console.print(_metrics_table(report["answers"], title=f"{_count(n, 'answers')}, compared with the references"))
     if report.get("probes"):
         console.print(_probes_table(report["probes"]))
     for task, metrics in report.get("tasks", {}).items():
@@ -126,9 +126,9 @@ def _metrics_table(metrics: dict[str, dict[str, Any]], title: str | None = None)
     table = Table(title=title, title_justify="left")
     for column in ("", "value", "95 % interval"):
         table.add_column(column, justify="right" if column else "left")
-    for name, found in metrics.items():
-        value = format_number(found["value"], "#.4g") if name == "perplexity" or found["value"] is not None else "-"
-        table.add_row(name.replace("_", " "), value, format_interval(found, "#.4g"))
+    for name, entry in metrics.items():
+        value = format_number(entry["value"], "#.4g") if name == "perplexity" or entry["value"] is not None else "-"
+        table.add_row(name.replace("_", " "), value, format_interval(entry, "#.4g"))
     return table
 
 
@@ -147,7 +147,7 @@ def _lines(report: dict[str, Any]) -> Iterator[str]:
         return
     text = f"{report['bytes']:,} bytes, " if report["bytes"] is not None else ""
     yield f"{report['tokens']:,} tokens ({text}{_count(report['documents'], 'documents')}) in {sample}"
-    yield f"{report['seconds']:.1f} s, {report['tokens_per_second']:,.0f} tokens a second"
+    yield f"{report['seconds']:.1f} s, {report['tokens_per_second']:,.0f} tokens per second"
     units = _count(report["interval_over"]["n"], report["interval_over"]["kind"])
     too_short = report["metrics"]["loss"]["low"] is None
     yield f"Too little text for an interval: {units}" if too_short else f"Intervals resample {units}"
@@ -170,9 +170,9 @@ def _count(n: int, plural: str) -> str:
 
 def _probes_table(results: dict[str, dict[str, Any]]) -> Table:
     table = Table(title="Probes made from the same text", title_justify="left")
-    for column in ("", "right", "95 % interval", "chance", "questions"):
+    for column in ("", "accuracy", "95 % interval", "chance", "questions"):
         table.add_column(column, justify="right" if column else "left")
     for kind, result in results.items():
-        right, chance = f"{result['accuracy']:.1%}", f"{result['chance']:.1%}"
-        table.add_row(PROBE_TITLES[kind], right, format_interval(result, ".1%"), chance, f"{result['n']:,}")
+        accuracy, chance = f"{result['accuracy']:.1%}", f"{result['chance']:.1%}"
+        table.add_row(PROBE_TITLES[kind], accuracy, format_interval(result, ".1%"), chance, f"{result['n']:,}")
     return table

@@ -64,7 +64,7 @@ class HarnessModel(TemplateLM):
     def _loglikelihood_tokens(
         self, requests: list[tuple[tuple[str, str], list[int], list[int]]], **kwargs: Any
     ) -> list[tuple[float, bool]]:
-        return [tuple(found) for found in self._likelihoods([(context, ids) for _, context, ids in requests])]
+        return [tuple(likelihood) for likelihood in self._likelihoods([(context, ids) for _, context, ids in requests])]
 
     def loglikelihood_rolling(self, requests: list[Instance], disable_tqdm: bool = False) -> list[float]:
         """Return the log probability of each whole text.
@@ -79,8 +79,8 @@ class HarnessModel(TemplateLM):
             pairs += [make_disjoint_window(window) for window in windows]
             owners += [number] * (len(pairs) - len(owners))
         sums: defaultdict[int, float] = defaultdict(float)
-        for owner, found in zip(owners, self._likelihoods(pairs), strict=True):
-            sums[owner] += found.log_prob
+        for owner, likelihood in zip(owners, self._likelihoods(pairs), strict=True):
+            sums[owner] += likelihood.log_prob
         return [sums[number] for number in range(len(requests))]
 
     def generate_until(self, requests: list[Instance], disable_tqdm: bool = False) -> list[str]:
@@ -129,7 +129,7 @@ class Tasks:
         for name in self.names:
             if name not in self.manager.all_tasks:
                 raise UserError(
-                    f"tasks: {name} is no task of the lm-evaluation-harness: choose one of `lm-eval ls tasks`"
+                    f"tasks: {name} is not a task of the lm-evaluation-harness: choose one of `lm-eval ls tasks`"
                 )
 
     def __call__(
@@ -147,7 +147,7 @@ class Tasks:
         the harness gives no standard error.
 
         Args:
-            batch_tokens: read at a time, padding included.
+            batch_tokens: tokens read at a time, padding included.
             limit: number of examples per task, the first ones; None is all.
 
         Raises:
@@ -156,7 +156,7 @@ class Tasks:
         model = HarnessModel(text_generator, batch_tokens=batch_tokens, forward_context=forward_context)
         seeds = {f"{kind}_seed": seed for kind in ("random", "numpy_random", "torch_random", "fewshot_random")}
         try:
-            found = simple_evaluate(
+            output = simple_evaluate(
                 model,
                 tasks=self.names,
                 limit=limit,
@@ -170,15 +170,15 @@ class Tasks:
                 f"tasks: the examples of {', '.join(self.names)} are not on this machine and cannot be downloaded "
                 f"({type(error).__name__}): connect once, or name a yaml file of a task with files of your own"
             ) from error
-        return {name: _table(metrics) for name, metrics in found["results"].items()}
+        return {name: _table(metrics) for name, metrics in output["results"].items()}
 
 
 def _name(task: str) -> str:
     """Return the task name that a yaml file defines."""
-    found = re.search(r"^task:\s*(\S+)", Path(task).read_text(encoding="utf-8"), re.MULTILINE)
-    if found is None:
+    match = re.search(r"^task:\s*(\S+)", Path(task).read_text(encoding="utf-8"), re.MULTILINE)
+    if match is None:
         raise UserError(f"{task} describes no task: it has no line `task: NAME`")
-    return found[1].strip("\"'")
+    return match[1].strip("\"'")
 
 
 def _sampling(arguments: dict[str, Any]) -> dict[str, Any]:

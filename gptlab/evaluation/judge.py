@@ -54,10 +54,10 @@ class Judge:
             ConnectionError: the server cannot be reached, or refuses the request.
         """
         texts = {"{question}": question, "{reference}": reference, "{answer}": answer}
-        prompt = re.sub("|".join(map(re.escape, texts)), lambda found: texts[found.group()], self.prompt)
+        prompt = re.sub("|".join(map(re.escape, texts)), lambda match: texts[match.group()], self.prompt)
         reply = self._ask(prompt)
-        found = SCORE_PATTERN.search(reply)
-        return JudgeScore(int(found.group(1)) if found else None, reply)
+        match = SCORE_PATTERN.search(reply)
+        return JudgeScore(int(match.group(1)) if match else None, reply)
 
     def _ask(self, prompt: str) -> str:
         content = {
@@ -79,9 +79,9 @@ class Judge:
                 break
             except urllib.error.HTTPError as error:
                 if (error.code < 500 and error.code != 429) or not tries_left:
-                    said = error.read().decode("utf-8", "replace")
+                    detail = error.read().decode("utf-8", "replace")
                     raise NoConnectionError(
-                        f"judge.url={self.url} refuses ({error.code} {said:.200}): {REMEDY}"
+                        f"judge.url={self.url} refuses the request ({error.code} {detail:.200}): {REMEDY}"
                     ) from None
             except (OSError, ValueError) as error:  # no server, unknown address or timeout
                 if not tries_left:

@@ -52,7 +52,7 @@ def score_continuations(
     cut on the left where the pair does not fit.
 
     Args:
-        batch_tokens: read at a time, padding included; at least one row.
+        batch_tokens: tokens read at a time, padding included; at least one row.
         forward_context: the precision to compute in.
 
     Raises:

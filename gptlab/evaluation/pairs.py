@@ -48,7 +48,7 @@ def reward_pairs(model: GPT, head: Head, rows: Rows, *, batch_size: int, forward
 def summarise(rewards: np.ndarray, *, seed: int) -> dict[str, dict[str, Any]]:
     """Return loss, accuracy and rewards with bootstrap intervals.
 
-    (N, 2) -> plain values; 95 % intervals over resampled pairs.
+    (N, 2) -> plain values; intervals are 95 % over resampled pairs.
 
     The loss is -log sigmoid(r(chosen) - r(rejected)) (DPO, arXiv 2305.18290, eq. 7), the accuracy the share of pairs
     whose chosen answer has the higher reward, the margin the mean difference of the rewards.
@@ -69,9 +69,7 @@ def summarise(rewards: np.ndarray, *, seed: int) -> dict[str, dict[str, Any]]:
 def measure_pairs(
     model: GPT, head: Head, scored: ScoredRows, *, batch_size: int, seed: int, forward_context: ForwardContext
 ) -> RowReport:
-    """Return the report on preference pairs.
-
-    Its items are the pairs' rewards.
+    """Return the report on preference pairs, and each pair's rewards.
 
     Raises:
         UserError: a reward is not finite.

@@ -102,7 +102,7 @@ def run_probes(
     is left out.
 
     Args:
-        batch_tokens: read at a time, padding included.
+        batch_tokens: tokens read at a time, padding included.
         forward_context: the precision to compute in.
     """
     lossless = tokenizer.token_bytes() is not None
@@ -186,7 +186,7 @@ def _following(texts: list[str], n_questions: int, draw: random.Random) -> list[
 
 
 def _passage(text: str, end: int) -> str:
-    """Return the N_CONTEXT words before a position, if there are so many."""
+    """Return the N_CONTEXT words before a position, if there are as many."""
     before = text[max(0, end - 100 * N_CONTEXT) : end]
     rest, *words = before.rsplit(maxsplit=N_CONTEXT) or [""]
     return before[len(rest) :].lstrip() if len(words) == N_CONTEXT else ""

@@ -1,4 +1,4 @@
-"""Losses of rows that are no running text.
+"""Losses of rows that are not running text.
 
 R rows, B batch, T tokens.
 """
@@ -22,10 +22,10 @@ from gptlab.model.gpt import GPT
 
 
 class RowReport(NamedTuple):
-    """What was measured on rows, in plain values."""
+    """A report on rows, in plain values."""
 
-    report: dict[str, Any]  # `metrics` with intervals, and what they are of
-    items: list[dict[str, Any]]  # row by row; empty where the data says nothing about its rows
+    report: dict[str, Any]  # `metrics` with intervals, and the size of the sample
+    items: list[dict[str, Any]]  # one per row; empty if the data does not describe its rows
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ def score_rows(
 def summarise(scores: RowScores, *, seed: int) -> dict[str, dict[str, Any]]:
     """Return loss, perplexity and accuracy with bootstrap intervals.
 
-    95 % intervals over resampled rows.
+    Intervals are 95 % over resampled rows.
     """
     of_loss = bootstrap(Sums(scores.losses, scores.counts), seed=seed)
     of_hits = bootstrap(Sums(scores.hits, scores.counts), seed=seed)
@@ -102,9 +102,9 @@ def measure_tokens(
 def measure_by_head(
     model: GPT, head: Head, scored: ScoredRows, *, batch_size: int, seed: int, forward_context: ForwardContext
 ) -> RowReport:
-    """Return the report of the head's own metrics.
+    """Return the report of the head's own metrics, without intervals.
 
-    Without intervals, on rows of any kind.
+    The rows may be of any kind.
 
     Args:
         seed: ignored, since nothing is drawn.

@@ -10,37 +10,32 @@ PUNCTUATION = str.maketrans("", "", string.punctuation)
 
 
 def exact_match(answer: str, reference: str) -> float:
-    """Return 1 if both are equal without surrounding blanks."""
+    """Return 1 if both are equal, apart from surrounding whitespace."""
     return float(answer.strip() == reference.strip())
 
 
 def normalised_match(answer: str, reference: str) -> float:
-    """Return 1 if both have the same words.
+    """Return 1 if both have the same words, normalised as in SQuAD.
 
-    As SQuAD compares them (arXiv 1606.05250).
-
-    Capitals, punctuation and English articles do not count.
+    Case, punctuation and English articles are ignored (arXiv 1606.05250).
     """
     return float(_words(answer) == _words(reference))
 
 
 def token_f1(answer: str, reference: str) -> float:
-    """Return the F1 of words, as SQuAD has it.
+    """Return the F1 score of words, as in SQuAD.
 
-    2 P R / (P + R), capitals, punctuation and English articles aside.
-
-    P is the share of the answer's words that the reference has, R the share of the reference's that the answer has.
+    It is 2 P R / (P + R), where P is the share of the answer's words that are in the reference, and R the share of the
+    reference's words that are in the answer. Case, punctuation and English articles are ignored.
     """
     a, b = _words(answer), _words(reference)
     return _f1((Counter(a) & Counter(b)).total(), len(a), len(b))
 
 
 def rouge_l(answer: str, reference: str) -> float:
-    """Return the F1 of their longest common subsequence.
+    """Return the F1 score of the longest common subsequence of words.
 
-    ROUGE-L (Lin, 2004).
-
-    Of words, without capitals and punctuation.
+    This is ROUGE-L (Lin, 2004). Case and punctuation are ignored.
     """
     a, b = (re.findall(r"[^\W_]+", text.lower()) for text in (answer, reference))
     return _f1(_longest_common(a, b), len(a), len(b))

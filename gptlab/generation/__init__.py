@@ -1,4 +1,4 @@
-"""Generation: ids -> ids -> text.
+"""Text generation: sampling, the cached loop and streaming.
 
-Sampling, the cached loop, streaming. The loop knows a step function and no text.
+The loop calls a step function on ids; only streaming knows text.
 """

@@ -40,7 +40,7 @@ class ChatSession:
     def ask(self, question: str) -> Iterator[str]:
         """Yield the answer in pieces.
 
-        An interrupted answer is kept as far as it came.
+        If the answer is interrupted, the part generated so far is kept.
 
         Raises:
             UserError: the question is longer than the model's context.
@@ -56,7 +56,7 @@ class ChatSession:
             UserError: there is no question yet.
         """
         if not self.turns:
-            raise UserError("nothing was asked yet")
+            raise UserError("there is no question to answer again: ask one first")
         if self.turns[-1].role == "assistant":
             self.turns.pop()
         self.n_retries += 1
@@ -76,7 +76,7 @@ class ChatSession:
         return self._kept(self.text_generator.continue_ids(ids, stop=self.style.stop, seed=seed, changes=self.sampling))
 
     def _kept(self, pieces: Iterator[str]) -> Iterator[str]:
-        """Pass the pieces on, and append the answer to the turns."""
+        """Yield the pieces, then append the whole answer to the turns."""
         written: list[str] = []
         try:
             for piece in pieces:

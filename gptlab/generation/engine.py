@@ -36,11 +36,11 @@ def generate_ids(
         step: reads ids, after those in the cache if there is one, and returns the last position's logits.
         prompt: (B, T), at least one token each.
         context_length: the most tokens `step` sees at once.
-        eot_id: ends a sample, which then yields it until the others have ended; None: nothing does.
+        eot_id: ends a sample, which then yields it until the others have ended; None: no id does.
         new_cache: makes an empty cache for a number of tokens; None reads the visible context anew at every step.
         lengths: (B,), the lengths of prompts whose rows of `prompt` are padded at the end; None: there is no padding.
             The prefill is as long as the shortest prompt. From there every step reads one token, and a longer prompt
-            first yields its own tokens. No token sees padding: each sample is the one it would be alone.
+            first yields its own tokens. No token sees padding, so each sample is the same as generated alone.
     """
     if lengths is None:
         lengths = torch.full((prompt.size(0),), prompt.size(1), device=prompt.device)

@@ -27,14 +27,14 @@ class TextGenerator:
     The model's training mode stays as it was.
 
     Args:
-        sampling, seed: used where a call does not change them.
+        sampling, seed: defaults that a call may change.
     """
 
     def __init__(self, *, model: GPT, head: nn.Module, tokenizer: Tokenizer, sampling: Sampling, seed: int) -> None:
         self.model, self.head, self.tokenizer, self.sampling, self.seed = model, head, tokenizer, sampling, seed
 
     def stream(self, prompt: str, *, seed: int | None, cache: bool, changes: dict[str, Any]) -> Iterator[str]:
-        """Yield one text in pieces of whole characters as they are generated.
+        """Yield one text as it is generated, in pieces of whole characters.
 
         Args:
             changes: fields of the sampling to replace.

@@ -60,7 +60,7 @@ def next_ids(logits: Tensor, seen: Tensor, sampling: Sampling, generator: torch.
 
     (B, V), (B, N) -> (B,)
 
-    At temperature 0 it is the best id.
+    At temperature 0 the most probable id is taken.
 
     Args:
         seen: the ids so far, with the prompt's.
@@ -86,7 +86,7 @@ def next_ids(logits: Tensor, seen: Tensor, sampling: Sampling, generator: torch.
 def penalise(logits: Tensor, seen: Tensor, penalty: float) -> Tensor:
     """Penalise the tokens seen (after CTRL, arXiv 1909.05858, 4.1).
 
-    (B, V), (B, N) -> (B, V): x / penalty where x > 0, else x * penalty, once however often a token was seen.
+    (B, V), (B, N) -> (B, V): x / penalty where x > 0, else x * penalty, once per token.
     """
     scores = logits.gather(-1, seen)  # (B, N)
     return logits.scatter(-1, seen, torch.where(scores > 0, scores / penalty, scores * penalty))
@@ -125,8 +125,8 @@ def filter_top_p(logits: Tensor, p: float) -> Tensor:
 
     (B, V) -> (B, V) (nucleus sampling, arXiv 1904.09751, 3.1)
 
-    A token is kept if those better than it have together a probability below p, so the best always is. The logits of
-    the others become -inf.
+    A token is kept if the more probable ones have a total probability below p, so the best is always kept. The logits
+    of the others become -inf.
     """
     probs, order = logits.softmax(dim=-1).sort(dim=-1, descending=True)
     drop = probs.cumsum(dim=-1) - probs >= p  # (B, V), in sorted order

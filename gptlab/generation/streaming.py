@@ -9,9 +9,9 @@ from torch import Tensor
 
 from gptlab.tokenizer.protocol import Tokenizer
 
-REPLACEMENT = "\ufffd"  # decoded from bytes that are no character, or not yet a whole one
+REPLACEMENT = "\ufffd"  # stands for bytes that are not a character, or not yet a whole one
 N_WAITING_BYTES = 3  # a character has up to four bytes, so up to three may wait for the rest
-N_TAIL_BYTES = 12  # they contain all that waits: three marks of at most three bytes, after a cut character
+N_TAIL_BYTES = 12  # enough for all that waits: three marks of at most three bytes, after a cut character
 
 
 class TextStream:
@@ -27,15 +27,15 @@ class TextStream:
     def __init__(self, tokenizer: Tokenizer, *, before: Sequence[int], stop: Sequence[str]) -> None:
         self.tokenizer, self.stop = tokenizer, stop
         self.done = False  # a stop text or <|endoftext|> was met, or the stream was closed
-        self._recent = list(before)  # the ids since the last border but one between whole characters
+        self._recent = list(before)  # the ids since the second-last border between whole characters
         self._border = len(self._recent)  # how many of them come before the last border
-        self._n_sent = len(tokenizer.decode(self._recent))  # characters of their text that were sent
+        self._n_sent = len(tokenizer.decode(self._recent))  # characters of the recent text already sent
         self._held = ""  # text that may begin a stop text
 
     def push(self, token: int) -> str:
         """Add an id and return the text now certain.
 
-        Often there is none, and after a stop text or <|endoftext|> never any.
+        The text is often empty, and always after a stop text or <|endoftext|>.
         """
         if self.done:
             return ""
@@ -77,9 +77,9 @@ class TextStream:
         return text + self._held
 
     def _before_stop(self, piece: str) -> str:
-        """Return what cannot belong to a stop text; hold the rest.
+        """Return text that cannot belong to a stop text; hold the rest.
 
-        Of several stop texts, the one that is complete first counts.
+        If there are several stop texts, the one completed first ends the sample.
         """
         text = self._held + piece
         stops = [(start + len(stop), start) for stop in self.stop if (start := text.find(stop)) >= 0]
@@ -98,7 +98,7 @@ def stream_text(
     """Yield one sample's text in pieces of whole characters.
 
     The pieces join to the text that the ids add to the decoded ids `before` them, up to a stop text or <|endoftext|>.
-    No id is taken after it.
+    No id is read after that.
     """
     stream = TextStream(tokenizer, before=before, stop=stop)
     for token in ids:
@@ -120,7 +120,7 @@ def finished_texts(
 ) -> list[str]:
     """Return the whole texts of a batch of samples.
 
-    No step is taken once all samples have ended.
+    No step is read once all samples have ended.
 
     Args:
         steps: tensors (B,) of ids, as `generate_ids` yields them: a longer prompt first yields its own remaining ids.

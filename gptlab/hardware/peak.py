@@ -22,7 +22,7 @@ class Peak(NamedTuple):
 # From NVIDIA's data sheets; from Ampere on they also print twice the number, which holds for sparse matrices only.
 A100 = Peak(312e12, 312e12, 156e12, 19.5e12)
 H100 = Peak(989e12, 989e12, 494e12, 67e12)
-# By the full name that torch reports: a MIG slice, a laptop's or another board's GPU has another and is measured.
+# Keyed by the full name that torch reports. A MIG slice or another board has another name, and is measured.
 PEAKS = {
     "Tesla V100-SXM2-16GB": Peak(0, 125e12, 0, 15.7e12),
     "Tesla V100-SXM2-32GB": Peak(0, 125e12, 0, 15.7e12),

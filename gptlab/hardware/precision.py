@@ -21,7 +21,9 @@ TRUE_DTYPES = {
 }
 MIXED_DTYPES = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
 
-ForwardContext = Callable[[], AbstractContextManager[Any]]  # enters the precision to compute in, anew at each call
+ForwardContext = Callable[
+    [], AbstractContextManager[Any]
+]  # returns a new context that sets the precision to compute in
 
 
 def check_accelerator(accelerator: str) -> None:
@@ -30,7 +32,7 @@ def check_accelerator(accelerator: str) -> None:
     available |= {"gpu": any(available.values()), "cpu": True, "auto": True}
     if not available[accelerator]:
         raise UserError(
-            f"trainer.accelerator is {accelerator}, but torch {torch.__version__} sees none here: "
+            f"trainer.accelerator is {accelerator}, but torch {torch.__version__} sees no such device: "
             "set trainer.accelerator=auto, or install a torch that was built for it"
         )
 
@@ -138,7 +140,7 @@ def warn_if_emulated(precision: str, device: str) -> None:
         here = "CPU" if device == "cpu" else "GPU"
         log.warning(
             f"precision {precision}: this {here} has no instructions for that format and emulates it, many times "
-            "slower than float32: 32-true is fast here"
+            "slower than float32: use 32-true"
         )
 
 

@@ -1,7 +1,7 @@
 """Cross entropy of a linear projection that never holds all logits.
 
 The gradient is computed beside the loss, chunk by chunk, because d loss / d logits = softmax(logits) - onehot(target)
-needs no more than the chunk at hand.
+only needs the current chunk.
 N rows (batch x tokens), D embedding, V vocabulary, R rows in a chunk, K rows in a block of one.
 """
 
@@ -22,10 +22,9 @@ def logit_rows(chunk_rows: int | Literal["auto"], weight: Tensor, *, with_gradie
 
     weight (V, D)
 
-    For `auto` as many as fit into 1 GB of logits on a GPU, on a CPU into 64 MB, or with a gradient 128 or 256. A chunk
-    adds its gradient to that of the whole weight (V, D): within the product if both have one dtype, else in a pass of
-    its own, so that fewer and larger chunks are faster. Without a gradient small chunks are faster, because they stay
-    in the caches of the cores.
+    `auto` allows 1 GB of logits on a GPU; on a CPU 64 MB, and with a gradient 128 or 256 MB. Each chunk adds its
+    gradient to that of the whole weight (V, D): inside the product if the dtypes agree, else in a separate pass, so
+    fewer and larger chunks are faster. Without a gradient small chunks are faster, because they stay in the caches.
     """
     if chunk_rows != "auto":
         return chunk_rows
@@ -54,7 +53,7 @@ class ChunkedCrossEntropy(torch.autograd.Function):
         d_weight = None
         n_chunks = -(-len(h) // chunk_rows) or 1
         R = -(-len(h) // n_chunks)  # chunks of equal size, rather than full ones and a small rest
-        buffer = h.new_empty(R, len(w))  # (R, V), the only one: logits, then their gradient
+        buffer = h.new_empty(R, len(w))  # (R, V), reused: logits, then their gradient
         for rows in _slices(len(h), R or 1):
             scores = torch.mm(h[rows], w.T, out=buffer[: rows.stop - rows.start])
             total += _replace_by_gradient(scores[:, :V], targets[scored][rows], wide)  # padding is 0 and stays 0
@@ -112,7 +111,7 @@ def _scored_rows(targets: Tensor) -> Any:
 
     (N,) -> (N or fewer,)
 
-    All rows on a GPU, which would have to wait for their number, and under the compiler.
+    All rows on a GPU, where counting the scored ones would block, and under the compiler.
     """
     if targets.device.type != "cpu" or torch.compiler.is_compiling():
         return slice(None)
@@ -121,7 +120,7 @@ def _scored_rows(targets: Tensor) -> Any:
 
 
 def _pad_rows(weight: Tensor) -> Tensor:
-    """Pad the vocabulary on a GPU, whose products are then faster.
+    """Pad the vocabulary on a GPU, for faster products.
 
     (V, D) -> (V or more, D)
     """

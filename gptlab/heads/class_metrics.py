@@ -52,11 +52,11 @@ class FromLoss(Metric):
 
 
 class Accuracy(FromLoss, MulticlassAccuracy):
-    """The share of rows whose likeliest class is their label."""
+    """The share of rows whose most probable class is their label."""
 
 
 class BalancedAccuracy(FromLoss, MulticlassRecall):
-    """The mean over classes of their recall."""
+    """The mean of the classes' recalls."""
 
     def compute(self) -> Tensor:
         """-> ()"""
@@ -73,11 +73,11 @@ class SecondClassOrMean(FromLoss):
 
 
 class Precision(SecondClassOrMean, MulticlassPrecision):
-    """The share of rows predicted as a class that are of it."""
+    """The share of rows predicted as a class that belong to it."""
 
 
 class Recall(SecondClassOrMean, MulticlassRecall):
-    """The share of a class's rows that are predicted as it."""
+    """The share of a class's rows that are predicted as that class."""
 
 
 class F1(SecondClassOrMean, MulticlassF1Score):
@@ -85,7 +85,7 @@ class F1(SecondClassOrMean, MulticlassF1Score):
 
 
 class AUROC(FromLoss, MulticlassAUROC):
-    """The area under each class's ROC curve, a mean.
+    """The mean area under the classes' ROC curves.
 
     The area is the chance that a row of a class gets a higher probability of it than a row of another class. It is nan
     if all rows are of one class.

@@ -35,7 +35,7 @@ def cross_entropy(hidden: Tensor, weight: Tensor, targets: Tensor, *, chunk_rows
 
 
 def token_cross_entropy(hidden: Tensor, weight: Tensor, targets: Tensor, *, chunk_rows: ChunkRows) -> Tensor:
-    """Return the addends of `cross_entropy`, one a row, without gradient.
+    """Return the cross entropy of each row, without gradient.
 
     hidden (N, D), weight (V, D), targets (N,) -> (N,); 0 where the target is IGNORE_INDEX
     """
@@ -45,7 +45,7 @@ def token_cross_entropy(hidden: Tensor, weight: Tensor, targets: Tensor, *, chun
 
 
 def token_scores(hidden: Tensor, weight: Tensor, targets: Tensor, *, chunk_rows: ChunkRows) -> tuple[Tensor, Tensor]:
-    """Return the addends, and whether each target is the best guess.
+    """Return each row's cross entropy, and whether its target is the best guess.
 
     hidden (N, D), weight (V, D), targets (N,) -> (N,), (N,) bool. The best guess is the argmax of W h.
     """

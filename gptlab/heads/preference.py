@@ -1,6 +1,6 @@
 """The preference head: direct preference optimisation (DPO, arXiv 2305.18290).
 
-Of two answers to a prompt, the chosen one becomes likelier and the rejected one less likely.
+Training makes the chosen answer to a prompt more probable and the rejected one less probable.
 
 N pairs, T tokens, D embedding, V vocabulary, S scored tokens.
 """
@@ -49,7 +49,7 @@ class PreferenceHead(nn.Module):
     ) -> None:
         super().__init__()
         self.beta = beta
-        # Both stand in tuples because nn.Module registers every module assigned to it: the optimizer would get the
+        # Both are in tuples because nn.Module registers every module assigned to it: the optimizer would get the
         # model's parameters twice, and a checkpoint would contain the model again and the reference.
         self.backbone = (model,)
         self.reference: tuple[GPT, Tensor] | None = None  # and its output matrix; None: the model without its adapters
@@ -128,7 +128,7 @@ class PreferenceHead(nn.Module):
 
 
 def answer_log_probs(hidden: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
-    """Return log p of each row's scored tokens together, in nats.
+    """Return each row's log probability of its scored tokens, in nats.
 
     (B, T, D), (V, D), (B, T) -> (B,)
     """

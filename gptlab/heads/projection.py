@@ -1,4 +1,4 @@
-"""The projection onto the vocabulary, which every head that predicts tokens has.
+"""The projection onto the vocabulary, shared by heads that predict tokens.
 
 B batch, T tokens, D embedding, V vocabulary.
 """

@@ -1,4 +1,4 @@
-"""What every head implements.
+"""The protocols that heads implement.
 
 B batch, T tokens, D embedding, V vocabulary.
 """
@@ -30,7 +30,7 @@ class Monitor(NamedTuple):
 
 
 class HeadContext(NamedTuple):
-    """What a run knows when it builds a head."""
+    """The facts about a run from which its head is built."""
 
     vocab_size: int
     token_bytes: np.ndarray | None  # (V,), bytes of text behind each id; None where the tokenizer can lose text
@@ -68,7 +68,7 @@ class TokenHead(Head, Protocol):
     """
 
     def token_losses(self, hidden: Tensor, batch: Batch) -> Tensor:
-        """Return what each target adds to the loss, in nats, without gradient.
+        """Return each target's loss in nats, without gradient.
 
         (B, T, D) -> (B, T); 0 where the target is IGNORE_INDEX
         """
@@ -82,10 +82,10 @@ class TokenHead(Head, Protocol):
 
 @runtime_checkable
 class ReferenceHead(Head, Protocol):
-    """A head that compares the model with its own beginning."""
+    """A head that compares the model with its initial weights."""
 
     def capture_reference(self) -> None:
-        """Remember the model as it is now.
+        """Keep the current model as the reference.
 
-        Called once, when initial weights are loaded and adapters are on, before the first step.
+        Called once before the first step, after loading initial weights and adding adapters.
         """

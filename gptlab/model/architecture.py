@@ -17,7 +17,7 @@ from gptlab.slots import slot
 class Architecture:
     """The arguments of a GPT that its weights depend on.
 
-    The names are those of `GPT`; no value is left to be derived.
+    The names are those of `GPT`. Sizes that `GPT` can derive, such as head_dim, are filled in.
     """
 
     vocab_size: int
@@ -43,7 +43,7 @@ class Architecture:
 def architecture_of(model: GPT) -> Architecture:
     """Read the architecture from a model's modules.
 
-    It is therefore right however the model was built.
+    The result does not depend on which arguments were given and which derived.
     """
     block: Any = model.blocks[0]
     attention, ff = block.attention, block.ff
@@ -73,10 +73,10 @@ def architecture_of(model: GPT) -> Architecture:
 @slot("model")
 @dataclass(frozen=True, kw_only=True)
 class Pretrained:
-    """What a run may choose about a model with pretrained weights.
+    """The options of a model with pretrained weights.
 
     Args:
-        context_length: the most tokens the model reads at once, at most what it was trained with; None is that.
+        context_length: the most tokens the model reads at once; None is the trained length, which is the maximum.
         drop_rate, attention: see `GPT`; no weight depends on them.
     """
 

@@ -22,10 +22,10 @@ Attention = Literal["fused", "naive", "flex"]
 
 
 class AttentionContext(NamedTuple):
-    """What all layers of one forward pass share."""
+    """The values that all layers share in one forward pass."""
 
     mask: Tensor | BlockMask | None  # (T, S) or (B, 1, T, S) bool, True where a query may look; None: causal
-    document_lengths: list[list[int]] | None  # tokens of each row's documents, attended to one by one; None: the mask
+    document_lengths: list[list[int]] | None  # of each row, to attend within each document; None: by the mask
     rotary: tuple[Tensor, Tensor] | None  # cos and sin, (..., T, K/2) each; None without rotary positions
 
 
@@ -84,7 +84,7 @@ ATTENTIONS: dict[str, Callable[..., Tensor]] = {
 def attend_per_document(
     attend: Callable[..., Tensor], q: Tensor, k: Tensor, v: Tensor, *, lengths: list[list[int]], dropout: float
 ) -> Tensor:
-    """Attend within each document of each row by itself.
+    """Attend within each document of each row separately.
 
     Scores that a mask would hide are not computed.
     q (B, H, T, K), k and v (B, G, T, K) -> (B, H, T, K); `lengths` add up to T in each row.
@@ -102,8 +102,8 @@ class CausalSelfAttention(nn.Module):
     (B, T, D) -> (B, T, D)
 
     Args:
-        n_kv_heads: key/value heads, each shared by a group of query heads (GQA, arXiv 2305.13245); n_heads is the
-            plain form.
+        n_kv_heads: key/value heads, each shared by a group of query heads (GQA, arXiv 2305.13245); n_heads is
+            plain multi-head attention.
         qk_norm: RMS-normalise each head's queries and keys before their product (arXiv 2010.04245).
         drop_rate: dropout on the attention weights; the block has its own on the residual branches.
 

@@ -20,7 +20,7 @@ class LayerCache:
     def __init__(self, capacity: int) -> None:
         self.capacity = capacity
         self.length = 0  # tokens in the buffers
-        self.keys: Tensor | None = None  # (B, G, C, K), allocated at the first append, which has the dtype and device
+        self.keys: Tensor | None = None  # (B, G, C, K), allocated at the first append, in its dtype
         self.values: Tensor | None = None
 
     def append(self, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:

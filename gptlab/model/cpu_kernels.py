@@ -1,7 +1,7 @@
 """Autograd functions that save memory traffic on a CPU.
 
-Each has the value of a formula that stands where it is used (norm.py, rotary.py, feed_forward.py), and a gradient
-written by hand.   B batch, T tokens, D embedding, F hidden, H heads, K head size.
+Each computes a formula that is written out where it is used (norm.py, rotary.py, feed_forward.py), with a gradient
+derived by hand.   B batch, T tokens, D embedding, F hidden, H heads, K head size.
 """
 
 from collections.abc import Callable
@@ -19,7 +19,7 @@ class ReLU2Kernel(torch.autograd.Function):
 
     (...) -> (...)
 
-    The gradient is one product; autograd would chain a power and a threshold, to the same bits.
+    The gradient is one product. Autograd would compute a power and a threshold, with the same bits as result.
     """
 
     @staticmethod
@@ -89,7 +89,7 @@ class RotaryKernel(torch.autograd.Function):
 
 
 def _rotated(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Write the products straight into the result."""
+    """Rotate, writing the products straight into the result."""
     a, b = x.chunk(2, dim=-1)
     y = torch.empty(x.shape, dtype=x.dtype, device=x.device)
     first, second = y.chunk(2, dim=-1)
@@ -98,7 +98,7 @@ def _rotated(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     return y
 
 
-# Numbers in a hidden layer from which keeping it costs more than computing it again. In GPT-2's training step, with 8
+# Size of a hidden layer from which keeping it costs more than recomputing it. In GPT-2's training step, with 8
 # rows of 256 tokens, recomputing takes a hundredth of the time and saves a twelfth of the memory.
 RECOMPUTE_NUMEL = 2**22
 
@@ -108,8 +108,8 @@ def recompute_linear(out: nn.Linear, activate: Callable[..., Tensor], *x: Tensor
 
     (B, T, F) each -> (B, T, D)
 
-    Only the gradient of `out.weight` needs activate(*x); without one, and under the compiler, which decides by itself
-    what to keep, nothing is recomputed.
+    Only the gradient of `out.weight` needs activate(*x). Nothing is recomputed without that gradient, or under the
+    compiler, which decides itself what to keep.
     """
     compiled = torch.compiler.is_compiling()
     if compiled or x[0].numel() < RECOMPUTE_NUMEL or not (torch.is_grad_enabled() and out.weight.requires_grad):

@@ -1,6 +1,6 @@
 """FlexAttention for packed rows on a GPU (arXiv 2412.05496).
 
-It skips the blocks of a mask in which nothing may be seen.
+It skips the blocks of a mask that are fully masked.
 B batch, T tokens, H query heads, G key/value heads, K head size.
 """
 

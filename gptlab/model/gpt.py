@@ -29,7 +29,7 @@ from gptlab.slots import slot
 class GPT(nn.Module):
     """A decoder-only transformer: embeddings, blocks, a final norm.
 
-    (B, T) -> (B, T, D), which a head projects onto the vocabulary. One class is a GPT-2, a Llama, a Mistral and a Qwen.
+    (B, T) -> (B, T, D), which a head projects onto the vocabulary. One class covers GPT-2, Llama, Mistral and Qwen.
 
     Args:
         vocab_size: V, how many different ids it reads.
@@ -45,7 +45,7 @@ class GPT(nn.Module):
         qk_norm: RMS-normalise queries and keys (Qwen).
         sliding_window: how many tokens a token sees, itself included (Mistral); None is all.
         attention: PyTorch's `fused` kernels; `naive`, the formula written out; or `flex`, which on a GPU skips the
-            blocks that packed documents do not see of each other.
+            fully masked blocks between packed documents.
         init: the distribution of the initial weights, see `initialise`.
 
     Raises:
@@ -124,7 +124,7 @@ class GPT(nn.Module):
         """(B, T) -> (B, T, D)
 
         Args:
-            segments: (B, T), the document each token belongs to: attention and positions never cross a border.
+            segments: (B, T), the document each token belongs to: attention stays within it, and positions restart.
             cache: the tokens already read, to which these are added; gives the same vectors as reading all at once.
 
         Raises:
@@ -149,7 +149,7 @@ class GPT(nn.Module):
     def _attention_context(
         self, positions: Tensor, n_past: int, segments: Tensor | None, x: Tensor
     ) -> AttentionContext:
-        """Choose how attention hides tokens, and compute rotary angles.
+        """Return the mask or document lengths, and the rotary angles.
 
         positions (T,) or (B, T), segments (B, T), x (B, T, D)
         """
@@ -169,7 +169,7 @@ class GPT(nn.Module):
         return rotary_cos_sin(positions, self.head_dim, base=self.rope_base, scaling=self.rope_scaling, dtype=dtype)
 
     def embeddings(self, ids: Tensor) -> dict[str, Tensor]:
-        """Return the input embeddings of one text, named for a picture.
+        """Return the input embeddings of one text by name, for a plot.
 
         (T,) -> vectors (T, D), and with rotary positions the cosines of the angles (T, K/2)
         """

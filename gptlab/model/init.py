@@ -1,4 +1,4 @@
-"""Initial weights; no parameter gets its first value anywhere else.
+"""Weight initialisation; no parameter is initialised anywhere else.
 
 R rank, I inputs, O outputs, D embedding.
 """

@@ -35,8 +35,8 @@ class LoRALinear(nn.Linear):
 
     Args:
         linear: the layer; the two share their parameters.
-        alpha: the adapter's scale. Divided by R, it spares a new learning rate for every rank.
-        drop_rate: dropout on the input of the adapter, and of nothing else.
+        alpha: the adapter's scale. It is divided by R, so that one learning rate suits every rank.
+        drop_rate: dropout on the adapter's input only.
     """
 
     def __init__(self, linear: nn.Linear, *, rank: int, alpha: float, drop_rate: float) -> None:
@@ -61,7 +61,7 @@ class LoRALinear(nn.Linear):
 def layer_names(model: GPT) -> list[str]:
     """Return the names of a block's linear layers, such as `attention.qkv`.
 
-    All blocks have the same.
+    All blocks have the same layers.
     """
     return [name for name, layer in model.blocks[0].named_modules() if isinstance(layer, nn.Linear)]
 
@@ -69,7 +69,7 @@ def layer_names(model: GPT) -> list[str]:
 def adapt(model: GPT, layers: list[str], *, rank: int, alpha: float, drop_rate: float) -> None:
     """Add an adapter to these layers of every block.
 
-    It changes nothing before it is trained.
+    The model's output does not change until the adapters are trained.
 
     Args:
         layers: names as `layer_names` returns them.
@@ -102,7 +102,7 @@ def merge(model: nn.Module) -> None:
 
 @contextmanager
 def adapter_off(model: nn.Module) -> Iterator[None]:
-    """Switch the adapters off inside."""
+    """Disable all adapters within the context."""
     layers = [layer for layer in adapters(model).values() if layer.enabled]
     for layer in layers:
         layer.enabled = False

@@ -13,7 +13,7 @@ def causal_mask(
     """Return a mask that is True where a query may look.
 
     A query sees neither the future, nor another document, nor tokens before its sliding window. The mask is (T, S) or,
-    with segments, (B, 1, T, S); None where causality alone decides, for which the kernels need no mask.
+    with segments, (B, 1, T, S); None if causality alone decides, since the kernels need no mask for that.
 
     Args:
         sliding_window: how many tokens a token sees, itself included (Mistral, arXiv 2310.06825); None is all of them.
@@ -37,8 +37,8 @@ def document_lengths(segments: Tensor, *, sliding_window: int | None) -> list[li
 
     (B, T) -> B lists
 
-    Each document can then be attended to by itself. None where a mask does better: if a document is longer than the
-    sliding window, and on a GPU, which would have to wait while the lengths are read.
+    With them attention runs within each document separately. None where a mask is better: if a document is longer than
+    the sliding window, and on a GPU, where reading the lengths would block.
     """
     if segments.device.type != "cpu" or torch.compiler.is_compiling():
         return None
@@ -50,7 +50,7 @@ def document_lengths(segments: Tensor, *, sliding_window: int | None) -> list[li
 def token_positions(n_new: int, n_past: int, *, segments: Tensor | None, device: torch.device) -> Tensor:
     """Return each token's position in its document.
 
-    (T,), counted on from the past; with segments (B, T), counted from the first token of each.
+    (T,), counting on from the past tokens; with segments (B, T), counting from the first token of each document.
     """
     index = torch.arange(n_past, n_past + n_new, device=device)
     if segments is None:

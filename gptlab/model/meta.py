@@ -1,4 +1,4 @@
-"""Models built without memory for their weights."""
+"""Construction of models without allocating their weights."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,7 +13,7 @@ from gptlab.model.torch_internals import draws_weights, replacing_parameters
 
 @contextmanager
 def meta_weights() -> Iterator[None]:
-    """Build modules inside with parameters on the meta device.
+    """Put the parameters of modules built inside on the meta device.
 
     They have shapes, but take no memory and draw no random numbers. Buffers keep their values, because those outside
     the state dict could not be restored from a checkpoint.
@@ -37,9 +37,9 @@ def _on_meta(parameter: nn.Parameter) -> nn.Parameter:
 
 
 class SkipInit(TorchFunctionMode):
-    """Leave parameters as they are where torch.nn.init would draw random numbers.
+    """Make the random functions of torch.nn.init no-ops.
 
-    Drawing them on the meta device would cost a second of imports.
+    On the meta device they would cost a second of imports.
     """
 
     def __torch_function__(

@@ -24,7 +24,7 @@ def check_scaling(scaling: Mapping[str, Any] | None) -> None:
     """Check the keys of a scaling.
 
     Raises:
-        UserError: it is not None, and does not name a type and exactly its keys.
+        UserError: the type is unknown, or the keys are not exactly those of the type.
     """
     if scaling is not None and scaling.keys() - {"type"} != SCALINGS.get(scaling.get("type", "")):
         wanted = " or ".join(f"{{type: {kind}, {', '.join(sorted(keys))}}}" for kind, keys in SCALINGS.items())
@@ -34,7 +34,7 @@ def check_scaling(scaling: Mapping[str, Any] | None) -> None:
 def frequencies(
     head_dim: int, *, base: float, scaling: Mapping[str, Any] | None, device: torch.device, dtype: torch.dtype
 ) -> Tensor:
-    """Return each pair's rotation, in radians a token.
+    """Return each pair's rotation, in radians per token.
 
     base^(-2i/K) for i in 0 .. K/2 - 1   -> (K/2,)
 

@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 def find_start_step(
     checkpoint: str | None, data: L.LightningDataModule, *, n_steps: int, base: dict[str, Any] | None
 ) -> int:
-    """Return the step to resume after; 0 without a checkpoint.
+    """Return the step after which to resume; 0 without a checkpoint.
 
     The data module is set to the position of the checkpoint.
 
@@ -56,7 +56,7 @@ def find_start_step(
 class CheckpointFiles(CheckpointIO):
     """Lightning's checkpoint plugin, with the run's record in every file.
 
-    The record makes each file enough, alone, to open the run.
+    With the record, each file alone is enough to open the run.
 
     Args:
         record: configuration, tokenizer and labels; plain values only.

@@ -19,9 +19,9 @@ class RunContext(NamedTuple):
     monitor: Monitor
     total_steps: int
     start_step: int  # 0, or the step of the checkpoint that the run resumes from
-    # prompt -> texts that the model continues; None stands for the data's own sample prompts; [] if no head writes
+    # prompt -> sample texts; None stands for the data's own prompts; [] if the head generates no text
     write_samples: Callable[[str | None], list[str]]
-    # number of questions of each kind -> share answered correctly; None without held-out text or a head for tokens
+    # number of questions of each kind -> accuracy; None without held-out text or a head that predicts tokens
     run_probes: Callable[[int, ForwardContext], dict[str, float]] | None
     labels: tuple[str, ...]  # names of the classes; empty if the head has none
     decode: Callable[[list[int]], str]  # ids -> text

@@ -44,7 +44,7 @@ def choose_micro_batch(
 
     Args:
         accumulate_grad_batches: micro-batches per step, with data.batch_size rows each; `auto` is as few as memory
-            allows, with data.batch_size rows in all.
+            allows, with data.batch_size rows in total.
         resume: the checkpoint of the run to resume, whose micro-batch size is kept.
 
     Raises:
@@ -94,7 +94,7 @@ def largest_micro_batch(
     free = free_memory(device)
     if free is None:
         raise UserError(
-            "trainer.accumulate_grad_batches=auto: this system does not report how much memory is free; give a number"
+            "trainer.accumulate_grad_batches=auto: this system does not report its free memory: give a number"
         )
     budget = MEMORY_FRACTION * free - OPTIMIZER_STATES * weight_bytes
     with torch.random.fork_rng():

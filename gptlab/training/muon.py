@@ -1,7 +1,7 @@
-"""The optimizer Muon, with AdamW for what is no matrix.
+"""The optimizer Muon, with AdamW for parameters that are not matrices.
 
 `torch.optim.Muon` is not enough: it neither splits fused queries, keys and values nor batches matrices of one shape,
-and takes no other parameters than matrices.
+and accepts matrices only.
 
 N matrices of one shape, R rows, C columns.
 """

@@ -24,7 +24,7 @@ def write_summary(summary: dict[str, Any], folder: Path) -> None:
 
 
 def collect_progress(trainer: Any, folder: Path) -> dict[str, Any]:
-    """Return what the trainer and its callbacks know after training."""
+    """Return the results that the trainer and callbacks hold after training."""
     from gptlab.hardware.precision import effective_precision
     from gptlab.training.callbacks.checkpoints import BestCheckpoint
     from gptlab.training.callbacks.throughput import Throughput
@@ -63,9 +63,9 @@ def list_checkpoints(folder: Path) -> dict[str, str]:
 
 
 def show_summary(summary: dict[str, Any], console: Console) -> None:
-    """Print a run's summary and the commands to type next.
+    """Print a run's summary and the next commands to type.
 
-    No narrow terminal truncates the commands.
+    A narrow terminal does not truncate the commands.
     """
     folder = summary["folder"]
     table = Table(title=f"{summary['status']} after {summary['steps']:,} steps", title_justify="left")

@@ -32,7 +32,7 @@ warnings.filterwarnings("ignore", message=r"Be aware that when using `ckpt_path`
 class Plan(NamedTuple):
     """The length of a run."""
 
-    n_batches: int  # micro-batches per device; the last step takes those that are left
+    n_batches: int  # micro-batches per device; the last step takes the remaining ones
     n_steps: int  # optimizer steps
     steps_per_epoch: int
 
@@ -86,7 +86,7 @@ def make_trainer(
 ) -> L.Trainer:
     """Return a Trainer that stops at the end of `parts.plan`.
 
-    The plan was made from max_steps and max_epochs.
+    max_steps and max_epochs are not read here, because the plan was made from them.
 
     Args:
         precision: `auto` is bfloat16 if the device multiplies in it, else float32.

@@ -1,4 +1,4 @@
-"""Which weights are trained: the parts that `tuning=` names."""
+"""The choices of `tuning=`: which weights are trained."""
 
 from collections.abc import Sequence
 from typing import Annotated, Literal, Protocol
@@ -24,7 +24,7 @@ class Tuning(Protocol):
             fresh: the head's parameters that are not in the base weights, as `head.out.weight`.
 
         Returns:
-            What is trained, in words; empty if everything is.
+            A description of the trainable weights; empty if all are.
         """
 
 
@@ -117,7 +117,7 @@ class LoRA:
         for name in self.target_modules:
             if not any(_is_layer(name, layer) for layer in known):
                 raise UserError(
-                    f"tuning.target_modules names {name!r}, and the linear layers of this model's blocks are "
+                    f"tuning.target_modules names {name!r}, but the linear layers of this model's blocks are "
                     f"{', '.join(known)}: give some of these, or their last names, or all"
                 )
         return [layer for layer in known if any(_is_layer(name, layer) for name in self.target_modules)]

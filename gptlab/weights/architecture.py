@@ -64,5 +64,5 @@ def _agree(field: str, value: Any, theirs: Architecture) -> bool:
     if field in ("rope_base", "rope_scaling") and theirs.positions == "learned":
         return True  # without rotary positions
     if isinstance(value, float):
-        return math.isclose(value, their, rel_tol=1e-6)  # a float32's worth: 1e-5 is also written 9.999999747e-06
+        return math.isclose(value, their, rel_tol=1e-6)  # float32's precision: 1e-5 may be stored as 9.999999747e-06
     return bool(value == their)

@@ -54,7 +54,7 @@ def find_base(base: BaseRecord, checkpoint: Path, *, own: bool) -> str | None:
 
     Args:
         checkpoint: the checkpoint that names them.
-        own: the user trained the run. For a stranger's run nothing is downloaded, and only its own folder is read.
+        own: whether the user trained the run. For a stranger's run nothing is downloaded, and only its folder is read.
 
     Raises:
         FileNotFoundError: the weights are at neither place.
@@ -82,14 +82,14 @@ def check_base_files(base: BaseRecord, files: Iterable[Path], *, checkpoint: Pat
 
     Args:
         files: all files of the base, or the first ones.
-        own: the user trained the run, so files with the recorded stat are not read again.
+        own: whether the user trained the run; then files with the recorded stat are not read again.
 
     Raises:
         UserError: a file has changed, for example because its run was resumed.
     """
     files = list(files)
     if len(files) > len(base["sha256"]) or len(base["seen"]) != len(base["sha256"]):
-        raise UserError(f"{checkpoint} records other files of its base than are there: {REMEDY}")
+        raise UserError(f"{checkpoint} names other base files than there are: {REMEDY}")
     for file, (_, digest), seen in zip(files, base["sha256"], base["seen"], strict=False):
         if not (own and _seen(file) == list(seen)) and file_sha256(file) != digest:
             raise UserError(f"{file} has changed since the run of {checkpoint} began: {REMEDY}")

@@ -1,4 +1,4 @@
-"""What every source of weights provides."""
+"""The protocol of sources of weights."""
 
 from collections.abc import Sequence
 from pathlib import Path

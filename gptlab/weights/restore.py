@@ -22,7 +22,7 @@ def restore_weights(
     tokenizer: Tokenizer,
     tune: Callable[..., object],
 ) -> None:
-    """Load a checkpoint's tensors into a model and head without memory.
+    """Load a checkpoint's tensors into a model on the meta device.
 
     Args:
         modules: the `model` and its `head`, on the meta device.

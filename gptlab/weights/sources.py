@@ -221,7 +221,7 @@ def tokenizer_of(content: dict[str, Any], base: Source | None, checkpoint: Path)
 
 
 def initial_weights(checkpoint: str) -> "InitialWeights":
-    """Return what a run needs before it resumes from a checkpoint."""
+    """Return the weights and tokenizer from which a resumed run is built."""
     content = read_checkpoint(Path(checkpoint), mmap=True)
     named = content[RECORD].get("base") is not None
     source = open_base(content[RECORD], Path(checkpoint)) if named else TrainedRun(run=checkpoint)
@@ -230,7 +230,7 @@ def initial_weights(checkpoint: str) -> "InitialWeights":
 
 
 class InitialWeights(NamedTuple):
-    """What a resumed run needs before Lightning restores its weights."""
+    """The parts from which a resumed run is built, before Lightning restores its weights."""
 
     source: Source  # the base weights if the checkpoint names them, else the checkpoint itself
     tokenizer: Tokenizer
@@ -243,7 +243,7 @@ def open_base(record: Mapping[str, Any], checkpoint: Path) -> Source:
     For a stranger's run nothing is downloaded, and only `base` in its own folder is read.
 
     Raises:
-        FileNotFoundError: the base weights are not at their place.
+        FileNotFoundError: the base weights are not at their recorded path.
         UserError: the record names no base, or the files have changed.
     """
     base: Any = record.get("base")

@@ -1,1 +1,1 @@
-"""What each command does with a run."""
+"""The workflows behind commands that use a run."""

@@ -1,4 +1,4 @@
-"""What `gptlab classify` does: predict the classes of texts."""
+"""Prediction of texts' classes, for `gptlab classify`."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -17,7 +17,7 @@ from gptlab.storage.files import expand_path
 def read_texts(path: str, *, field: str, max_expansion: float, cache_dir: str) -> list[str]:
     """Return the texts of a file.
 
-    The lines of a .txt file that are not blank; else a field of each record.
+    They are the non-blank lines of a .txt file, or one field of each record.
 
     Args:
         max_expansion: the most bytes that one byte of an archive or a gzip file may unpack to.
@@ -38,7 +38,7 @@ def read_texts(path: str, *, field: str, max_expansion: float, cache_dir: str) -
         else:
             texts += [record.text(field, "field") for record in read_records([file], columns=None)]
     if not texts:
-        raise UserError(f"{path} holds no text")
+        raise UserError(f"{path} holds no text: give a file with a text in each line or record")
     return texts
 
 
@@ -47,7 +47,7 @@ def _content(file: TextFile) -> str:
         try:
             return raw.read().decode("utf-8-sig")
         except UnicodeDecodeError as error:
-            raise UserError(f"{file.path}: not UTF-8 at byte {error.start}; save the file as UTF-8") from error
+            raise UserError(f"{file.path}: not UTF-8 at byte {error.start}: save the file as UTF-8") from error
 
 
 def classify(

@@ -1,4 +1,4 @@
-"""Values that `gptlab compare` needs of each run."""
+"""Values of each run, for `gptlab compare`."""
 
 from collections.abc import Sequence
 from dataclasses import asdict

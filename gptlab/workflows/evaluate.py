@@ -1,4 +1,4 @@
-"""What `gptlab evaluate` does: measure a run."""
+"""Measurement of a run, for `gptlab evaluate`."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -34,14 +34,14 @@ ROW_MEASURES: dict[str, Callable[..., RowReport]] = {  # by `ScoredRows.scored_b
 
 
 class Evaluation(NamedTuple):
-    """The numbers of a run, and the items behind them."""
+    """The report on a run, and the items behind it."""
 
     report: dict[str, Any]  # plain values
-    items: list[dict[str, Any]]  # rows or answers one by one; none of a text
+    items: list[dict[str, Any]]  # single rows or answers; empty for running text
 
 
 def restore_reference(run: Run, path: str) -> None:
-    """Give a reference head the run's first weights.
+    """Restore a reference head's initial weights.
 
     Call it before the weights are cast. With adapters the reference is the model without them, so nothing is done.
 
@@ -49,13 +49,13 @@ def restore_reference(run: Run, path: str) -> None:
         path: the run's folder or checkpoint.
 
     Raises:
-        UserError: the first weights are not what they were when the run began.
-        FileNotFoundError: they are not where they were.
+        UserError: the initial weights have changed since the run began.
+        FileNotFoundError: the initial weights are no longer at their path.
     """
     head: Any = run.head
     if not isinstance(head, ReferenceHead) or run.record is None or adapters(run.model):
         return
-    torch.manual_seed(run.cfg.seed)  # weights=scratch begins with the run's random weights
+    torch.manual_seed(run.cfg.seed)  # with weights=scratch the seed gives the run's random weights again
     first = Run(run.cfg, run.tokenizer, data=None, labels=run.labels)
     open_base(run.record, find_checkpoint(Path(path).expanduser())).fill(first.model, first.head, run.tokenizer)
     parts = {"model": (run.model, first.model), "head": (run.head, first.head)}
@@ -70,9 +70,9 @@ def restore_reference(run: Run, path: str) -> None:
 
 
 def evaluate_run(run: Run, cfg: Config, precision: InferencePrecision) -> Evaluation:
-    """Measure a run on a split of its data.
+    """Measure a run on a split of its own data.
 
-    Or of the data that the configuration names.
+    If the configuration names other data, they are used instead.
 
     Args:
         cfg: `conf/evaluate.yaml` with the user's overrides.

@@ -1,4 +1,4 @@
-"""What an export needs to know of a run."""
+"""The facts about a run that its export needs."""
 
 from typing import Any
 

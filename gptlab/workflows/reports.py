@@ -21,7 +21,7 @@ def save_report(report: dict[str, Any], path: str, *, name: str) -> list[str]:
     """Write a report to `evaluation/<name>.json` in the run's folder.
 
     Returns:
-        A line that says where, or why not.
+        A line that says where the report is, or why it was not saved.
     """
     return _save(json.dumps(report, indent=2) + "\n", path, f"{name}.json", content="report")
 
@@ -39,7 +39,7 @@ def save_items(items: Sequence[dict[str, Any]], path: str, *, name: str) -> list
 def _save(text: str, path: str, name: str, *, content: str) -> list[str]:
     file = folder_of_run(path) / "evaluation" / name
     if not folder_of_run(path).is_dir():
-        return [f"{path} is no local folder, so the {content} is not saved"]
+        return [f"{path} is not a local folder, so the {content} is not saved"]
     if file.parent.is_symlink():
         return [f"{file.parent} is a link, so the {content} is not saved"]
     try:

@@ -24,14 +24,12 @@ def config_of(run: Run, data: Config | None) -> Config:
     """Return the given data configuration, else the run's own.
 
     Raises:
-        UserError: the run has none, since it is a pretrained model; or it is another user's, whose data must be named.
+        UserError: the run is a pretrained model, which has no data; or another user's, whose data must be named.
     """
     if data is not None:
         return data
     if "data" not in run.cfg:
-        raise UserError(
-            "a pretrained model comes without a text to be measured on: choose one, data=text data.path=my.txt"
-        )
+        raise UserError("a pretrained model has no data to be measured on: name some with data=text data.path=my.txt")
     if run.record is not None and not is_own(run.record):
         named = foreign_entries(run.cfg).get("data.path")
         raise UserError(
@@ -74,14 +72,12 @@ def evaluation_set(
 
 
 def running_text(run: Run, data: Config | None, split: str, *, context_length: int | None) -> RunningText:
-    """Return a split of a text.
-
-    From the configured data, else the run's own.
+    """Return a split of the configured text, else of the run's own.
 
     Raises:
-        UserError: the data is no running text; see `config_of` and `evaluation_set` for others.
+        UserError: the data are not running text; see `config_of` and `evaluation_set` for others.
     """
     measured = evaluation_set(run, data_of(run, data), split, context_length=context_length, stride=None, n_answers=0)
     if measured.text is None:
-        raise UserError("the run's data are rows and no text: choose a text to compare on, data=text data.path=my.txt")
+        raise UserError("the run's data are rows, not running text: name a text with data=text data.path=my.txt")
     return measured.text

@@ -1,8 +1,8 @@
-"""What a training step keeps in memory for the gradient, with and without activation checkpointing.
+"""Memory kept for the gradient in a training step, with and without activation checkpointing.
 
 python -m tests.benchmarks.activations model=gpt2_medium data.batch_size=4 model.drop_rate=0
 
-Nothing is computed: the tensors have shapes and no numbers, so it takes a second on any machine.
+The tensors are fake ones without data, so it takes a second on any machine.
 """
 
 import sys
@@ -19,7 +19,7 @@ VOCAB_SIZE = 50257
 
 
 def bytes_kept(model: GPT, ids: torch.Tensor, *, recompute: bool) -> int:
-    """Of the model's forward pass, without weights and without what stands in memory twice."""
+    """Count the bytes that a forward pass keeps, without weights, each storage once."""
     model.recompute = recompute
     weights = {id(parameter) for parameter in model.parameters()}
     kept: dict[int, torch.Tensor] = {}
@@ -37,7 +37,7 @@ def bytes_kept(model: GPT, ids: torch.Tensor, *, recompute: bool) -> int:
 
 
 def main() -> None:
-    """Overrides of train.py on the command line."""
+    """Print a row with and one without activation checkpointing."""
     options, words = given(sys.argv[1:], output="table")
     cfg = compose_config("train", words)
     with FakeTensorMode():  # as on a CPU, where attention is fused too

@@ -1,4 +1,4 @@
-"""Causal attention, forward and backward: the fused kernels in each number format, and what our model does.
+"""Causal attention, forward and backward: the fused kernels in each number format, and our model's choice.
 
 python -m tests.benchmarks.attention [batch=24 heads=4 head_dim=32] [tokens=64,128,256,512] [rounds=20] [output=json]
 """
@@ -16,12 +16,12 @@ from tests.benchmarks.measure import formats, given, lower_quartile, machine, re
 
 
 def learn(attend: Callable[..., Tensor], inputs: list[Tensor], grad: Tensor) -> None:
-    """Forward and backward."""
+    """Run forward and backward."""
     attend(*inputs).backward(grad)
 
 
 def main(words: list[str]) -> None:
-    """Prints a row a length."""
+    """Print a row per length."""
     defaults = {"batch": 24, "heads": 4, "head_dim": 32, "tokens": "64,128,256,512", "rounds": 20, "output": "table"}
     options, left = given(words, **defaults)
     assert not left, f"unknown: {left}"

@@ -2,8 +2,8 @@
 
 python -m tests.benchmarks.bag_of_words run=outputs/testament/...   (several: run=a run=b)
 
-The baseline is scikit-learn's logistic regression over words and pairs of words, learned from the same training rows;
-its strength, its class weights and the weighting by rarity are chosen by balanced accuracy on the validation part.
+The baseline is scikit-learn's logistic regression over words and pairs of words, fitted to the same training rows;
+its regularisation, class weights and tf-idf are chosen by balanced accuracy on the validation set.
 """
 
 import sys
@@ -26,7 +26,7 @@ STRENGTHS = (0.1, 0.3, 1.0, 3.0, 10.0)
 
 
 def baseline(parts: Any, classes: list[str]) -> Predictions:
-    """Its verdicts on the test part."""
+    """Return the baseline's predictions on the test set."""
     texts = {name: [example.text for example in part] for name, part in parts._asdict().items()}
     labels = {name: np.array([classes.index(e.label) for e in part]) for name, part in parts._asdict().items()}
 
@@ -44,7 +44,7 @@ def baseline(parts: Any, classes: list[str]) -> Predictions:
 
 
 def main(words: list[str]) -> None:
-    """Prints a row a run and measure."""
+    """Print a row per run and metric."""
     options, words = given(words, output="table")
     found = []
     for path in [word.partition("=")[2] for word in words if word.startswith("run=")]:

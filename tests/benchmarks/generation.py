@@ -1,9 +1,9 @@
-"""Writing tokens here and in transformers, from the same GPT-2 weights: milliseconds a token.
+"""Generation here and in transformers, from the same GPT-2 weights: milliseconds per token.
 
 python -m tests.benchmarks.generation [model=gpt2_small batch=1 prompt_tokens=32 new_tokens=128] [rounds=5]
     [output=json]
 
-Greedy, with a cache, no token ends a text. In float32 both write the same ids.
+Decoding is greedy, with a cache and without an end of text. In float32 both generate the same ids.
 """
 
 import sys
@@ -57,7 +57,7 @@ def theirs(model: Any, prompt: Tensor, n_new: int) -> Tensor:
 
 @torch.no_grad()
 def main(words: list[str]) -> None:
-    """Prints a row a way, and the ratios."""
+    """Print a row per way, and the ratios."""
     options, words = given(words, batch=1, prompt_tokens=32, new_tokens=128, rounds=5, output="table")
     fixed = ["tokenizer=gpt2", f"model.context_length={CONTEXT}", "model.drop_rate=0", "model.qkv_bias=true"]
     cfg = compose_config("train", ["model=gpt2_small", *fixed, *words])

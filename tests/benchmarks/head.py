@@ -3,8 +3,8 @@
 python -m tests.benchmarks.head [rows=2048] [emb_dim=768] [vocab=50257] [scored=1.0] [precision=auto] [rounds=7]
     [output=json]
 
-Each way has a process of its own. `plain` is what nanoGPT and the book do: logits, then F.cross_entropy. The last way
-is what `train.py` takes, its process's settings too.
+Each way has its own process. `plain` is as in nanoGPT and the book: logits, then F.cross_entropy. The last way is
+that of `train.py`, with its process's settings.
 """
 
 import sys
@@ -30,7 +30,7 @@ WAYS: dict[str, tuple[ChunkRows, bool]] = {  # loss_chunk_rows, and whether free
 
 
 def make(way: str, options: dict[str, Any]) -> Callable[[], float]:
-    """One of the ways, in its own process."""
+    """Make one of the ways, in its own process."""
     loss_chunk_rows, kept = WAYS[way]
     if kept:
         keep_freed_memory()
@@ -52,7 +52,7 @@ def make(way: str, options: dict[str, Any]) -> Callable[[], float]:
 
 
 def main(words: list[str]) -> None:
-    """Prints a row a way, and the ratios."""
+    """Print a row per way, and the ratios."""
     options, words = given(
         words, rows=2048, emb_dim=768, vocab=50257, scored=1.0, precision="auto", rounds=7, output="table"
     )

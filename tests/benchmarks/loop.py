@@ -1,10 +1,10 @@
-"""What Lightning and our callbacks cost a step: `train.py`'s loop against a plain one around the same model.
+"""Overhead per step of Lightning and our callbacks, against a plain loop around the same model.
 
 python -m tests.benchmarks.loop [text=my.txt] [steps=3000] [output=json] [overrides of train.py]
 
-A model so small that the loop's own time is seen. In one process, the two take turns within one run of `train.py`:
-so many steps of its own, then as many of the plain loop with a model, batches and optimizer like its own. No
-checkpoint falls within them.
+The model is so small that the loop's own time shows. In one process, the two alternate within one run of `train.py`:
+some of its own steps, then as many of a plain loop with an equal model, batches and optimizer. No checkpoint is
+written meanwhile.
 """
 
 import os
@@ -35,7 +35,7 @@ COLD, COUNTED = 5, 20  # steps of a turn: the first find the caches full of the 
 
 
 class Turns(L.Callback):
-    """After each turn of Lightning's steps a turn of the plain loop's, all of them timed."""
+    """Alternate between Lightning's steps and the plain loop's, and time both."""
 
     plain: ClassVar[Iterator[None]]
     seconds: ClassVar[dict[str, list[float]]]  # a step, the mean of each turn
@@ -44,7 +44,7 @@ class Turns(L.Callback):
         self.times: list[float] = []
 
     def on_train_batch_start(self, *_: Any) -> None:
-        """Lightning calls it; from here to here is a step."""
+        """Time a step, from one call to the next."""
         self.times.append(perf_counter())
         if len(self.times) > COLD + COUNTED:
             ours, theirs = self.times, [perf_counter()]
@@ -57,7 +57,7 @@ class Turns(L.Callback):
 
 
 def plain(words: list[str], n_steps: int) -> Iterator[None]:
-    """Steps of a plain loop: the same model, batches, precision, clipping, optimizer and schedule."""
+    """Yield steps of a plain loop with the same model, batches, precision, clipping, optimizer and schedule."""
     run = Run.compose(compose_config("train", words))
     cfg, data = run.cfg, run.data
     assert data is not None
@@ -66,8 +66,8 @@ def plain(words: list[str], n_steps: int) -> Iterator[None]:
     rate = build(cfg.schedule, "schedule")
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: rate(step, total_steps=n_steps))
     precision = choose_precision(cfg.trainer.precision, "cpu")
-    what: dict[str, Any] = {"n_batches": n_steps, "start": 0, "rank": 0, "world_size": 1, "seed": cfg.seed}
-    order = TrainSampler(data.train, batch_size=data.batch_size, **what)
+    options: dict[str, Any] = {"n_batches": n_steps, "start": 0, "rank": 0, "world_size": 1, "seed": cfg.seed}
+    order = TrainSampler(data.train, batch_size=data.batch_size, **options)
     for index in order:
         batch = data.train[index]
         with autocast(precision, "cpu"):
@@ -81,8 +81,8 @@ def plain(words: list[str], n_steps: int) -> Iterator[None]:
 
 
 def main(words: list[str]) -> None:
-    """Prints a row a loop, and what is between them."""
-    from tests.benchmarks.loop import Turns  # the one that the configuration names, not that of __main__
+    """Print a row per loop, and their difference."""
+    from tests.benchmarks.loop import Turns  # the class that the configuration names, not that of __main__
 
     os.environ["GPTLAB_TRUST"] = "tests"
     options, words = given(words, text=None, steps=3000, output="table")

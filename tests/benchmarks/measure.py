@@ -1,4 +1,4 @@
-"""What the benchmarks share: ways that take turns, the machine's ceilings beside them, one table or one object."""
+"""Shared parts of the benchmarks: alternating runs, the machine's peak, and the report."""
 
 import json
 import multiprocessing
@@ -21,10 +21,10 @@ from gptlab.hardware.precision import choose_precision
 
 
 def take_turns(ways: Mapping[str, Callable[[], object]], *, rounds: int, warm_up: int = 1) -> dict[str, list[float]]:
-    """Seconds of each call, way by way: every round calls each once, so that a slow minute slows all of them.
+    """Return each way's seconds per call, alternating between the ways.
 
-    Every other round goes backwards: what a way leaves behind, in caches and in the kernel's free memory, is not always
-    left to the same one.
+    Every round calls each once, so that a slow minute slows all of them. Every other round runs backwards, so that the
+    caches and free memory that one way leaves are not always left to the same other one.
 
     Args:
         warm_up: rounds that are not counted.
@@ -42,14 +42,14 @@ def take_turns(ways: Mapping[str, Callable[[], object]], *, rounds: int, warm_up
 
 
 def lower_quartile(seconds: list[float]) -> float:
-    """A quarter of the rounds were this fast or faster: what the work costs when little else runs."""
+    """Return the lower quartile: the time of the work when little else runs."""
     return statistics.quantiles(seconds, n=4, method="inclusive")[0] if len(seconds) > 1 else seconds[0]
 
 
 def ratio(seconds: Mapping[str, list[float]], ours: str, theirs: str) -> tuple[float, float]:
-    """How many times as fast ours is, by the lower quartiles, and the noise of that.
+    """Return how many times as fast ours is, and the noise of that.
 
-    The noise is half of what the middle half of the rounds' own ratios spans.
+    The ratio is of lower quartiles. The noise is half of the interquartile range of the rounds' own ratios.
     """
     by_round = [t / o for o, t in zip(seconds[ours], seconds[theirs], strict=True)]
     noise = 0.0
@@ -60,19 +60,19 @@ def ratio(seconds: Mapping[str, list[float]], ours: str, theirs: str) -> tuple[f
 
 
 def ratios(seconds: Mapping[str, list[float]], pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
-    """`ratio` of each pair, ours and theirs, as one reads it."""
+    """Format `ratio` of each pair."""
     found = {f"{ours} / {theirs}": ratio(seconds, ours, theirs) for ours, theirs in pairs}
     return {pair: f"{times:.2f} +- {noise:.2f}" for pair, (times, noise) in found.items()}
 
 
 def formats() -> dict[str, torch.dtype]:
-    """The number formats to compare in: bfloat16 only where it is not emulated, many times slower."""
+    """Return the number formats to compare; bfloat16 only if the CPU does not emulate it."""
     both = {"float32": torch.float32, "bfloat16": torch.bfloat16}
     return both if choose_precision("auto", "cpu") == "bf16-mixed" else {"float32": torch.float32}
 
 
 def ceilings(device: str = "cpu") -> dict[str, float]:
-    """What the machine can do at most, now: matrix products in GFLOP/s and copies in GB/s, the best of some."""
+    """Measure the machine's peak: matrix products in GFLOP/s and copies in GB/s."""
     found = {
         f"{name} products, GFLOP/s": measure_peak(torch.device(device), dtype) / 1e9
         for name, dtype in formats().items()
@@ -85,17 +85,17 @@ def ceilings(device: str = "cpu") -> dict[str, float]:
 
 
 def resident(key: str) -> float:
-    """MB: `VmRSS` now, `VmHWM` at most."""
+    """Return resident memory in MB: `VmRSS` is the current, `VmHWM` the peak."""
     lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
     return int(next(line for line in lines if line.startswith(key)).split()[1]) / 1024
 
 
 class Apart:
-    """A way in a process of its own: its memory and the process's settings are no other's.
+    """A way in its own process, with its own memory and settings.
 
     Args:
-        make: called with `words` in that process, where nothing else runs; gives the call that is measured. It is
-            found again by its name there, so it is a function of a module.
+        make: called with `words` in that process; returns the function to measure. It has to be a function of a
+            module, since the process imports it by name.
     """
 
     def __init__(self, make: Callable[..., Callable[[], float]], *words: Any) -> None:
@@ -107,31 +107,31 @@ class Apart:
         self.pipe.recv()  # made
 
     def __call__(self) -> float:
-        """One call there; what it gave."""
+        """Call the way once and return its result."""
         self.pipe.send("go")
         return float(self.pipe.recv())
 
     def peak(self) -> float:
-        """MB: the most it has held until now, above what it held before it was made."""
+        """Return the peak memory in MB, above that before the way was made."""
         self.pipe.send("peak")
         return float(self.pipe.recv())
 
     def end(self) -> None:
-        """Gives its memory back."""
+        """End the process, which frees its memory."""
         self.pipe.send("end")
         self.process.join()
 
 
 class Found(NamedTuple):
-    """What a way came to in a process of its own."""
+    """Results of a way in its own process."""
 
-    first: float  # what its first call gave
+    first: float  # result of its first call
     seconds: list[float]
     peak: float  # MB
 
 
 def in_turns(ways: Mapping[str, Apart], *, rounds: int) -> dict[str, Found]:
-    """Ways that have a process each, called in turns after a first call; then they end."""
+    """Measure ways in their own processes, alternating, and end them."""
     first = {name: way() for name, way in ways.items()}
     seconds = take_turns(ways, rounds=rounds)
     found = {name: Found(first[name], seconds[name], way.peak()) for name, way in ways.items()}
@@ -141,7 +141,7 @@ def in_turns(ways: Mapping[str, Apart], *, rounds: int) -> dict[str, Found]:
 
 
 def pooled(runs: list[dict[str, Found]]) -> dict[str, Found]:
-    """Several runs of the same ways as one: a process keeps the memory it was lucky to get, or not, to its end."""
+    """Pool several runs of the same ways, because the memory that a process gets decides its speed to its end."""
     return {
         name: Found(
             found.first,
@@ -161,7 +161,7 @@ def _serve(pipe: Connection, make: Callable[..., Callable[[], float]], words: tu
 
 
 def machine(*packages: str) -> dict[str, Any]:
-    """Where this was measured, and with which versions."""
+    """Return the facts about the machine and the versions."""
     return {
         "python": platform.python_version(),
         **{package: version(package) for package in ("torch", *packages)},
@@ -171,7 +171,7 @@ def machine(*packages: str) -> dict[str, Any]:
 
 
 def report(title: str, rows: Iterable[Mapping[str, Any]], *, output: str, **facts: Any) -> None:
-    """One table, and the facts under it; `json`: one object of `rows` and the facts."""
+    """Print one table with the facts under it, or one JSON object."""
     rows = list(rows)
     if output == "json":
         print(json.dumps({"benchmark": title, "rows": rows, **facts}))
@@ -184,19 +184,19 @@ def report(title: str, rows: Iterable[Mapping[str, Any]], *, output: str, **fact
     console = Console()
     console.print(table)
     for name, fact in facts.items():
-        said = ", ".join(f"{k} {shown(v)}" for k, v in fact.items()) if isinstance(fact, dict) else shown(fact)
-        console.print(f"{name}: {said}", highlight=False)
+        text = ", ".join(f"{k} {shown(v)}" for k, v in fact.items()) if isinstance(fact, dict) else shown(fact)
+        console.print(f"{name}: {text}", highlight=False)
 
 
 def shown(value: Any) -> str:
-    """A number as one reads it."""
+    """Format a value for reading."""
     if isinstance(value, float):
         return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
     return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
 
 
 def given(words: list[str], **defaults: Any) -> tuple[dict[str, Any], list[str]]:
-    """The key=value words that the benchmark knows, typed as their defaults are, and the words that are left."""
+    """Split words into the benchmark's own, typed as their defaults, and the rest."""
     known, left = dict(defaults), []
     for word in words:
         key, _, value = word.partition("=")

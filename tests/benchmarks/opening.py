@@ -1,8 +1,8 @@
-"""What it costs to open a run, and to verify its checksum.
+"""Time to open a run, and to verify its checksum.
 
 python -m tests.benchmarks.opening run=RUN [rounds=20] [output=json]
 
-A checkpoint that was verified and not touched since is opened without being read; any other is hashed first.
+A verified checkpoint that has not changed since is opened without hashing it; any other is hashed first.
 """
 
 import os
@@ -19,7 +19,7 @@ from tests.benchmarks.measure import given, lower_quartile, machine, report, tak
 
 
 def main(words: list[str]) -> None:
-    """Prints a row a way of opening."""
+    """Print a row per way of opening."""
     options, _ = given(words, run="", rounds=20, output="table")
     path = find_checkpoint(Path(options["run"]))
 

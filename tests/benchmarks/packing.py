@@ -1,12 +1,12 @@
-"""Rows of unequal lengths in batches: what is scored in a second of training, by how the batches are made.
+"""Scored tokens per second of training, by the way of batching rows of unequal lengths.
 
 python -m tests.benchmarks.packing data.path=instruction-data.json [data.batch_size=8] [share=1.0] [rounds=3]
 python -m tests.benchmarks.packing experiment=spam_small data.path=SMSSpamCollection.tsv [...] [output=json]
 
-Each way goes through the same rows of the training part once a round, forward and backward, the ways taking turns.
+Each way reads the same training rows once per round, forward and backward; the ways alternate.
 Conversations: the book's batches (chapter 7: side by side, all logits at once), and ours side by side, by length and
 packed; a batch of packed rows holds about as many tokens as one of the others. Labelled rows: the book's batches
-(chapter 6: all rows padded to the longest of the training part), side by side and by length.
+(chapter 6: all rows padded to the longest training row), side by side and by length.
 """
 
 import sys
@@ -37,32 +37,32 @@ BOOK = "as the book"
 
 
 class Way(NamedTuple):
-    """An epoch's batches, and how the head takes them."""
+    """An epoch's batches, and the head's chunk size."""
 
     batches: list[Batch]
     loss_chunk_rows: ChunkRows
 
     @property
     def scored(self) -> int:
-        """Tokens that are predicted, or rows that are judged."""
+        """Return the number of predicted tokens or classified rows."""
         return sum(
             len(b["labels"]) if "labels" in b else int((b["targets"] != IGNORE_INDEX).sum()) for b in self.batches
         )
 
     @property
     def read(self) -> int:
-        """Tokens that the model computes."""
+        """Return the number of tokens that the model reads."""
         return sum(batch["ids"].numel() for batch in self.batches)
 
 
 def batches(rows: Rows, batch_rows: int) -> list[Batch]:
-    """One epoch's."""
+    """Return one epoch's batches."""
     order = rows.epoch(np.random.default_rng(0), batch_rows)
     return [rows[part] for part in np.split(order, range(batch_rows, len(order), batch_rows))]
 
 
 def of_conversations(run: Run, size: int, share: float) -> tuple[dict[str, Way], int]:
-    """The ways, and how many tokens they hold."""
+    """Return the ways for conversations, and their number of tokens."""
     whole: EncodedSplit = run.data.splits["train"]  # type: ignore[union-attr]
     kept = np.random.default_rng(0).permutation(len(whole.rows))[: max(size, round(share * len(whole.rows)))]
     part = whole._replace(rows=[whole.rows[i] for i in kept])
@@ -78,7 +78,7 @@ def of_conversations(run: Run, size: int, share: float) -> tuple[dict[str, Way],
 
 
 def of_labelled(run: Run, size: int, share: float) -> tuple[dict[str, Way], int]:
-    """The same of rows with classes."""
+    """Return the ways for labelled rows, and their number of tokens."""
     whole: LabelledRows = run.data.train  # type: ignore[union-attr, assignment]
     kept = np.random.default_rng(0).permutation(len(whole))[: max(size, round(share * len(whole)))]
 
@@ -103,7 +103,7 @@ def of_labelled(run: Run, size: int, share: float) -> tuple[dict[str, Way], int]
 
 
 def learn(run: Run, way: Way, context: Any) -> None:
-    """From each batch, without the optimizer's step."""
+    """Compute the gradient of each batch, without an optimizer step."""
     for batch in way.batches:
         with context():
             loss = run.head.loss(run.model(batch["ids"], segments=batch.get("segments")), batch)
@@ -112,7 +112,7 @@ def learn(run: Run, way: Way, context: Any) -> None:
 
 
 def main(words: list[str]) -> None:
-    """Prints a row a way."""
+    """Print a row per way."""
     keep_freed_memory()
     options, words = given(words, rounds=3, share=1.0, output="table")
     recipe = [] if any(word.startswith(("experiment=", "data=")) for word in words) else CONVERSATIONS

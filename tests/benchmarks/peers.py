@@ -1,4 +1,4 @@
-"""Other people's models, beginning with our weights, and the training step that each has."""
+"""Other projects' models with our initial weights, and their training steps."""
 
 import importlib.util
 import sys
@@ -19,7 +19,7 @@ Weights = Mapping[str, Tensor]
 
 
 class Learning(NamedTuple):
-    """A model that is trained."""
+    """A model with its loss and optimizer."""
 
     model: nn.Module
     loss: Callable[[Tensor, Tensor], Tensor]  # ids and targets (B, T) -> their mean
@@ -27,7 +27,7 @@ class Learning(NamedTuple):
 
 
 def nanogpt_model(path: str, fields: dict[str, Any]) -> Any:
-    """The model of a checkout's model.py; what it prints goes to stderr."""
+    """Return the model of a checkout's model.py; its output goes to stderr."""
     spec = importlib.util.spec_from_file_location("nanogpt_model", Path(path) / "model.py")
     assert spec is not None
     assert spec.loader is not None
@@ -39,7 +39,7 @@ def nanogpt_model(path: str, fields: dict[str, Any]) -> Any:
 
 
 def nanogpt(cfg: DictConfig, ours: nn.ModuleDict, path: str) -> Learning:
-    """Its own optimizer and loss."""
+    """Return nanoGPT's model with its own optimizer and loss."""
     node = cfg.model
     fields = {
         "block_size": node.context_length,
@@ -51,7 +51,7 @@ def nanogpt(cfg: DictConfig, ours: nn.ModuleDict, path: str) -> Learning:
         "bias": False,
     }
     model, weights = nanogpt_model(path, fields).train(), ours.state_dict()
-    named = entries(architecture_of(ours["model"]), tied=True)  # its matrices lie as ours do
+    named = entries(architecture_of(ours["model"]), tied=True)  # its matrices are not transposed
     model.load_state_dict({e.theirs: weights[e.ours] for e in named if e.ours in weights}, strict=False)
     with redirect_stdout(sys.stderr):
         optimizer = model.configure_optimizers(cfg.optim.weight_decay, cfg.optim.lr, tuple(cfg.optim.betas), "cpu")
@@ -59,13 +59,13 @@ def nanogpt(cfg: DictConfig, ours: nn.ModuleDict, path: str) -> Learning:
 
 
 def transformers(cfg: DictConfig, ours: nn.ModuleDict, _: str) -> Learning:
-    """Their GPT-2, with the optimizer that its Trainer takes by itself."""
+    """Return transformers' GPT-2 with its Trainer's default optimizer."""
     model = transformers_model(ours, cfg.model).train()
     return _with_logits(cfg, model, lambda ids: model(ids).logits, fused=True)
 
 
 def transformers_model(parts: nn.ModuleDict, node: Any) -> Any:
-    """Their GPT-2 with our weights; its matrices lie the other way round."""
+    """Return transformers' GPT-2 with our weights, its matrices transposed."""
     from transformers import GPT2Config, GPT2LMHeadModel
 
     config = GPT2Config(
@@ -105,7 +105,7 @@ NORM = {"scale": "weight", "shift": "bias"}
 
 
 def book(cfg: DictConfig, ours: nn.ModuleDict, _: str) -> Learning:
-    """Raschka's GPTModel of chapter 4, from the package of his code, with the optimizer of chapter 5."""
+    """Return Raschka's GPTModel (chapter 4) with the optimizer of chapter 5."""
     from llms_from_scratch.ch04 import GPTModel  # type: ignore[import-not-found]
 
     keys = ("context_length", "emb_dim", "n_heads", "n_layers", "drop_rate", "qkv_bias")
@@ -140,7 +140,7 @@ LITGPT = {
 
 
 def litgpt(cfg: DictConfig, ours: nn.ModuleDict, _: str) -> Learning:
-    """Its GPT as a Llama."""
+    """Return litgpt's GPT as a Llama."""
     from litgpt.config import Config  # type: ignore[import-not-found]
     from litgpt.model import GPT  # type: ignore[import-not-found]
 
@@ -182,7 +182,7 @@ def _with_logits(cfg: DictConfig, model: nn.Module, logits: Callable[[Tensor], T
 
 
 class Peer(NamedTuple):
-    """How a peer is made, and what ours must be to be the same function."""
+    """A peer's constructor, and the overrides that make ours the same function."""
 
     make: Callable[[DictConfig, nn.ModuleDict, str], Learning]
     overrides: tuple[str, ...]

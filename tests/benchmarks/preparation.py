@@ -1,10 +1,10 @@
-"""How fast a large text becomes tokens on the disk, against tiktoken in one thread; and in how much memory.
+"""Speed and memory of tokenising a large text to disk, against tiktoken in one thread.
 
 python -m tests.benchmarks.preparation [megabytes=100] [rounds=3] [output=json]
 
-The text is one .txt file of the Python manual's lines in random order, so there are no documents to lean on. Ours is
-the whole preparation after the index: the file is read, cleaned, tokenised, counted, hashed and written. tiktoken is
-given pieces that lie in memory, and what it gives is thrown away. Memory is above what the imports take.
+The text is one .txt file of the Python manual's lines in random order, so it cannot be split by documents. Ours is the
+whole preparation after the index: the file is read, cleaned, tokenised, counted, hashed and written. tiktoken gets
+chunks in memory, and its output is discarded. Memory is counted above that of the imports.
 """
 
 import pydoc_data.topics
@@ -29,7 +29,7 @@ CONTEXT_LENGTH, BATCH_SIZE, PIECE = 1024, 8, 1 << 18
 
 
 def write_text(path: Path, n_bytes: int) -> None:
-    """A file of about this size."""
+    """Write a file of about this size."""
     lines = [line for topic in pydoc_data.topics.topics.values() for line in topic.splitlines(keepends=True)]
     rng, written = random.Random(0), 0
     with path.open("w") as file:
@@ -39,7 +39,7 @@ def write_text(path: Path, n_bytes: int) -> None:
 
 
 def text_data(path: Path, cache: Path) -> TextData:
-    """The file as `data=text` has it."""
+    """Return the file as data of `data=text`."""
     return TextData(
         path=str(path),
         sha256=None,
@@ -59,14 +59,14 @@ def text_data(path: Path, cache: Path) -> TextData:
 
 
 def pieces(path: Path) -> Iterator[str]:
-    """The file's characters."""
+    """Yield the file's text in chunks."""
     with path.open(encoding="utf-8") as file:
         while piece := file.read(PIECE):
             yield piece
 
 
 def measure(folder: Path, megabytes: int, rounds: int) -> tuple[dict[str, list[float]], float, float]:
-    """Seconds of each stage, round by round; MB of text; and MB of memory that they took at most."""
+    """Return each stage's seconds per round, the MB of text, and the peak memory in MB."""
     path = folder / "text.txt"
     write_text(path, megabytes * 1_000_000)
     tokenizer = gpt2.load(encoding="gpt2")
@@ -87,7 +87,7 @@ def measure(folder: Path, megabytes: int, rounds: int) -> tuple[dict[str, list[f
         timed("again", text.prepare, tokenizer, context_length=CONTEXT_LENGTH)
         shutil.rmtree(folder / "cache")
         taken = 0.0
-        for piece in pieces(path):  # what the reading takes is not tiktoken's
+        for piece in pieces(path):  # reading is not counted as tiktoken's time
             start = perf_counter()
             encoding.encode_to_numpy(piece, disallowed_special=())
             taken += perf_counter() - start
@@ -96,7 +96,7 @@ def measure(folder: Path, megabytes: int, rounds: int) -> tuple[dict[str, list[f
 
 
 def main(words: list[str]) -> None:
-    """Prints a row a stage."""
+    """Print a row per stage."""
     options, left = given(words, megabytes=100, rounds=3, output="table")
     assert not left, f"unknown: {left}"
     with tempfile.TemporaryDirectory() as folder:

@@ -37,7 +37,7 @@ PROMPTS = [
 
 @torch.no_grad()
 def main(words: list[str]) -> None:
-    """Prints what was found."""
+    """Print the comparison."""
     options, words = given(words, folder="", text="", output="table")
     assert not words, f"unknown: {words}"
     before, start = resident("VmRSS"), perf_counter()

@@ -1,8 +1,8 @@
-"""Batches out of a corpus on the disk: tokens a second, and whether a batch of a large corpus costs more.
+"""Tokens per second of batches from a corpus on disk, small and large.
 
 python -m tests.benchmarks.sampling [tokens=1000000,100000000] [batch=8 context=1024] [batches=2000] [output=json]
 
-Windows in an order of chance, as training reads them, through the DataLoader that training has. The ids are random.
+Windows are read in random order through the DataLoader of training. The ids are random.
 """
 
 import sys
@@ -23,7 +23,7 @@ N_VOCAB = 50257
 
 
 def corpus(folder: Path, n_tokens: int, context: int) -> Windows:
-    """Windows over so many random ids, which lie in files."""
+    """Return windows over this many random ids in files."""
     rng = np.random.default_rng(0)
     with ShardWriter(folder, f"tokens_{n_tokens}", dtype="uint16", shard_tokens=1 << 26) as writer:
         for start in range(0, n_tokens, 1 << 20):
@@ -32,14 +32,14 @@ def corpus(folder: Path, n_tokens: int, context: int) -> Windows:
 
 
 def draw(windows: Windows, batch: int, n_batches: int) -> None:
-    """So many batches."""
+    """Read this many batches."""
     order = TrainSampler(windows, batch_size=batch, seed=0, n_batches=n_batches, start=0, rank=0, world_size=1)
     for _ in DataLoader(windows, sampler=order, batch_size=None):  # type: ignore[arg-type]
         pass
 
 
 def main(words: list[str]) -> None:
-    """Prints a row a corpus."""
+    """Print a row per corpus."""
     options, left = given(
         words, tokens="1000000,100000000", batch=8, context=1024, batches=2000, rounds=5, output="table"
     )

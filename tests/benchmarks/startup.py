@@ -1,9 +1,9 @@
-"""From Enter to what one waits for: seconds of whole processes.
+"""Start-up time of whole processes, from Enter to the first result.
 
 python -m tests.benchmarks.startup run=RUN [rounds=3] [output=json] [overrides of the default run]
 
-The help, the configuration, the first token that `gptlab generate` writes with a run, and the end of the default run's
-first step, its data prepared before. Everything lies in the disk's cache after the first round, which is not counted.
+The help, the configuration, the first token of `gptlab generate`, and the end of the default run's first step
+with data already prepared. The first round fills the disk's cache and is not counted.
 """
 
 import os
@@ -24,15 +24,15 @@ ROOT = Path(__file__).parents[2]
 
 
 class FirstStep(L.Callback):
-    """Ends the process when an optimisation step is done."""
+    """End the process after the first optimizer step."""
 
     def on_train_batch_end(self, trainer: L.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
-        """Lightning calls it."""
+        """End the process."""
         os._exit(0)
 
 
 def until(read: int | None, *words: str) -> None:
-    """The process of these words, to its end or until it has written so many bytes."""
+    """Run a command to its end, or until it has written some bytes."""
     with subprocess.Popen(
         [sys.executable, *words],
         cwd=ROOT,
@@ -48,7 +48,7 @@ def until(read: int | None, *words: str) -> None:
 
 
 def main(words: list[str]) -> None:
-    """Prints a row a command."""
+    """Print a row per command."""
     options, words = given(words, run=None, rounds=3, output="table")
     with tempfile.TemporaryDirectory() as folder:
         first = [*words, f"output_dir={folder}/run", "+callbacks.first._target_=tests.benchmarks.startup.FirstStep"]

@@ -1,4 +1,4 @@
-"""The benchmarks run, at sizes that measure nothing."""
+"""The benchmarks run, at tiny sizes."""
 
 import json
 import math
@@ -43,7 +43,7 @@ def test_attention(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 class InProcess:
-    """What `Apart` does, here: a process more costs seconds."""
+    """Do the work of `Apart` in this process, because a new one takes seconds."""
 
     def __init__(self, make: Callable[..., Callable[[], float]], *words: Any) -> None:
         self.way = make(*words)

@@ -1,4 +1,4 @@
-"""What the benchmarks share."""
+"""The shared parts of the benchmarks."""
 
 import itertools
 from collections.abc import Callable

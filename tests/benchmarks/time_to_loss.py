@@ -1,11 +1,11 @@
-"""Seconds of training until the loss of nanoGPT's CPU run is there: nanoGPT's own 2,000 iterations and ours, in turns.
+"""Seconds of training to the loss of nanoGPT's CPU run: its own 2,000 iterations and ours.
 
 python -m tests.benchmarks.time_to_loss nanogpt=PATH text=tiny-shakespeare.txt [seeds=123,1,2] [output=json] [overrides]
 
-nanoGPT is run as its README has it, from a copy of the checkout, and then measured over the whole validation set, as
-ours is: each character once, in windows of 64. What either spends on evaluation is left out of its time; nanoGPT's
-first iteration, which holds one, counts as its median. Its seed is written into its train.py. The ratio counts where
-our loss is not above theirs.
+The two alternate. nanoGPT is run as in its README, from a copy of the checkout, and then measured over the whole
+validation set, as ours is: each character once, in windows of 64. Time spent on evaluation is left out; nanoGPT's first
+iteration, which includes one, counts as its median. Its seed is written into its train.py. The ratio is valid if our
+loss is not above nanoGPT's.
 """
 
 import json
@@ -35,14 +35,14 @@ THEIR_COMMAND = (
 
 
 def prepare(checkout: Path, text: Path, folder: Path) -> None:
-    """A copy of what nanoGPT's run needs, its data made from the text by its own script."""
+    """Copy the files of nanoGPT's run, and prepare its data with its own script."""
     data = folder / "data" / "shakespeare_char"
     data.mkdir(parents=True)
     for name in ("train.py", "model.py", "configurator.py", "config", "data/shakespeare_char/prepare.py"):
         source = checkout / name
         (shutil.copytree if source.is_dir() else shutil.copy)(source, folder / name)
     shutil.copy(text, data / "input.txt")
-    (folder / "requests.py").touch()  # prepare.py imports it, for a download that is not needed
+    (folder / "requests.py").touch()  # prepare.py imports it for a download that is not needed
     subprocess.run(
         [sys.executable, "data/shakespeare_char/prepare.py"],
         cwd=folder,
@@ -53,7 +53,7 @@ def prepare(checkout: Path, text: Path, folder: Path) -> None:
 
 
 def nanogpt_run(folder: Path, seed: int) -> tuple[float, float]:
-    """Seconds of 2,000 iterations and the loss over the whole validation set."""
+    """Return nanoGPT's seconds of 2,000 iterations and its whole validation loss."""
     script = folder / "train.py"
     script.write_text(re.sub(r"manual_seed\(\d+", f"manual_seed({seed}", script.read_text()))
     done = subprocess.run(
@@ -61,13 +61,13 @@ def nanogpt_run(folder: Path, seed: int) -> tuple[float, float]:
     )
     times = [float(ms) / 1000 for ms in re.findall(r"time ([\d.]+)ms", done.stdout)]
     assert len(times) == N_STEPS + 1, f"{len(times)} iterations"
-    usual = times[1:-1]  # the first and the last hold an evaluation
+    usual = times[1:-1]  # the first and the last include an evaluation
     return sum(usual) + statistics.median(usual), validation_loss(folder)
 
 
 @torch.no_grad()
 def validation_loss(folder: Path) -> float:
-    """Of nanoGPT's last checkpoint: the mean over every character but the first."""
+    """Return the mean loss of nanoGPT's last checkpoint over all characters but the first."""
     checkpoint = torch.load(folder / "out-shakespeare-char" / "ckpt.pt", weights_only=False)
     assert checkpoint["iter_num"] == N_STEPS
     model = nanogpt_model(str(folder), checkpoint["model_args"]).eval()
@@ -88,7 +88,7 @@ def validation_loss(folder: Path) -> float:
 
 
 def our_run(text: Path, folder: Path, seed: int, overrides: list[str]) -> tuple[float, float, dict[str, Any]]:
-    """The same two of `train.py experiment=shakespeare_fast`, and its summary."""
+    """Return our seconds and validation loss, and the summary."""
     command = ["train.py", "experiment=shakespeare_fast", f"data.path={text}", f"seed={seed}", f"output_dir={folder}"]
     subprocess.run([sys.executable, *command, *overrides], cwd=ROOT, check=True, capture_output=True)
     summary = json.loads((folder / "summary.json").read_text())
@@ -96,7 +96,7 @@ def our_run(text: Path, folder: Path, seed: int, overrides: list[str]) -> tuple[
 
 
 def main(words: list[str]) -> None:
-    """Prints a row a seed, and the ratio of the sums."""
+    """Print a row per seed, and the ratio of the sums."""
     options, overrides = given(words, nanogpt="", text="", seeds="123,1,2", output="table")
     text, rows = Path(options["text"]).resolve(), []
     with tempfile.TemporaryDirectory() as name:

@@ -1,15 +1,15 @@
-"""A training step here and elsewhere: tokens a second, how hard the machine works, and memory, for equal work.
+"""A training step here and in other projects: tokens per second, share of the peak, and memory.
 
 python -m tests.benchmarks.training nanogpt=PATH [model=gpt2_small data.batch_size=8 model.context_length=256 ...]
     [vocab=50304] [rounds=5] [processes=1] [output=json]
 python -m tests.benchmarks.training peer=transformers ...
 pip install --no-deps litgpt llms-from-scratch; python -m tests.benchmarks.training peer=litgpt ... (or peer=book)
 
-Ours is made to be the peer's function: a GPT-2 with biases or without, a Llama for litgpt. All begin with the same
-weights and read the same ids; a step is forward, backward, clipping and AdamW, with what each has for its device.
-Beside the two precisions stands what `train.py` chooses by itself, its process's settings too. Each way has a process
-of its own and they take turns, and with `processes=3` begins anew twice more: one process of the same program can be a
-tenth slower than another, whatever its rounds agree on. Memory is the most that its process came to hold.
+Ours computes the same function as the peer: a GPT-2 with biases or without, a Llama for litgpt. All start from the same
+weights and read the same ids; a step is forward, backward, clipping and AdamW, in each project's fastest form.
+Besides the two precisions, the defaults of `train.py` are measured. Each way has its own process; the ways alternate.
+`processes=3` repeats them in new processes, because one process can be a tenth slower than another of the same program
+in all its rounds. Memory is the peak of the process.
 """
 
 import sys
@@ -57,14 +57,14 @@ Step = Callable[[], float]  # one step on the same batch; its loss
 
 
 def new_batch(cfg: DictConfig, vocab_size: int = VOCAB_SIZE) -> Batch:
-    """The same random ids for everyone."""
+    """Return the random ids that all ways read."""
     shape = (cfg.data.batch_size, cfg.model.context_length + 1)
     ids = torch.as_tensor(np.random.default_rng(0).integers(0, vocab_size, shape))
     return Batch(ids=ids[:, :-1].contiguous(), targets=ids[:, 1:].contiguous())
 
 
 def our_parts(cfg: DictConfig, vocab_size: int = VOCAB_SIZE) -> nn.ModuleDict:
-    """The configured model and head, initialised as GPT-2."""
+    """Build the configured model and head, initialised as GPT-2."""
     torch.manual_seed(0)
     model = build(cfg.model, "model")(vocab_size=vocab_size)
     head = build(cfg.head, "head")(model, HeadContext(vocab_size=vocab_size, token_bytes=None, labels={}))
@@ -72,7 +72,7 @@ def our_parts(cfg: DictConfig, vocab_size: int = VOCAB_SIZE) -> nn.ModuleDict:
 
 
 def ours(cfg: DictConfig, precision: str, vocab_size: int) -> Step:
-    """A plain loop's step around our parts."""
+    """Return a plain loop's step around our parts."""
     parts, clip, batch = our_parts(cfg, vocab_size), cfg.trainer.gradient_clip_val, new_batch(cfg, vocab_size)
     optimizer = build(cfg.optim, "optim")(parts.named_parameters())
 
@@ -90,7 +90,7 @@ def ours(cfg: DictConfig, precision: str, vocab_size: int) -> Step:
 
 
 def theirs(cfg: DictConfig, precision: str, vocab_size: int, peer: str, path: str) -> Step:
-    """A peer's step, from our first weights."""
+    """Return a peer's step, from our initial weights."""
     parts, batch = our_parts(cfg, vocab_size), new_batch(cfg, vocab_size)
     model, compute_loss, optimizer = PEERS[peer].make(cfg, parts, path)
     del parts
@@ -108,19 +108,19 @@ def theirs(cfg: DictConfig, precision: str, vocab_size: int, peer: str, path: st
 
 
 def make(whose: str, precision: str, words: list[str], vocab_size: int, path: str) -> Step:
-    """One of the ways, in its own process."""
+    """Make one of the ways, in its own process."""
     cfg = compose_config("train", DEFAULTS + words)
     if whose == "defaults":
         keep_freed_memory()
         return ours(cfg, precision, vocab_size)
-    cfg.head.loss_chunk_rows = None  # equal settings: all logits at once, as the peers
+    cfg.head.loss_chunk_rows = None  # as in the peers, all logits at once
     if whose == "ours":
         return ours(cfg, precision, vocab_size)
     return theirs(cfg, precision, vocab_size, whose, path)
 
 
 def main(words: list[str]) -> None:
-    """Prints a row a way, and the ratios."""
+    """Print a row per way, and the ratios."""
     options, words = given(words, nanogpt="", peer="", vocab=VOCAB_SIZE, rounds=5, processes=1, output="table")
     path, n_vocab = options["nanogpt"], options["vocab"]
     peer = options["peer"] or ("nanogpt" if path else "")

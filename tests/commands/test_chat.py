@@ -63,7 +63,7 @@ def test_errors_are_reported_and_the_conversation_continues(chat: Chat) -> None:
         "a " * 60,
         "And the king",
     )
-    assert said[0] == "nothing was asked yet"
+    assert said[0] == "there is no question to answer again: ask one first"
     assert said[1].startswith("/sing is not a command; there are /regenerate, ")
     assert said[2].startswith("sampling.temperature is -1, wanted")
     assert said[3].startswith("warmth is not a key of the sampling; there are max_new_tokens")

@@ -1,4 +1,4 @@
-"""Two models are compared over the same parts of the text, whatever their tokens and windows."""
+"""Two models are compared over the same passages, even if tokens and windows differ."""
 
 import math
 from typing import Any
@@ -29,7 +29,7 @@ def test_documents_are_the_blocks_where_there_are_enough() -> None:
 
 
 def test_where_windows_overlap_stretches_are_as_long_as_one() -> None:
-    """Else a small stride would make neighbouring tokens pass for independent ones."""
+    """Otherwise a small stride would treat neighbouring tokens as independent."""
     blocks = choose_blocks(scores_of(np.ones(400), stride=3))
     assert (blocks.kind, blocks.starts.tolist()) == ("stretches", [*range(0, 400, 10)])
 
@@ -43,7 +43,7 @@ def test_in_a_short_text_stretches_are_shorter_than_a_long_context(n: int, lengt
 
 
 @pytest.mark.parametrize("compare", [loss_difference, bits_per_byte_difference])
-def test_a_long_context_hides_no_difference(compare: Any) -> None:
+def test_a_long_context_does_not_hide_a_difference(compare: Any) -> None:
     nats = hard_and_easy(8000)
     short = scores_of(nats, sizes=np.ones(8000), length=64)
     for difference in (0.02, -0.02):
@@ -52,7 +52,7 @@ def test_a_long_context_hides_no_difference(compare: Any) -> None:
         assert compare(short, far_sighted, seed=0).significant
 
 
-def test_a_text_too_short_has_no_interval() -> None:
+def test_too_short_a_text_has_no_interval() -> None:
     for n, some in ((640, True), (600, False)):
         a, b = (scores_of(hard_and_easy(700)[:n] + more, length=1024) for more in (0.0, 0.1))
         assert (loss_difference(b, a, seed=0).interval is not None) is some
@@ -60,7 +60,7 @@ def test_a_text_too_short_has_no_interval() -> None:
 
 
 def test_a_tokenizer_may_count_a_space_before_each_text() -> None:
-    """Three texts: the blocks are still the same passages, so a difference of 0.01 nats a byte is seen."""
+    """The blocks of three texts are the same passages, so a difference of 0.01 nats per byte is found."""
     nats = hard_and_easy(21_000)
     spaces = [0, 7000, 14_000]
     a = scores_of(nats, sizes=np.ones(21_000), length=200)
@@ -95,7 +95,7 @@ def test_the_same_tokens_are_compared_where_windows_differ() -> None:
 
 
 def test_the_same_text_is_compared_where_tokens_differ() -> None:
-    """One model reads bytes, the other tokens of 1 to 7 bytes, and costs 0.01 nats a byte more."""
+    """One model reads bytes, the other tokens of 1 to 7 bytes at a loss 0.01 nats per byte higher."""
     nats = hard_and_easy(21_000)
     ends = np.cumsum(np.tile([3, 1, 7, 2, 5, 6], len(nats) // 24))
     starts = np.concatenate([[0], ends[:-1]])
@@ -114,7 +114,7 @@ def test_the_same_text_is_compared_where_tokens_differ() -> None:
 
 
 def test_documents_stay_whole_where_tokens_differ() -> None:
-    """40 documents of unequal cost and an end-of-text token, which has no bytes: read by bytes and by pairs of them."""
+    """40 documents of unequal loss, with end-of-text tokens of no bytes, are read by bytes and by pairs of bytes."""
     nats = np.random.default_rng(0).gamma(2.0, size=40).repeat(20).reshape(40, 20)
     by_byte = np.column_stack([nats, np.ones(40)]).ravel()
     by_pair = np.column_stack([nats.reshape(40, 10, 2).sum(axis=2), np.ones(40)]).ravel()
@@ -122,13 +122,15 @@ def test_documents_stay_whole_where_tokens_differ() -> None:
     b = scores_of(by_pair, sizes=np.tile([2] * 10 + [0], 40), documents=np.arange(0, 40 * 11, 11))
     difference = bits_per_byte_difference(a, b, seed=0)
     assert difference.interval is not None
-    assert difference.interval.high - difference.interval.low < 0.02  # but for the first tokens, which nobody scores
+    assert (
+        difference.interval.high - difference.interval.low < 0.02
+    )  # apart from the first tokens, which are not scored
     assert not difference.significant
 
 
 @pytest.mark.parametrize("compare", [loss_difference, bits_per_byte_difference])
-def test_the_longer_ones_blocks_are_taken(compare: Any) -> None:
-    """Neighbours in a long stretch are alike; as independent blocks they would promise too much."""
+def test_the_longer_blocks_of_the_two_are_used(compare: Any) -> None:
+    """Neighbours in a long stretch are alike; as independent blocks they would make the interval too narrow."""
     nats = hard_and_easy(4000)
     other = nats + np.random.default_rng(1).normal(0, 0.1, size=80).repeat(50)
     a, b = (scores_of(losses, sizes=np.ones(4000), length=200) for losses in (nats, other))

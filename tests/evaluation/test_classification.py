@@ -1,4 +1,4 @@
-"""A classifier's numbers, against scikit-learn's and torchmetrics'."""
+"""A classifier's metrics equal those of scikit-learn and torchmetrics."""
 
 import numpy as np
 import pytest
@@ -62,7 +62,7 @@ def test_the_interval_of_the_accuracy_is_that_of_a_share() -> None:
     assert summarise(drawn(10, 2), seed=0)["accuracy"]["low"] is None  # too few rows to tell
 
 
-def test_a_difference_is_real_where_one_is_better_on_the_same_rows() -> None:
+def test_a_difference_is_significant_if_one_is_better_on_the_same_rows() -> None:
     a, b = drawn(500, 3, skill=2.0), drawn(500, 3, skill=1.0)  # the same labels and chance
     assert paired_difference(a, b, accuracy, seed=0).significant
     assert paired_difference(a, b, accuracy, seed=0).value == pytest.approx(accuracy(a) - accuracy(b))

@@ -1,4 +1,4 @@
-"""What is said of a pair of models: better, worse, no different, too little text, or no common measure."""
+"""The conclusion on two models: better, worse, no different, too little text, or no common measure."""
 
 import io
 import json
@@ -14,7 +14,7 @@ from tests.support.evaluation import hard_and_easy, scores_of
 
 
 def examined(name: str, scores: Scores, *, tokenizer: str = "bytes") -> ModelResult:
-    """As `examine` would give it."""
+    """Return a result as `examine_model` would."""
     return ModelResult(
         name=name,
         config={},
@@ -28,7 +28,7 @@ def examined(name: str, scores: Scores, *, tokenizer: str = "bytes") -> ModelRes
 
 
 def compared(*models: ModelResult) -> tuple[dict[str, Any], str]:
-    """The report, and what a person is shown."""
+    """Return the report and the printed tables."""
     report = compare(models, ["And"], seed=0)
     assert json.loads(json.dumps(report, allow_nan=False)) == report
     console = Console(file=io.StringIO(), width=120)
@@ -64,8 +64,8 @@ def test_models_without_a_common_measure_keep_their_tables() -> None:
     assert f"B cannot be compared with A: {note}" in shown
     assert "C cannot be compared with A: one was scored on 3,000 bytes, the other on 4,000" in shown
     assert "D is better than A" in shown
-    assert "On the same text" in shown
-    assert "What they write" in shown
+    assert "Metrics on the same text" in shown
+    assert "Continuations" in shown
 
 
 def test_an_infinite_perplexity_is_shown() -> None:

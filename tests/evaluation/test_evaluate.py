@@ -1,4 +1,4 @@
-"""The report's numbers are those of training, and say how far they can be trusted."""
+"""The report's numbers are those of training, with intervals."""
 
 import io
 import json
@@ -30,7 +30,7 @@ class Opened(NamedTuple):
 
 @pytest.fixture(scope="module")
 def opened(tiny_run: TrainedRun) -> Opened:
-    """The tiny run and its held-out text."""
+    """Open the tiny run and its held-out text."""
     run = Run.open(tiny_run.folder)
     data = build(run.cfg.data, "data").prepare(run.tokenizer, context_length=run.model.context_length)
     return Opened(run, data.val, [chunk.text for chunk in data.text.chunks(("val",))])
@@ -145,7 +145,7 @@ def test_a_short_text_is_cut_into_stretches(opened: Opened, tmp_path: Path) -> N
     assert "Intervals resample 25 stretches" in rendered(report)
 
 
-def test_a_diverged_model_is_told_in_a_sentence(opened: Opened) -> None:
+def test_a_diverged_model_is_reported_in_one_sentence(opened: Opened) -> None:
     run = opened.run
     given = HeadContext(vocab_size=run.tokenizer.vocab_size, token_bytes=run.tokenizer.token_bytes())
     heads = [run.head, LengthHead(run.model, given, scale=1.0)]

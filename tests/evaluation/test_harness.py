@@ -1,4 +1,4 @@
-"""The lm-evaluation-harness asks our models through our adapter what it asks transformers' through its own."""
+"""The lm-evaluation-harness gives our adapter the scores of its own adapter for transformers."""
 
 import json
 import random
@@ -50,7 +50,7 @@ metric_list: [{{metric: word_perplexity}}, {{metric: bits_per_byte}}]
 
 @pytest.fixture(scope="module")
 def tasks(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
-    """Three tasks on the toy language, with files of their own."""
+    """Write three tasks on the toy language, with local files."""
     folder, draw = tmp_path_factory.mktemp("tasks"), random.Random(1)
     nouns, rows = ["king", "prophet", "river", "mountain", "servant"], []
     for _ in range(40):
@@ -69,7 +69,7 @@ def tasks(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
 
 
 @pytest.mark.slow
-@pytest.mark.filterwarnings("ignore")  # those of other people's code
+@pytest.mark.filterwarnings("ignore")  # warnings of other packages
 def test_the_harness_finds_the_same_through_us_and_through_transformers(
     tiny_run: TrainedRun, tasks: list[str], tmp_path: Path
 ) -> None:
@@ -103,12 +103,12 @@ def test_evaluate_runs_tasks(tiny_run: TrainedRun, tasks: list[str], capsys: pyt
     assert "acc norm" in shown
 
 
-@pytest.mark.slow  # the harness looks through all that it has
+@pytest.mark.slow  # the harness indexes all its tasks
 @pytest.mark.filterwarnings("ignore")
-def test_a_task_that_nobody_knows_is_told(tiny_run: TrainedRun, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_unknown_task_is_reported(tiny_run: TrainedRun, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         evaluate.main([f"run={tiny_run.folder}", "tasks=[local_chioce]"])
-    assert "local_chioce is no task of the lm-evaluation-harness" in capsys.readouterr().err
+    assert "local_chioce is not a task of the lm-evaluation-harness" in capsys.readouterr().err
 
 
 def test_intervals_of_shares_stay_between_0_and_1() -> None:

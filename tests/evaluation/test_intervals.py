@@ -1,4 +1,4 @@
-"""The intervals hold what they promise."""
+"""Intervals have the promised coverage."""
 
 import math
 
@@ -9,19 +9,19 @@ from gptlab.evaluation.intervals import MIN_UNITS, Difference, Interval, Sums, b
 
 
 def drawn(seed: int, n_units: int = 60) -> Sums:
-    """Units of unequal size, whose items cost 2 on average; a unit's items are alike."""
+    """Draw units of unequal size with a mean of 2 per item; a unit's items are alike."""
     draw = np.random.default_rng(seed)
     weights = draw.integers(1, 40, size=n_units).astype(float)
     return Sums(weights * (2 + draw.normal(0, 0.5, size=n_units)), weights)
 
 
-def test_ninety_five_of_a_hundred_intervals_hold_the_truth() -> None:
+def test_the_intervals_cover_the_true_value_95_percent_of_the_time() -> None:
     intervals = [bootstrap(drawn(seed), seed=seed) for seed in range(300)]
     held = sum(i is not None and i.low <= 2 <= i.high for i in intervals)
     assert 0.91 <= held / 300 <= 0.98
 
 
-def test_the_interval_is_as_wide_as_theory_says() -> None:
+def test_the_interval_has_the_theoretical_width() -> None:
     values = np.random.default_rng(0).normal(5, 2, size=1000)
     interval = bootstrap(Sums(values, np.ones(1000)), seed=1)
     assert interval is not None
@@ -45,8 +45,8 @@ def test_few_units_have_no_interval(n_units: int) -> None:
     assert not difference.significant
 
 
-def test_units_that_weigh_nothing_do_not_count() -> None:
-    """They have no bytes: the end of a text, for example."""
+def test_units_of_zero_weight_do_not_count() -> None:
+    """An end-of-text token, for example, has no bytes."""
     few, enough = drawn(0, MIN_UNITS - 1), drawn(0, MIN_UNITS)
     empty = np.zeros(30)
     few, padded = (Sums(*(np.concatenate([side, empty]) for side in sums)) for sums in (few, enough))
@@ -57,11 +57,11 @@ def test_units_that_weigh_nothing_do_not_count() -> None:
     assert interval == pytest.approx(without, abs=0.1)
 
 
-def test_what_is_no_number_is_not_real() -> None:
+def test_a_nan_difference_is_not_significant() -> None:
     assert not Difference(math.nan, Interval(math.nan, math.nan)).significant
 
 
-def test_a_difference_is_surer_than_its_parts_when_hard_units_are_hard_for_both() -> None:
+def test_a_paired_difference_has_a_narrower_interval_than_its_parts() -> None:
     a, noise = drawn(0), np.random.default_rng(1).normal(0, 0.01, size=60)
     b = Sums(a.totals + a.weights * (0.05 + noise), a.weights)
     difference, alone = paired_difference(b, a, seed=0), bootstrap(a, seed=0)
@@ -74,7 +74,7 @@ def test_a_difference_is_surer_than_its_parts_when_hard_units_are_hard_for_both(
 
 
 @pytest.mark.parametrize("n_units", [MIN_UNITS, 60])
-def test_a_difference_that_is_none_is_seldom_called_real(n_units: int) -> None:
+def test_equal_models_seldom_differ_significantly(n_units: int) -> None:
     draw = np.random.default_rng(0)
     called = 0
     for seed in range(300):
@@ -85,13 +85,13 @@ def test_a_difference_that_is_none_is_seldom_called_real(n_units: int) -> None:
 
 
 def test_a_share_and_its_interval() -> None:
-    """The textbook's example: 8 of 10."""
+    """The textbook example is 8 of 10."""
     assert wilson(8, 10) == pytest.approx(Interval(0.4902, 0.9433), abs=1e-4)
     assert wilson(0, 20) == pytest.approx(Interval(0.0, 0.1611), abs=1e-4)
     assert wilson(20, 20) == pytest.approx(Interval(0.8389, 1.0), abs=1e-4)
 
 
-def test_intervals_of_shares_hold_the_truth() -> None:
+def test_wilson_intervals_cover_the_true_share() -> None:
     draw = np.random.default_rng(0)
     for truth in (0.05, 0.5, 0.9):
         intervals = [wilson(int(right), 100) for right in draw.binomial(100, truth, size=1000)]

@@ -1,4 +1,4 @@
-"""The judge's replies, from a server of our own that speaks the protocol."""
+"""The judge's replies, from a local server that speaks the protocol."""
 
 import json
 import threading
@@ -15,7 +15,7 @@ PROMPT = "Q {question} R {reference} A {answer}"
 
 
 class Server(HTTPServer):
-    """Answers each request with the next of `replies`: a text, or a status."""
+    """Answer each request with the next of `replies`: a text or a status."""
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
@@ -39,7 +39,7 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def log_message(self, *_: Any) -> None:
-        """Says nothing."""
+        """Log nothing."""
 
 
 @pytest.fixture(autouse=True)
@@ -80,37 +80,37 @@ def test_the_first_number_from_0_to_100_is_the_score(server: Server, reply: str,
     assert judge(server).score("a", "b", "c") == (score, reply)
 
 
-def test_what_the_judge_is_asked(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_request_to_the_judge(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", "secret")
     server.replies = ["1"]
-    judge(server).score("{answer}?", "b {x}", "c")  # braces in people's words are theirs
+    judge(server).score("{answer}?", "b {x}", "c")  # braces within the texts are kept
     content, authorization = server.asked[0]
     assert content["messages"] == [{"role": "user", "content": "Q {answer}? R b {x} A c"}]
     assert (content["model"], content["temperature"], authorization) == ("llama3", 0, "Bearer secret")
 
 
-def test_a_server_that_stumbles_is_asked_again(server: Server) -> None:
+def test_a_failing_server_is_retried(server: Server) -> None:
     server.replies = [500, 429, "42"]
     assert judge(server).score("a", "b", "c").score == 42
 
 
-def test_a_judge_that_cannot_be_had_is_told(server: Server) -> None:
-    with pytest.raises(ConnectionError, match=r"refuses \(404 .*check judge\.url"):
+def test_an_unreachable_judge_is_reported(server: Server) -> None:
+    with pytest.raises(ConnectionError, match=r"refuses the request \(404 .*check judge\.url"):
         judge(server, path="").score("a", "b", "c")
     server.replies = [500, 500, 500]
-    with pytest.raises(ConnectionError, match=r"refuses \(500"):
+    with pytest.raises(ConnectionError, match=r"refuses the request \(500"):
         judge(server).score("a", "b", "c")
     nobody = Judge(url="http://127.0.0.1:9", model="m", prompt=PROMPT, timeout=1.0)
     with pytest.raises(ConnectionError, match=r"cannot be reached \(.*refused"):
         nobody.score("a", "b", "c")
 
 
-def test_a_server_of_another_protocol_is_told_once(server: Server) -> None:
+def test_a_server_of_another_protocol_is_reported_without_a_retry(server: Server) -> None:
     server.replies = [b'{"error": 1}']
     with pytest.raises(ConnectionError, match=r"^judge\.url=\S+ replies b'\S.*which is not OpenAI.s chat"):
         judge(server).score("a", "b", "c")
 
 
-def test_a_prompt_without_the_answer_judges_nothing() -> None:
+def test_a_prompt_without_a_placeholder_is_refused() -> None:
     with pytest.raises(ValueError, match=r"judge\.prompt lacks \{answer\}"):
         Judge(url="http://x", model="m", prompt="{question} {reference}", timeout=1.0)

@@ -1,4 +1,4 @@
-"""The probability of a continuation is the product of its tokens', however the pairs are read."""
+"""A continuation's probability is the product of its tokens', for any batching."""
 
 import random
 from collections.abc import Sequence
@@ -25,25 +25,25 @@ def judged(pairs: list[tuple[list[int], list[int]]], batch_tokens: int = 50, **c
 
 
 def random_pairs(n: int = 60, *, seed: int = 0) -> list[tuple[list[int], list[int]]]:
-    """Of all lengths, many longer than the context; some contexts occur several times."""
+    """Draw pairs of all lengths, many longer than the context; some contexts repeat."""
     draw = random.Random(seed)
     contexts = [draw.choices(range(256), k=draw.randint(1, 2 * T)) for _ in range(n // 2)]
     return [(draw.choice(contexts), draw.choices(range(256), k=draw.randint(1, T))) for _ in range(n)]
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_each_is_what_token_by_token_gives(family: str) -> None:
+def test_likelihoods_equal_those_of_token_by_token(family: str) -> None:
     model, head = model_and_head(**FAMILIES[family])
     pairs = random_pairs()
     for (context, continuation), found in zip(pairs, judged(pairs, **FAMILIES[family]), strict=True):
-        start = max(0, len(context) + len(continuation) - T - 1)  # what of the context is cut
+        start = max(0, len(context) + len(continuation) - T - 1)  # tokens cut from the context
         total = 0.0
         for n, token in enumerate(continuation):
             total -= nats(model, head, (context[start:] + continuation)[: len(context) - start + n], token)
         assert found.log_prob == pytest.approx(total, rel=1e-5)
 
 
-def test_greedy_is_what_decoding_the_best_token_writes() -> None:
+def test_greedy_agrees_with_greedy_decoding() -> None:
     model, head = model_and_head()
     pairs, expected = [], []
     for context, _ in random_pairs(20):
@@ -57,7 +57,7 @@ def test_greedy_is_what_decoding_the_best_token_writes() -> None:
 
 
 @pytest.mark.parametrize("batch_tokens", [1, 17, 10_000])
-def test_neither_padding_nor_company_changes_a_number(batch_tokens: int) -> None:
+def test_padding_and_batching_change_no_likelihood(batch_tokens: int) -> None:
     pairs = random_pairs()
     alone = [judged([pair])[0] for pair in pairs]
     together = judged(pairs, batch_tokens)
@@ -66,7 +66,7 @@ def test_neither_padding_nor_company_changes_a_number(batch_tokens: int) -> None
 
 
 def read_by(model: GPT, head: Any, pairs: Sequence[Any], batch_tokens: int) -> list[torch.Size]:
-    """The shapes of what the model was given."""
+    """Return the shapes of the model's inputs."""
     shapes: list[torch.Size] = []
     hook = model.register_forward_pre_hook(lambda module, args: shapes.append(args[0].shape))
     score_continuations(model, head, pairs, batch_tokens=batch_tokens, forward_context=FP32)
@@ -83,7 +83,7 @@ def test_one_question_with_answers_of_one_token_is_read_once() -> None:
         assert likelihood.log_prob == pytest.approx(-nats(model, head, context, token), rel=1e-5)
 
 
-def test_batches_hold_what_was_asked_and_rows_of_like_length() -> None:
+def test_batches_hold_rows_of_similar_length() -> None:
     model, head = model_and_head()
     shapes = read_by(model, head, random_pairs(), 24)
     assert all(rows * length <= 24 for rows, length in shapes)
@@ -91,7 +91,7 @@ def test_batches_hold_what_was_asked_and_rows_of_like_length() -> None:
     assert {rows for rows, _ in read_by(model, head, random_pairs(), 1)} == {1}
 
 
-def test_nothing_to_ask() -> None:
+def test_no_pairs_give_no_likelihoods() -> None:
     assert judged([]) == []
 
 
@@ -101,7 +101,7 @@ def test_a_continuation_longer_than_the_context_is_refused() -> None:
 
 
 class BlankFirst(ByteTokenizer):
-    """Puts a blank before every text, as SentencePiece does, and begins it with a token."""
+    """A tokenizer that prepends a space to every text, as SentencePiece does, and has BOS."""
 
     bos_id = 256
 
@@ -110,7 +110,7 @@ class BlankFirst(ByteTokenizer):
 
 
 class StopAndBreak(ByteTokenizer):
-    """One token for a full stop with a line break."""
+    """A tokenizer with one token for a full stop and line break."""
 
     def encode(self, text: str) -> list[int]:
         return [*super().encode(text.replace(".\n", "\x01"))]
@@ -144,14 +144,12 @@ def test_a_pair_is_the_whole_text_cut_in_two(kind: str, tokenizers: dict[str, To
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_word_after_a_space_is_all_of_the_continuation_and_nothing_else(
-    kind: str, tokenizers: dict[str, Tokenizer]
-) -> None:
+def test_the_continuation_is_exactly_the_word_after_the_space(kind: str, tokenizers: dict[str, Tokenizer]) -> None:
     tokenizer = tokenizers[kind]
     before, after = encode_pair(tokenizer, "It was a bright cold", " day")
     assert tokenizer.decode(after).strip() == "day"
     assert tokenizer.decode(before[-3:]).endswith("cold"[-3:])
 
 
-def test_a_token_over_the_border_is_the_continuations(tokenizers: dict[str, Tokenizer]) -> None:
+def test_a_token_across_the_border_belongs_to_the_continuation(tokenizers: dict[str, Tokenizer]) -> None:
     assert encode_pair(tokenizers["stop and break"], "a.", "\nb") == ([97], [1, 98])

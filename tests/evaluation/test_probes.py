@@ -1,4 +1,4 @@
-"""Questions come from the text alone, have one right answer, and are answered by probability."""
+"""Probes come from the text alone, have one right answer, and are answered by probability."""
 
 import random
 from pathlib import Path
@@ -17,7 +17,7 @@ from tests.support.tokenizers import InMemoryText
 
 
 def story(n_sentences: int, *, seed: int = 0, n_words: int = 400) -> str:
-    """Sentences of random words, the last of which has come before; lines and paragraphs end where sentences do."""
+    """Return sentences of random words whose last word occurred before; lines end where sentences do."""
     draw = random.Random(seed)
     names = ["".join(draw.choices("bcdfglmnprst", k=1) + draw.choices("aeiouy", k=5)) for _ in range(n_words)]
     sentences, recent = [], names[:20]
@@ -30,7 +30,7 @@ def story(n_sentences: int, *, seed: int = 0, n_words: int = 400) -> str:
 
 
 TEXTS = [story(150, seed=1), story(100, seed=2)]
-ONE = " ".join("abcdefghij" * 6) + ". " + " ".join("klmnopqrst")  # one passage, and none to hold against it
+ONE = " ".join("abcdefghij" * 6) + ". " + " ".join("klmnopqrst")  # one passage, and no other to compare with
 
 
 def asked(n_questions: int = 40, seed: int = 0, texts: list[str] = TEXTS) -> Probes:
@@ -43,7 +43,7 @@ def test_the_same_text_and_seed_give_the_same_questions() -> None:
     assert asked().following != asked(seed=1).following
 
 
-def test_every_word_of_a_question_stands_in_the_text_so() -> None:
+def test_every_probe_is_a_passage_of_the_text() -> None:
     questions = asked()
     assert [len(kind) for kind in questions] == [40, 40]
     for context, right in questions.last_words:
@@ -62,11 +62,11 @@ def test_a_passage_has_fifty_words_and_breaks_off_before_the_last_of_a_sentence(
         assert right.strip() not in ("and", "the", "of")
 
 
-def test_what_follows_begins_a_sentence_and_has_two_neighbours_exchanged() -> None:
+def test_a_continuation_begins_a_sentence_and_its_variant_has_two_neighbours_exchanged() -> None:
     for context, text, swapped, other in asked().following:
         assert context.rstrip().endswith(".")
         assert other.rstrip().endswith(".")
-        assert "\n\n" not in context[-2:] + text  # a new paragraph may be about anything
+        assert "\n\n" not in context[-2:] + text  # no new paragraph begins between them
         words, changed = text.split(), swapped.split()
         assert len(words) == N_FOLLOWING
         unlike = [i for i in range(N_FOLLOWING) if words[i] != changed[i]]
@@ -75,7 +75,7 @@ def test_what_follows_begins_a_sentence_and_has_two_neighbours_exchanged() -> No
         assert sorted(words) == sorted(changed)
 
 
-def test_a_line_break_ends_the_context_and_a_space_begins_what_follows() -> None:
+def test_a_context_ends_with_a_line_break_and_a_continuation_begins_with_a_space() -> None:
     questions = asked()
     parts = [*questions.last_words, *[(q.context, q.text) for q in questions.following]]
     assert {(context[-1] == "\n", text[0] == " ") for context, text in parts} == {(True, False), (False, True)}
@@ -90,7 +90,7 @@ def test_no_question_is_asked_twice() -> None:
 
 
 @pytest.mark.parametrize("text", ["", "A", "word " * 500, "x" * 10_000, ". " * 500, "\n" * 99, story(2), ONE])
-def test_a_text_that_has_no_questions_gives_none(text: str) -> None:
+def test_a_text_without_candidates_gives_no_probes(text: str) -> None:
     questions = asked(texts=[text])
     assert questions == ([], [])
     model, head = model_and_head()
@@ -109,7 +109,7 @@ def test_only_the_beginning_of_a_long_text_is_read(monkeypatch: pytest.MonkeyPat
     assert all(context + right in TEXTS[0] for context, right in questions.last_words)
 
 
-def test_none_are_made_where_none_are_wanted() -> None:
+def test_zero_questions_make_no_probes() -> None:
     assert asked(0) == ([], [])
 
 
@@ -118,7 +118,7 @@ def answered(tokenizer: Tokenizer, questions: Probes, *, context_length: int = 4
     return run_probes(model, head, tokenizer, questions, batch_tokens=4000, forward_context=FP32)
 
 
-def test_a_model_that_knows_nothing_is_right_by_chance() -> None:
+def test_a_random_model_scores_at_chance() -> None:
     results = answered(ByteTokenizer(end_of_text=True), asked(100))
     assert list(results) == ["last_word", "word_order", "passage"]
     assert results["last_word"].accuracy == 0
@@ -132,7 +132,7 @@ def test_a_model_that_knows_nothing_is_right_by_chance() -> None:
 
 
 class SeenBefore(nn.Module):
-    """p(token) ~ 1 + how often it has come: knows what a passage is about, and nothing of order."""
+    """A model with p(token) ~ 1 + its count so far, which knows a passage's words but not their order."""
 
     def __init__(self, vocab_size: int) -> None:
         super().__init__()
@@ -147,8 +147,8 @@ class SeenBefore(nn.Module):
         return losses.view_as(targets), logits.argmax(dim=-1) == targets
 
 
-def test_who_knows_what_a_passage_is_about_finds_what_follows_it() -> None:
-    """Twenty texts, each with words of its own."""
+def test_a_model_of_word_frequencies_solves_the_passage_probe() -> None:
+    """Each of twenty texts has its own words."""
     questions = asked(texts=[story(15, seed=n, n_words=20) for n in range(20)])
     every_word = InMemoryText(*(text for question in questions.following for text in question))
     tokenizer = word.train(every_word, unknown=True, end_of_text=False)
@@ -158,7 +158,7 @@ def test_who_knows_what_a_passage_is_about_finds_what_follows_it() -> None:
     assert results["passage"].n == 40
 
 
-def test_what_does_not_fit_into_the_model_is_not_asked() -> None:
+def test_a_probe_longer_than_the_context_is_skipped() -> None:
     questions = asked(30)
     longest = max(len(q.text.encode()) for q in questions.following)
     results = answered(ByteTokenizer(end_of_text=True), questions, context_length=longest - 1)
@@ -168,7 +168,7 @@ def test_what_does_not_fit_into_the_model_is_not_asked() -> None:
 
 
 @pytest.mark.parametrize("kind", ["word", "char"])
-def test_what_a_tokenizer_cannot_say_is_not_asked(kind: str) -> None:
+def test_a_probe_that_the_tokenizer_cannot_encode_is_skipped(kind: str) -> None:
     questions = asked(30)
     some = InMemoryText(" ".join(q.text for q in questions.following[:5]) + questions.last_words[0].word)
     if kind == "char":
@@ -183,7 +183,7 @@ def test_what_a_tokenizer_cannot_say_is_not_asked(kind: str) -> None:
         assert results["last_word"].n == 29
 
 
-def test_an_actual_text_has_questions_of_each_kind(shared_data: Path) -> None:
+def test_a_real_text_has_probes_of_each_kind(shared_data: Path) -> None:
     text = (shared_data / "tiny-shakespeare.txt").read_text(encoding="utf-8")
     questions = make_probes([text[-111_540:]], n_questions=100, seed=0)
     assert [len(kind) for kind in questions] == [100, 100]

@@ -1,4 +1,4 @@
-"""Every token of a text is scored once, with the context it should have, and the numbers are those of training."""
+"""Every token is scored once, with the right context, and the metrics are those of training."""
 
 import math
 from pathlib import Path
@@ -20,7 +20,7 @@ def scored(windows: object, batch_size: int = 3, **changes: object) -> Scores:
 
 
 def context_of(place: int, stride: int) -> int:
-    """The first token that the first window to have the token at `place` as a target reads."""
+    """Return the first token of the first window that has the token at `place` as a target."""
     return max(0, math.ceil((place - T) / stride)) * stride
 
 
@@ -28,7 +28,7 @@ def context_of(place: int, stride: int) -> int:
 @pytest.mark.parametrize(
     ("n_tokens", "shard_tokens"), [(2, None), (9, None), (10, None), (47, None), (47, 16), (46, 9)]
 )
-def test_each_token_costs_what_it_costs_alone_after_its_context(
+def test_each_tokens_loss_is_that_of_its_context_alone(
     tmp_path: Path, n_tokens: int, shard_tokens: int | None, stride: int
 ) -> None:
     ids = random_ids(n_tokens)
@@ -43,7 +43,7 @@ def test_each_token_costs_what_it_costs_alone_after_its_context(
             assert loss == pytest.approx(nats(model, head, context, ids[place]), rel=1e-5)
         else:
             assert loss == 0
-    if stride == 1:  # nothing but the model's own context limits it
+    if stride == 1:  # only the model's context limits it
         assert all(place - context_of(place, 1) == min(place, T) for place in range(1, n_tokens))
 
 
@@ -85,11 +85,11 @@ def test_documents_end_with_their_end_of_text_token(tmp_path: Path, shard_tokens
     assert found.n_bytes.tolist() == [0 if i == EOT else 1 for i in ids]
 
 
-def test_each_window_says_from_where_on_it_scores(tmp_path: Path) -> None:
+def test_each_window_has_the_first_token_that_it_scores(tmp_path: Path) -> None:
     plain = scored(windows_of(tmp_path, random_ids(30)))
     assert plain.windows.tolist() == [1, 9, 17, 25]
     sliding = scored(windows_of(tmp_path, random_ids(30), stride=6, shard_tokens=15))
-    assert sliding.windows.tolist() == [1, 9, 16, 24]  # a tail with nothing new is none
+    assert sliding.windows.tolist() == [1, 9, 16, 24]  # a tail without new tokens is no window
 
 
 def test_a_tokenizer_that_loses_text_has_no_bytes_and_may_have_no_documents(tmp_path: Path) -> None:
@@ -126,7 +126,7 @@ def test_the_precision_is_the_one_asked_for(tmp_path: Path) -> None:
     assert mixed.loss != pytest.approx(scored(windows).loss, rel=near)
 
 
-def test_a_short_text_costs_no_whole_context(tmp_path: Path) -> None:
+def test_a_short_text_is_not_padded_to_the_context(tmp_path: Path) -> None:
     model, head = model_and_head(context_length=1000)
     read: list[tuple[int, ...]] = []
     model.register_forward_pre_hook(lambda _, args: read.append(tuple(args[0].shape)))
@@ -141,7 +141,7 @@ def test_a_short_text_costs_no_whole_context(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("spoilt", [math.nan, math.inf])
-def test_a_model_that_gives_no_numbers_is_told(tmp_path: Path, spoilt: float) -> None:
+def test_a_non_finite_loss_is_reported(tmp_path: Path, spoilt: float) -> None:
     model, head = model_and_head()
     model.tok_emb.weight.data[0] = spoilt
     with pytest.raises(ValueError, match=r"gives no numbers \(its loss is (nan|inf)\): take an earlier checkpoint"):
@@ -153,6 +153,6 @@ def test_windows_with_gaps_are_refused(tmp_path: Path) -> None:
         scored(windows_of(tmp_path, random_ids(47), stride=9))
 
 
-def test_a_loss_without_bounds_has_an_infinite_perplexity() -> None:
+def test_a_huge_loss_has_an_infinite_perplexity() -> None:
     assert exp(800.0) == math.inf
     assert math.isnan(exp(math.nan))

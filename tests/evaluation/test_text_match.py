@@ -1,4 +1,4 @@
-"""What a written answer is worth."""
+"""Metrics of an answer against its reference."""
 
 import random
 
@@ -18,7 +18,7 @@ def test_another_answer_is_wrong_by_every_measure() -> None:
         assert measure("", "Paris is it") == 0
 
 
-def test_what_each_measure_overlooks() -> None:
+def test_differences_that_each_measure_ignores() -> None:
     assert exact_match("paris", "Paris") == 0
     assert normalised_match("the  paris!", "Paris") == 1
     assert normalised_match("Paris, France", "France, Paris") == 0
@@ -26,14 +26,14 @@ def test_what_each_measure_overlooks() -> None:
 
 
 def test_token_f1_is_squads() -> None:
-    # 2 of 3 words of the answer stand in the reference, which has 4: P = 2/3, R = 1/2
+    # 2 of 3 words of the answer are in the reference, which has 4: P = 2/3, R = 1/2
     assert token_f1("cats like fish", "dogs and cats like") == pytest.approx(2 * (2 / 3) * (1 / 2) / (2 / 3 + 1 / 2))
-    # a word said twice counts twice only where the reference says it twice
+    # a repeated word counts twice only if the reference repeats it
     assert token_f1("no no", "no") == pytest.approx(2 / 3)
 
 
 def test_rouge_l_is_the_papers_example() -> None:
-    """Lin, 2004, 3.1: of "police killed the gunman", "police kill the gunman" has three words in order."""
+    """In Lin, 2004, 3.1, "police kill the gunman" has three words of "police killed the gunman" in order."""
     reference = "police killed the gunman"
     assert rouge_l("police kill the gunman", reference) == pytest.approx(3 / 4)
     assert rouge_l("the gunman kill police", reference) == pytest.approx(2 / 4)

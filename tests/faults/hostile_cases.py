@@ -1,4 +1,4 @@
-"""Hostile files: what each is, and which commands take it."""
+"""Hostile files, and the commands that open them."""
 
 import io
 import json
@@ -28,7 +28,7 @@ class Case(NamedTuple):
 
 
 def doors(world: World, folder: Path, base: str) -> dict[str, tuple[str, list[str]]]:
-    """Command and words by the name of a door; what the user types is the user's."""
+    """Return the command and its words for an entry point."""
     out, data = folder.with_name(f"{folder.name}-out"), ["data=text", f"data.path={world.text}"]
     short = ["debug=smoke", "trainer.accelerator=cpu", "trainer.precision=32-true", f"output_dir={out}"]
     again = {
@@ -60,7 +60,7 @@ def doors(world: World, folder: Path, base: str) -> dict[str, tuple[str, list[st
 
 
 def cases() -> Iterator[Case]:
-    """All of them."""
+    """Return all hostile inputs."""
     yield from _targets()
     yield from _texts()
     yield from _sizes()
@@ -72,7 +72,7 @@ def cases() -> Iterator[Case]:
 
 
 def _config(change: Callable[[World, dict[str, Any]], object]) -> Callable[[World, Path], object]:
-    """A change of the configuration in a record, and of its form with references."""
+    """Change a record's configuration, resolved and as written."""
 
     def edit_both(world: World, folder: Path) -> None:
         def both(record: dict[str, Any]) -> None:
@@ -96,7 +96,7 @@ def _set(key: str, value: Callable[[World], Any]) -> Callable[[World, Path], obj
 
 
 def _targets() -> Iterator[Case]:
-    """What a configuration must not build, at every place where something is built."""
+    """Yield forbidden targets for every key that builds something."""
     attacks: dict[str, Callable[[World], dict[str, Any]]] = {
         "mkdir": lambda w: {"_target_": "os.mkdir", "path": f"{w.root}/evil/mkdir"},
         "write_text": lambda w: {"_target_": "pathlib.Path.write_text", "_args_": [f"{w.root}/evil/text", "x"]},
@@ -142,7 +142,7 @@ def _targets() -> Iterator[Case]:
 
 
 def _texts() -> Iterator[Case]:
-    """References and addresses, which are text in a record."""
+    """Yield interpolations and addresses, which are plain text in a record."""
 
     def evil(world: World, config: dict[str, Any]) -> None:
         config["evil"] = {"_target_": "pathlib.Path.write_text", "_args_": [f"{world.root}/evil/text", "x"]}
@@ -213,7 +213,7 @@ def _texts() -> Iterator[Case]:
 
 
 def _sizes() -> Iterator[Case]:
-    """What would take more time or memory than there is."""
+    """Yield inputs that would exhaust time or memory."""
     for key, value in {
         "n_layers": 10**9,
         "emb_dim": 10**8,
@@ -295,7 +295,7 @@ def _packed(folder: Path) -> None:
 
 
 def _folders() -> Iterator[Case]:
-    """What lies in a run's folder beside its checkpoints."""
+    """Yield hostile files beside the checkpoints of a run folder."""
     hydra = {
         "callbacks": {"callbacks": {"a": {"_target_": "os.mkdir", "path": "/tmp/gptlab-evil"}}},
         "logging": {"job_logging": {"handlers": {"a": {"()": "os.mkdir", "path": "/tmp/gptlab-evil"}}}},
@@ -351,7 +351,7 @@ def _hydra(folder: Path, node: dict[str, Any]) -> None:
 
 
 def _link(world: World, path: Path) -> None:
-    """A link to a place of the user's."""
+    """Make a link to a file of the user's."""
     if path.is_dir():
         path.rename(path.with_name(f"{path.name}-moved"))
     path.unlink(missing_ok=True)
@@ -379,7 +379,7 @@ def _flip(folder: Path) -> None:
 
 
 def _bases() -> Iterator[Case]:
-    """What an adapter says of the weights that it rests on."""
+    """Yield hostile records of an adapter's base weights."""
 
     def base(**values: Any) -> Callable[[World, Path], object]:
         def change(world: World, folder: Path) -> None:
@@ -440,7 +440,7 @@ def _lora_b(tensor: torch.Tensor | None) -> Callable[[World, Path], object]:
 
 
 def _training_states() -> Iterator[Case]:
-    """What a resumed run restores besides weights."""
+    """Yield hostile training states of a resumed run."""
 
     def state(change: Callable[[dict[str, Any]], object]) -> Callable[[World, Path], object]:
         return lambda w, f: edit_content(lambda content: change(content) if "optimizer_states" in content else None)(f)
@@ -476,7 +476,7 @@ def _training_states() -> Iterator[Case]:
 
 
 def _published() -> Iterator[Case]:
-    """Model folders as they are published."""
+    """Yield hostile published model folders."""
     for template in (
         "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}",
         "{{ 9**(9**9) }}",
@@ -531,7 +531,7 @@ def _json(path: Path, change: dict[str, Any]) -> None:
 
 
 def _files() -> Iterator[Case]:
-    """Data that somebody sent; the user names the file."""
+    """Yield hostile data files that the user names."""
     for name, write in {
         "a pipe": lambda f: _pipe(f / "x.txt"),
         "a link to a device": lambda f: (f / "x.txt").symlink_to("/dev/zero"),

@@ -1,4 +1,4 @@
-"""Runs commands one after the other, and reports what each did: python -m tests.faults.hostile_driver
+"""Run commands one after the other and report their actions: python -m tests.faults.hostile_driver
 
 A request is a line of JSON on standard input: the command, its words, the folders it may write to. A reply is one too.
 """
@@ -27,7 +27,7 @@ names: set[str] = set()  # of the environment, that were read
 
 
 class Environment(os._Environ):  # type: ignore[type-arg]
-    """Knows what was read of it."""
+    """Record which variables are read."""
 
     def __getitem__(self, key: str) -> str:
         names.add(os.fsdecode(key))
@@ -61,7 +61,7 @@ def watch(event: str, args: tuple[Any, ...]) -> None:
 
 
 def peak_memory(*, reset: bool) -> int:
-    """Bytes of memory at the most, since the last reset."""
+    """Return the peak memory in bytes since the last reset."""
     if reset:
         Path("/proc/self/clear_refs").write_text("5")
     status = Path("/proc/self/status").read_text()
@@ -69,7 +69,7 @@ def peak_memory(*, reset: bool) -> int:
 
 
 def run(request: dict[str, Any]) -> dict[str, Any]:
-    """One command, with everything that it says and does."""
+    """Run one command; return its output and actions."""
     global events
     out, err, status = io.StringIO(), io.StringIO(), 0
     main = import_module(f"gptlab.commands.{request['command']}").main
@@ -101,7 +101,7 @@ def run(request: dict[str, Any]) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Answers requests until there are none."""
+    """Answer requests until the input ends."""
     answers, os.environ.__class__ = sys.stdout, Environment  # type: ignore[assignment]
     sys.addaudithook(watch)
     for line in iter(sys.__stdin__.readline, ""):  # type: ignore[union-attr]

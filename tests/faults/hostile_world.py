@@ -1,4 +1,4 @@
-"""A small world for hostile files: runs of every head, a user with secrets, and a process that is watched."""
+"""A sandbox for hostile files: runs of every head, a user with secrets, and an audited process."""
 
 import json
 import os
@@ -25,7 +25,7 @@ FRESH = [word for word in TINY if not word.startswith(("tokenizer", "sampling"))
 
 
 class World:
-    """Folders below one root; what happens outside the folder of a case, the cache and the key's is seen."""
+    """Folders below one root, in which every write outside a case's folder and the cache is detected."""
 
     def __init__(self, root: Path, text: Path, lm: Path) -> None:
         self.root, self.text, self.cases = root, text, root / "cases"
@@ -41,7 +41,7 @@ class World:
         self.harmless: dict[str, dict[str, Any]] = {}
 
     def ask(self, request: dict[str, Any]) -> dict[str, Any]:
-        """What a command did; a process that hangs or dies is told, and started anew for the next."""
+        """Return a command's actions. A process that hangs or dies is reported, and replaced for the next."""
         if self.process is None or self.process.poll() is not None:
             self.process = self._start()
         process = self.process
@@ -80,7 +80,7 @@ class World:
         return subprocess.Popen(command, cwd=self.root / "cwd", env=environment, text=True, **pipes)  # type: ignore[call-overload]
 
     def tree(self) -> dict[str, tuple[int, int]]:
-        """Every file and folder of the world, its size and when it was written; but the cache's and the cases'."""
+        """Return each file and folder with its size and inode, except in the cache and the cases."""
         found = {}
         for parent, folders, files in os.walk(self.root):
             if Path(parent) in (self.cache, self.cases):
@@ -92,14 +92,14 @@ class World:
         return found
 
     def end(self) -> None:
-        """Ends the process."""
+        """End the process."""
         if self.process is not None:
             self.process.kill()
             self.process.communicate()
 
 
 def make_bases(folder: Path, text: Path, lm: Path) -> dict[str, Path]:
-    """A run of every head, an adapter, and two published folders."""
+    """Make a run of every head, an adapter, and two published folders."""
     folder.mkdir(parents=True)
     shutil.copytree(lm, folder / "lm")
     rows = [{"text": f"the {who} {i} sleeps", "label": who} for i in range(40) for who in ("river", "king")]
@@ -119,7 +119,7 @@ def make_bases(folder: Path, text: Path, lm: Path) -> dict[str, Path]:
     for name, (*words, data) in heads.items():
         train([*words, *short, f"data.path={folder / data}", f"output_dir={folder}/{name}"])
         if "weights=run" in words:
-            shutil.copytree(folder / "lm", folder / name / "base")  # where a stranger's base has to lie
+            shutil.copytree(folder / "lm", folder / name / "base")  # a stranger's base has to be here
     export.main([f"run={folder}/lm", f"to={folder}/published"])
     write_model(folder / "chat", CHATML)
     silence()
@@ -127,7 +127,7 @@ def make_bases(folder: Path, text: Path, lm: Path) -> dict[str, Path]:
 
 
 def edit(change: Callable[[dict[str, Any]], object]) -> Callable[[Path], None]:
-    """A change of a run's record, in all its checkpoints; what it returns, if anything, takes the record's place."""
+    """Change the record in all checkpoints of a run, in place or by a returned one."""
 
     def edit_all(folder: Path) -> None:
         for path in (folder / "checkpoints").glob("*.ckpt"):
@@ -140,7 +140,7 @@ def edit(change: Callable[[dict[str, Any]], object]) -> Callable[[Path], None]:
 
 
 def edit_content(change: Callable[[dict[str, Any]], object]) -> Callable[[Path], None]:
-    """The same of everything in the checkpoints."""
+    """Change the whole content of all checkpoints of a run."""
 
     def edit_all(folder: Path) -> None:
         for path in (folder / "checkpoints").glob("*.ckpt"):

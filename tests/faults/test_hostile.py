@@ -1,4 +1,4 @@
-"""Nothing that comes from a stranger runs code, writes elsewhere, reads a secret, opens a connection, or never ends."""
+"""No file from a stranger runs code, writes elsewhere, reads secrets, connects, or hangs."""
 
 import shutil
 import sys
@@ -34,14 +34,14 @@ def request(world: World, case: Case, door: str, folder: Path) -> dict[str, Any]
 
 
 def harmless(world: World, case: Case, door: str) -> dict[str, Any]:
-    """What the same command does with the harmless input."""
+    """Return the actions of the same command on the harmless input."""
     key = f"{case.base} {door}"
     if key not in world.harmless:
         folder = world.cases / f"harmless-{len(world.harmless)}"
         shutil.copytree(world.bases[case.base], folder)
         (folder / "x.txt").write_text(world.text.read_text(encoding="utf-8"), encoding="utf-8")
         ask = request(world, case, "data" if door in DATA else door, folder)
-        world.ask(ask)  # what is imported and learned once is not counted
+        world.ask(ask)  # one-off imports and caches are not counted
         shutil.rmtree(folder)
         shutil.copytree(world.bases[case.base], folder)
         (folder / "x.txt").write_text(world.text.read_text(encoding="utf-8"), encoding="utf-8")
@@ -57,7 +57,7 @@ def harmless(world: World, case: Case, door: str) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(("case", "door"), CASES, ids=[f"{c.name}-{d}".replace("/", "_")[:80] for c, d in CASES])
-def test_it_is_only_data(case: Case, door: str, world: World, request_id: int) -> None:
+def test_a_hostile_input_is_only_data(case: Case, door: str, world: World, request_id: int) -> None:
     usual = harmless(world, case, door)
     folder = world.cases / f"case-{request_id}"
     shutil.copytree(world.bases[case.base], folder)
@@ -75,22 +75,22 @@ def test_it_is_only_data(case: Case, door: str, world: World, request_id: int) -
     assert found["bytes"] < usual["bytes"] + BYTES
     assert world.tree() == before, "something was written elsewhere"
     assert not Path("/tmp/gptlab-evil").exists()
-    said = found["out"] + found["err"] + written(folder)
-    assert not any(secret in said for secret in SECRETS.values())
+    output = found["out"] + found["err"] + written(folder)
+    assert not any(secret in output for secret in SECRETS.values())
     assert not set(found["names"]) & SECRETS.keys() - set(usual["names"])
     assert not set(found["names"]) - set(usual["names"]) - HARMLESS_NAMES - {"GPTLAB_CACHE", "GPTLAB_KEY_FILE"}
     check_events(found["events"], usual, world, folder)
 
 
 def written(folder: Path) -> str:
-    """All texts that a command wrote beside the hostile input."""
+    """Return all texts that a command wrote beside the hostile input."""
     out = folder.with_name(f"{folder.name}-out")
     paths = [path for path in out.rglob("*") if path.is_file() and path.stat().st_size < 1 << 20]
     return "".join(path.read_bytes().decode("utf-8", "replace") for path in paths)
 
 
 def check_events(events: list[str], usual: dict[str, Any], world: World, folder: Path) -> None:
-    """Imports, code, files, processes and connections: only what the harmless input causes too."""
+    """Check that imports, code, files, processes and connections are those of the harmless input."""
     known = {event.replace(usual["folder"], str(folder)) for event in usual["events"]}
     own = (str(folder), str(world.cache), str(world.home / ".config"), "/dev/null", "/proc/self/")
     for event in set(events) - known:
@@ -111,6 +111,6 @@ def request_id(world: World) -> int:
     return len(list(world.cases.iterdir()))
 
 
-def test_there_are_enough_of_them() -> None:
+def test_there_are_enough_hostile_cases() -> None:
     assert len(CASES) >= 120
     assert {door for _, door in CASES} >= {"generate", "chat", "classify", "evaluate", "compare", "export", "resume"}

@@ -1,4 +1,4 @@
-"""Whatever a record or a run's folder says, opening it works or ends in a sentence."""
+"""Opening any mutated record or run folder works or gives a one-sentence error."""
 
 import contextlib
 import copy
@@ -50,7 +50,7 @@ KEYS = ["_target_", "_partial_", "_args_", "_recursive_", "hydra", "defaults", "
 
 
 def places(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
-    """The path of every value in a record."""
+    """Return the path of every value in a record."""
     if path:
         yield path
     if isinstance(value, dict):
@@ -62,7 +62,7 @@ def places(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
 
 
 def mutate(record: dict[str, Any], draw: Callable[..., Any]) -> dict[str, Any]:
-    """The record with one to three of its values replaced, removed, or joined by another."""
+    """Replace, remove or extend one to three values of a record."""
     record = copy.deepcopy(record)
     for _ in range(draw(st.integers(1, 3))):
         *parents, key = draw(st.sampled_from(sorted(places(record), key=repr)))
@@ -82,7 +82,7 @@ def mutate(record: dict[str, Any], draw: Callable[..., Any]) -> dict[str, Any]:
 
 
 def open_it(folder: Path) -> None:
-    """What may be done with a folder: each works or tells what is wrong with it."""
+    """Run each command on a folder: it works or reports the problem."""
     for use in (
         lambda: Run.open(folder).generate("And", max_new_tokens=2, temperature=0),
         lambda: resolve_resume([f"resume={folder}", "trainer.max_steps=40", "data.path=x.txt"]),
@@ -107,7 +107,7 @@ def check_records(content: dict[str, Any], folder: Path, data: st.DataObject) ->
 
 
 def check_folders(run: Path, folder: Path, data: st.DataObject) -> None:
-    """One to three files of a run damaged, emptied, removed, or replaced by others."""
+    """Damage, empty, remove or replace one to three files of a run."""
     shutil.rmtree(folder, ignore_errors=True)
     shutil.copytree(run, folder)
     files = sorted(path for path in folder.rglob("*") if path.is_file())
@@ -140,13 +140,17 @@ def check_folders(run: Path, folder: Path, data: st.DataObject) -> None:
 
 @FEW
 @given(data=st.data())
-def test_a_record_may_say_anything(content: dict[str, Any], tmp_path_factory: Any, data: st.DataObject) -> None:
+def test_any_mutated_record_works_or_is_reported(
+    content: dict[str, Any], tmp_path_factory: Any, data: st.DataObject
+) -> None:
     check_records(content, tmp_path_factory.getbasetemp() / "mutated-record", data)
 
 
 @FEW
 @given(data=st.data())
-def test_a_folder_may_hold_anything(tiny_run: TrainedRun, tmp_path_factory: Any, data: st.DataObject) -> None:
+def test_any_mutated_folder_works_or_is_reported(
+    tiny_run: TrainedRun, tmp_path_factory: Any, data: st.DataObject
+) -> None:
     check_folders(tiny_run.folder, tmp_path_factory.getbasetemp() / "mutated-folder", data)
 
 

@@ -1,4 +1,4 @@
-"""What is wrong with somebody's weights is told in a sentence by whatever opens them, and leaves nothing behind."""
+"""Every command reports faulty weights in one sentence and leaves no files behind."""
 
 import json
 import pickle
@@ -16,7 +16,7 @@ from tests.conftest import TINY, TrainedRun
 
 
 class Code:
-    """A pickle that would do something."""
+    """A pickle that would call a function."""
 
     def __reduce__(self) -> tuple[Callable[..., None], tuple[str]]:
         return print, ("it ran",)
@@ -70,7 +70,7 @@ def folder(tiny_run: TrainedRun, tmp_path: Path) -> Path:
     return tmp_path / "model"
 
 
-def told(capsys: pytest.CaptureFixture[str], command: Callable[[list[str]], object], words: list[str]) -> str:
+def error_of(capsys: pytest.CaptureFixture[str], command: Callable[[list[str]], object], words: list[str]) -> str:
     capsys.readouterr()
     with pytest.raises(SystemExit) as end:
         command(words)
@@ -87,22 +87,22 @@ def test_a_faulty_folder(
 ) -> None:
     make, wanted = FAULTS[fault]
     make(folder)
-    sentence = told(capsys, gptlab, ["generate", f"run={folder}", "prompt=And the"])
+    sentence = error_of(capsys, gptlab, ["generate", f"run={folder}", "prompt=And the"])
     assert wanted in sentence
     assert str(folder) in sentence
     weights = ["weights=hf", f"weights.path={folder}", "model=pretrained", "tokenizer=pretrained"]
     rest = [word for word in TINY if not word.startswith(("model.", "tokenizer."))]
     run = tmp_path / "run"
-    assert wanted in told(
+    assert wanted in error_of(
         capsys, train, [*rest, *weights, "data=text", f"data.path={tiny_run.text}", f"output_dir={run}"]
     )
     assert not (run / "checkpoints").exists()
 
 
-def test_a_name_without_a_network(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_hub_name_without_a_network(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("huggingface_hub")
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    sentence = told(capsys, gptlab, ["generate", "run=nobody/nothing", "prompt=a"])
+    sentence = error_of(capsys, gptlab, ["generate", "run=nobody/nothing", "prompt=a"])
     assert sentence.startswith("nobody/nothing is no local folder, not in the cache")
 
 
@@ -112,20 +112,20 @@ def test_a_model_that_is_another_one(
     weights = ["weights=hf", f"weights.path={folder}", "tokenizer=pretrained", f"output_dir={tmp_path / 'run'}"]
     data = ["data=text", f"data.path={tiny_run.text}"]
     rest = [word for word in TINY if not word.startswith("tokenizer.")]
-    sentence = told(capsys, train, [*rest, *weights, *data, "model.n_heads=4"])
+    sentence = error_of(capsys, train, [*rest, *weights, *data, "model.n_heads=4"])
     assert "model.n_heads is 4 (2)" in sentence
 
 
-def test_other_ids_than_the_weights_know(
+def test_a_tokenizer_with_other_ids_than_the_weights(
     folder: Path, tiny_run: TrainedRun, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     weights = ["weights=hf", f"weights.path={folder}", f"output_dir={tmp_path / 'run'}", "tokenizer.vocab_size=290"]
-    sentence = told(capsys, train, [*TINY, *weights, "data=text", f"data.path={tiny_run.text}"])
+    sentence = error_of(capsys, train, [*TINY, *weights, "data=text", f"data.path={tiny_run.text}"])
     assert "choose tokenizer=pretrained" in sentence
 
 
 def test_an_export_into_a_full_folder(folder: Path, tiny_run: TrainedRun, capsys: pytest.CaptureFixture[str]) -> None:
-    sentence = told(capsys, gptlab, ["export", f"run={tiny_run.folder}", f"to={folder}"])
+    sentence = error_of(capsys, gptlab, ["export", f"run={tiny_run.folder}", f"to={folder}"])
     assert sentence == f"to={folder} is not empty: give a new folder"
 
 
@@ -134,14 +134,14 @@ def test_a_folder_without_a_tokenizer_is_opened_for_its_logits(
 ) -> None:
     (folder / "tokenizer.json").unlink()
     shutil.copytree(folder, tmp_path / "copy")
-    assert "has no tokenizer" in told(capsys, gptlab, ["generate", f"run={folder}", "prompt=And the"])
+    assert "has no tokenizer" in error_of(capsys, gptlab, ["generate", f"run={folder}", "prompt=And the"])
     gptlab(["export", f"run={folder}", f"to={tmp_path / 'again'}"])
     ours, theirs = (load_file(place / "model.safetensors") for place in (tmp_path / "again", folder))
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
 
 
 def test_a_pretrained_model_has_no_text_of_its_own(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert "data=text" in told(capsys, gptlab, ["evaluate", f"run={folder}"])
+    assert "data=text" in error_of(capsys, gptlab, ["evaluate", f"run={folder}"])
 
 
 MISTAKES = {
@@ -164,11 +164,11 @@ def test_a_mistake_with_a_run(
     command: str, tiny_run: TrainedRun, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     words = command.replace("RUN", str(tiny_run.folder)).replace("TMP", str(tmp_path)).split()
-    assert MISTAKES[command] in told(capsys, gptlab, words)
+    assert MISTAKES[command] in error_of(capsys, gptlab, words)
     assert not list(tmp_path.iterdir())
 
 
-def test_an_untied_head_can_be_wanted_of_tied_weights(
+def test_an_untied_head_can_start_from_tied_weights(
     folder: Path, tiny_run: TrainedRun, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     rest = [word for word in TINY if not word.startswith(("model.", "tokenizer."))]
@@ -180,4 +180,4 @@ def test_an_untied_head_can_be_wanted_of_tied_weights(
     assert "lm_head.weight" in load_file(untied / "model.safetensors")
     weights[1] = f"weights.path={untied}"
     again = [*rest, *weights, *data, f"output_dir={tmp_path / 'tied'}", "head.tied=true"]
-    assert "set head.tied=false" in told(capsys, train, again)
+    assert "set head.tied=false" in error_of(capsys, train, again)

@@ -51,7 +51,7 @@ def test_a_sample_ends_at_eot_and_waits_for_the_others(make_sampling: MakeSampli
     assert ids == [[7, 8, 9, 9, 9, 9], [4, 5, 6, 7, 8, 9]]
 
 
-def test_without_an_eot_nothing_ends_early(make_sampling: MakeSampling) -> None:
+def test_without_an_eot_no_sample_ends_early(make_sampling: MakeSampling) -> None:
     assert run(Recorder(), [[8]], sampling=make_sampling(max_new_tokens=4)) == [[9, 0, 1, 2]]
 
 
@@ -164,7 +164,7 @@ def test_a_cache_is_no_larger_than_it_will_be_filled(
 
 
 @families
-def test_samples_side_by_side_are_as_if_alone(make_sampling: MakeSampling, seeded: Seeded, family: str) -> None:
+def test_samples_in_a_batch_equal_samples_alone(make_sampling: MakeSampling, seeded: Seeded, family: str) -> None:
     model, sampling = tiny_gpt(**FAMILIES[family], context_length=12).double(), make_sampling(max_new_tokens=12)
     prompts = torch.randint(50, (3, 5), generator=seeded(5)).tolist()
     together = run_model(model, prompts, cached=True, sampling=sampling)
@@ -190,7 +190,7 @@ def test_the_first_sample_begins_alike_however_many_there_are(make_sampling: Mak
     assert len(firsts) == 1
 
 
-def test_nothing_is_recorded_and_the_model_s_mode_stays(make_sampling: MakeSampling) -> None:
+def test_no_gradient_is_recorded_and_the_model_s_mode_stays(make_sampling: MakeSampling) -> None:
     model = tiny_gpt().train()
 
     def step(ids: Tensor, cache: KVCache | None) -> Tensor:
@@ -209,7 +209,7 @@ def test_nothing_is_recorded_and_the_model_s_mode_stays(make_sampling: MakeSampl
 
 @families
 @pytest.mark.parametrize("cached", [True, False])
-def test_prompts_of_unequal_lengths_go_on_as_each_would_alone(
+def test_prompts_of_unequal_lengths_continue_as_each_would_alone(
     family: str, cached: bool, make_sampling: MakeSampling
 ) -> None:
     model, prompts = tiny_gpt(**FAMILIES[family], context_length=16).double(), [[5, 3, 8], [1], [2, 7, 7, 4, 9, 1, 3]]

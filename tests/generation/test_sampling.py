@@ -63,7 +63,7 @@ def test_top_p_keeps_the_smallest_set_that_reaches_p(logits: Tensor, p: float) -
 
 
 @pytest.mark.parametrize("p", [0.01, 0.3, 0.999])
-def test_min_p_keeps_what_is_near_the_best(logits: Tensor, p: float) -> None:
+def test_min_p_keeps_tokens_near_the_best(logits: Tensor, p: float) -> None:
     wanted = [{i for i, x in enumerate(probs) if x >= p * max(probs)} for probs in map(softmax, logits.tolist())]
     assert torch.equal(filter_min_p(logits, p), only(logits, wanted))
 
@@ -132,9 +132,7 @@ def test_tokens_are_drawn_as_often_as_they_are_probable(make_sampling: MakeSampl
 
 
 @pytest.mark.parametrize("changes", [{}, {"top_k": 3}, {"top_p": 0.9}, {"min_p": 0.1}], ids=str)
-def test_logits_that_are_no_numbers_are_told(
-    make_sampling: MakeSampling, logits: Tensor, changes: dict[str, Any]
-) -> None:
+def test_non_finite_logits_are_reported(make_sampling: MakeSampling, logits: Tensor, changes: dict[str, Any]) -> None:
     logits[2, 5] = math.nan
     with pytest.raises(ValueError, match=r"logits are nan, .* earlier checkpoint"):
         next_ids(logits, NONE_SEEN.expand(6, 0), make_sampling(temperature=0.7, **changes), None)
@@ -164,7 +162,7 @@ def test_coarse_logits_are_drawn_from_in_full_precision(make_sampling: MakeSampl
         ("stop", [".", ""]),
     ],
 )
-def test_senseless_values_are_refused(make_sampling: MakeSampling, name: str, value: object) -> None:
+def test_values_out_of_range_are_refused(make_sampling: MakeSampling, name: str, value: object) -> None:
     with pytest.raises(ValueError, match=rf"sampling\.{name} is .*, wanted "):
         make_sampling(**{name: value})
 

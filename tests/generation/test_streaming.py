@@ -95,7 +95,7 @@ def test_text_that_may_begin_a_stop_text_waits(text: str, stop: list[str], wante
     assert pieces(BYTES, BYTES.encode(text), stop) == wanted
 
 
-def test_nothing_is_taken_after_a_stop_text_or_the_end() -> None:
+def test_no_id_is_read_after_a_stop_text_or_the_end() -> None:
     for last, stop in ((ord("."), ["."]), (EOT, [])):
         ids = iter([*b"ab", last, *b"cd"])
         assert list(stream_text(BYTES, ids, before=[], stop=stop)) == ["a", "b"]
@@ -103,11 +103,11 @@ def test_nothing_is_taken_after_a_stop_text_or_the_end() -> None:
 
 
 @pytest.mark.parametrize("last", [[], [EOT]], ids=["cut off", "ended"])
-def test_what_waits_at_the_end_comes_then(last: int) -> None:
+def test_waiting_text_is_sent_at_the_end(last: int) -> None:
     assert pieces(BYTES, [*"ab🙂".encode()[:-1], *last], ["bc"]) == ["a", "b\ufffd"]
 
 
-def test_a_stop_text_made_of_what_waits_is_found_at_the_end() -> None:
+def test_a_stop_text_within_waiting_text_is_found_at_the_end() -> None:
     assert pieces(BYTES, [*b"a", 0xF0], ["\ufffd"]) == ["a"]
 
 
@@ -185,7 +185,7 @@ WORDS = WordTokenizer(words=sorted(["(", ")", ",", ".", "--", "a", "b", "c"]), u
     ],
     ids=["words", "sentencepiece", "bytes"],
 )
-def test_what_follows_a_prompt_comes_with_the_space_between_them(tokenizer: Any, alphabet: list[str]) -> None:
+def test_text_after_a_prompt_includes_the_space_between_them(tokenizer: Any, alphabet: list[str]) -> None:
     draw = random.Random(5)
     for _ in range(200):
         ids = tokenizer.encode("".join(draw.choices(alphabet, k=draw.randrange(10))))

@@ -65,7 +65,7 @@ def test_padding_and_neighbours_change_a_prediction_only_in_the_book_s_pooling(p
             torch.testing.assert_close(other, together, rtol=0, atol=1e-5)
 
 
-def test_each_pooling_takes_what_its_name_says() -> None:
+def test_each_pooling_takes_the_vector_of_its_name() -> None:
     model, batch = tiny_gpt(), rows([3, 5], width=6)
     hidden = torch.randn(2, 6, model.emb_dim)
     wanted = {
@@ -148,7 +148,7 @@ def test_metrics_are_sklearns(n_classes: int) -> None:
     )
 
 
-def test_a_class_that_is_absent_is_left_out_without_a_word() -> None:
+def test_an_absent_class_is_left_out_without_a_warning() -> None:
     """Warnings are errors here; sklearn's own say what it leaves out."""
     logits, labels = drawn(4)
     labels[labels == 2] = 0

@@ -37,7 +37,7 @@ def test_chunks_of_any_size_equal_the_whole(chunk_rows: ChunkRows) -> None:
 
 
 @pytest.mark.parametrize("chunk_rows", [7, "auto"])
-def test_a_vocabulary_that_is_filled_up_changes_nothing(chunk_rows: ChunkRows, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_padded_vocabulary_changes_nothing(chunk_rows: ChunkRows, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(chunked_cross_entropy, "_row_multiple", lambda device: 64)  # as on a GPU; V is 33
     for ours, plain in zip(value_and_gradients(chunk_rows), value_and_gradients(None), strict=True):
         torch.testing.assert_close(ours, plain, rtol=1e-12, atol=1e-12)
@@ -125,7 +125,7 @@ def test_auto_chunks_fit_in_their_room() -> None:
 
 
 @pytest.mark.parametrize("chunk_rows", [20, "auto"])
-def test_no_more_logits_than_a_chunks_or_than_are_scored(chunk_rows: ChunkRows) -> None:
+def test_a_chunk_never_has_more_logits_than_allowed_or_scored(chunk_rows: ChunkRows) -> None:
     """Check the largest tensor of a chunked forward and backward pass."""
     largest = 0
 

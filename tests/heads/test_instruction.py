@@ -45,7 +45,7 @@ def test_it_is_a_language_model_s_head(tied: bool) -> None:
     assert torch.equal(*ours, *torch.autograd.grad(lm.loss(hidden, data).total, lm_loss_weight))
 
 
-def test_hits_are_counted_where_nothing_learns() -> None:
+def test_hits_are_counted_without_a_gradient() -> None:
     model, head, _ = model_and_heads(tied=True)
     data = batch()
     with torch.no_grad():

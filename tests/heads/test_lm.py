@@ -58,7 +58,7 @@ def test_loss_is_the_sum_over_scored_tokens_of_the_logits_cross_entropy(tied: bo
 
 @pytest.mark.parametrize("loss_chunk_rows", [None, 5])
 @pytest.mark.parametrize("mixed", [False, True], ids=["fp32", "bf16"])
-def test_what_each_token_costs_adds_up_to_the_loss(loss_chunk_rows: int | None, mixed: bool) -> None:
+def test_token_losses_add_up_to_the_loss(loss_chunk_rows: int | None, mixed: bool) -> None:
     model, head = model_and_head(tied=True)
     head.loss_chunk_rows = loss_chunk_rows
     with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=mixed):
@@ -70,7 +70,7 @@ def test_what_each_token_costs_adds_up_to_the_loss(loss_chunk_rows: int | None, 
     assert losses.double().sum().item() == pytest.approx(total.item(), rel=1e-6)
 
 
-def test_a_head_says_whether_it_predicts_tokens() -> None:
+def test_heads_that_predict_tokens_are_token_heads() -> None:
     model, head = model_and_head(tied=True)
     assert isinstance(head, TokenHead)
     assert not isinstance(LengthHead(model, HeadContext(V, np.ones(V)), scale=1.0), TokenHead)

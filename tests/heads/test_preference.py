@@ -74,7 +74,7 @@ def test_the_loss_is_the_papers() -> None:
     assert loss.count == 3
 
 
-def test_nothing_is_preferred_at_the_beginning() -> None:
+def test_rewards_are_zero_before_training() -> None:
     model, head = model_and_head()
     head.capture_reference()
     loss = head.loss(model(batch()["ids"]), batch())
@@ -82,7 +82,7 @@ def test_nothing_is_preferred_at_the_beginning() -> None:
     torch.testing.assert_close(loss.logits, torch.zeros(3, 2))
 
 
-def test_the_reference_is_in_no_checkpoint_and_learns_nothing() -> None:
+def test_the_reference_is_in_no_checkpoint_and_is_not_trained() -> None:
     model, head = model_and_head()
     head.capture_reference()
     assert not list(head.parameters())
@@ -140,7 +140,7 @@ def pairs(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("tuning", ["full", "lora"])
-def test_a_run_comes_to_prefer_what_it_should(
+def test_a_run_learns_to_prefer_the_chosen_answers(
     tuning: str, tiny_run: TrainedRun, pairs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A resumed run has the same reference, and equals an uninterrupted one bit for bit."""
@@ -227,15 +227,15 @@ def test_intervals_are_over_pairs() -> None:
 
 
 @pytest.mark.parametrize(
-    ("line", "said"),
+    ("line", "message"),
     [
         ('{"prompt": "a", "chosen": "b"}', "no field 'rejected'"),
         ('{"prompt": "a", "chosen": "b", "rejected": 3}', "'rejected' is 3, wanted a text"),
         ('{"prompt": "a", "chosen": "b"', "not JSON"),
     ],
 )
-def test_a_mistake_in_the_pairs_is_told_with_its_line(
-    line: str, said: str, pairs: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
+def test_a_mistake_in_the_pairs_is_reported_with_its_line(
+    line: str, message: str, pairs: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     pairs.write_text(pairs.read_text(encoding="utf-8") + line + "\n", encoding="utf-8")
     with pytest.raises(SystemExit):
@@ -248,8 +248,8 @@ def test_a_mistake_in_the_pairs_is_told_with_its_line(
                 f"output_dir={tmp_path / 'run'}",
             ]
         )
-    told = capsys.readouterr().err
-    assert f"{pairs}, line 61: {said}" in told
+    error = capsys.readouterr().err
+    assert f"{pairs}, line 61: {message}" in error
 
 
 def test_it_composes() -> None:

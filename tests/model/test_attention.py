@@ -40,7 +40,7 @@ def gradients(model: torch.nn.Module) -> dict[str, Tensor]:
 @pytest.mark.parametrize("segments", [None, SEGMENTS], ids=["whole", "packed"])
 @pytest.mark.parametrize("t", [0, 6, 7, 19])
 @torch.no_grad()
-def test_a_token_changes_nothing_before_it(
+def test_a_token_affects_no_earlier_position(
     make_gpt: MakeGPT, ids: Tensor, family: str, attention: Attention, segments: Tensor | None, t: int
 ) -> None:
     model = make_gpt(**FAMILIES[family], attention=attention)
@@ -66,7 +66,7 @@ def test_fused_is_naive_in_value_and_gradient(
 
 @families
 @kinds
-def test_packed_documents_are_as_if_alone_in_value_and_gradient(
+def test_packed_documents_equal_documents_alone_in_value_and_gradient(
     make_gpt: MakeGPT, ids: Tensor, family: str, attention: Attention
 ) -> None:
     packed, alone = (make_gpt(**FAMILIES[family], attention=attention).double() for _ in range(2))
@@ -81,7 +81,7 @@ def test_packed_documents_are_as_if_alone_in_value_and_gradient(
 
 @families
 @kinds
-def test_documents_one_by_one_are_what_a_mask_shows(
+def test_attention_per_document_equals_attention_with_a_mask(
     make_gpt: MakeGPT, ids: Tensor, family: str, attention: Attention, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     one_by_one, masked = (make_gpt(**FAMILIES[family], attention=attention).double() for _ in range(2))
@@ -98,7 +98,7 @@ def test_documents_one_by_one_are_what_a_mask_shows(
 @pytest.mark.parametrize("window", [None, 5])
 @pytest.mark.parametrize("n_kv_heads", [4, 2])
 @torch.no_grad()
-def test_a_mask_in_blocks_shows_what_the_mask_shows(window: int | None, n_kv_heads: int) -> None:
+def test_a_block_mask_equals_the_dense_mask(window: int | None, n_kv_heads: int) -> None:
     lengths = [[100, 200, 1, 19], [320]]  # over blocks of 128, and within them
     segments = torch.tensor([[d for d, n in enumerate(row) for _ in range(n)] for row in lengths])  # (2, 320)
     torch.manual_seed(0)

@@ -22,7 +22,7 @@ def read(model: GPT, ids: Tensor, sizes: list[int], cache: KVCache) -> Tensor:
 @kinds
 @pytest.mark.parametrize("sizes", [[20], [13, 7], [7, 1, 1, 11], [1] * 20], ids=str)
 @torch.no_grad()
-def test_pieces_are_the_whole(
+def test_reading_in_pieces_equals_reading_at_once(
     make_gpt: MakeGPT, ids: Tensor, family: str, attention: Attention, sizes: list[int]
 ) -> None:
     model = make_gpt(**FAMILIES[family], attention=attention)

@@ -39,7 +39,7 @@ def learned(kind: FeedForwardKind, *, autocast: bool) -> tuple[list[Tensor], int
 
 @pytest.mark.parametrize("autocast", [False, True])
 @pytest.mark.parametrize(("kind", "n_inner"), [("gelu", 1), ("relu2", 1), ("swiglu", 2)])
-def test_a_large_hidden_layer_is_made_again_to_the_same_bits(
+def test_a_recomputed_hidden_layer_is_equal_bit_for_bit(
     kind: FeedForwardKind, n_inner: int, autocast: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     kept, n_kept = learned(kind, autocast=autocast)
@@ -50,7 +50,7 @@ def test_a_large_hidden_layer_is_made_again_to_the_same_bits(
     assert n_kept == 2 * n_inner
 
 
-def test_what_is_frozen_keeps_no_hidden_layer_and_makes_none_again(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_frozen_layer_neither_keeps_nor_recomputes_activations(monkeypatch: pytest.MonkeyPatch) -> None:
     layer = make_feed_forward("gelu", emb_dim=8, hidden_dim=24, bias=False).requires_grad_(False)
     monkeypatch.setattr(cpu_kernels, "RECOMPUTE_NUMEL", 0)
     monkeypatch.setattr(cpu_kernels, "checkpoint", lambda *args, **kwargs: 1 / 0)

@@ -14,7 +14,7 @@ families = pytest.mark.parametrize("family", FAMILIES)
 
 
 @families
-def test_every_parameter_learns(make_gpt: MakeGPT, ids: Tensor, family: str) -> None:
+def test_every_parameter_has_a_gradient(make_gpt: MakeGPT, ids: Tensor, family: str) -> None:
     model = make_gpt(**FAMILIES[family])
     hidden = model(ids)
     assert hidden.shape == (3, 20, 24)
@@ -24,7 +24,7 @@ def test_every_parameter_learns(make_gpt: MakeGPT, ids: Tensor, family: str) -> 
 
 @families
 @torch.no_grad()
-def test_rows_do_not_meet(make_gpt: MakeGPT, ids: Tensor, family: str) -> None:
+def test_rows_of_a_batch_are_independent(make_gpt: MakeGPT, ids: Tensor, family: str) -> None:
     model = make_gpt(**FAMILIES[family])
     torch.testing.assert_close(model(ids), torch.cat([model(row[None]) for row in ids]), rtol=0, atol=1e-5)
 

@@ -39,7 +39,7 @@ def test_the_formula() -> None:
     assert layer.lora_a.abs().max() <= 5**-0.5
 
 
-def test_it_begins_as_nothing_whatever_it_drops() -> None:
+def test_a_new_adapter_changes_nothing_at_any_dropout() -> None:
     model = adapted(learned=False, drop_rate=0.5)
     assert torch.equal(hidden(model.train()), hidden(tiny_gpt().train()))
 

@@ -32,7 +32,7 @@ def test_heads_that_lie_apart_in_memory() -> None:
     torch.testing.assert_close(*(torch.autograd.grad(y.square().sum(), x)[0] for y in (apart, together)))
 
 
-def test_learning_and_reading_see_the_same() -> None:
+def test_training_and_inference_use_equal_norms() -> None:
     norm, x = RMSNorm(64, 1e-6), 3 * torch.randn(7, 64)
     learning = norm(x)
     with torch.no_grad():
@@ -41,7 +41,7 @@ def test_learning_and_reading_see_the_same() -> None:
     assert norm(x.bfloat16()).dtype == torch.bfloat16
 
 
-def test_a_norm_that_does_not_learn_has_no_gradient() -> None:
+def test_a_frozen_norm_has_no_gradient() -> None:
     norm, x = RMSNorm(8, 1e-6), torch.randn(3, 8, requires_grad=True)
     norm.weight.requires_grad_(False)
     norm(x).sum().backward()

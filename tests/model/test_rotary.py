@@ -24,6 +24,6 @@ def test_value_and_gradients_are_the_formulas() -> None:
         assert torch.autograd.gradcheck(lambda x, turns=turns: apply_rotary(x, *turns).square(), heads)
 
 
-def test_lengths_stay() -> None:
+def test_rotation_preserves_lengths() -> None:
     x, angles = torch.randn(2, 3, 5, 8), torch.randn(5, 4)
     torch.testing.assert_close(apply_rotary(x, angles.cos(), angles.sin()).norm(dim=-1), x.norm(dim=-1))

@@ -1,4 +1,4 @@
-"""An assistant's story: it learns answers, is held against those that are wanted, and is judged."""
+"""The story of an assistant: trained, compared with reference answers, and judged."""
 
 import json
 from pathlib import Path
@@ -18,7 +18,7 @@ from tests.conftest import TINY
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Knows which colour things have."""
+    """Train an assistant that names the colours of things."""
     folder, colours = tmp_path_factory.mktemp("assistant"), {"grass": "green", "snow": "white", "coal": "black"}
     things = [(f"{thing} {i}", colour) for i in range(30) for thing, colour in colours.items()]
     rows = [{"prompt": f"colour of {thing}", "response": colour} for thing, colour in things]
@@ -37,7 +37,7 @@ def evaluated(run: Path, capsys: pytest.CaptureFixture[str], *words: str) -> dic
     return json.loads(capsys.readouterr().out)
 
 
-def test_its_answers_are_held_against_the_right_ones(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_its_answers_are_compared_with_the_references(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     summary = json.loads((run / "summary.json").read_text(encoding="utf-8"))["test"]
     report = evaluated(run, capsys)
     for name in ("loss", "perplexity", "accuracy"):
@@ -49,7 +49,7 @@ def test_its_answers_are_held_against_the_right_ones(run: Path, capsys: pytest.C
     assert sum(exact) > 6  # it has learned something
 
 
-def test_some_of_them_are_enough(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_sample_of_the_questions_can_be_measured(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert evaluated(run, capsys, "n_answers=2")["answers"]["rouge_l"]["n"] == 2
     assert "answers" not in evaluated(run, capsys, "n_answers=0")
 
@@ -65,11 +65,11 @@ def test_a_judge_that_cannot_be_reached_loses_no_answer(
     assert "0 of 2 answers were judged" in caplog.text
 
 
-def test_all_of_the_data_is_a_part_too(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_whole_data_is_a_split_too(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert evaluated(run, capsys, "split=all", "n_answers=0")["rows"] == 90
 
 
-def test_other_programs_and_an_export_ask_it_as_it_was_taught(
+def test_an_export_uses_the_prompt_format_of_training(
     run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     gptlab(["export", f"run={run}", f"to={tmp_path / 'model'}"])

@@ -1,4 +1,4 @@
-"""The README's first promise, kept whole: minutes long, so it is left out by default (pytest -m slow)."""
+"""The README's first command in full. It takes minutes, so it is left out by default (pytest -m slow)."""
 
 import json
 import os

@@ -23,7 +23,7 @@ def _trust(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def pairs(tmp_path: Path) -> Path:
-    """Every word of the source stands doubled in the translation."""
+    """Write pairs whose translation doubles every word of the source."""
     path, words = tmp_path / "pairs.tsv", ("king", "prophet", "river", "mountain", "servant")
     lines = [(words[i % 5], words[i // 5 % 5]) for i in range(100)]
     table = [f"{a} {b}\t{a} {a} {b} {b}" for a, b in lines]
@@ -34,7 +34,7 @@ def pairs(tmp_path: Path) -> Path:
 def test_a_fifth_kind_of_data_is_one_folder_one_yaml_and_one_test(
     pairs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Nothing of gptlab is edited for it to be shown, trained on, measured and seen on TensorBoard."""
+    """It is shown, trained on, measured and logged to TensorBoard without an edit of gptlab."""
     run = tmp_path / "run"
     words = [*WORDS, f"data.path={pairs}", "head=instruction", *TINY]
 
@@ -58,6 +58,6 @@ def test_a_fifth_kind_of_data_is_one_folder_one_yaml_and_one_test(
     assert report["answers"]["token_f1"]["n"] == 3
 
 
-def test_its_batches_are_compared_with_what_a_head_needs(pairs: Path) -> None:
+def test_its_batch_keys_are_checked_against_the_heads(pairs: Path) -> None:
     with pytest.raises(ConfigError, match="ClassifierHead needs labels, lengths, which TranslationData does not give"):
         compose_config("train", [*WORDS, f"data.path={pairs}", "head=classifier"])

@@ -1,4 +1,4 @@
-"""A run goes out into the world and comes back: exported, opened by others, evaluated, trained further."""
+"""A run is exported, opened by transformers, evaluated and trained further."""
 
 import json
 import shutil
@@ -25,15 +25,15 @@ def exported(tiny_run: TrainedRun, tmp_path_factory: pytest.TempPathFactory) -> 
 
 
 def go_on(run: TrainedRun, folder: Path, *overrides: str) -> dict:
-    """Two steps more on the same text, the first of them without a learning rate."""
+    """Return overrides for two more steps on the same text, the first at a learning rate of 0."""
     rest = [word for word in TINY if not word.startswith(("model.", "tokenizer."))]
     train([*rest, *ON, "data=text", f"data.path={run.text}", f"output_dir={folder}", *overrides])
     silence()  # reports that follow are read whole
     return json.loads((folder / "summary.json").read_text(encoding="utf-8"))
 
 
-def test_others_open_what_was_exported(exported: Path, tiny_run: TrainedRun) -> None:
-    """transformers gives the same ids for the same text, the same logits for them, and writes the same on."""
+def test_transformers_opens_the_export(exported: Path, tiny_run: TrainedRun) -> None:
+    """transformers gives the same ids, the same logits and the same continuation."""
     transformers = pytest.importorskip("transformers", reason="the parity tests need the dev extra")
     theirs = transformers.AutoModelForCausalLM.from_pretrained(exported).eval()
     tokenizer = transformers.AutoTokenizer.from_pretrained(exported)
@@ -47,7 +47,7 @@ def test_others_open_what_was_exported(exported: Path, tiny_run: TrainedRun) -> 
 
 
 @pytest.mark.parametrize(("there", "wanted"), [(True, torch.bfloat16), (False, torch.float32)])
-def test_a_format_that_the_cpu_lacks_is_kept_and_not_computed_in(
+def test_a_dtype_that_the_cpu_lacks_is_stored_but_not_computed_in(
     there: bool,
     wanted: torch.dtype,
     tiny_run: TrainedRun,
@@ -62,10 +62,10 @@ def test_a_format_that_the_cpu_lacks_is_kept_and_not_computed_in(
         assert run.model.final_norm.weight.dtype == torch.bfloat16
         ready(run, "auto")
         assert run.model.final_norm.weight.dtype == wanted
-    assert not caplog.messages  # what is only stored is slow for nobody
+    assert not caplog.messages  # storing the dtype costs no speed
 
 
-def test_the_card_says_where_the_model_comes_from(exported: Path, tiny_run: TrainedRun) -> None:
+def test_the_card_names_the_origin_of_the_model(exported: Path, tiny_run: TrainedRun) -> None:
     card = (exported / "README.md").read_text(encoding="utf-8")
     assert f"output_dir={tiny_run.folder}" in card  # the command
     assert "emb_dim: 32" in card
@@ -83,7 +83,7 @@ def test_every_command_that_opens_a_run_opens_a_folder(
     assert texts[0] == texts[1]
 
 
-def test_weights_of_a_folder_are_where_training_goes_on(exported: Path, tiny_run: TrainedRun, tmp_path: Path) -> None:
+def test_training_continues_from_a_folders_weights(exported: Path, tiny_run: TrainedRun, tmp_path: Path) -> None:
     before = tiny_run.summary["val"]["val/loss"]
     summary = go_on(
         tiny_run, tmp_path / "on", "weights=hf", f"weights.path={exported}", *OWN, "optim=adamw", "optim.lr=1e-9"
@@ -120,7 +120,7 @@ def test_weights_of_a_run_are_taken_with_its_head(tiny_run: TrainedRun, tmp_path
     assert summary["val"]["val/loss"] == pytest.approx(best, abs=1e-3)
 
 
-def test_evaluation_is_the_training_s_own(tiny_run: TrainedRun, capsys: pytest.CaptureFixture[str]) -> None:
+def test_evaluation_equals_training_s_validation(tiny_run: TrainedRun, capsys: pytest.CaptureFixture[str]) -> None:
     last = tiny_run.folder / "checkpoints" / "last.ckpt"
     evaluate.main([f"run={last}", "output=json", "device=cpu"])
     report = json.loads(capsys.readouterr().out)
@@ -154,7 +154,7 @@ def test_evaluation_shows_a_table_and_more_context_helps(
     assert "last word of a passage" in shown
 
 
-def test_compare_tells_what_differs_and_whether_it_is_real(
+def test_compare_shows_differences_and_their_significance(
     exported: Path, tiny_run: TrainedRun, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     go_on(tiny_run, tmp_path / "on", "weights=run", f"weights.run={tiny_run.folder}", *OWN, "callbacks=default")
@@ -175,4 +175,4 @@ def test_compare_tells_what_differs_and_whether_it_is_real(
     compare.main([f"run=[{tiny_run.folder},{tmp_path / 'on'}]", "sampling.max_new_tokens=5"])
     shown = capsys.readouterr().out
     assert "trainer.max_steps" in shown
-    assert "What they write" in shown
+    assert "Continuations" in shown

@@ -35,8 +35,8 @@ EXAMPLES = {
     "gptlab/commands/mine.py",
     "gptlab/workflows/mine.py",
 }  # files that a reader would write
-HUB = "HuggingFaceTB/"  # names on the hub begin so in the documents
-NEEDED = {  # what a verb needs, where a document names it alone
+HUB = "HuggingFaceTB/"  # how names on the hub begin in the documents
+NEEDED = {  # overrides that a verb needs, if a document names it alone
     "generate": ["run=a"],
     "chat": ["run=a"],
     "classify": ["run=a"],
@@ -44,11 +44,11 @@ NEEDED = {  # what a verb needs, where a document names it alone
     "export": ["run=a", "to=b"],
     "evaluate": ["run=a"],
 }
-TYPED = {"generate": "prompt=", "classify": "text="}  # what the verb takes before Hydra reads the rest
+TYPED = {"generate": "prompt=", "classify": "text="}  # the raw text that the verb takes before Hydra reads the rest
 
 
 class Example(NamedTuple):
-    """A command of a document, and what its line and the comments above it in the block say."""
+    """A command of a document, with its line and the comments above it in the block."""
 
     command: str
     mark: str
@@ -92,7 +92,7 @@ def composed(command: str) -> Config | None:
 def test_a_command_composes(example: Example) -> None:
     cfg = composed(example.command)
     if example in examples(RESULTS):
-        return  # that page says at its top which files it needs
+        return  # the top of that page lists the files it needs
     downloads = HUB in example.command or "tasks=" in example.command
     if cfg is not None and "trainer" in cfg:
         downloads |= str(cfg.data.path).startswith("https:") and "data.path=" not in example.command

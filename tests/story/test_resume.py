@@ -1,4 +1,4 @@
-"""A run that was stopped and goes on is, bit for bit, the run that was not."""
+"""An interrupted and resumed run equals an uninterrupted one, bit for bit."""
 
 import json
 import re
@@ -47,7 +47,7 @@ def text(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.fixture(scope="module")
 def straight(tmp_path_factory: pytest.TempPathFactory, text: str) -> Path:
-    """The run that nothing stops."""
+    """Train the uninterrupted run."""
     folder = tmp_path_factory.mktemp("straight") / "run"
     main([*RUN, text, f"output_dir={folder}", *stopping(None, "error")])
     return folder
@@ -58,7 +58,7 @@ def state(folder: Path) -> dict[str, Any]:
 
 
 def lines(folder: Path) -> dict[tuple[str, int], dict[str, Any]]:
-    """What happened at each batch and at each validation; of what happened twice, the later."""
+    """Return the record of each batch and validation; the later one of those repeated."""
     written = [json.loads(line) for line in (folder / "watch.jsonl").read_text(encoding="utf-8").splitlines()]
     return {("batch", line["batch"]) if "batch" in line else ("val", line["step"]): line for line in written}
 
@@ -68,14 +68,14 @@ def summary(folder: Path) -> dict[str, Any]:
 
 
 def samples(folder: Path) -> list[str]:
-    """The sample texts of the log, after the words that say which step wrote them."""
+    """Return the sample texts of the log, by step."""
     log = (folder / "train.log").read_text(encoding="utf-8")
     found = re.findall(r"step (\d+)/\d+ · [^\n]*val/loss[^\n]*\n[\d:, -]+ INFO ( {4}.*?)\n\n", log, flags=re.DOTALL)
     return [text for _, text in sorted(dict(found).items(), key=lambda item: int(item[0]))]
 
 
 def assert_same(value: Any, other: Any) -> None:
-    """Tensors bit for bit, containers item for item."""
+    """Compare tensors bit for bit, and containers item by item."""
     if isinstance(value, torch.Tensor):
         assert torch.equal(value, other)
     elif isinstance(value, dict):
@@ -126,7 +126,7 @@ def test_the_straight_run_sees_each_window_once_an_epoch(straight: Path) -> None
         pytest.param(31, "SIGTERM", 0, 16, id="in the last step, which ends the run"),
     ],
 )
-def test_a_stopped_run_goes_on_as_if_it_had_not_been(
+def test_an_interrupted_run_resumes_bit_for_bit(
     stop_at: int, how: str, n_workers: int, saved: int, straight: Path, text: str, tmp_path: Path
 ) -> None:
     folder = tmp_path / "run"

@@ -1,4 +1,4 @@
-"""The story of one run: trained, looked at, opened, written with."""
+"""The story of one run: trained, inspected, opened, generating text."""
 
 import json
 import math
@@ -23,7 +23,7 @@ def test_a_run_folder_holds_all_of_the_run(tiny_run: TrainedRun) -> None:
     assert any(name.startswith("tensorboard/events.out") for name in there)
 
 
-def test_the_summary_says_what_the_run_came_to(tiny_run: TrainedRun) -> None:
+def test_the_summary_has_the_results_of_the_run(tiny_run: TrainedRun) -> None:
     summary = tiny_run.summary
     assert summary["status"] == "finished"
     assert summary["steps"] == 30
@@ -51,7 +51,7 @@ def test_tensorboard_finds_curves_and_samples(tiny_run: TrainedRun) -> None:
 def test_a_checkpoint_alone_is_enough_and_opening_writes_nothing(
     tiny_run: TrainedRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Moved away from its folder, with no cache and without the text it learned from."""
+    """The checkpoint is moved out of its folder, without the cache and the training text."""
     path = Path(shutil.copy(tiny_run.folder / "checkpoints" / "best.ckpt", tmp_path))
     monkeypatch.setenv("GPTLAB_CACHE", "/dev/null/no-cache")
     written = Run.open(tiny_run.folder).generate("And the king", temperature=0, max_new_tokens=12)
@@ -117,11 +117,11 @@ def test_a_prompt_is_taken_as_it_was_typed(
 
 
 def test_an_empty_prompt_begins_a_document(tiny_run: TrainedRun) -> None:
-    # its one document never taught it what follows the token that begins one: the penalty keeps it from repeating that
+    # one document never trains the token after a beginning of text: the penalty prevents repeating it
     assert Run.open(tiny_run.folder).generate("", max_new_tokens=5, temperature=0, repetition_penalty=3.0)
 
 
-def test_gptlab_data_shows_what_a_run_learns_from(tiny_run: TrainedRun, capsys: pytest.CaptureFixture[str]) -> None:
+def test_gptlab_data_shows_the_training_rows(tiny_run: TrainedRun, capsys: pytest.CaptureFixture[str]) -> None:
     words = ["data", *TINY, "data=text", f"data.path={tiny_run.text}"]
     assert gptlab([*words, "output=json"]) == 0
     report = json.loads(capsys.readouterr().out)
@@ -136,7 +136,7 @@ def test_gptlab_data_shows_what_a_run_learns_from(tiny_run: TrainedRun, capsys: 
 def test_a_fourth_head_is_one_file_and_one_yaml(
     tiny_run: TrainedRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The test of the design: nothing of gptlab is edited for it to train, be measured, saved and opened."""
+    """The test of the design: it is trained, measured, saved and opened without an edit of gptlab."""
     monkeypatch.setenv("GPTLAB_TRUST", "tests")
     head = ["head._target_=tests.support.length_head.LengthHead", "~head.tied", "~head.loss_chunk_rows"]
     more = ["trainer.max_steps=3", f"output_dir={tmp_path / 'run'}", "+head.scale=2.0"]
@@ -144,7 +144,7 @@ def test_a_fourth_head_is_one_file_and_one_yaml(
     assert best is not None
     summary = json.loads((tmp_path / "run" / "summary.json").read_text(encoding="utf-8"))
     assert summary["val"]["val/error"] == pytest.approx(best)
-    opened = Run.open(tmp_path / "run").head.lengths  # of no checkpoint: it is made anew
+    opened = Run.open(tmp_path / "run").head.lengths  # in no checkpoint: it is recomputed
     assert opened.sum() == 2.0 * Run.open(tiny_run.folder).tokenizer.token_bytes().sum()
 
 

@@ -21,20 +21,20 @@ from tests.conftest import TINY
 SHORT = ("trainer.max_steps=4", "trainer.val_check_interval=2", "schedule.warmup_steps=0", "~callbacks.samples")
 GRID = ("model.n_heads=2,4", "model.n_kv_heads=2,4")  # in job 1, two heads would share four keys
 WELL = {0: (2, 2), 2: (4, 2), 3: (4, 4)}
-SENTENCE = "model.n_heads is 2, no multiple of model.n_kv_heads, 4: choose one that divides it"
+SENTENCE = "model.n_heads is 2, not a multiple of model.n_kv_heads, 4: choose one that divides it"
 
 
 class Sweep(NamedTuple):
-    """A sweep that has run."""
+    """A finished sweep."""
 
     folder: Path
     words: list[str]  # its command
-    code: Any  # what it ended with
+    code: Any  # its exit status
     shown: str
 
 
 def sweep(*words: str) -> Any:
-    """The status that the program ends with."""
+    """Run a sweep and return its exit status."""
     try:
         main([*words])
     except SystemExit as end:
@@ -43,7 +43,7 @@ def sweep(*words: str) -> Any:
 
 
 def record(folder: Path) -> dict[str, Any]:
-    """What the job's folder says of it."""
+    """Return the record in a job's folder."""
     return json.loads((folder / "status.json").read_text(encoding="utf-8"))
 
 
@@ -55,13 +55,13 @@ def assert_equal_weights(a: Path, b: Path) -> None:
 
 @pytest.fixture(scope="module")
 def words(toy_text: Path) -> list[str]:
-    """What the commands of this file have in common."""
+    """Return the overrides that all commands share."""
     return [*TINY, *SHORT, "data=text", f"data.path={toy_text}"]
 
 
 @pytest.fixture(scope="module")
 def ran(words: list[str], tmp_path_factory: pytest.TempPathFactory) -> Sweep:
-    """Two by two jobs, of which one fails."""
+    """Run 2 x 2 jobs, one of which fails."""
     root, shown = tmp_path_factory.mktemp("sweep"), io.StringIO()
     command = [*words, *GRID, "name=heads", "-m"]
     with pytest.MonkeyPatch.context() as patch, redirect_stdout(shown):
@@ -112,7 +112,7 @@ def test_the_leaderboard_has_the_best_first_and_the_failed_last(ran: Sweep) -> N
 
 
 def test_tensorboard_compares_the_jobs(ran: Sweep) -> None:
-    """A row each: what the sweep varies, and the best validation, which the run has measured."""
+    """Each job has a row of its varied values and its best validation."""
     for number, (n_heads, n_kv_heads) in WELL.items():
         events = EventAccumulator(str(ran.folder / str(number) / "tensorboard")).Reload()
         content = events.SummaryMetadata("_hparams_/session_start_info").plugin_data.content
@@ -128,7 +128,7 @@ def test_tensorboard_compares_the_jobs(ran: Sweep) -> None:
         assert (best.step, best.value) in [(point.step, point.value) for point in events.Scalars("val/loss")]
 
 
-def test_the_same_command_again_runs_what_is_missing(ran: Sweep, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_same_command_again_runs_the_missing_jobs(ran: Sweep, capsys: pytest.CaptureFixture[str]) -> None:
     def files(number: int) -> dict[Path, int]:
         paths = (ran.folder / str(number)).rglob("*")
         return {path: path.stat().st_mtime_ns for path in paths if path.is_file() and path.parent.name != ".hydra"}
@@ -152,17 +152,17 @@ def test_another_sweep_does_not_go_into_the_same_folder(ran: Sweep, capsys: pyte
 
 
 class Interrupt(L.Callback):
-    """Ctrl-C in the third step, as long as `stops`."""
+    """Raise Ctrl-C in the third step, while `stops` is set."""
 
     stops = True
 
     def on_train_batch_start(self, trainer: L.Trainer, *_: Any) -> None:
-        """In the midst of training."""
+        """Interrupt training."""
         if self.stops and trainer.global_step == 2:
             raise KeyboardInterrupt
 
 
-def test_ctrl_c_ends_a_sweep_and_its_command_goes_on(
+def test_ctrl_c_ends_a_sweep_and_the_same_command_resumes_it(
     words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("GPTLAB_TRUST", "tests")
@@ -170,7 +170,7 @@ def test_ctrl_c_ends_a_sweep_and_its_command_goes_on(
     interrupt = "+callbacks.interrupt._target_=tests.story.test_sweep.Interrupt"
     command = [*words, interrupt, "callbacks.last_checkpoint.every_n_train_steps=1", "name=a,b", "-m"]
     assert sweep(*command) == 130
-    (folder,) = tmp_path.glob("outputs/sweeps/*/*")  # one, whatever name a job has
+    (folder,) = tmp_path.glob("outputs/sweeps/*/*")  # one folder, for any name of a job
     assert record(folder / "0")["status"] == "interrupted"
     assert not (folder / "1").exists()
     monkeypatch.setattr(Interrupt, "stops", False)
@@ -182,11 +182,13 @@ def test_ctrl_c_ends_a_sweep_and_its_command_goes_on(
 
 
 def broken_head(model: Any, context: Any, *, tied: Any, loss_chunk_rows: Any) -> Any:
-    """A fault of ours."""
+    """An internal error."""
     raise RuntimeError("no memory is left")
 
 
-def test_a_fault_of_ours_fails_its_job_alone(words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_internal_error_fails_only_its_job(
+    words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("GPTLAB_TRUST", "tests")
     heads = "head._target_=tests.story.test_sweep.broken_head,gptlab.heads.lm.LMHead"
     assert sweep("-m", *words, heads, f"hydra.sweep.dir={tmp_path}") == 1
@@ -201,7 +203,7 @@ def test_a_named_sweep_needs_no_flag(words: list[str], tmp_path: Path) -> None:
     assert len({record(tmp_path / number)["value"] for number in "012"}) == 3
 
 
-def test_what_no_job_can_escape_is_told_before_there_is_a_folder(
+def test_a_mistake_in_every_job_is_reported_before_a_folder_exists(
     words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert sweep("-m", *words, "optim.lrr=1,2", f"hydra.sweep.dir={tmp_path / 'sweep'}") == 1

@@ -1,4 +1,4 @@
-"""A run that learns an adapter alone: its checkpoints are small, and with the base they are the whole run."""
+"""A run that trains an adapter: its checkpoints are small, and with the base they are the whole run."""
 
 import json
 import shutil
@@ -51,7 +51,7 @@ def _trusted() -> Any:
 
 @pytest.fixture(scope="module")
 def base(tiny_run: TrainedRun, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The best weights of a trained run, which this module moves about."""
+    """Return a trained run's best weights, which these tests move."""
     folder = tmp_path_factory.mktemp("base") / "tiny"
     shutil.copytree(tiny_run.folder, folder)
     return folder
@@ -64,7 +64,7 @@ def words(tiny_run: TrainedRun, base: Path) -> list[str]:
 
 @pytest.fixture(scope="module")
 def straight(words: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The run that nothing stops."""
+    """Train the uninterrupted run."""
     folder = tmp_path_factory.mktemp("lora") / "run"
     main([*words, *RESUMED, f"output_dir={folder}", *stopping(None, "error")])
     return folder
@@ -72,13 +72,13 @@ def straight(words: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path
 
 @pytest.fixture
 def stopped(words: list[str], tmp_path: Path, request: pytest.FixtureRequest) -> Path:
-    """The same, interrupted in its tenth batch, with a step half done."""
+    """Interrupt the same run in its tenth batch, within a step."""
     with pytest.raises((SystemExit, RuntimeError)):
         main([*words, *RESUMED, f"output_dir={tmp_path / 'run'}", *stopping(9, request.param)])
     return tmp_path / "run"
 
 
-def told(words: list[str], capsys: pytest.CaptureFixture[str]) -> str:
+def error_of(words: list[str], capsys: pytest.CaptureFixture[str]) -> str:
     with pytest.raises(SystemExit) as end:
         main(words)
     assert end.value.code == 1
@@ -100,7 +100,7 @@ def test_checkpoints_hold_the_adapter_and_name_the_base(straight: Path, base: Pa
 
 
 @pytest.mark.parametrize("stopped", ["SIGTERM", "error"], indirect=True)
-def test_a_stopped_run_goes_on_as_if_it_had_not_been(stopped: Path, straight: Path) -> None:
+def test_an_interrupted_run_resumes_bit_for_bit(stopped: Path, straight: Path) -> None:
     assert state(stopped)["global_step"] < 16
     main([f"resume={stopped}", "callbacks.watch.stop_at=null"])
     assert_same_run(stopped, straight)
@@ -112,16 +112,16 @@ def test_another_base_is_refused(stopped: Path, base: Path, capsys: pytest.Captu
     before = file.read_bytes()
     try:
         flipped = bytearray(before)
-        flipped[len(before) // 2] ^= 1  # in a tensor: it loads without a word
+        flipped[len(before) // 2] ^= 1  # in a tensor, so that it loads without an error
         file.write_bytes(flipped)
-        sentence = told([f"resume={stopped}"], capsys)
+        sentence = error_of([f"resume={stopped}"], capsys)
     finally:
         file.write_bytes(before)
     assert sentence.startswith(f"{file} has changed since the run of {stopped}")
     assert sentence.endswith("restore the old file, or start a new run")
 
 
-def test_opened_it_is_the_base_and_what_was_learned(straight: Path, base: Path) -> None:
+def test_an_opened_adapter_run_is_its_base_plus_the_adapter(straight: Path, base: Path) -> None:
     run, before = Run.open(straight), Run.open(base)
     assert len(adapters(run.model)) == 2 * len(adapters(run.model.blocks[0]))
     with adapter_off(run.model):
@@ -140,8 +140,8 @@ def test_opening_draws_no_random_numbers(straight: Path) -> None:
     assert torch.equal(torch.get_rng_state(), before)
 
 
-def test_what_was_measured_is_what_is_opened(straight: Path) -> None:
-    """The best checkpoint gives the best validation again."""
+def test_the_opened_weights_have_the_recorded_validation(straight: Path) -> None:
+    """The best checkpoint reproduces the best validation."""
     from gptlab.commands import evaluate
 
     summary = json.loads((straight / "summary.json").read_text(encoding="utf-8"))
@@ -150,7 +150,7 @@ def test_what_was_measured_is_what_is_opened(straight: Path) -> None:
     assert report["metrics"]["loss"]["value"] == pytest.approx(summary["best"]["val/loss"], abs=1e-4)
 
 
-def test_a_base_that_is_gone_comes_back_beside_the_run(
+def test_a_missing_base_can_be_restored_beside_the_run(
     straight: Path, base: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     logits, run = Run.open(straight).logits(IDS), tmp_path / "run"
@@ -168,7 +168,7 @@ def test_a_base_that_is_gone_comes_back_beside_the_run(
         away.rename(base)
 
 
-def test_a_base_that_has_changed_is_noticed_when_the_run_is_opened(straight: Path, base: Path) -> None:
+def test_a_changed_base_is_refused_when_the_run_is_opened(straight: Path, base: Path) -> None:
     file = base / "checkpoints" / "best.ckpt"
     before = file.read_bytes()
     try:
@@ -179,14 +179,14 @@ def test_a_base_that_has_changed_is_noticed_when_the_run_is_opened(straight: Pat
             Run.open(straight)
     finally:
         file.write_bytes(before)
-    assert Run.open(straight)  # written anew, but the same
+    assert Run.open(straight)  # rewritten, but equal
 
 
 @pytest.mark.parametrize("tuning", ["full", "lora"])
-def test_a_new_run_begins_with_base_and_adapter(
+def test_a_new_run_starts_from_base_and_adapter(
     tuning: str, words: list[str], straight: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Merged. An adapter on an adapter rests on both runs' files."""
+    """The first adapter is merged. An adapter on an adapter depends on both runs' files."""
     more = [f"weights.run={straight}", f"tuning={tuning}", "callbacks=none", "trainer.max_steps=1"]
     own = [word for word in words if not word.startswith("tuning")]
     best = "+callbacks.best_checkpoint._target_=gptlab.training.callbacks.checkpoints.BestCheckpoint"
@@ -207,8 +207,8 @@ def test_a_new_run_begins_with_base_and_adapter(
         assert len(content["gptlab"]["base"]["sha256"]) == 2
 
 
-def test_a_head_of_its_own_learns_too_and_is_stored(words: list[str], base: Path, tmp_path: Path) -> None:
-    """And goes on with the adapter into the next run; no adapter's folder could hold it."""
+def test_a_fresh_head_is_trained_and_stored(words: list[str], base: Path, tmp_path: Path) -> None:
+    """It is passed on with the adapter to the next run, but peft's folder cannot hold it."""
     rows = (f"{'ham' if i % 2 else 'spam'},the king saw {i} rivers\n" for i in range(40))
     (tmp_path / "rows.csv").write_text("label,text\n" + "".join(rows), encoding="utf-8")
     own = ["head=classifier", "data=csv", f"data.path={tmp_path / 'rows.csv'}"]
@@ -246,7 +246,7 @@ def test_exported_whole_and_as_an_adapter(
     assert "adapter=true needs a run with tuning=lora" in capsys.readouterr().err
 
 
-def test_the_log_says_what_learns(straight: Path) -> None:
+def test_the_log_names_the_trained_weights(straight: Path) -> None:
     log = (straight / "train.log").read_text(encoding="utf-8")
     assert "training adapters of rank 2 on attention.qkv, attention.out, ff.up, ff.out" in log
     n_learning = sum(tensor.numel() for tensor in state(straight)["state_dict"].values())
@@ -254,5 +254,5 @@ def test_the_log_says_what_learns(straight: Path) -> None:
 
 
 def test_an_adapter_needs_weights(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    sentence = told([*TINY, "tuning=lora", f"output_dir={tmp_path}"], capsys)
+    sentence = error_of([*TINY, "tuning=lora", f"output_dir={tmp_path}"], capsys)
     assert sentence.startswith("tuning=lora trains adapters of pretrained weights, but weights=scratch has none")

@@ -24,14 +24,14 @@ FP32: Any = nullcontext
 
 
 def model_and_head(tokenizer: Tokenizer = TOKENIZER, *, context_length: int = T, **changes: Any) -> tuple[GPT, LMHead]:
-    """Random weights, the same at each call, and a head that projects a few rows at a time."""
+    """Build a model with fixed random weights, and a head that projects a few rows at a time."""
     model = tiny_gpt(vocab_size=tokenizer.vocab_size, context_length=context_length, **changes)
     given = HeadContext(vocab_size=tokenizer.vocab_size, token_bytes=tokenizer.token_bytes())
     return model, LMHead(model, given, tied=True, loss_chunk_rows=7)
 
 
 def random_ids(n: int, *, seed: int = 0, n_eot: int = 0) -> np.ndarray:
-    """(n,) bytes, some of them replaced by the end-of-text token."""
+    """Return (n,) random bytes, some replaced by the end-of-text token."""
     draw = np.random.default_rng(seed)
     ids = draw.integers(256, size=n)
     ids[draw.choice(n, size=n_eot, replace=False)] = EOT
@@ -47,14 +47,14 @@ def windows_of(
     shard_tokens: int | None = None,
     length: int = T,
 ) -> Windows:
-    """Windows over these ids, in files of `shard_tokens`."""
+    """Return windows over these ids, in files of `shard_tokens`."""
     return Windows(
         shards_of(folder, ids, shard_tokens), dtype="uint16", context_length=length, stride=stride, tail=tail
     )
 
 
 def shards_of(folder: Path, ids: np.ndarray, shard_tokens: int | None) -> list[Shard]:
-    """The ids in files."""
+    """Write the ids to files."""
     folder.mkdir(exist_ok=True)
     with ShardWriter(folder, "val", dtype="uint16", shard_tokens=shard_tokens) as writer:
         writer.write(ids)
@@ -63,7 +63,7 @@ def shards_of(folder: Path, ids: np.ndarray, shard_tokens: int | None) -> list[S
 
 @torch.no_grad()
 def nats(model: GPT, head: LMHead, context: list[int], token: int) -> float:
-    """-log p(token | context), by the logits of the whole."""
+    """Return -log p(token | context), from the logits of the whole context."""
     ids = torch.tensor([context])
     logits = head(model(ids), {"ids": ids})[0, -1]
     return -float(logits.double().log_softmax(dim=-1)[token])
@@ -78,7 +78,7 @@ def scores_of(
     stride: int | None = None,
     n_scored: int | None = None,
 ) -> Scores:
-    """As `score` would give them for one file; without a tail, only `n_scored` tokens count."""
+    """Return scores as `score_text` would for one file; only `n_scored` tokens count."""
     stride, n = stride or length, len(losses)
     scored = np.arange(n) > 0
     scored[(n_scored or n) + 1 :] = False
@@ -95,6 +95,6 @@ def scores_of(
 
 
 def hard_and_easy(n: int, seed: int = 0) -> np.ndarray:
-    """Losses of a text whose passages differ, each byte's."""
+    """Return each byte's loss for a text of easy and hard passages."""
     draw = np.random.default_rng(seed)
     return np.repeat(draw.gamma(2.0, size=n // 50), 50) + draw.gamma(1.0, size=n // 50 * 50)

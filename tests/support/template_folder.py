@@ -46,7 +46,7 @@ def write_tokenizer(folder: Path, template: str | None) -> Path:
 
 
 def write_model(folder: Path, template: str | None) -> Path:
-    """The same, and a model of 300 ids."""
+    """Write the same, and a model of 300 ids."""
     write_tokenizer(folder, template)
     model = tiny_gpt(vocab_size=300, context_length=64, **LLAMA)
     head = LMHead(model, HeadContext(300, None), tied=True, loss_chunk_rows=None)

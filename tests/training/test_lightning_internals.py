@@ -201,7 +201,7 @@ def test_the_loop_counters_are_those_that_lightning_writes() -> None:
 
 
 class Save(L.Callback):
-    """Saves amid a hook after so many batches, with our counters, and writes down what happens."""
+    """Save within a hook after some batches, with our counters, and record the events."""
 
     def __init__(self, path: Path | None, *, after: int, owes_validation: bool) -> None:
         self.path, self.after, self.owes_validation = path, after, owes_validation

@@ -19,7 +19,7 @@ GIVEN = HeadContext(vocab_size=50, token_bytes=None)
 @pytest.mark.parametrize("tied", [True, False])
 @pytest.mark.parametrize("loss_chunk_rows", [None, 8])
 @pytest.mark.parametrize("family", sorted(FAMILIES))
-def test_the_formula_is_what_torch_counts(family: str, tied: bool, loss_chunk_rows: int | None) -> None:
+def test_the_formula_agrees_with_torchs_count(family: str, tied: bool, loss_chunk_rows: int | None) -> None:
     """Equal to the last product.
 
     Attention is the naive one: torch counts no fused kernel on a CPU, and on a GPU it adds the scores that the kernel

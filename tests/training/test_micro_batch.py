@@ -76,7 +76,7 @@ def test_a_model_too_large_for_one_row_is_refused(modules: nn.ModuleDict, monkey
 def test_a_system_that_does_not_report_its_memory_is_refused(
     modules: nn.ModuleDict, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with pytest.raises(ValueError, match="does not report how much memory is free; give a number"):
+    with pytest.raises(ValueError, match="does not report its free memory: give a number"):
         micro_batch_size(modules, monkeypatch, None)  # type: ignore[arg-type]
 
 

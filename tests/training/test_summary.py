@@ -27,7 +27,7 @@ SUMMARY: dict[str, Any] = {
 
 
 @pytest.mark.parametrize(("best", "columns"), [({}, ["test, final"]), ({"val/loss": 1.0}, ["val, best", "test, best"])])
-def test_the_table_says_which_weights_were_tested(best: dict[str, float], columns: list[str]) -> None:
+def test_the_table_names_the_tested_weights(best: dict[str, float], columns: list[str]) -> None:
     console = Console(record=True, width=120)
     show_summary(SUMMARY | {"best": best, "test_of": "best" if best else "final"}, console)
     shown = console.export_text()

@@ -69,7 +69,7 @@ def test_lora_trains_the_adapter_alone() -> None:
     assert step(modules, adam(modules)) == wanted
 
 
-def test_the_log_line_says_what_is_trained() -> None:
+def test_the_log_line_names_the_trained_weights() -> None:
     def log_line(tuning: Tuning, *, tied: bool, fresh: Iterable[str] = ()) -> str:
         model = tiny_gpt()
         return tuning.apply(model, LMHead(model, HeadContext(50, None), tied=tied, loss_chunk_rows=None), list(fresh))

@@ -37,7 +37,7 @@ def transformers() -> ModuleType:
 
 @pytest.fixture
 def make_theirs(transformers: ModuleType) -> Callable[..., nn.Module]:
-    """`make_theirs("llama", head_dim=8, ...)`: a random model of the library's, no gain of it 1 and no bias 0."""
+    """`make_theirs("llama", head_dim=8, ...)`: a random model of the library, without gains of 1 or biases of 0."""
 
     def make(kind: str, *, dtype: torch.dtype = torch.float32, **changes: Any) -> nn.Module:
         torch.manual_seed(0)
@@ -54,26 +54,26 @@ def make_theirs(transformers: ModuleType) -> Callable[..., nn.Module]:
 
 @pytest.fixture
 def open_theirs(transformers: ModuleType) -> Callable[[Path], nn.Module]:
-    """A folder as the library opens it, in the folder's own dtype; every weight is found."""
+    """Open a folder with the library in its own dtype, and check that every weight is found."""
 
     def open_folder(folder: Path) -> nn.Module:
         auto = transformers.AutoModelForCausalLM
-        model, told = auto.from_pretrained(folder, output_loading_info=True, dtype="auto")
-        assert not any(told.values()), told
+        model, loading_info = auto.from_pretrained(folder, output_loading_info=True, dtype="auto")
+        assert not any(loading_info.values()), loading_info
         return model.eval()
 
     return open_folder
 
 
 def make_ours(*, tied: bool, dtype: torch.dtype = torch.float32, **arguments: Any) -> tuple[GPT, LMHead]:
-    """A model and its head with numbers that no folder has."""
+    """Build a model and head with weights that no folder has."""
     arguments = {"drop_rate": 0.0, "attention": "fused", "init": "gpt2"} | arguments
     model = GPT(**arguments).to(dtype).eval()
     return model, LMHead(model, HeadContext(model.vocab_size, None), tied=tied, loss_chunk_rows=None).to(dtype)
 
 
 def read(folder: Path, *, tied: bool | None = None, **changes: Any) -> tuple[GPT, LMHead]:
-    """What a folder holds, in a model of ours that fits it but for the changes."""
+    """Read a folder into a model of ours that fits it, apart from the changes."""
     found = PretrainedFolder(folder)
     tied = found.tied if tied is None else tied
     model, head = make_ours(tied=tied, dtype=found.dtype, **{**asdict(found.architecture), **changes})

@@ -1,4 +1,4 @@
-"""config.json to an Architecture and back: what a field means, which are refused, and the sentence that says so."""
+"""config.json to an Architecture and back: meanings of fields, refused values, and messages."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -21,12 +21,12 @@ def described(kind: str, **changes: Any) -> Architecture:
 
 
 @pytest.mark.parametrize("kind", DEFAULTS)
-def test_what_a_file_leaves_out_means_what_it_means_to_transformers(transformers, kind: str) -> None:
+def test_missing_fields_have_the_defaults_of_transformers(transformers, kind: str) -> None:
     whole = transformers.AutoConfig.for_model(kind).to_dict()
     assert read_config({"model_type": kind}, WHERE) == read_config(whole, WHERE)
 
 
-def test_null_means_as_many_as_the_others() -> None:
+def test_null_fields_are_derived_from_others() -> None:
     assert described("mistral", num_key_value_heads=None).n_kv_heads == 4
     assert described("llama", head_dim=None).head_dim == 6
     assert described("gpt2", n_inner=None).hidden_dim == 96
@@ -35,7 +35,7 @@ def test_null_means_as_many_as_the_others() -> None:
 @pytest.mark.parametrize("rope_key", ["rope_parameters", "rope_scaling"])
 @pytest.mark.parametrize("type_key", ["rope_type", "type"])
 def test_both_spellings_of_rotary_positions(rope_key: str, type_key: str) -> None:
-    """Version 5 has one dict, version 4 the base outside; the oldest say `type`."""
+    """Version 5 has one dict, version 4 the base outside it, and the oldest files `type`."""
     theta = {"rope_theta": 5e5}
     inside, outside = (theta, {}) if rope_key == "rope_parameters" else ({}, theta)
 
@@ -121,18 +121,18 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
 
 
 @pytest.mark.parametrize(("kind", "changes", "sentence"), REFUSED, ids=lambda value: str(value)[:40])
-def test_what_no_part_of_ours_does_is_refused_by_field(kind: str, changes: dict[str, Any], sentence: str) -> None:
-    with pytest.raises(ValueError, match=sentence.replace("{", r"\{")) as told:
+def test_an_unsupported_feature_is_refused_by_field(kind: str, changes: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(ValueError, match=sentence.replace("{", r"\{")) as raised:
         described(kind, **changes)
-    assert str(told.value).startswith("smol/config.json: ")
+    assert str(raised.value).startswith("smol/config.json: ")
 
 
-def test_a_list_of_kinds_is_refused() -> None:
+def test_a_list_as_model_type_is_refused() -> None:
     with pytest.raises(ValueError, match=r'model_type is \["llama"\]; gptlab takes "gpt2" or'):
         read_config({"model_type": ["llama"]}, WHERE)
 
 
-def test_a_tied_matrix_is_each_class_own_habit() -> None:
+def test_the_default_of_tied_weights_depends_on_the_family() -> None:
     tied = {kind: read_config({"model_type": kind}, WHERE).tied for kind in DEFAULTS}
     assert tied == {"gpt2": True, "llama": False, "mistral": False, "qwen2": False, "qwen3": False}
 
@@ -163,7 +163,7 @@ def test_a_model_of_neither_family_is_refused_with_the_reason(changes: dict[str,
         write_config(architecture, tied=True, dtype=torch.float32, bos_id=None, eos_id=None)
 
 
-def test_a_readers_of_version_4_finds_its_own_spellings() -> None:
+def test_version_4_finds_its_own_spellings() -> None:
     scaling = {"type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0}
     model = replace(described("llama"), rope_scaling=scaling | {"original_context_length": 16}, rope_base=5e5)
     config = write_config(model, tied=True, dtype=torch.bfloat16, bos_id=1, eos_id=2)

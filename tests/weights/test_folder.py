@@ -1,4 +1,4 @@
-"""A folder or a model that does not fit: each mistake has its own sentence, which names the file."""
+"""Each mistake in a folder or a misfitting model has its own message, which names the file."""
 
 import json
 import os
@@ -27,7 +27,7 @@ RELU2 = LLAMA | {"feed_forward": "relu2"}
 
 
 def write(folder: Path, *, tied: bool = True, shard_bytes: int = 10**9, **changes: Any) -> Path:
-    """A model of ours as such a folder."""
+    """Write a model of ours as such a folder."""
     model = tiny_gpt(**changes)
     head = LMHead(model, HeadContext(model.vocab_size, None), tied=tied, loss_chunk_rows=None)
     export_weights(model, head, folder, bos_id=None, eos_id=None, shard_bytes=shard_bytes)
@@ -46,7 +46,7 @@ def configure(folder: Path, **changes: Any) -> None:
 
 
 class Code:
-    """Creates a file when unpickled."""
+    """An object that creates a file when unpickled."""
 
     def __reduce__(self) -> tuple[Any, ...]:
         return os.system, ("touch ran",)
@@ -193,7 +193,7 @@ def test_a_damaged_folder(
     assert not (tmp_path / "ran").exists()
 
 
-def test_no_such_model(tmp_path: Path) -> None:
+def test_an_invalid_architecture_is_reported(tmp_path: Path) -> None:
     configure(write(tmp_path, **LLAMA), head_dim=5)
     with pytest.raises(ValueError, match=r"config\.json: head_dim is 5, but rotary positions rotate pairs"):
         PretrainedFolder(tmp_path)
@@ -205,7 +205,7 @@ def test_a_tensor_of_another_shape(tmp_path: Path) -> None:
         read(tmp_path)
 
 
-def test_of_gated_relu_only_the_square(tmp_path: Path) -> None:
+def test_gated_relu_is_read_only_if_gate_and_up_are_equal(tmp_path: Path) -> None:
     write(tmp_path, **RELU2)
     read(tmp_path)
     edit(tmp_path, lambda tensors: tensors["model.layers.1.mlp.up_proj.weight"][-1, -1].add_(1))
@@ -216,7 +216,7 @@ def test_of_gated_relu_only_the_square(tmp_path: Path) -> None:
         read(tmp_path)
 
 
-def test_a_needless_output_matrix_must_be_the_embedding(tmp_path: Path) -> None:
+def test_a_redundant_output_matrix_must_equal_the_embedding(tmp_path: Path) -> None:
     edit(write(tmp_path), lambda t: t.update({"lm_head.weight": t["transformer.wte.weight"].clone()}))
     read(tmp_path)
     edit(tmp_path, lambda tensors: tensors["lm_head.weight"][-1, -1].add_(1))
@@ -254,7 +254,7 @@ def test_another_model_is_refused_by_field(tmp_path: Path, changes: dict[str, An
         fill(write(tmp_path), **changes)
 
 
-def test_what_changes_nothing_may_differ(tmp_path: Path) -> None:
+def test_fields_without_effect_may_differ(tmp_path: Path) -> None:
     fill(write(tmp_path), rope_base=1e6, rope_scaling={"type": "linear", "factor": 2}, norm_eps=9.99999974e-06)
 
 
@@ -279,7 +279,7 @@ class Classifier(nn.Module):
 
 
 @pytest.mark.parametrize("tied", [True, False])
-def test_another_head_stays_fresh(tmp_path: Path, tied: bool) -> None:
+def test_another_head_stays_initialised(tmp_path: Path, tied: bool) -> None:
     found = PretrainedFolder(write(tmp_path, tied=tied))
     (model, _), head = make_ours(tied=True, **asdict(found.architecture)), Classifier()
     before = head.out.weight.clone()
@@ -291,7 +291,7 @@ def test_another_head_stays_fresh(tmp_path: Path, tied: bool) -> None:
 
 
 def test_a_full_disk_leaves_the_earlier_export(tmp_path: Path) -> None:
-    """The system refuses to let a file grow, as a full disk does."""
+    """Limit the size of files, as on a full disk."""
     write(tmp_path / "gpt")
     before = {path: path.read_bytes() for path in (tmp_path / "gpt").iterdir()}
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -319,7 +319,7 @@ def resident(key):
     return int(line.split()[1]) * 1024
 
 found = PretrainedFolder(Path(sys.argv[1]))
-with torch.device("meta"):  # which imports much
+with torch.device("meta"):  # its first use imports many modules
     parts = nn.ModuleList(make_ours(tied=found.tied, **asdict(found.architecture)))
 before = resident("VmRSS")
 parts.to_empty(device="cpu")

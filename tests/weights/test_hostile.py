@@ -1,4 +1,4 @@
-"""A published folder from a stranger: whatever its files say is told in one sentence, at once and without memory."""
+"""Every hostile published folder is refused in one sentence, quickly and in little memory."""
 
 import json
 import os
@@ -28,8 +28,8 @@ FIELDS = {
 }
 
 
-def told(read: Callable[[Path], object], folder: Path) -> str:
-    """What is said of a folder; nothing where it is read."""
+def error_of(read: Callable[[Path], object], folder: Path) -> str:
+    """Return the error of reading a folder; empty if it is read."""
     try:
         read(folder)
     except (ValueError, FileNotFoundError) as error:
@@ -44,13 +44,13 @@ def test_a_config_of_any_values_is_a_model_or_one_sentence(family: str, field: s
     for value in VALUES:
         (tmp_path / "config.json").write_text(before)
         configure(tmp_path, **{field: value})
-        sentence = told(PretrainedFolder, tmp_path)
+        sentence = error_of(PretrainedFolder, tmp_path)
         assert len(sentence.splitlines()) <= 1
         assert len(sentence) < 800
 
 
 @pytest.mark.parametrize("content", ["[" * 100_000, "5", "null", '{"vocab_size": ' + "9" * 5000 + "}"])
-def test_a_config_that_is_no_object_is_one_sentence(content: str, tmp_path: Path) -> None:
+def test_a_config_that_is_not_an_object_is_reported_in_one_sentence(content: str, tmp_path: Path) -> None:
     (write(tmp_path) / "config.json").write_text(content)
     with pytest.raises(ValueError, match=r"config\.json.*fetch it again$"):
         PretrainedFolder(tmp_path)
@@ -118,12 +118,12 @@ def test_an_index_that_names_no_file_is_refused(name: str, tmp_path: Path) -> No
         *("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin"),
     ],
 )
-def test_no_pipe_is_waited_for(name: str, tmp_path: Path) -> None:
+def test_a_pipe_is_refused_without_waiting(name: str, tmp_path: Path) -> None:
     (write(tmp_path) / name).unlink(missing_ok=True)
     os.mkfifo(tmp_path / name)
     for read in (PretrainedFolder, read_tokenizer, read_chat_template):
-        sentence = told(read, tmp_path)
-        assert not sentence or str(tmp_path) in sentence  # some files it does without
+        sentence = error_of(read, tmp_path)
+        assert not sentence or str(tmp_path) in sentence  # some files are optional
 
 
 def template(name: str, content: object) -> Callable[[Path], object]:
@@ -144,7 +144,7 @@ def template(name: str, content: object) -> Callable[[Path], object]:
         (lambda folder: (folder / "tokenizer_config.json").write_text("[" * 100_000), "nested too deeply"),
     ],
 )
-def test_a_chat_template_that_is_none(damage: Callable[[Path], object], sentence: str, tmp_path: Path) -> None:
+def test_an_invalid_chat_template_is_refused(damage: Callable[[Path], object], sentence: str, tmp_path: Path) -> None:
     damage(tmp_path)
     with pytest.raises(ValueError, match=sentence):
         read_chat_template(tmp_path)
@@ -156,6 +156,6 @@ def test_a_list_of_templates_without_a_default_is_none(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", ["~nobody-of-that-name/a", "a\0b"])
-def test_a_folder_that_cannot_be_is_one_sentence(path: str) -> None:
+def test_an_invalid_folder_is_reported_in_one_sentence(path: str) -> None:
     with pytest.raises(ValueError, match=r"^weights\.path is '"):
         find_folder(path, revision=None)

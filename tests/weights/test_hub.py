@@ -1,4 +1,4 @@
-"""A model by its name on the hub: fetched once, then offline; and what is said when there is none.
+"""A model by its hub name: downloaded once, then offline; and errors if there is none.
 
 The hub stands in this process. Its library reads the environment when it is imported, so look-ups have their own.
 """
@@ -45,7 +45,7 @@ for word in sys.argv[1:]:
 
 
 class Hub(http.server.BaseHTTPRequestHandler):
-    """As much of the hub's interface as a download needs."""
+    """The part of the hub's interface that a download needs."""
 
     protocol_version = "HTTP/1.1"
 
@@ -81,7 +81,7 @@ class Hub(http.server.BaseHTTPRequestHandler):
             self.wfile.write(content)
 
     def log_message(self, *_: Any) -> None:
-        """Nothing."""
+        """Log nothing."""
 
 
 def file_id(name: str) -> str:
@@ -100,7 +100,7 @@ def hub() -> Iterator[str]:
 
 @pytest.fixture
 def look(hub: str, tmp_path: Path) -> Callable[..., list[str]]:
-    """`look("org/a", "org/b@v1", HF_ENDPOINT=...)`: of each the folder, or the error and its sentence."""
+    """`look("org/a", "org/b@v1", HF_ENDPOINT=...)`: each one's folder, or its error and message."""
     pytest.importorskip("huggingface_hub", reason="the hub's library comes with the dev extra")
 
     def run(*names: str, **environment: str) -> list[str]:
@@ -114,7 +114,7 @@ def look(hub: str, tmp_path: Path) -> Callable[..., list[str]]:
     return run
 
 
-def test_what_a_model_needs_is_fetched(look: Callable[..., list[str]]) -> None:
+def test_only_needed_files_are_downloaded(look: Callable[..., list[str]]) -> None:
     wanted = {
         "org/whole": ["config.json", "merges.txt", "model.safetensors", "tokenizer.json"],
         "org/sub": ["config.json", "model.safetensors"],
@@ -126,36 +126,36 @@ def test_what_a_model_needs_is_fetched(look: Callable[..., list[str]]) -> None:
         assert Path(folder, "config.json").read_bytes() == CONFIG
 
 
-def test_what_was_fetched_is_there_offline(look: Callable[..., list[str]], tmp_path: Path) -> None:
+def test_a_downloaded_model_opens_offline(look: Callable[..., list[str]], tmp_path: Path) -> None:
     (folder,) = look("org/whole")
     assert str(tmp_path / "home") in folder
     assert look("org/whole", HF_ENDPOINT="http://127.0.0.1:9") == [folder]
-    Path(folder, "merges.txt").unlink()  # as if another program had fetched what it needed
+    Path(folder, "merges.txt").unlink()  # as if another program had downloaded only its files
     assert look("org/whole", HF_HUB_OFFLINE="1") == [folder]
 
 
-def test_what_is_said_when_there_is_none(look: Callable[..., list[str]], hub: str) -> None:
+def test_a_missing_model_is_reported(look: Callable[..., list[str]], hub: str) -> None:
     none, gated, revision = look("org/none", "org/gated", "org/whole@v9")
     assert none.startswith(f"MissingFileError org/none is no local folder, and {hub}/org/none is missing or private:")
     assert gated.startswith(f"NoPermissionError {hub}/org/gated requires its terms to be accepted: accept them there")
     assert revision.startswith(f"MissingFileError {hub}/org/whole has no revision v9: give one of its branches")
 
 
-def test_what_is_said_without_a_network(look: Callable[..., list[str]]) -> None:
-    (said,) = look("org/whole", HF_ENDPOINT="http://127.0.0.1:9")
-    assert said.startswith("NoConnectionError org/whole is no local folder, and http://127.0.0.1:9/org/whole cannot")
-    (said,) = look("org/whole", HF_HUB_OFFLINE="1")
-    assert said.startswith("NoConnectionError org/whole is no local folder, not in the cache, and HF_HUB_OFFLINE")
+def test_a_missing_network_is_reported(look: Callable[..., list[str]]) -> None:
+    (message,) = look("org/whole", HF_ENDPOINT="http://127.0.0.1:9")
+    assert message.startswith("NoConnectionError org/whole is no local folder, and http://127.0.0.1:9/org/whole cannot")
+    (message,) = look("org/whole", HF_HUB_OFFLINE="1")
+    assert message.startswith("NoConnectionError org/whole is no local folder, not in the cache, and HF_HUB_OFFLINE")
 
 
-def test_what_is_said_without_the_library(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_library_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
     with pytest.raises(ValueError, match=r'org/whole is no local folder: .* pip install "gptlab\[hub\]"'):
         find_folder("org/whole", revision=None)
 
 
 @pytest.mark.parametrize("path", ["./gpt", "outputs/gpt", "/none/such", "~/none/such", "a/b/c", "gpt2", "a/"])
-def test_a_path_is_no_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, path: str) -> None:
+def test_a_path_is_not_a_hub_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, path: str) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "outputs").mkdir()
     with pytest.raises(
@@ -164,7 +164,7 @@ def test_a_path_is_no_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, path
         find_folder(path, revision=None)
 
 
-def test_a_folder_is_what_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_local_folder_takes_precedence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "org" / "whole").mkdir(parents=True)
     assert find_folder("org/whole", revision=None) == Path("org/whole")

@@ -1,4 +1,4 @@
-"""Random models of the transformers library, in and out again: the same logits, and every byte of every tensor."""
+"""Random transformers models, imported and exported, keep their logits and every byte."""
 
 import json
 from dataclasses import asdict, replace
@@ -53,7 +53,7 @@ def assert_close(ours: Tensor, theirs: Tensor) -> None:
 
 
 def assert_same_bytes(folder: Path, original: Path) -> None:
-    """Names, dtypes, shapes and numbers, however they are shared out among files."""
+    """Compare names, dtypes, shapes and numbers, for any division into shards."""
     ours, theirs = (
         {name: tensor for file in sorted(where.glob("*.safetensors")) for name, tensor in load_file(file).items()}
         for where in (folder, original)
@@ -65,7 +65,9 @@ def assert_same_bytes(folder: Path, original: Path) -> None:
 
 
 @pytest.mark.parametrize(("kind", "changes"), CASES.values(), ids=CASES)
-def test_in_and_out(make_theirs, open_theirs, tmp_path: Path, kind: str, changes: dict[str, Any]) -> None:
+def test_import_and_export_are_inverse(
+    make_theirs, open_theirs, tmp_path: Path, kind: str, changes: dict[str, Any]
+) -> None:
     theirs = make_theirs(kind, **changes)
     theirs.save_pretrained(tmp_path / "original")
     wanted = their_logits(theirs)
@@ -136,7 +138,7 @@ def test_pickles(make_theirs, tmp_path: Path, sharded: bool) -> None:
 
 @pytest.mark.parametrize("kind", ["gpt2", "llama"])
 def test_a_folder_saved_without_its_head_and_with_buffers(make_theirs, tmp_path: Path, kind: str) -> None:
-    """As OpenAI's GPT-2 lies on the hub, and older Llamas."""
+    """OpenAI's GPT-2 and older Llamas on the hub are saved this way."""
     theirs = make_theirs(kind, tie_word_embeddings=True)
     theirs.base_model.save_pretrained(tmp_path)
     tensors = load_file(tmp_path / "model.safetensors")
@@ -172,9 +174,9 @@ def test_rotary_positions_have_no_length(
     theirs.save_pretrained(tmp_path)
     model, head = read(tmp_path, context_length=length)
     assert_close(our_logits(model, head), their_logits(theirs))
-    said = [record.message for record in caplog.records if record.levelname == "WARNING"]
-    assert len(said) == (length > 32)
-    assert all("model.context_length is 64, but the weights were trained for 32" in text for text in said)
+    warnings = [record.message for record in caplog.records if record.levelname == "WARNING"]
+    assert len(warnings) == (length > 32)
+    assert all("model.context_length is 64, but the weights were trained for 32" in text for text in warnings)
 
 
 LEARNED = {"positions": "learned", "norm": "layer", "feed_forward": "gelu", "qkv_bias": True, "bias": True}
@@ -196,7 +198,9 @@ OURS: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize("tied", [True, False], ids=["tied", "untied"])
 @pytest.mark.parametrize("changes", OURS.values(), ids=OURS)
-def test_our_own_models_out_and_in(open_theirs, tmp_path: Path, changes: dict[str, Any], tied: bool) -> None:
+def test_exported_models_are_imported_unchanged(
+    open_theirs, tmp_path: Path, changes: dict[str, Any], tied: bool
+) -> None:
     model = tiny_gpt(**changes)
     head = LMHead(model, HeadContext(model.vocab_size, None), tied=tied, loss_chunk_rows=None)
     export_weights(model, head, tmp_path, bos_id=None, eos_id=None, shard_bytes=10**9)

@@ -1,4 +1,4 @@
-"""An earlier run's weights in a new model, and what is said of a path that is something else."""
+"""An earlier run's weights in a new model, and errors for other paths."""
 
 from pathlib import Path
 
@@ -26,7 +26,7 @@ def model_like(run: Run, **changes: object) -> GPT:
 
 
 class Verdict(nn.Module):
-    """Another kind of head."""
+    """A head of another kind."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -55,17 +55,17 @@ def test_another_model_is_refused_by_field(run: Run, tiny_run: Trained) -> None:
         source.fill(model_like(run, qk_norm=False), run.head, run.tokenizer)
 
 
-def test_what_is_built_empty_is_what_was_trained(run: Run, tiny_run: Trained) -> None:
-    """The source reads the architecture off a model without numbers."""
+def test_the_architecture_is_read_without_allocating_weights(run: Run, tiny_run: Trained) -> None:
+    """The source reads the architecture from a model on the meta device."""
     assert TrainedRun(run=str(tiny_run.folder)).architecture.emb_dim == 32
 
 
-def test_from_nothing_comes_nothing() -> None:
+def test_scratch_has_no_weights() -> None:
     with pytest.raises(ValueError, match="tokenizer=pretrained needs pretrained weights"):
         Scratch().tokenizer()
 
 
-def test_a_models_folder_is_no_run(tmp_path: Path) -> None:
+def test_a_model_folder_is_not_a_run(tmp_path: Path) -> None:
     (tmp_path / "config.json").touch()
     with pytest.raises(FileNotFoundError, match=rf"not a run folder: set weights=hf weights\.path={tmp_path}$"):
         TrainedRun(run=str(tmp_path))

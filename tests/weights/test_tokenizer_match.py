@@ -1,4 +1,4 @@
-"""Whose ids a model knows: a tokenizer agrees with itself in any form, and with no other."""
+"""A tokenizer matches itself in any form, and no other tokenizer."""
 
 import json
 from pathlib import Path
@@ -21,7 +21,7 @@ UNKNOWN = {"unknown": True, "end_of_text": True}
 
 
 def byte_pairs(pattern: str) -> BytePairTokenizer:
-    """The bytes and one pair of them."""
+    """Return a tokenizer of the bytes and one pair of them."""
     ranks = {chr(byte): byte for byte in range(256)} | {"th": 256}
     return BytePairTokenizer(ranks=ranks, pattern=pattern, special={END_OF_TEXT: 257})
 
@@ -47,7 +47,7 @@ def test_a_tokenizer_and_its_export_agree(name: str, tmp_path: Path) -> None:
     check_same_tokenizer(ours, theirs, where=WHERE)
     check_same_tokenizer(theirs, ours, where=WHERE)
     file = tmp_path / "tokenizer.json"
-    file.write_text(json.dumps(json.loads(file.read_text())))  # of another layout
+    file.write_text(json.dumps(json.loads(file.read_text())))  # in another layout
     again = read_tokenizer(tmp_path)
     assert again is not None
     assert again.state() != theirs.state()
@@ -64,7 +64,7 @@ def test_as_many_other_tokens(kind: ModuleType, comes_from_a_folder: bool, tmp_p
         check_same_tokenizer(ours, theirs, where=WHERE)
 
 
-def test_the_same_tokens_cut_otherwise() -> None:
+def test_the_same_tokens_split_differently() -> None:
     with pytest.raises(ValueError, match="but not the same"):
         check_same_tokenizer(byte_pairs(r"\s|\S+"), byte_pairs(r"[\s\S]"), where=WHERE)
 

@@ -16,7 +16,7 @@ from gptlab.model.torch_internals import without_torch_function, wrapper_tensor
 class InferenceWeight(Tensor):
     """A matrix (O, I) that only `F.linear` and `F.embedding` accept.
 
-    A subclass holds the numbers in attributes of its own, and implements `product` and `rows`.
+    A subclass stores the matrix in its own attributes, and implements `product` and `rows`.
     """
 
     @classmethod
@@ -32,7 +32,7 @@ class InferenceWeight(Tensor):
         raise NotImplementedError
 
     def rows(self, ids: Tensor) -> Tensor:
-        """Return the rows of these numbers.
+        """Return the rows with these indices.
 
         (...) -> (..., I)
         """
@@ -40,7 +40,7 @@ class InferenceWeight(Tensor):
 
     @classmethod
     def __torch_function__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Answer the two functions; let questions of shape, dtype or device through."""
+        """Handle the two functions; let reads of shape, dtype or device through."""
         if func is F.linear:
             x, weight, *bias = args
             return weight.product(x, *bias, **(kwargs or {}))
@@ -54,7 +54,7 @@ class InferenceWeight(Tensor):
     def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:  # type: ignore[override]
         """Refuse every other operation."""
         raise NotImplementedError(
-            f"{func} of a {cls.__name__}, for F.linear and F.embedding alone: its model can generate, not train"
+            f"{func} of a {cls.__name__}, which has F.linear and F.embedding only: its model can generate, not train"
         )
 
 

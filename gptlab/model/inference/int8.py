@@ -1,8 +1,8 @@
 """Weights in eight bits (after LLM.int8(), arXiv 2208.07339).
 
 M rows, I inputs, O outputs
-A matrix becomes whole numbers from -127 to 127 and one scale a row. Generating a token takes as long as reading the
-weights, and these have a quarter of float32's bytes. Only weights are rounded, not what they are multiplied with.
+A matrix becomes whole numbers from -127 to 127 and one scale per row. Generating a token takes as long as reading the
+weights, which take a quarter of float32's bytes. Only weights are rounded, not activations.
 """
 
 import torch
@@ -13,7 +13,7 @@ from gptlab.model.inference.inference_weight import InferenceWeight, linear_laye
 from gptlab.model.torch_internals import int8_linear
 
 KERNEL_MAX_ROWS = 16  # up to this many, PyTorch's int8 kernel is faster than a product in bfloat16
-KERNEL_INPUTS = 16  # the kernel reads the inputs this many at a time, beyond the end of other widths
+KERNEL_INPUTS = 16  # the kernel reads this many inputs at a time, past the end if the width is no multiple
 
 
 class Int8Weight(InferenceWeight):
@@ -22,7 +22,7 @@ class Int8Weight(InferenceWeight):
     Args:
         numbers: (O, I) int8.
         scales: (O,) bfloat16, as the kernel wants them.
-        dtype: the dtype that the tensor claims, and of the rows that an embedding looks up.
+        dtype: reported as the tensor's own, and used for the rows that an embedding looks up.
     """
 
     numbers: Tensor
@@ -42,7 +42,7 @@ class Int8Weight(InferenceWeight):
         (O, I) -> (O, I)
         """
         weight = weight.detach().float()
-        scales = (weight.abs().amax(dim=1) / 127).clamp_min(1e-30).to(torch.bfloat16)  # before the division
+        scales = (weight.abs().amax(dim=1) / 127).clamp_min(1e-30).to(torch.bfloat16)  # rounded first
         numbers = (weight / scales.float()[:, None]).round_().clamp_(-127, 127).to(torch.int8)
         return cls(numbers, scales, dtype=dtype)
 
@@ -61,7 +61,7 @@ class Int8Weight(InferenceWeight):
         return (y if bias is None else y + bias).view(*x.shape[:-1], -1)
 
     def rows(self, ids: Tensor) -> Tensor:
-        """Return the rows of these numbers.
+        """Return the rows with these indices.
 
         (...) -> (..., I)
         """

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from gptlab.model.inference.inference_weight import InferenceWeight, linear_layers, replace_weights
 from gptlab.model.torch_internals import has_prepacked_linear, prepack_linear, prepacked_linear
 
-LAYOUT_ROWS = 8  # rows of input that the layout is chosen for; it is no slower for more or fewer
+LAYOUT_ROWS = 8  # input rows that oneDNN chooses the layout for; it is no slower with more or fewer
 
 
 class PrepackedWeight(InferenceWeight):
@@ -23,7 +23,7 @@ class PrepackedWeight(InferenceWeight):
     Args:
         weight: (O, I), on a CPU.
         dtype: float32 or bfloat16, the format of products.
-        looked_up: whether the matrix is an embedding too; its rows are then kept beside.
+        looked_up: whether the matrix is also an embedding; it is then kept row-major too.
     """
 
     prepacked: Tensor
@@ -32,10 +32,10 @@ class PrepackedWeight(InferenceWeight):
     @staticmethod
     def __new__(cls, weight: Tensor, *, dtype: torch.dtype, looked_up: bool) -> "PrepackedWeight":
         """Return a tensor without storage that carries the prepacked matrix."""
-        made: PrepackedWeight = cls.like(weight, dtype=weight.dtype)
-        made.prepacked = prepack_linear(weight.detach().to(dtype), n_rows=LAYOUT_ROWS)
-        made.table = weight.detach() if looked_up else None
-        return made
+        tensor: PrepackedWeight = cls.like(weight, dtype=weight.dtype)
+        tensor.prepacked = prepack_linear(weight.detach().to(dtype), n_rows=LAYOUT_ROWS)
+        tensor.table = weight.detach() if looked_up else None
+        return tensor
 
     def product(self, x: Tensor, bias: Tensor | None = None) -> Tensor:
         """Return x W^T + bias in the format of products.
@@ -46,7 +46,7 @@ class PrepackedWeight(InferenceWeight):
         return prepacked_linear(x.to(dtype), self.prepacked, None if bias is None else bias.to(dtype))
 
     def rows(self, ids: Tensor) -> Tensor:
-        """Return the rows of these numbers.
+        """Return the rows with these indices.
 
         (...) -> (..., I)
         """

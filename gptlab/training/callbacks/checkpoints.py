@@ -68,7 +68,7 @@ class LastCheckpoint(L.Callback):
             self.save(trainer)
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Note that the step has been validated."""
+        """Record that the step has been validated."""
         self.validated_step = trainer.global_step
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:

@@ -51,7 +51,7 @@ class PredictionPlots(L.Callback):
     ) -> None:
         """Collect the batch's predictions."""
         loss: Loss = outputs
-        if self.class_names and loss.logits is not None and "labels" in batch and not trainer.sanity_checking:
+        if self.class_names and loss.logits is not None and not trainer.sanity_checking:
             log_probs, labels = loss.logits.double().log_softmax(dim=-1).cpu(), batch["labels"].cpu()  # (B, C), (B,)
             self.log_probs.append(log_probs)
             self.labels.append(labels)
@@ -63,8 +63,8 @@ class PredictionPlots(L.Callback):
             return
         log_probs, labels = torch.cat(self.log_probs).numpy(), torch.cat(self.labels).numpy()
         pictures = {
-            "predictions/confusion": draw_confusion(log_probs, labels, self.class_names),
-            "predictions/reliability": draw_reliability(log_probs, labels),
+            "predictions/confusion_matrix": draw_confusion(log_probs, labels, self.class_names),
+            "predictions/reliability_diagram": draw_reliability(log_probs, labels),
         }
         for writer in tensorboard_writers(trainer):
             for tag, picture in pictures.items():
@@ -101,7 +101,7 @@ class PredictionPlots(L.Callback):
 def draw_confusion(log_probs: np.ndarray, labels: np.ndarray, names: tuple[str, ...]) -> np.ndarray:
     """Draw the confusion matrix, true classes by predicted ones.
 
-    log_probs (R, C), labels (R,) -> (height, width, 3) uint8. The shades are shares of a true class.
+    log_probs (R, C), labels (R,) -> (height, width, 3) uint8. A cell's shade is its share of the true class.
     """
     n_classes, counts = len(names), confusion_matrix(log_probs, labels)
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
@@ -109,7 +109,7 @@ def draw_confusion(log_probs: np.ndarray, labels: np.ndarray, names: tuple[str, 
     figure = _new_figure(inches, inches)
     axes = figure.subplots()
     axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-    axes.set(xlabel="predicted", ylabel="true", xticks=range(n_classes), yticks=range(n_classes))
+    axes.set(xlabel="predicted class", ylabel="true class", xticks=range(n_classes), yticks=range(n_classes))
     axes.set_xticklabels(names, rotation=45, ha="right")
     axes.set_yticklabels(names)
     for i, j in np.ndindex(counts.shape) if n_classes <= MAX_LABELLED_CLASSES else ():
@@ -120,8 +120,8 @@ def draw_confusion(log_probs: np.ndarray, labels: np.ndarray, names: tuple[str, 
 def draw_reliability(log_probs: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """Draw the reliability diagram (Guo et al., arXiv 1706.04599).
 
-    log_probs (R, C), labels (R,) -> (height, width, 3) uint8. Accuracy over confidence, and below it the number of rows
-    by confidence.
+    log_probs (R, C), labels (R,) -> (height, width, 3) uint8. The upper plot shows accuracy by confidence, the lower
+    one the number of rows.
     """
     bins = reliability(log_probs, labels)
     left, filled = np.arange(N_BINS) / N_BINS, bins.counts > 0
@@ -131,7 +131,7 @@ def draw_reliability(log_probs: np.ndarray, labels: np.ndarray) -> np.ndarray:
     above.bar(left[filled], accuracy, width=1 / N_BINS, align="edge", color=BAR_COLOUR, edgecolor="white")
     above.plot([0, 1], [0, 1], color="grey", linestyle=":", linewidth=1)
     above.plot(confidence, accuracy, color=LINE_COLOUR, marker="o", markersize=4)
-    above.set(xlim=(0, 1), ylim=(0, 1), ylabel="accuracy", title=f"calibration error {bins.error:.3f}")
+    above.set(xlim=(0, 1), ylim=(0, 1), ylabel="accuracy", title=f"expected calibration error {bins.error:.3f}")
     below.bar(left, bins.counts, width=1 / N_BINS, align="edge", color=LINE_COLOUR, edgecolor="white")
     below.set(xlabel="confidence", ylabel="rows")
     return _render(figure)

@@ -12,7 +12,7 @@ from gptlab.data.lightning_internals import batches_processed
 class Reseed(L.Callback):
     """Seed dropout from (seed, batch, rank) before each batch.
 
-    A resumed run so draws the numbers that the uninterrupted run would have drawn.
+    A resumed run therefore draws the same numbers as an uninterrupted one.
     """
 
     def __init__(self, *, seed: int) -> None:

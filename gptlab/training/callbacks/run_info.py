@@ -26,7 +26,7 @@ from gptlab.training.mfu import flops_per_token
 class RunInfo(L.Callback):
     """Describe the run on TensorBoard's pages.
 
-    The text page gets facts about the run, its configuration and its first batch; Custom Scalars the curves' layout.
+    The text page gets facts about the run, its configuration and its first batch; Custom Scalars gets the charts.
 
     Args:
         n_rows: rows of the first batch to show.
@@ -36,7 +36,7 @@ class RunInfo(L.Callback):
         self.context, self.n_rows = context, n_rows
 
     def on_train_start(self, trainer: L.Trainer, pl_module: Any) -> None:
-        """Describe a new run; a resumed one has been described."""
+        """Describe a new run; a resumed run already has a description."""
         if self.context.start_step == 0:
             show_text(trainer, "run/info", _describe_run(self.context, trainer, pl_module))
             show_text(trainer, "run/config", self.context.config.rstrip())
@@ -75,7 +75,7 @@ def _count_parameters(parameters: Iterable[torch.nn.Parameter]) -> str:
     """Return the numbers of parameters and trainable ones, in words."""
     sizes = [(parameter.numel(), parameter.requires_grad) for parameter in parameters]
     n_all, n_trainable = sum(size for size, _ in sizes), sum(size for size, trainable in sizes if trainable)
-    return f"{n_all:,}" if n_trainable == n_all else f"{n_all:,}, of which {n_trainable:,} are trained"
+    return f"{n_all:,}" if n_trainable == n_all else f"{n_all:,}, {n_trainable:,} trainable"
 
 
 def _device_name(device: torch.device) -> str:
@@ -100,11 +100,11 @@ def _chart_layout(metrics: Collection[str], *, with_probes: bool) -> dict[str, d
         "machine": {
             "tokens per second": ["train/tokens_per_second"],
             "MFU": ["train/mfu"],
-            "memory, GB": ["train/memory_gb"],
+            "memory (GB)": ["train/memory_gb"],
         },
     }
     if with_probes:
-        charts["metrics"]["probes, share correct"] = [f"val/{kind}" for kind in PROBE_KINDS]
+        charts["metrics"]["probe accuracy"] = [f"val/{kind}" for kind in PROBE_KINDS]
     return {
         category: {title.replace("_", " "): ["Multiline", tags] for title, tags in curves.items()}
         for category, curves in charts.items()

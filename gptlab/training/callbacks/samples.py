@@ -23,8 +23,8 @@ class Samples(L.Callback):
     They appear in the terminal, in train.log and on TensorBoard's text page.
 
     Args:
-        prompt: the text to continue; None is the data's own, the first words of the held-out text or questions.
-        every_n_validations: 1 is each time.
+        prompt: the text to continue; None stands for the data's own prompts, from the held-out text or questions.
+        every_n_validations: show samples at every n-th validation.
     """
 
     def __init__(

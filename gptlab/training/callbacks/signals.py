@@ -25,7 +25,7 @@ class StopOnSignal(L.Callback):
 
     def __init__(self) -> None:
         self.signal: int | None = None
-        self.handlers: dict[int, Any] = {}  # those to restore
+        self.handlers: dict[int, Any] = {}  # the previous handlers, to restore
 
     def on_train_start(self, *_: Any) -> None:
         """Install the signal handlers.

@@ -44,9 +44,9 @@ class Throughput(L.Callback):
         self._mark = self._mark or perf_counter()
 
     def on_before_optimizer_step(self, trainer: L.Trainer, pl_module: Any, optimizer: Optimizer) -> None:
-        """Note the step's learning rate.
+        """Record the step's learning rate.
 
-        By the step's end the schedule has set that of the next step.
+        At the end of the step the schedule has already set the next one.
         """
         self._learning_rate = float(optimizer.param_groups[0]["lr"])
 

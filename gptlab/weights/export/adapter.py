@@ -61,14 +61,14 @@ def adapter_tensors(model: GPT, head: nn.Module) -> dict[str, Tensor]:
     `relu2` block share both A and B.
     """
     layers = adapters(model)
-    found: dict[str, Tensor] = {}
+    tensors: dict[str, Tensor] = {}
     for entry in entries(architecture_of(model), tied=is_tied(head)):
         layer = layers.get(entry.ours.removeprefix("model.").removesuffix(".weight"))
         if layer is not None and entry.ours.endswith(".weight"):
-            theirs = f"base_model.model.{entry.theirs.removesuffix('.weight')}"
-            found[f"{theirs}.lora_A.weight"] = layer.lora_a
-            found[f"{theirs}.lora_B.weight"] = layer.lora_b if entry.rows is None else layer.lora_b[slice(*entry.rows)]
-    return found
+            name = f"base_model.model.{entry.theirs.removesuffix('.weight')}"
+            tensors[f"{name}.lora_A.weight"] = layer.lora_a
+            tensors[f"{name}.lora_B.weight"] = layer.lora_b if entry.rows is None else layer.lora_b[slice(*entry.rows)]
+    return tensors
 
 
 def adapter_config(model: GPT, names: list[str]) -> dict[str, Any]:

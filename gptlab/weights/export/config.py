@@ -1,4 +1,4 @@
-"""The config.json of a model of ours as a published family."""
+"""The config.json that describes a model of ours as a published family."""
 
 import json
 from collections.abc import Sequence
@@ -71,7 +71,7 @@ def _classifier_fields(labels: Sequence[str], *, pad_id: int | None) -> dict[str
 
 
 def model_type(architecture: Architecture) -> str:
-    """What config.json calls a model of this kind.
+    """Return the `model_type` of config.json.
 
     Raises:
         UserError: the model fits no family; the message lists the fields.
@@ -165,5 +165,5 @@ def _rope_scaling(scaling: dict[str, Any] | None) -> dict[str, Any] | None:
     """Return rotary scaling with transformers' keys."""
     if scaling is None:
         return None
-    theirs = {"type": "rope_type", "original_context_length": "original_max_position_embeddings"}
-    return {theirs.get(key, key): value for key, value in scaling.items()}
+    renamed = {"type": "rope_type", "original_context_length": "original_max_position_embeddings"}
+    return {renamed.get(key, key): value for key, value in scaling.items()}

@@ -68,7 +68,7 @@ def test_an_embedding_is_looked_up(rest: torch.dtype) -> None:
 @pytest.mark.parametrize("tied", [True, False])
 @pytest.mark.parametrize("rest", RESTS)
 @torch.no_grad()
-def test_a_model_says_nearly_the_same_from_a_quarter_of_the_memory(family: str, tied: bool, rest: torch.dtype) -> None:
+def test_an_int8_model_is_close_in_a_quarter_of_the_memory(family: str, tied: bool, rest: torch.dtype) -> None:
     torch.manual_seed(0)
     model = tiny_gpt(vocab_size=V, **FAMILIES[family]).eval()
     head = LMHead(model, HeadContext(vocab_size=V, token_bytes=None), tied=tied, loss_chunk_rows="auto")
@@ -92,6 +92,6 @@ def test_a_matrix_of_its_own_is_rounded_once() -> None:
     assert torch.equal(head.out.matrix.numbers, exact.numbers)  # type: ignore[attr-defined]
 
 
-def test_eight_bits_do_not_learn() -> None:
+def test_int8_weights_cannot_be_trained() -> None:
     with pytest.raises(NotImplementedError, match=r"of a Int8Weight, .* can generate, not train"):
         Int8Weight.of(weight(), dtype=torch.bfloat16).add(1.0)

@@ -44,7 +44,7 @@ def test_a_product_of_any_number_of_rows(dtype: torch.dtype, bias: bool) -> None
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("tied", [True, False])
 @torch.no_grad()
-def test_a_packed_model_says_the_same(family: str, tied: bool) -> None:
+def test_a_prepacked_model_has_the_same_logits(family: str, tied: bool) -> None:
     modules = build(family, tied=tied)
     before = copy.deepcopy(modules)
     prepack(modules["model"], modules["head"].out.owner, dtype=torch.float32)
@@ -72,12 +72,12 @@ def test_mixed_precision_rounds_as_autocast_does() -> None:
     )
 
 
-def test_what_has_no_kernels_stays() -> None:
+def test_weights_without_a_kernel_stay_unchanged() -> None:
     modules = build("gpt2", tied=True).double()
     prepack(modules["model"], modules["head"].out.owner, dtype=torch.float64)
     assert all(type(layer.weight) is nn.Parameter for layer in modules.modules() if isinstance(layer, nn.Linear))
 
 
-def test_packed_weights_do_not_learn() -> None:
+def test_prepacked_weights_cannot_be_trained() -> None:
     with pytest.raises(NotImplementedError, match=r"of a PrepackedWeight, .* can generate, not train"):
         PrepackedWeight(torch.ones(4, 4), dtype=torch.float32, looked_up=False).add(1.0)

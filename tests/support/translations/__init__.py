@@ -1,1 +1,1 @@
-"""Translation pairs: a kind of data that gptlab has never heard of (for story/test_fifth_kind.py)."""
+"""Translation pairs: a kind of data from outside gptlab (for story/test_fifth_kind.py)."""

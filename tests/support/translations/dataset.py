@@ -30,7 +30,7 @@ class Pair(NamedTuple):
 
 
 def encode(pair: Pair, tokenizer: Tokenizer, context_length: int) -> TokenRow:
-    """Only the translation and its end are targets."""
+    """Rows whose targets are the translation and its end."""
     assert tokenizer.eot_id is not None
     question, answer = tokenizer.encode(pair.question), [*tokenizer.encode(pair.target), tokenizer.eot_id]
     ids, learned = [*question, *answer], [False] * len(question) + [True] * len(answer)
@@ -38,7 +38,7 @@ def encode(pair: Pair, tokenizer: Tokenizer, context_length: int) -> TokenRow:
 
 
 class Texts:
-    """What a tokenizer learns from."""
+    """The training text of a tokenizer."""
 
     def __init__(self, pairs: list[Pair]) -> None:
         self.pairs = pairs

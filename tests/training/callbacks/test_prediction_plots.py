@@ -32,7 +32,7 @@ def test_the_axes_of_the_confusion_matrix_are_true_and_predicted(monkeypatch: py
     monkeypatch.setattr(prediction_plots, "_render", figures.append)
     prediction_plots.draw_confusion(np.log(PROBABILITIES), LABELS, ("ham", "spam"))
     (axes,) = figures[0].axes
-    assert (axes.get_xlabel(), axes.get_ylabel()) == ("predicted", "true")
+    assert (axes.get_xlabel(), axes.get_ylabel()) == ("predicted class", "true class")
     assert [text.get_text() for text in axes.get_yticklabels()] == ["ham", "spam"]
     counts = {text.get_position()[::-1]: text.get_text() for text in axes.texts}  # (true, predicted) -> rows
     assert counts == {(0, 0): "1", (0, 1): "0", (1, 0): "2", (1, 1): "1"}
@@ -49,7 +49,7 @@ def test_pictures_and_the_worst_mistakes_are_shown(tmp_path: Path) -> None:
     plots.on_validation_end(trainer, None)
     trainer.loggers[0].finalize("success")
     events = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
-    assert set(events.Tags()["images"]) == {"predictions/confusion", "predictions/reliability"}
+    assert set(events.Tags()["images"]) == {"predictions/confusion_matrix", "predictions/reliability_diagram"}
     (event,) = events.Tensors("predictions/worst_mistakes/text_summary")
     text = event.tensor_proto.string_val[0].decode()
     assert text == "    true spam, predicted ham with 80.0%\n    6 7"  # the row with the least expected class, alone

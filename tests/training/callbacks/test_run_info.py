@@ -51,7 +51,7 @@ def test_every_chart_of_the_layout_has_its_curves(events: EventAccumulator) -> N
     assert len(charts) == 9
 
 
-def test_the_run_says_what_it_is(events: EventAccumulator, tiny_run: TrainedRun) -> None:
+def test_the_run_is_described(events: EventAccumulator, tiny_run: TrainedRun) -> None:
     command, facts = page(events, "run/info").split("\n\n")
     words = shlex.split(command.replace("\\\n", ""))
     assert words[-1] == "callbacks.samples.prompt=And the"  # a shell reads it as one word again

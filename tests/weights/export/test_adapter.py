@@ -1,4 +1,4 @@
-"""An adapter as peft opens it: the same logits as ours, on the same base."""
+"""An exported adapter has the same logits in peft, on the same base."""
 
 import json
 from collections.abc import Callable
@@ -30,7 +30,7 @@ KINDS: dict[str, tuple[str, dict[str, Any]]] = {
 
 @pytest.fixture
 def make_base(make_theirs: Callable[..., nn.Module], tmp_path: Path) -> Callable[[str], Path]:
-    """A random model of the library's, in a folder."""
+    """Write a random model of the library to a folder."""
 
     def make(kind: str) -> Path:
         name, changes = KINDS[kind]
@@ -45,7 +45,7 @@ def make_base(make_theirs: Callable[..., nn.Module], tmp_path: Path) -> Callable
 
 
 def adapted(folder: Path, **changes: Any) -> tuple[GPT, LMHead]:
-    """The folder's model, and an adapter on it that does something."""
+    """Read the folder's model and add a nonzero adapter."""
     model, head = read(folder)
     settings = {"rank": 3, "alpha": 6.0, "drop_rate": 0.1, "target_modules": "all", "head": "fresh"}
     LoRA(**{**settings, **changes}).apply(model, head, [])
@@ -86,7 +86,7 @@ def test_the_folder_names_its_base(make_base: Callable[[str], Path], tmp_path: P
     assert (config["base_model_name_or_path"], config["revision"]) == ("org/name", "a1b2")
 
 
-def test_what_is_refused(make_base: Callable[[str], Path], tmp_path: Path) -> None:
+def test_runs_without_an_exportable_adapter_are_refused(make_base: Callable[[str], Path], tmp_path: Path) -> None:
     base = make_base("llama")
     source = Folder(path=str(base), revision=None)
     with pytest.raises(ValueError, match="needs a run with tuning=lora; this one has no adapter"):
@@ -114,9 +114,9 @@ def test_where_a_base_is_found(tmp_path: Path) -> None:
     assert find_base(base, checkpoint, own=True) == str(old)
     new = old.rename(tmp_path / "new")
     digest = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad a.bin"
-    with pytest.raises(FileNotFoundError) as told:
+    with pytest.raises(FileNotFoundError) as raised:
         find_base(base, checkpoint, own=True)
-    assert str(told.value) == (
+    assert str(raised.value) == (
         f"{checkpoint} needs its base weights, but they are not at {old} (sha256 {digest}): bring "
         f"them back, or put them, or a link to them, at {tmp_path / 'run' / 'base'}"
     )

@@ -1,4 +1,4 @@
-"""A classifier as the transformers library opens it: the same logits in padded batches and row by row.   C classes."""
+"""An exported classifier has the same logits in transformers, padded and row by row.   C classes"""
 
 import json
 from collections.abc import Sequence
@@ -73,10 +73,10 @@ def padded(rows: Sequence[list[int]]) -> Tensor:
 
 
 def opened(transformers: ModuleType, folder: Path) -> Any:
-    """As the library opens it; every weight is found, and none is too many."""
+    """Open a folder with the library, and check that its weights are exactly the expected ones."""
     auto = transformers.AutoModelForSequenceClassification
-    model, told = auto.from_pretrained(folder, output_loading_info=True, dtype="auto")
-    assert not any(told.values()), told
+    model, loading_info = auto.from_pretrained(folder, output_loading_info=True, dtype="auto")
+    assert not any(loading_info.values()), loading_info
     return model.eval()
 
 
@@ -104,10 +104,10 @@ def test_the_configuration(transformers: ModuleType, tmp_path: Path) -> None:
     assert config.pad_token_id == config.eos_token_id == PAD
 
 
-def test_without_an_end_of_text_there_is_nothing_to_pad_with(
+def test_without_an_end_of_text_rows_cannot_be_padded(
     transformers: ModuleType, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Texts may hold every id; the library then refuses more than one row, where a wrong pad would judge wrongly."""
+    """Every id may occur in a text, so the library refuses several rows instead of padding wrongly."""
     tokenizer = CharTokenizer(characters="".join(map(chr, range(64, 114))), unknown=False, end_of_text=False)
     wanted = our_logits(*export_to(tmp_path, tokenizer), ROWS)
     assert "no <|endoftext|> to pad with, so transformers can classify only one text at a time" in caplog.text
@@ -130,7 +130,7 @@ def test_without_an_end_of_text_there_is_nothing_to_pad_with(
     ],
     ids=str,
 )
-def test_what_the_library_has_not_is_refused(tmp_path: Path, changes: dict[str, Any], sentence: str) -> None:
+def test_a_classifier_that_the_library_lacks_is_refused(tmp_path: Path, changes: dict[str, Any], sentence: str) -> None:
     with pytest.raises(ValueError, match=sentence):
         export_to(tmp_path / "out", **changes)
     assert not (tmp_path / "out").exists()
@@ -147,7 +147,7 @@ def rows_of(folder: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def words(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
-    """Of a command that trains a classifier on a toy table."""
+    """Return the overrides that train a classifier on a toy table."""
     own = ["head=classifier", "data=csv", f"data.path={rows_of(tmp_path_factory.mktemp('rows'))}", "logger=none"]
     short = ["trainer.max_steps=3", "trainer.val_check_interval=3", "schedule.warmup_steps=0"]
     return [*TINY[1:], "tokenizer=bytes", *own, *short]
@@ -155,14 +155,14 @@ def words(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
 
 @pytest.fixture(scope="module")
 def trained(words: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run that has learned a little."""
+    """Train the classifier briefly."""
     folder = tmp_path_factory.mktemp("runs") / "toy"
     main([*words, f"output_dir={folder}"])
     return folder
 
 
 def assert_same_verdicts(transformers: ModuleType, folder: Path, run: Run) -> None:
-    """Of texts, in one batch and alone."""
+    """Return the probabilities of texts, in one batch and alone."""
     tokenizer, theirs = transformers.AutoTokenizer.from_pretrained(folder), opened(transformers, folder)
     context = set_precision(run, "32-true").context
     ours = list(classify(run, TEXTS, batch_tokens=64, forward_context=context))
@@ -181,9 +181,9 @@ def test_a_run_by_the_command(
     trained: Path, transformers: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     command.main([f"run={trained}", f"to={tmp_path / 'toy'}"])
-    said = capsys.readouterr().out
-    assert f'AutoModelForSequenceClassification.from_pretrained("{tmp_path / "toy"}")' in said
-    assert "gptlab generate" not in said
+    output = capsys.readouterr().out
+    assert f'AutoModelForSequenceClassification.from_pretrained("{tmp_path / "toy"}")' in output
+    assert "gptlab generate" not in output
     assert_same_verdicts(transformers, tmp_path / "toy", Run.open(trained))
     card = (tmp_path / "toy" / "README.md").read_text(encoding="utf-8")
     assert "pipeline_tag: text-classification" in card

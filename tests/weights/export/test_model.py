@@ -1,4 +1,4 @@
-"""A folder that an export cannot fill: a sentence, and nothing of the export is left."""
+"""An export that cannot be written is reported in one sentence and leaves no files."""
 
 import resource
 from collections.abc import Iterator
@@ -33,14 +33,14 @@ def export_to(folder: Path) -> None:
 
 
 def refused(folder: Path, error: type[Exception]) -> str:
-    with pytest.raises(error) as told:
+    with pytest.raises(error) as raised:
         export_to(folder)
-    return str(told.value)
+    return str(raised.value)
 
 
 @contextmanager
 def files_of_at_most(n_bytes: int) -> Iterator[None]:
-    """The system lets no file grow further, as a full disk does; for a moment only, since others write files too."""
+    """Limit the size of files, as on a full disk; briefly, because other code writes files too."""
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (n_bytes, limits[1]))
     try:
@@ -54,9 +54,9 @@ def test_a_full_disk(tmp_path: Path, n_bytes: int) -> None:
     (tmp_path / "mine").mkdir()
     for folder in (tmp_path / "mine", tmp_path / "new" / "deep"):
         with files_of_at_most(n_bytes):
-            said = refused(folder, OSError)
-        assert said.startswith(f"{folder}: the model cannot be written (File too large; it takes 0.1 MB, and ")
-        assert said.endswith(" MB are free): make room, or choose another folder")
+            message = refused(folder, OSError)
+        assert message.startswith(f"{folder}: the model cannot be written (File too large; it takes 0.1 MB, and ")
+        assert message.endswith(" MB are free): make room, or choose another folder")
     assert list(tmp_path.rglob("*")) == [tmp_path / "mine"]
 
 
@@ -69,27 +69,29 @@ def test_a_file_is_no_folder(tmp_path: Path) -> None:
     assert file.read_text() == "mine"
 
 
-def test_a_card_does_not_tell_where_home_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_card_hides_the_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", "/home/ada")
-    told = {"command": "train.py data.path=/home/ada/my.txt", "config": "data:\n  path: /home/adam/his.txt"}
-    write_card(tmp_path, reader="AutoTokenizer", **CARD | told)
+    values = {"command": "train.py data.path=/home/ada/my.txt", "config": "data:\n  path: /home/adam/his.txt"}
+    write_card(tmp_path, reader="AutoTokenizer", **CARD | values)
     card = (tmp_path / "README.md").read_text()
     assert "data.path=~/my.txt" in card
     assert "path: /home/adam/his.txt" in card
 
 
-def test_a_card_says_which_weights_were_tested(tmp_path: Path) -> None:
+def test_a_card_names_the_tested_weights(tmp_path: Path) -> None:
     summary = {"val": {"val/loss": 2.0}, "best": {"val/loss": 1.0}, "test": {"test/loss": 1.5}}
     cases = [(summary["best"], "best", "| final | best | test, best |"), ({}, "final", "| final | test, final |")]
-    cases.append(({}, "best", "| final | test, best |"))  # it went on without looking for the best, and had one
+    cases.append(
+        ({}, "best", "| final | test, best |")
+    )  # it resumed without the callback, but had kept a best checkpoint
     for best, tested, header in cases:
-        told = {"summary": summary | {"best": best, "test_of": tested}}
-        write_card(tmp_path, reader="AutoTokenizer", **CARD | told)
+        values = {"summary": summary | {"best": best, "test_of": tested}}
+        write_card(tmp_path, reader="AutoTokenizer", **CARD | values)
         assert header in (tmp_path / "README.md").read_text()
 
 
 @pytest.mark.parametrize(("best", "header"), [({"val/loss": 1.0}, "test, best |"), ({}, "test, final |")])
-def test_a_run_of_before_did_not_say_which(tmp_path: Path, best: dict[str, float], header: str) -> None:
+def test_a_summary_without_test_of_is_read(tmp_path: Path, best: dict[str, float], header: str) -> None:
     summary = {"val": {"val/loss": 2.0}, "best": best, "test": {"test/loss": 1.5}}
     write_card(tmp_path, reader="AutoTokenizer", **CARD | {"summary": summary})
     assert header in (tmp_path / "README.md").read_text()

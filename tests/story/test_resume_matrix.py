@@ -1,4 +1,4 @@
-"""Which run `resume=` goes on with, what may change, and what is told when it cannot."""
+"""Which run `resume=` resumes, what may change, and the errors."""
 
 import json
 import os
@@ -34,7 +34,7 @@ def ten_steps(words: list[str], tmp_path_factory: pytest.TempPathFactory) -> Pat
 
 @pytest.fixture
 def run(ten_steps: Path, tmp_path: Path) -> Path:
-    """A copy of a finished run, to be changed."""
+    """Return a copy of a finished run, to be changed."""
     return Path(shutil.copytree(ten_steps, tmp_path / "run"))
 
 
@@ -43,11 +43,11 @@ def weights(folder: Path) -> dict[str, Any]:
 
 
 def interrupt(folder: Path) -> None:
-    """Makes a finished run look as if it had been killed."""
+    """Make a finished run look as if it had been killed."""
     (folder / "summary.json").unlink()
 
 
-def told(words: list[str], capsys: pytest.CaptureFixture[str]) -> str:
+def error_of(words: list[str], capsys: pytest.CaptureFixture[str]) -> str:
     with pytest.raises(SystemExit) as end:
         main(words)
     assert end.value.code == 1
@@ -55,10 +55,10 @@ def told(words: list[str], capsys: pytest.CaptureFixture[str]) -> str:
 
 
 def test_a_finished_run_is_extended(run: Path, words: list[str], tmp_path: Path) -> None:
-    """Twice, and its configuration stays as it was; with a constant rate it is the longer run, bit for bit."""
+    """Extended twice at a constant rate, it equals the longer run bit for bit and keeps its configuration."""
     before = (run / ".hydra" / "config.yaml").read_bytes()
     main([f"resume={run}", "trainer.max_steps=13"])
-    main([f"resume={run}", "trainer.max_steps=15", *words])  # what it has already changes nothing
+    main([f"resume={run}", "trainer.max_steps=15", *words])  # repeated overrides change nothing
     assert (run / ".hydra" / "config.yaml").read_bytes() == before
     main([*words, "trainer.max_steps=15", f"output_dir={tmp_path / 'straight'}"])
     ours, theirs = weights(run), weights(tmp_path / "straight")
@@ -68,13 +68,13 @@ def test_a_finished_run_is_extended(run: Path, words: list[str], tmp_path: Path)
     assert (run / ".hydra" / "resume_2" / "config.yaml").is_file()
 
 
-def test_what_may_change_changes_and_lasts(run: Path) -> None:
+def test_allowed_changes_apply_and_persist(run: Path) -> None:
     interrupt(run)
     words = resolve_resume([f"resume={run}", "trainer.max_steps=12", "~callbacks.early_stopping"])
     assert {"trainer.max_steps=12", "~callbacks.early_stopping"} <= set(words.overrides)
     main([f"resume={run}", "trainer.max_steps=12", "~callbacks.early_stopping"])
     later = resolve_resume([f"resume={run}", "trainer.max_steps=12", "~callbacks.early_stopping"])
-    assert "~callbacks.early_stopping" not in later.overrides  # it is gone already
+    assert "~callbacks.early_stopping" not in later.overrides  # it was already removed
     assert any("resume_2" in word for word in later.overrides)
 
 
@@ -91,36 +91,38 @@ def test_what_may_change_changes_and_lasts(run: Path) -> None:
         (["data.val_fraction=0.2", "trainer.max_steps=20"], r"data\.val_fraction is 0\.1 .*cannot become 0\.2"),
     ],
 )
-def test_what_cannot_be_is_told(more: list[str], sentence: str, run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_impossible_resume_is_reported(
+    more: list[str], sentence: str, run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     files = sorted(run.rglob("*"))
-    assert re.search(sentence, told([f"resume={run}", *more], capsys))
+    assert re.search(sentence, error_of([f"resume={run}", *more], capsys))
     assert sorted(run.rglob("*")) == files
 
 
-def test_another_text_is_noticed(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_changed_text_is_refused(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     other = tmp_path / "other.txt"
     other.write_text("A quite different text, of other words altogether.\n" * 500)
-    said = told([f"resume={run}", "trainer.max_steps=20", f"data.path={other}"], capsys)
-    assert "the data, its tokens or its rows (data, tokenizer, prompt, model.context_length) has changed" in said
-    assert not list(run.glob(".hydra/resume_*"))  # of an attempt that failed
+    message = error_of([f"resume={run}", "trainer.max_steps=20", f"data.path={other}"], capsys)
+    assert "the data, its tokens or its rows (data, tokenizer, prompt, model.context_length) has changed" in message
+    assert not list(run.glob(".hydra/resume_*"))  # the failed attempt left none
     main([f"resume={run}", "trainer.max_steps=11"])
 
 
-def test_paths_that_are_no_run_are_told(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert "there is no such folder or file" in told(["resume=nowhere"], capsys)
-    assert "it holds only weights: give last.ckpt" in told([f"resume={run}/checkpoints/best.ckpt"], capsys)
-    assert "no checkpoints/last.ckpt to resume from" in told([f"resume={tmp_path}"], capsys)
+def test_paths_that_are_not_runs_are_reported(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "there is no such folder or file" in error_of(["resume=nowhere"], capsys)
+    assert "it holds only weights: give last.ckpt" in error_of([f"resume={run}/checkpoints/best.ckpt"], capsys)
+    assert "no checkpoints/last.ckpt to resume from" in error_of([f"resume={tmp_path}"], capsys)
     alone = shutil.copy(run / "checkpoints" / "last.ckpt", tmp_path)
-    assert "it is not in a run's checkpoints folder" in told([f"resume={alone}"], capsys)
+    assert "it is not in a run's checkpoints folder" in error_of([f"resume={alone}"], capsys)
 
 
-def test_a_damaged_checkpoint_is_told(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_damaged_checkpoint_is_reported(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     damage(run)
-    assert "last.ckpt is damaged: its sha256 is not the one in last.ckpt.sha256" in told([f"resume={run}"], capsys)
+    assert "last.ckpt is damaged: its sha256 is not the one in last.ckpt.sha256" in error_of([f"resume={run}"], capsys)
 
 
 def damage(run: Path) -> None:
-    """Turns one bit amid the tensors, which torch.load does not see."""
+    """Flip one bit among the tensors, which torch.load does not notice."""
     path = run / "checkpoints" / "last.ckpt"
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
@@ -128,7 +130,7 @@ def damage(run: Path) -> None:
     torch.load(path, weights_only=True)
 
 
-def test_a_run_that_is_being_trained_is_left_alone(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_run_in_training_is_not_resumed(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     script = f"""
 import sys
 from pathlib import Path
@@ -141,15 +143,15 @@ with lock_run(Path({str(run)!r})):
     with subprocess.Popen([sys.executable, "-c", script], cwd=ROOT, **pipes) as process:
         assert process.stdout is not None
         assert process.stdout.readline()
-        assert "is being trained by another process" in told([f"resume={run}", "trainer.max_steps=20"], capsys)
+        assert "is being trained by another process" in error_of([f"resume={run}", "trainer.max_steps=20"], capsys)
     main([f"resume={run}", "trainer.max_steps=11"])  # the lock ended with its process
 
 
-def test_a_folder_with_a_run_is_not_trained_over(
+def test_a_folder_with_a_run_is_not_overwritten(
     run: Path, words: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    said = told([*words, f"output_dir={run}"], capsys)
-    assert f"{run} holds a run already: resume it with resume={run}" in said
+    message = error_of([*words, f"output_dir={run}"], capsys)
+    assert f"{run} holds a run already: resume it with resume={run}" in message
 
 
 def test_auto_takes_the_newest_unfinished_whole_run(
@@ -185,12 +187,12 @@ def test_a_run_killed_between_its_last_step_and_its_summary_gets_one(run: Path) 
     found = json.loads((run / "summary.json").read_text(encoding="utf-8"))
     for key in ("status", "steps", "tokens", "train", "best", "best_step"):
         assert found[key] == wanted[key]
-    assert set(wanted["train"]) == {name.replace("val", "train") for name in found["val"]}  # all that the head measures
+    assert set(wanted["train"]) == {name.replace("val", "train") for name in found["val"]}  # all metrics of the head
     assert found["val"] == pytest.approx({name: wanted["val"][name] for name in found["val"]}, rel=1e-6)
 
 
-def test_a_killed_train_py_goes_on_bit_for_bit(words: list[str], tmp_path: Path) -> None:
-    """A real process, killed without a chance to save, amid a step; then the same command with resume=auto."""
+def test_a_killed_process_resumes_bit_for_bit(words: list[str], tmp_path: Path) -> None:
+    """A process is killed within a step, without a chance to save, and then resumed."""
     killed, straight = tmp_path / "killed", tmp_path / "straight"
     more = ["trainer.max_steps=12", "callbacks.last_checkpoint.every_n_train_steps=4"]
     watch = ["+callbacks.watch._target_=tests.support.watch.Watch", "+callbacks.watch._partial_=true"]
@@ -209,14 +211,14 @@ def test_a_killed_train_py_goes_on_bit_for_bit(words: list[str], tmp_path: Path)
 
 
 def test_two_processes_equal_one(words: list[str], tmp_path: Path) -> None:
-    """Two real processes that share out each batch, against one that has all of it."""
+    """Two processes that share each batch equal one that has all of it."""
     more = ["trainer.max_steps=6", "model.drop_rate=0", "trainer.accelerator=cpu", "trainer.precision=64-true"]
     two = [*words, *more, f"output_dir={tmp_path / 'two'}", "trainer.devices=2", "data.batch_size=2"]
     done = subprocess.run(
         [sys.executable, "train.py", *two], cwd=ROOT, env={**os.environ}, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
-    assert done.stdout.count("finished after 6 steps") == 1  # one of them speaks
+    assert done.stdout.count("finished after 6 steps") == 1  # only one of them prints
     main([*words, *more, f"output_dir={tmp_path / 'one'}"])
     ours, theirs = weights(tmp_path / "two"), weights(tmp_path / "one")
     for name in theirs:

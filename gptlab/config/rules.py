@@ -46,7 +46,8 @@ def pair_problems(cfg: Mapping[str, Any]) -> Iterator[str]:
     emb_dim, n_heads, n_kv_heads = count("model.emb_dim"), count("model.n_heads"), count("model.n_kv_heads")
     if emb_dim and n_heads and get("model.head_dim") is None and emb_dim % n_heads:
         yield (
-            f"model.emb_dim is {emb_dim}, not a multiple of model.n_heads, {n_heads}: change one, or give model.head_dim"
+            f"model.emb_dim is {emb_dim}, not a multiple of model.n_heads, {n_heads}: change one, or give "
+            "model.head_dim"
         )
     if n_heads and n_kv_heads and n_heads % n_kv_heads:
         yield (

@@ -17,9 +17,6 @@ from torch import Tensor
 
 from gptlab.hardware.precision import ForwardContext
 
-# Lightning writes the name of the running hook to this attribute of the LightningModule, about forty times a step
-CURRENT_HOOK = "_current_fx_name"
-
 EACH_STEP = (
     "on_train_batch_start",
     "on_before_zero_grad",

@@ -17,7 +17,7 @@ from gptlab.batch import Batch
 from gptlab.hardware.torch_internals import scale_
 from gptlab.heads.protocol import Loss
 from gptlab.model.gpt import GPT
-from gptlab.training.lightning_internals import CURRENT_HOOK, sum_over_ranks
+from gptlab.training.lightning_internals import sum_over_ranks
 from gptlab.training.optimizers import NamedParameters, restore_groups
 
 
@@ -51,16 +51,6 @@ class GPTModule(L.LightningModule):
         self.accumulated: list[Loss] = []  # micro-batches since the last step; empty if a step has only one
         self.step_loss = torch.tensor(math.nan)  # mean loss of the last step
         self.grad_norm = torch.tensor(math.nan)  # norm of all gradients of the last step, before clipping
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        """Set an attribute; skip nn.Module's checks for CURRENT_HOOK.
-
-        Lightning sets it about forty times a step.
-        """
-        if name == CURRENT_HOOK:
-            self.__dict__[name] = value
-        else:
-            super().__setattr__(name, value)
 
     def on_train_start(self) -> None:
         """List the trainable parameters once, not at each step."""

@@ -16,7 +16,6 @@ from torch.utils.data import DataLoader, SequentialSampler
 
 from gptlab.data.lightning_internals import batches_processed
 from gptlab.training import lightning_internals as internals
-from gptlab.training.module import GPTModule
 
 N_BATCHES, ACCUMULATE, INTERVAL = 12, 2, 4
 UPGRADE = "; adapt gptlab/training/lightning_internals.py to this Lightning"
@@ -109,18 +108,6 @@ def test_the_loops_measure_hooks_through_the_profiler() -> None:
         f"Lightning no longer asks trainer.profiler.profile for each hook{UPGRADE}"
     )
     assert internals.NoProfiler().profile("a") is internals.NoProfiler().profile("b")
-
-
-def test_the_current_hook_is_noted_on_the_module() -> None:
-    module, names = Line(), set()
-    assert internals.CURRENT_HOOK in module.__dict__, f"LightningModule has no {internals.CURRENT_HOOK}{UPGRADE}"
-    trainer(Record(lambda _: names.add(getattr(module, internals.CURRENT_HOOK)))).fit(module, Data())
-    assert names == {"on_train_batch_start"}
-    for base in GPTModule.__mro__[1:]:
-        own = base.__dict__.get("__setattr__")
-        assert own in (None, torch.nn.Module.__setattr__, object.__setattr__), (
-            f"{base.__name__} has a __setattr__ of its own, which GPTModule skips for {internals.CURRENT_HOOK}{UPGRADE}"
-        )
 
 
 @pytest.mark.parametrize(("precision", "dtype"), [("bf16-mixed", torch.bfloat16), ("32-true", torch.float32)])

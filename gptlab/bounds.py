@@ -69,7 +69,8 @@ class Length:
     """Allow lists of `least` to `most` items.
 
     Args:
-        most: None allows any number."""
+        most: None allows any number.
+    """
 
     least: int
     most: int | None

@@ -49,6 +49,26 @@ def batch_similar_lengths(
     return np.concatenate([*pools, order[whole:]])
 
 
+def draw_epoch(
+    rows: int | np.ndarray,
+    lengths: np.ndarray,
+    generator: np.random.Generator,
+    *,
+    batch_rows: int,
+    group_by_length: bool,
+) -> np.ndarray:
+    """Return an epoch's row numbers in random order.
+
+    Args:
+        rows: the row numbers, or how many there are.
+        lengths: of all rows, by row number.
+        batch_rows: rows of a batch over all devices.
+        group_by_length: whether batches have similar lengths.
+    """
+    order = generator.permutation(rows)
+    return batch_similar_lengths(order, lengths, generator, batch_rows=batch_rows) if group_by_length else order
+
+
 def longest_first(lengths: np.ndarray) -> np.ndarray:
     """Return row numbers by decreasing length.
 

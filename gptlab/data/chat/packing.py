@@ -11,7 +11,7 @@ import numpy as np
 from torch import Tensor
 
 from gptlab.batch import IGNORE_INDEX, Batch
-from gptlab.data.padding import batch_similar_lengths, longest_first, pad_rows
+from gptlab.data.padding import draw_epoch, longest_first, pad_rows
 
 
 class TokenRow(NamedTuple):
@@ -47,11 +47,8 @@ class PaddedRows:
 
     def epoch(self, generator: np.random.Generator, batch_rows: int) -> np.ndarray:
         """Return every row number once in random order.   -> (N,)"""
-        order = generator.permutation(len(self))
-        return (
-            batch_similar_lengths(order, self.lengths, generator, batch_rows=batch_rows)
-            if self.group_by_length
-            else order
+        return draw_epoch(
+            len(self), self.lengths, generator, batch_rows=batch_rows, group_by_length=self.group_by_length
         )
 
     def reading_order(self) -> np.ndarray:

@@ -17,7 +17,7 @@ from torch import Tensor
 from gptlab.batch import Batch
 from gptlab.data.chat.packing import PaddedRows, TokenRow
 from gptlab.data.chat.prepared import PreparedConversations
-from gptlab.data.padding import batch_similar_lengths, longest_first
+from gptlab.data.padding import draw_epoch, longest_first
 from gptlab.data.protocol import Decode, SamplePrompt
 from gptlab.data.text.split import TEST, TRAIN, VAL
 from gptlab.tokenizer.protocol import Tokenizer
@@ -140,11 +140,8 @@ class PairRows:
 
     def epoch(self, generator: np.random.Generator, batch_rows: int) -> np.ndarray:
         """Return every pair number once in random order.   -> (N,)"""
-        order = generator.permutation(len(self))
-        return (
-            batch_similar_lengths(order, self.lengths, generator, batch_rows=batch_rows)
-            if self.group_by_length
-            else order
+        return draw_epoch(
+            len(self), self.lengths, generator, batch_rows=batch_rows, group_by_length=self.group_by_length
         )
 
     def reading_order(self) -> np.ndarray:

@@ -11,7 +11,7 @@ import torch
 from torch.utils.data import Dataset
 
 from gptlab.batch import Batch
-from gptlab.data.padding import batch_similar_lengths, longest_first, pad_rows
+from gptlab.data.padding import draw_epoch, longest_first, pad_rows
 
 
 class LabelledRows(Dataset[Batch]):
@@ -76,12 +76,8 @@ class LabelledRows(Dataset[Batch]):
 
         -> (N,), every class equally often if `even`.
         """
-        order = generator.permutation(self._evenly(generator) if self.even else len(self))
-        return (
-            batch_similar_lengths(order, self.lengths, generator, batch_rows=batch_rows)
-            if self.group_by_length
-            else order
-        )
+        rows = self._evenly(generator) if self.even else len(self)
+        return draw_epoch(rows, self.lengths, generator, batch_rows=batch_rows, group_by_length=self.group_by_length)
 
     def reading_order(self) -> np.ndarray:
         """Return every row number, once.

@@ -99,7 +99,11 @@ def _source(module: str) -> Path | None:
         spec = importlib.util.find_spec(top)
     except ValueError:
         return None
-    for root in spec.submodule_search_locations or () if spec else ():
+    if spec is None:
+        return None
+    if spec.submodule_search_locations is None:  # a single file, not a package
+        return Path(spec.origin) if not rest and spec.origin and spec.origin.endswith(".py") else None
+    for root in spec.submodule_search_locations:
         place = Path(root, *rest)
         for path in (place.with_suffix(".py"), place / "__init__.py"):
             if path.is_file():

@@ -1,5 +1,7 @@
 """Every bounded key reports a value out of bounds."""
 
+from pathlib import Path
+
 import pytest
 
 from gptlab.config.compose import ConfigError, compose_config
@@ -104,3 +106,20 @@ def test_a_value_out_of_bounds_is_reported_once(command: str, key: str, value: s
         compose_config(root, [*overrides, f"{key}={value}"])
     (line,) = [line for line in str(caught.value).splitlines() if line.startswith(f"{key} is ")]
     assert f": it must be {sentence}" in line
+
+
+def test_a_part_in_a_single_file_is_checked_and_never_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its bounds hold, and an annotation that is more than a literal is not evaluated."""
+    (tmp_path / "my_optim.py").write_text(
+        "from typing import Annotated\nfrom gptlab.bounds import AtLeast\n"
+        f"class M:\n    def __init__(self, parameters, *, n: Annotated[int, AtLeast(3)],"
+        f" m: Annotated[int, AtLeast(open({str(tmp_path / 'ran')!r}, 'w'))]): ...\n",
+        encoding="utf-8",
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv("GPTLAB_TRUST", "my_optim")
+    with pytest.raises(ConfigError) as refused:
+        compose_config("train", ["optim._target_=my_optim.M", "+optim.n=1", "+optim.m=1"])
+    assert "optim.n is 1: it must be at least 3" in str(refused.value)
+    assert "optim.betas is not a key" in str(refused.value) or "optim.momentum is not a key" in str(refused.value)
+    assert not (tmp_path / "ran").exists()

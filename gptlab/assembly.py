@@ -3,7 +3,7 @@
 Importing Lightning takes seconds, so each function imports it itself: commands that only open a run never do.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,12 +12,15 @@ import torch
 from torch import nn
 
 from gptlab.config.build import build, build_for
+from gptlab.config.command import command_line
 from gptlab.config.hparams import hparams_values
-from gptlab.config.plain import Config
+from gptlab.config.plain import Config, to_yaml
 from gptlab.data.protocol import Prepared
 from gptlab.data.samplers import batches_per_epoch
+from gptlab.generation.generator import TextGenerator
 from gptlab.hardware.compile import choose_compile
 from gptlab.hardware.precision import count_devices
+from gptlab.heads.protocol import TokenHead
 
 if TYPE_CHECKING:
     import lightning as L
@@ -74,6 +77,53 @@ def make_module(cfg: Config, modules: nn.ModuleDict, *, n_steps: int, frozen_nam
         # generating samples stays uncompiled
         module.compute_loss = torch.compile(module.compute_loss)  # type: ignore[method-assign]
     return module
+
+
+def make_context(
+    cfg: Config,
+    prepared: Prepared,
+    text_generator: TextGenerator,
+    labels: Collection[str],
+    *,
+    total_steps: int,
+    start_step: int,
+) -> "RunContext":
+    """Return the facts and functions that callbacks and loggers use."""
+    from gptlab.evaluation.probes import ProbeRunner
+    from gptlab.training.context import RunContext
+
+    model, tokenizer = text_generator.model, text_generator.tokenizer
+    head: Any = text_generator.head  # a Head that is an nn.Module: Python has no type for both
+    answers = isinstance(head, TokenHead) and next(prepared.held_out(), None) is not None
+    return RunContext(
+        folder=Path(cfg.output_dir),
+        monitor=head.monitor,
+        total_steps=total_steps,
+        start_step=start_step,
+        write_samples=partial(write_samples, text_generator, prepared),
+        run_probes=ProbeRunner(model, head, tokenizer, prepared.held_out, seed=cfg.seed) if answers else None,
+        labels=tuple(labels),
+        decode=tokenizer.decode,
+        show_row=partial(prepared.show_row, decode=tokenizer.decode),
+        config=to_yaml(cfg),
+        command=command_line(),
+    )
+
+
+def write_samples(text_generator: TextGenerator, prepared: Prepared, prompt: str | None) -> list[str]:
+    """Return sample prompts with their continuations, during training.
+
+    Args:
+        prompt: None for the sample prompts of the data.
+
+    Returns:
+        an empty list for a head that predicts no tokens.
+    """
+    if not isinstance(text_generator.head, TokenHead):
+        return []
+    continue_ids = partial(text_generator.continue_ids, seed=None, changes={})
+    prompts = prepared.sample_prompts(text_generator.tokenizer, prompt)
+    return [sample.shown + "".join(continue_ids(sample.ids, stop=sample.stop)) for sample in prompts]
 
 
 def make_trainer(

@@ -16,19 +16,19 @@ import torch
 from omegaconf import DictConfig
 from torch import Tensor, nn
 
-from gptlab.assembly import make_batches, make_module, make_trainer, summarise_training
+from gptlab.assembly import make_batches, make_context, make_module, make_trainer, summarise_training
 from gptlab.batch import Batch
 from gptlab.config.build import build
 from gptlab.config.check import check
-from gptlab.config.command import choices, command_line
+from gptlab.config.command import choices
 from gptlab.config.compose import ConfigError, compose_config
-from gptlab.config.plain import Config, resolved, to_yaml
+from gptlab.config.plain import Config, resolved
 from gptlab.config.pretrained import adopt
 from gptlab.config.record import as_written, describe_config, record_config
 from gptlab.data.protocol import Prepared
 from gptlab.generation.generator import TextGenerator
 from gptlab.hardware.precision import float32_matmul_precision
-from gptlab.heads.protocol import HeadContext, ReferenceHead, TokenHead
+from gptlab.heads.protocol import HeadContext, ReferenceHead
 from gptlab.model.cache import KVCache
 from gptlab.model.meta import materialize, meta_weights
 from gptlab.storage.checkpoint import RECORD, find_checkpoint, read_checkpoint
@@ -36,7 +36,6 @@ from gptlab.storage.run_folder import training_folder
 from gptlab.tokenizer import pretrained
 from gptlab.tokenizer.protocol import Tokenizer
 from gptlab.tokenizer.state import to_json
-from gptlab.training.context import RunContext
 from gptlab.training.summary import record_stop, write_summary
 from gptlab.training.tuning import list_frozen
 from gptlab.weights.base import check_n_layers
@@ -148,7 +147,9 @@ class Run:
         with matmul_precision, training_folder(folder, resumes=resumes):  # nothing is written before this
             record = _record(self)
             start_step = find_start_step(cfg.resume, batches, n_steps=plan.n_steps, base=record.get("base"))
-            context = _context(self, total_steps=plan.n_steps, start_step=start_step)
+            context = make_context(
+                cfg, self.data, self.text_generator, self.labels, total_steps=plan.n_steps, start_step=start_step
+            )
             trainer = make_trainer(cfg, context, record=record, plan=plan, accumulation=accumulation)
             if resumes and trainer.is_global_zero:
                 write_summary({"status": "training"}, folder)  # an extended run is no longer finished
@@ -193,22 +194,6 @@ class Run:
     ) -> list[str]:
         """Return several continuations of a prompt, generated as one batch. Arguments as for `stream`."""
         return self.text_generator.generate_batch(prompt, n_samples, seed=seed, cache=cache, changes=sampling)
-
-    def write_samples(self, prompt: str | None) -> list[str]:
-        """Return sample prompts with their continuations, during training.
-
-        Args:
-            prompt: None for the sample prompts of the data.
-
-        Returns:
-            an empty list for a head that predicts no tokens.
-        """
-        assert self.data is not None
-        if not isinstance(self.head, TokenHead):
-            return []
-        continue_ids = partial(self.text_generator.continue_ids, seed=None, changes={})
-        prompts = self.data.sample_prompts(self.tokenizer, prompt)
-        return [sample.shown + "".join(continue_ids(sample.ids, stop=sample.stop)) for sample in prompts]
 
     def describe_data(self, n_examples: int) -> dict[str, Any]:
         """Return facts about the run's data, with its first training row and embeddings."""
@@ -258,29 +243,6 @@ def _record(run: Run) -> dict[str, Any]:
         "tokenizer": None if from_base else to_json(run.tokenizer),
         "labels": run.labels,
     }
-
-
-def _context(run: Run, *, total_steps: int, start_step: int) -> RunContext:
-    """Return the facts and functions that callbacks and loggers use."""
-    from gptlab.evaluation.probes import ProbeRunner
-
-    assert run.data is not None
-    answers = isinstance(run.head, TokenHead) and next(run.data.held_out(), None) is not None
-    return RunContext(
-        folder=Path(run.cfg.output_dir),
-        monitor=run.head.monitor,
-        total_steps=total_steps,
-        start_step=start_step,
-        write_samples=run.write_samples,
-        run_probes=ProbeRunner(run.model, run.head, run.tokenizer, run.data.held_out, seed=run.cfg.seed)
-        if answers
-        else None,
-        labels=tuple(run.labels),
-        decode=run.tokenizer.decode,
-        show_row=partial(run.data.show_row, decode=run.tokenizer.decode),
-        config=to_yaml(run.cfg),
-        command=command_line(),
-    )
 
 
 def _describe(run: Run) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from gptlab.storage.excerpts import excerpt
 from gptlab.storage.tensors import check_pickle, check_tensors
 from gptlab.storage.values import check_plain
 
-FORMAT = 3
+FORMAT = 4
 RECORD = "gptlab"  # key of the run's record in a checkpoint
 RECORD_TYPES = {
     "config": dict,

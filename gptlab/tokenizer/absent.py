@@ -9,6 +9,7 @@ from typing import Any, NoReturn
 import numpy as np
 
 from gptlab.errors import UserError
+from gptlab.tokenizer.protocol import EncodedParts
 
 
 class AbsentTokenizer:
@@ -23,6 +24,8 @@ class AbsentTokenizer:
 
     eot_id: None = None
     bos_id: None = None
+    end_ids: tuple[int, ...] = ()
+    unused_ids: tuple[int, ...] = ()
 
     def __init__(self, *, folder: str, vocab_size: int) -> None:
         self.folder, self.vocab_size = folder, vocab_size
@@ -31,6 +34,9 @@ class AbsentTokenizer:
         self._refuse()
 
     def encode_array(self, text: str) -> np.ndarray:
+        self._refuse()
+
+    def encode_parts(self, parts: Sequence[str | int]) -> EncodedParts:
         self._refuse()
 
     def decode(self, ids: Sequence[int]) -> str:

@@ -22,8 +22,8 @@ from gptlab.errors import UserError
 from gptlab.slots import slot
 from gptlab.tokenizer.library import MAX_IDS, library_errors
 from gptlab.tokenizer.merges import learn_ranks
-from gptlab.tokenizer.protocol import TrainingText
-from gptlab.tokenizer.text import END_OF_TEXT, encode_unicode, unused_name
+from gptlab.tokenizer.protocol import EncodedParts, TrainingText
+from gptlab.tokenizer.text import END_OF_TEXT, byte_spans, encode_stretches, encode_unicode, unused_name
 from gptlab.tokenizer.vocabulary_cache import load_or_learn
 
 log = logging.getLogger(__name__)
@@ -58,13 +58,13 @@ class BytePairTokenizer:
             raise UserError(f"the tokenizer's ids are not distinct numbers from 0 below {MAX_IDS:,}: fetch it again")
         if not ranks.keys() >= {chr(byte) for byte in range(256)} or END_OF_TEXT not in special:
             raise UserError(f"the tokenizer has no ids for all bytes and {END_OF_TEXT}: fetch it again")
-        unused = {unused_name(i): i for i in range(max(used)) if i not in used}
+        self.unused_ids = tuple(i for i in range(max(used)) if i not in used)
         with library_errors("tiktoken rejects the tokenizer's pattern"):
             self._encoding = tiktoken.Encoding(
                 "gptlab",
                 pat_str=pattern,
                 mergeable_ranks={token.encode("latin-1"): i for token, i in ranks.items()},
-                special_tokens=special | unused,
+                special_tokens=special | {unused_name(i): i for i in self.unused_ids},
             )
 
     @property
@@ -74,6 +74,10 @@ class BytePairTokenizer:
     @property
     def eot_id(self) -> int:
         return self._special[END_OF_TEXT]
+
+    @property
+    def end_ids(self) -> tuple[int, ...]:
+        return (self.eot_id,)
 
     def encode(self, text: str) -> list[int]:
         return self.encode_array(text).tolist()
@@ -91,6 +95,13 @@ class BytePairTokenizer:
         except ValueError:
             parts = [self._encoding.encode_to_numpy(part, disallowed_special=()) for part in _cut_whitespace(text)]
         return np.concatenate(parts)  # a copy: tiktoken's array is read-only
+
+    def encode_parts(self, parts: Sequence[str | int]) -> EncodedParts:
+        return encode_stretches(parts, self._encode_spans)
+
+    def _encode_spans(self, text: str) -> EncodedParts:
+        ids = self.encode(text)
+        return EncodedParts(ids, *byte_spans(text, list(map(len, self._encoding.decode_tokens_bytes(ids)))))
 
     def decode(self, ids: Sequence[int]) -> str:
         return self._encoding.decode(ids)

@@ -10,8 +10,8 @@ import numpy as np
 
 from gptlab.errors import UserError
 from gptlab.slots import slot
-from gptlab.tokenizer.protocol import TrainingText
-from gptlab.tokenizer.text import END_OF_TEXT, encode_unicode
+from gptlab.tokenizer.protocol import EncodedParts, TrainingText
+from gptlab.tokenizer.text import END_OF_TEXT, encode_stretches, encode_unicode
 
 NO_ID = np.iinfo(np.uint32).max  # marks a character outside the vocabulary
 
@@ -40,6 +40,7 @@ class CharTokenizer:
     """
 
     bos_id: None = None
+    unused_ids: tuple[int, ...] = ()
 
     def __init__(self, *, characters: str, unknown: bool, end_of_text: bool) -> None:
         self._characters, self._unknown, self._end_of_text = characters, unknown, end_of_text
@@ -54,6 +55,10 @@ class CharTokenizer:
     @property
     def eot_id(self) -> int | None:
         return len(self._characters) if self._end_of_text else None
+
+    @property
+    def end_ids(self) -> tuple[int, ...]:
+        return () if self.eot_id is None else (self.eot_id,)
 
     def encode(self, text: str) -> list[int]:
         return self.encode_array(text).tolist()
@@ -75,6 +80,13 @@ class CharTokenizer:
                 f"{len(self._characters):,} that the tokenizer learned: tokenizer.unknown=true makes it <|unk|>"
             )
         return ids
+
+    def encode_parts(self, parts: Sequence[str | int]) -> EncodedParts:
+        return encode_stretches(parts, self._encode_spans)
+
+    def _encode_spans(self, text: str) -> EncodedParts:
+        places = range(len(text))
+        return EncodedParts(self.encode(text), [*places], [place + 1 for place in places])
 
     def decode(self, ids: Sequence[int]) -> str:
         return "".join([self._texts[i] for i in ids])

@@ -5,20 +5,21 @@ V vocabulary, T tokens.
 
 import re
 from collections.abc import Sequence
-from itertools import pairwise
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
-import tokenizers
-from tokenizers import AddedToken, decoders, models, pre_tokenizers
+from tokenizers import AddedToken, decoders
 
 from gptlab.errors import UserError
 from gptlab.slots import slot
 from gptlab.storage.excerpts import excerpt
-from gptlab.storage.files import expand_path, read_bytes, read_object, read_text
+from gptlab.storage.files import expand_path, read_text
+from gptlab.tokenizer.aliases import AliasLibrary
+from gptlab.tokenizer.folder import convert_gpt2_files, find_file, read_bos_id, read_end_ids, read_settings
 from gptlab.tokenizer.library import MAX_IDS, library_errors, parse_tokenizer
-from gptlab.tokenizer.protocol import Tokenizer
+from gptlab.tokenizer.protocol import EncodedParts, Tokenizer
 from gptlab.tokenizer.text import encode_unicode, unused_name
 
 # Texts with characters that tokenizers may lose: blanks, capitals, accents, compatibility and rare characters.
@@ -35,31 +36,36 @@ class PretrainedTokenizer:
     Args:
         tokenizer_json: the file's content.
         vocab_size: V, rows of the model's embedding; ids without a token decode to a name.
-        eot_id: id of the end of a text, None without one.
+        end_ids: ids that end a text or an answer; the first is `eot_id`.
         bos_id: id of the first token of each training sequence, None without one.
 
     Raises:
         UserError: the content is not a tokenizer.
     """
 
-    def __init__(self, *, tokenizer_json: str, vocab_size: int, eot_id: int | None, bos_id: int | None) -> None:
+    def __init__(self, *, tokenizer_json: str, vocab_size: int, end_ids: list[int], bos_id: int | None) -> None:
         self._json, self._library = tokenizer_json, parse_tokenizer(tokenizer_json)
         vocab = self._library.get_vocab()
-        ids = [vocab_size - 1, *(i for i in (eot_id, bos_id) if i is not None), *vocab.values()]
+        ids = [vocab_size - 1, *end_ids, *([] if bos_id is None else [bos_id]), *vocab.values()]
         if not all(isinstance(i, int) and 0 <= i < min(vocab_size, MAX_IDS) for i in ids):
             raise UserError(
                 f"the tokenizer has ids outside its vocabulary of {excerpt(vocab_size)}, or above {MAX_IDS:,}: "
                 "fetch it again"
             )
-        self.vocab_size, self.eot_id, self.bos_id = vocab_size, eot_id, bos_id
+        self.vocab_size, self.end_ids, self.bos_id = vocab_size, tuple(end_ids), bos_id
+        self.eot_id = end_ids[0] if end_ids else None
+        self.unused_ids = tuple(sorted({*range(vocab_size)} - {*vocab.values()}))
         self._tokens = [unused_name(i) for i in range(vocab_size)]
         for token, i in vocab.items():
             self._tokens[i] = token
-        self._boundary_ids = [i for i in (eot_id, bos_id) if i is not None]
-        # some files list them as ordinary tokens
-        self._library.add_special_tokens([AddedToken(self._tokens[i], normalized=False) for i in self._boundary_ids])
+        self._boundary_ids = [i for i in (self.eot_id, bos_id) if i is not None]
         added = self._library.get_added_tokens_decoder()
-        self._special = {token.content: i for i, token in added.items() if token.special}
+        # some files list boundaries as ordinary tokens
+        plain = {i: AddedToken(self._tokens[i], normalized=False) for i in self._boundary_ids if i not in added}
+        self._special_tokens = {
+            i: token for i, token in (added | plain).items() if token.special or i in self._boundary_ids
+        }
+        self._library.add_special_tokens([self._special_tokens[i] for i in self._boundary_ids])
         self._library.encode_special_tokens = True  # text that looks like a special token stays text
 
     def encode(self, text: str) -> list[int]:
@@ -77,24 +83,18 @@ class PretrainedTokenizer:
         with library_errors("the tokenizer cannot encode the text"):
             [encoding] = self._library.encode_batch_fast([text], add_special_tokens=False)  # `encode` keeps the lock
         ids = np.array(encoding.ids, dtype=np.uint32)  # (T,)
-        return self._encode_without_boundaries(text) if np.isin(ids, self._boundary_ids).any() else ids
+        if not np.isin(ids, self._boundary_ids).any():
+            return ids
+        return np.array(self.encode_parts([text]).ids, dtype=np.uint32)
 
-    def _encode_without_boundaries(self, text: str) -> np.ndarray:
-        """Encode a text that contains a boundary token's name.
+    def encode_parts(self, parts: Sequence[str | int]) -> EncodedParts:
+        text = self._aliases.join(parts)
+        encode_unicode(text, "utf-8")
+        return self._aliases.encode(text, boundary_ids=self._boundary_ids)
 
-        In a vocabulary of words the name is one token, so the text is cut within it.
-        """
-        with library_errors("the tokenizer cannot encode the text"):
-            encoding = self._library.encode(text, add_special_tokens=False)
-        spans = [span for i, span in zip(encoding.ids, encoding.offsets, strict=True) if i in self._boundary_ids]
-        for start, end in spans:
-            if end - start < 2:
-                raise UserError(
-                    f"the tokenizer's only token for {text[start:end]!r} at position {start:,} is the one that ends a "
-                    "text: remove it"
-                )
-        cuts = [0, *[start + 1 for start, _ in spans], len(text)]
-        return np.concatenate([self.encode_array(text[a:b]) for a, b in pairwise(cuts)])
+    @cached_property
+    def _aliases(self) -> AliasLibrary:
+        return AliasLibrary(self._json, self._special_tokens)
 
     def decode(self, ids: Sequence[int]) -> str:
         return self._join([self._tokens[i] for i in ids])
@@ -105,7 +105,7 @@ class PretrainedTokenizer:
             return decoder.decode(tokens) if decoder else " ".join(tokens)
 
     def special_ids(self) -> dict[str, int]:
-        return dict(self._special)
+        return {token.content: i for i, token in self._special_tokens.items()}
 
     def token_bytes(self) -> np.ndarray | None:
         """Return the bytes of each token's text.
@@ -146,7 +146,7 @@ class PretrainedTokenizer:
             "kind": "pretrained",
             "tokenizer_json": self._json,
             "vocab_size": self.vocab_size,
-            "eot_id": self.eot_id,
+            "end_ids": list(self.end_ids),
             "bos_id": self.bos_id,
         }
 
@@ -188,16 +188,16 @@ def read_tokenizer(folder: Path) -> Tokenizer | None:
     Raises:
         UserError: a file is damaged, must be converted first, or contradicts config.json.
     """
-    path = _find_file(folder)
+    path = find_file(folder)
     if path is None:
         return None
     try:
-        content = read_text(path) if path.suffix == ".json" else _convert_gpt2_files(path)
+        content = read_text(path) if path.suffix == ".json" else convert_gpt2_files(path)
         library = parse_tokenizer(content)
     except ValueError as error:
         raise UserError(f"{path} is damaged or in a newer format: {error}; fetch it again") from error
     n_ids = max(library.get_vocab().values(), default=-1) + 1
-    vocab_size = _read_json(folder / "config.json").get("vocab_size", n_ids)  # models often round it up
+    vocab_size = read_settings(folder / "config.json").get("vocab_size", n_ids)  # models often round it up
     if n_ids == 0:
         raise UserError(f"{path} has no tokens: fetch it again")
     if not isinstance(vocab_size, int) or isinstance(vocab_size, bool) or not 0 < vocab_size <= MAX_IDS:
@@ -211,82 +211,8 @@ def read_tokenizer(folder: Path) -> Tokenizer | None:
             "embedding for the rest: fetch the files of one model"
         )
     return PretrainedTokenizer(
-        tokenizer_json=content, vocab_size=vocab_size, eot_id=_eot_id(folder, library), bos_id=_bos_id(path, library)
+        tokenizer_json=content,
+        vocab_size=vocab_size,
+        end_ids=read_end_ids(folder, library),
+        bos_id=read_bos_id(path, library),
     )
-
-
-def _find_file(folder: Path) -> Path | None:
-    """Return the tokenizer's file, None without one.
-
-    For GPT-2's two files it is merges.txt.
-    """
-    path, merges = folder / "tokenizer.json", folder / "merges.txt"
-    kind = _read_json(folder / "tokenizer_config.json").get("tokenizer_class") or "GPT2Tokenizer"
-    if path.is_file():
-        return path
-    if merges.is_file() and str(kind).startswith("GPT2"):
-        return merges
-    for other in (folder / "tokenizer.model", merges):
-        if other.is_file():
-            raise UserError(
-                f"{other} is in a format that gptlab cannot read: make a tokenizer.json of it with the package "
-                f"transformers, AutoTokenizer.from_pretrained('{folder}').save_pretrained('{folder}')"
-            )
-    return None
-
-
-def _convert_gpt2_files(merges: Path) -> str:
-    """Return GPT-2's vocab.json and merges.txt as one tokenizer.json."""
-    vocab = merges.with_name("vocab.json")
-    with library_errors("it does not go with vocab.json"):
-        for path in (vocab, merges):
-            read_bytes(path)  # check both: the library would wait for a pipe, and read a file of any size
-        library = tokenizers.Tokenizer(models.BPE.from_file(str(vocab), str(merges)))
-    library.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    library.decoder = decoders.ByteLevel()
-    return library.to_str()
-
-
-def _eot_id(folder: Path, library: tokenizers.Tokenizer) -> int | None:
-    """Return the id of the end of a text.
-
-    It is read from the first file that names one. Of several ids, as in chat models, the first is taken.
-    """
-    vocab = library.get_vocab()
-    used = set(vocab.values())  # a default config may name an id that a small vocabulary lacks
-    for name in ("tokenizer_config.json", "special_tokens_map.json"):
-        token = _read_json(folder / name).get("eos_token")
-        text = token.get("content") if isinstance(token, dict) else token
-        if not isinstance(text, str | None):
-            raise UserError(f"{folder / name}: eos_token is {excerpt(token)}, wanted the token's text: fetch it again")
-        if text in vocab:
-            return vocab[text]
-    for name in ("generation_config.json", "config.json"):
-        ids = _read_json(folder / name).get("eos_token_id")
-        for i in ids if isinstance(ids, list) else [ids]:
-            if not isinstance(i, int | None) or isinstance(i, bool):
-                raise UserError(
-                    f"{folder / name}: eos_token_id is {excerpt(ids)}, wanted one id or several: fetch it again"
-                )
-            if i in used:
-                return i
-    return None
-
-
-def _bos_id(path: Path, library: tokenizers.Tokenizer) -> int | None:
-    """Return the id that the tokenizer prepends to a text."""
-    if library.post_processor is None:
-        return None
-    with library_errors(f"{path} cannot encode the letter a"):
-        plain, whole = (library.encode("a", add_special_tokens=added).ids for added in (False, True))
-    n_before = next(n for n in range(len(whole) + 1) if whole[n : n + len(plain)] == plain)
-    if n_before > 1:
-        raise UserError(
-            f"{path} puts {n_before} ids before a text, and gptlab supports at most one: take another model"
-        )
-    return whole[0] if n_before else None
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    """Return a file's JSON object, empty without a file."""
-    return read_object(path) if path.is_file() else {}

@@ -13,8 +13,8 @@ import numpy as np
 
 from gptlab.errors import UserError
 from gptlab.slots import slot
-from gptlab.tokenizer.protocol import TrainingText
-from gptlab.tokenizer.text import END_OF_TEXT, UNKNOWN, encode_unicode
+from gptlab.tokenizer.protocol import EncodedParts, TrainingText
+from gptlab.tokenizer.text import END_OF_TEXT, UNKNOWN, encode_stretches, encode_unicode
 
 BOUNDARY = re.compile(r"""([,.:;?_!"()']|--|\s)""")
 SPACE_BEFORE_MARK = re.compile(r"""\s+([,.:;?!"()'])""")
@@ -53,6 +53,7 @@ class WordTokenizer:
     """
 
     bos_id: None = None
+    unused_ids: tuple[int, ...] = ()
 
     def __init__(self, *, words: list[str], unknown: bool, end_of_text: bool) -> None:
         self._words, self._unknown, self._end_of_text = words, unknown, end_of_text
@@ -66,6 +67,10 @@ class WordTokenizer:
     @property
     def eot_id(self) -> int | None:
         return len(self._words) if self._end_of_text else None
+
+    @property
+    def end_ids(self) -> tuple[int, ...]:
+        return () if self.eot_id is None else (self.eot_id,)
 
     def encode(self, text: str) -> list[int]:
         """Return the ids of a text.
@@ -86,6 +91,15 @@ class WordTokenizer:
 
     def encode_array(self, text: str) -> np.ndarray:
         return np.array(self.encode(text), dtype=np.uint32)  # (T,)
+
+    def encode_parts(self, parts: Sequence[str | int]) -> EncodedParts:
+        return encode_stretches(parts, self._encode_spans)
+
+    def _encode_spans(self, text: str) -> EncodedParts:
+        ids, items = self.encode(text), BOUNDARY.split(text)
+        ends = np.cumsum([len(item) for item in items]).tolist()
+        words = [(end - len(item), end) for item, end in zip(items, ends, strict=True) if item.strip()]
+        return EncodedParts(ids, [start for start, _ in words], [end for _, end in words])
 
     def decode(self, ids: Sequence[int]) -> str:
         return SPACE_BEFORE_MARK.sub(r"\1", " ".join([self._texts[i] for i in ids]))

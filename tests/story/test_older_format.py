@@ -65,11 +65,11 @@ def test_every_command_refuses_an_older_run(name: str, old_run: Path, capsys: py
 @pytest.mark.parametrize(
     ("number", "sentence"),
     [
-        (1, "was written by an older gptlab (checkpoint format 1; this one reads 3): train the run again"),
-        (FORMAT + 1, "was written by a newer gptlab (checkpoint format 4; this one reads 3): update gptlab"),
-        (10**500, "this one reads 3): update gptlab"),
-        (None, "its format is None, wanted 3: take another checkpoint"),
-        ("3", "its format is '3', wanted 3: take another checkpoint"),
+        (1, "was written by an older gptlab (checkpoint format 1; this one reads 4): train the run again"),
+        (FORMAT + 1, "was written by a newer gptlab (checkpoint format 5; this one reads 4): update gptlab"),
+        (10**500, "this one reads 4): update gptlab"),
+        (None, "its format is None, wanted 4: take another checkpoint"),
+        ("4", "its format is '4', wanted 4: take another checkpoint"),
     ],
     ids=["first", "newer", "huge", "none", "text"],
 )

@@ -435,9 +435,15 @@ def test_a_hostile_file_is_reported(
 
 
 def test_a_state_with_ids_outside_its_vocabulary_is_refused() -> None:
-    state = {"kind": "pretrained", "tokenizer_json": hostile(), "vocab_size": 10, "eot_id": None, "bos_id": None}
+    state = {"kind": "pretrained", "tokenizer_json": hostile(), "vocab_size": 10, "end_ids": [], "bos_id": None}
     assert from_state(state).vocab_size == 10
-    for changes in ({"vocab_size": 10**12}, {"vocab_size": 1}, {"eot_id": 10}, {"bos_id": -1}, {"vocab_size": "9"}):
+    for changes in (
+        {"vocab_size": 10**12},
+        {"vocab_size": 1},
+        {"end_ids": [0, 10]},
+        {"bos_id": -1},
+        {"vocab_size": "9"},
+    ):
         with pytest.raises(ValueError, match=r"ids outside its vocabulary|is damaged"):
             from_state(state | changes)
 

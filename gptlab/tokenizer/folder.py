@@ -1,0 +1,99 @@
+"""Files of a published tokenizer, as the transformers library writes them."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import tokenizers
+from tokenizers import decoders, models, pre_tokenizers
+
+from gptlab.errors import UserError
+from gptlab.storage.excerpts import excerpt
+from gptlab.storage.files import read_bytes, read_object
+from gptlab.tokenizer.library import library_errors
+
+
+def find_file(folder: Path) -> Path | None:
+    """Return the tokenizer's file, None without one.
+
+    For GPT-2's two files it is merges.txt.
+    """
+    path, merges = folder / "tokenizer.json", folder / "merges.txt"
+    kind = read_settings(folder / "tokenizer_config.json").get("tokenizer_class") or "GPT2Tokenizer"
+    if path.is_file():
+        return path
+    if merges.is_file() and str(kind).startswith("GPT2"):
+        return merges
+    for other in (folder / "tokenizer.model", merges):
+        if other.is_file():
+            raise UserError(
+                f"{other} is in a format that gptlab cannot read: make a tokenizer.json of it with the package "
+                f"transformers, AutoTokenizer.from_pretrained('{folder}').save_pretrained('{folder}')"
+            )
+    return None
+
+
+def convert_gpt2_files(merges: Path) -> str:
+    """Return GPT-2's vocab.json and merges.txt as one tokenizer.json."""
+    vocab = merges.with_name("vocab.json")
+    with library_errors("it does not go with vocab.json"):
+        for path in (vocab, merges):
+            read_bytes(path)  # check both: the library would wait for a pipe, and read a file of any size
+        library = tokenizers.Tokenizer(models.BPE.from_file(str(vocab), str(merges)))
+    library.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    library.decoder = decoders.ByteLevel()
+    return library.to_str()
+
+
+def read_end_ids(folder: Path, library: tokenizers.Tokenizer) -> list[int]:
+    """Return the ids that end a text or an answer.
+
+    First comes the token that the tokenizer's settings name, then the ids at which the model's stop generation. Ids
+    that the tokenizer lacks are left out: a default config may name one.
+    """
+    vocab = library.get_vocab()
+    named, listed = _end_tokens(folder), _end_token_ids(folder)
+    used = set(vocab.values())
+    ids = [vocab[token] for token in named if token in vocab][:1] + [i for i in listed if i in used]
+    return list(dict.fromkeys(ids))
+
+
+def _end_tokens(folder: Path) -> Iterator[str]:
+    for name in ("tokenizer_config.json", "special_tokens_map.json"):
+        token = read_settings(folder / name).get("eos_token")
+        text = token.get("content") if isinstance(token, dict) else token
+        if not isinstance(text, str | None):
+            raise UserError(f"{folder / name}: eos_token is {excerpt(token)}, wanted the token's text: fetch it again")
+        if text is not None:
+            yield text
+
+
+def _end_token_ids(folder: Path) -> Iterator[int]:
+    for name in ("generation_config.json", "config.json"):
+        ids = read_settings(folder / name).get("eos_token_id")
+        for i in ids if isinstance(ids, list) else [ids]:
+            if not isinstance(i, int | None) or isinstance(i, bool):
+                raise UserError(
+                    f"{folder / name}: eos_token_id is {excerpt(ids)}, wanted one id or several: fetch it again"
+                )
+            if i is not None:
+                yield i
+
+
+def read_bos_id(path: Path, library: tokenizers.Tokenizer) -> int | None:
+    """Return the id that the tokenizer prepends to a text."""
+    if library.post_processor is None:
+        return None
+    with library_errors(f"{path} cannot encode the letter a"):
+        plain, whole = (library.encode("a", add_special_tokens=added).ids for added in (False, True))
+    n_before = next(n for n in range(len(whole) + 1) if whole[n : n + len(plain)] == plain)
+    if n_before > 1:
+        raise UserError(
+            f"{path} puts {n_before} ids before a text, and gptlab supports at most one: take another model"
+        )
+    return whole[0] if n_before else None
+
+
+def read_settings(path: Path) -> dict[str, Any]:
+    """Return a file's JSON object, empty without a file."""
+    return read_object(path) if path.is_file() else {}

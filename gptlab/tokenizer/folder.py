@@ -1,5 +1,7 @@
 """Files of a published tokenizer, as the transformers library writes them."""
 
+import json
+import logging
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -8,9 +10,11 @@ import tokenizers
 from tokenizers import decoders, models, pre_tokenizers
 
 from gptlab.errors import UserError
-from gptlab.storage.excerpts import excerpt
+from gptlab.storage.excerpts import excerpt, excerpt_names
 from gptlab.storage.files import read_bytes, read_object
-from gptlab.tokenizer.library import library_errors
+from gptlab.tokenizer.library import MAX_IDS, library_errors
+
+log = logging.getLogger(__name__)
 
 
 def find_file(folder: Path) -> Path | None:
@@ -43,6 +47,46 @@ def convert_gpt2_files(merges: Path) -> str:
     library.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     library.decoder = decoders.ByteLevel()
     return library.to_str()
+
+
+def read_vocab_size(folder: Path, *, default: int) -> int:
+    """Return the rows of the model's embedding, which are often more than the tokenizer's ids."""
+    size = read_settings(folder / "config.json").get("vocab_size", default)
+    if not isinstance(size, int) or isinstance(size, bool) or not 0 < size <= MAX_IDS:
+        raise UserError(
+            f"{folder / 'config.json'}: vocab_size is {excerpt(size)}, wanted a whole number from 1 to "
+            f"{MAX_IDS:,}: fetch it again"
+        )
+    return size
+
+
+def drop_added_tokens(content: str, library: tokenizers.Tokenizer, *, path: Path, vocab_size: int) -> str:
+    """Return a tokenizer.json without the added tokens that the model has no embedding for.
+
+    Whoever finetunes a model often adds a token for padding, which the model never reads.
+
+    Args:
+        content: the file's content.
+        library: the tokenizer in it.
+        path: the file, for the messages.
+        vocab_size: V, the rows of the embedding.
+
+    Raises:
+        UserError: the model has no embedding for another token either.
+    """
+    if max(library.get_vocab(with_added_tokens=False).values(), default=-1) >= vocab_size:
+        raise UserError(
+            f"{path} has {max(library.get_vocab().values()) + 1:,} ids, but {path.with_name('config.json')} says "
+            f"vocab_size {vocab_size:,}: the model has no embedding for the rest: fetch the files of one model"
+        )
+    names = [token for token, i in library.get_vocab().items() if i >= vocab_size]
+    log.info(
+        f"{path}: the model has no embedding for {len(names):,} added token{'s' * (len(names) > 1)} "
+        f"({excerpt_names(sorted(names))}), so no text becomes one"
+    )
+    parsed = json.loads(content)
+    kept = [token for token in parsed["added_tokens"] if token["content"] not in names]
+    return json.dumps(parsed | {"added_tokens": kept, "padding": None}, ensure_ascii=False)  # padding names one of them
 
 
 def read_end_ids(folder: Path, library: tokenizers.Tokenizer) -> list[int]:

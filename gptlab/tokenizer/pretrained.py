@@ -17,7 +17,14 @@ from gptlab.slots import slot
 from gptlab.storage.excerpts import excerpt
 from gptlab.storage.files import expand_path, read_text
 from gptlab.tokenizer.aliases import AliasLibrary
-from gptlab.tokenizer.folder import convert_gpt2_files, find_file, read_bos_id, read_end_ids, read_settings
+from gptlab.tokenizer.folder import (
+    convert_gpt2_files,
+    drop_added_tokens,
+    find_file,
+    read_bos_id,
+    read_end_ids,
+    read_vocab_size,
+)
 from gptlab.tokenizer.library import MAX_IDS, library_errors, parse_tokenizer
 from gptlab.tokenizer.protocol import EncodedParts, Tokenizer
 from gptlab.tokenizer.text import encode_unicode, unused_name
@@ -197,19 +204,12 @@ def read_tokenizer(folder: Path) -> Tokenizer | None:
     except ValueError as error:
         raise UserError(f"{path} is damaged or in a newer format: {error}; fetch it again") from error
     n_ids = max(library.get_vocab().values(), default=-1) + 1
-    vocab_size = read_settings(folder / "config.json").get("vocab_size", n_ids)  # models often round it up
     if n_ids == 0:
         raise UserError(f"{path} has no tokens: fetch it again")
-    if not isinstance(vocab_size, int) or isinstance(vocab_size, bool) or not 0 < vocab_size <= MAX_IDS:
-        raise UserError(
-            f"{folder / 'config.json'}: vocab_size is {excerpt(vocab_size)}, wanted a whole number from 1 to "
-            f"{MAX_IDS:,}: fetch it again"
-        )
+    vocab_size = read_vocab_size(folder, default=n_ids)
     if n_ids > vocab_size:
-        raise UserError(
-            f"{path} has {n_ids:,} ids, but {folder / 'config.json'} says vocab_size {vocab_size:,}: the model has no "
-            "embedding for the rest: fetch the files of one model"
-        )
+        content = drop_added_tokens(content, library, path=path, vocab_size=vocab_size)
+        library = parse_tokenizer(content)
     return PretrainedTokenizer(
         tokenizer_json=content,
         vocab_size=vocab_size,

@@ -4,8 +4,9 @@ T tokens.
 """
 
 from collections.abc import Sequence
+from functools import cached_property
 
-from tokenizers import AddedToken
+from tokenizers import AddedToken, Tokenizer
 
 from gptlab.errors import UserError
 from gptlab.tokenizer.library import library_errors, parse_tokenizer
@@ -15,78 +16,98 @@ from gptlab.tokenizer.text import spans
 LAST_PRIVATE = 0x10FFFD  # the last character for private use; fonts with symbols use the first ones of its plane
 
 
-class AliasLibrary:
-    """Library that knows each special token by one character.
+class SpecialTokenEncoder:
+    """Encoder of texts between special tokens, which are written as one character each.
 
-    A name in a text stays text, and the character becomes the token, with the blanks around it that the token takes.
+    The library sees one text and treats a character as it treats the token's name: it takes the blanks that the token
+    takes, and what it does at the beginning of a text happens where it would. Names in a text stay text.
 
     Args:
         tokenizer_json: content of a tokenizer.json.
-        special: id -> special token, with the rules by which it is found in a text.
+        special: id -> special token, with the rules by which it is found.
+        boundary_ids: those that the file may list as ordinary tokens; a text is cut within their names.
     """
 
-    def __init__(self, tokenizer_json: str, special: dict[int, AddedToken]) -> None:
-        self._library = parse_tokenizer(tokenizer_json)
-        self._library.add_special_tokens([AddedToken(token.content, normalized=False) for token in special.values()])
-        self._library.encode_special_tokens = True
-        self._library.post_processor = None  # it would take the blank at a token's beginning out of its span
+    def __init__(self, tokenizer_json: str, special: dict[int, AddedToken], boundary_ids: Sequence[int]) -> None:
+        self._json, self._special, self._boundary_ids = tokenizer_json, special, boundary_ids
         self._characters = {i: chr(LAST_PRIVATE - n) for n, i in enumerate(special)}
-        self._library.add_tokens([self._alias(token, self._characters[i]) for i, token in special.items()])
-        self._special = {self._library.token_to_id(character): i for i, character in self._characters.items()}
 
-    def _alias(self, token: AddedToken, character: str) -> AddedToken:
-        """Return a token that is found where another one is."""
-        normalizer = self._library.normalizer
-        changes = normalizer is not None and normalizer.normalize_str(character) != character  # or loses it
-        return AddedToken(
-            character,
-            single_word=token.single_word,
-            lstrip=token.lstrip,
-            rstrip=token.rstrip,
-            normalized=token.normalized and not changes,
-            special=False,
-        )
+    def encode(self, parts: Sequence[str | int]) -> EncodedParts:
+        """Return the ids of texts and special tokens, and their spans.
 
-    def join(self, parts: Sequence[str | int]) -> str:
-        """Return texts and special ids as one text.
+        Some files have rules by which the library does not find a token in every place: there it is put.
 
         Raises:
-            UserError: a text holds a character that stands for a special token.
+            UserError: a text holds a character that stands for a special token, or one without a token.
         """
-        aliases = frozenset(self._characters.values())
+        text = self._join(parts)
+        encoded = self._encode(text, self._finding)
+        if sum(i in self._special_of for i in encoded.ids) < sum(isinstance(part, int) for part in parts):
+            encoded = self._encode(text, self._placing)
+        return encoded._replace(ids=[self._special_of.get(i, i) for i in encoded.ids])
+
+    def _join(self, parts: Sequence[str | int]) -> str:
+        taken = frozenset(self._characters.values())
         for part in parts:
-            if isinstance(part, str) and not aliases.isdisjoint(part):
-                found = next(character for character in part if character in aliases)
+            if isinstance(part, str) and not taken.isdisjoint(part):
                 raise UserError(
-                    f"the text holds {found!r}, a character for private use that stands for a special token here: "
-                    "remove it"
+                    f"the text holds {next(iter(taken.intersection(part)))!r}, a character for private use that stands "
+                    "for a special token here: remove it"
                 )
         return "".join([part if isinstance(part, str) else self._characters[part] for part in parts])
 
-    def encode(self, text: str, *, boundary_ids: Sequence[int]) -> EncodedParts:
-        """Return the ids of a text with aliases, and their spans.
+    @cached_property
+    def _finding(self) -> Tokenizer:
+        """Return the library that finds a special token by its own rules."""
+        return self._library(placing=False)
 
-        Args:
-            boundary_ids: special tokens that the file may list as ordinary ones; where such a name is one token, the
-                text is cut within it.
+    @cached_property
+    def _placing(self) -> Tokenizer:
+        """Return the library that takes each character for its token."""
+        return self._library(placing=True)
 
-        Raises:
-            UserError: the tokenizer has no token for a part of the text.
-        """
+    @cached_property
+    def _special_of(self) -> dict[int | None, int]:
+        """Return the special token of each character's id in both libraries."""
+        return {self._finding.token_to_id(character): i for i, character in self._characters.items()}
+
+    def _library(self, *, placing: bool) -> Tokenizer:
+        library = parse_tokenizer(self._json)
+        library.add_special_tokens([self._special[i] for i in self._boundary_ids])
+        library.encode_special_tokens = True
+        library.post_processor = None  # it would take the blank at a token's beginning out of its span
+        normalizer = library.normalizer
+        aliases = []
+        for i, token in self._special.items():
+            character = self._characters[i]
+            kept = normalizer is None or character in normalizer.normalize_str(character)
+            alias = AddedToken(
+                character,
+                single_word=token.single_word and not placing,
+                lstrip=token.lstrip,
+                rstrip=token.rstrip,
+                normalized=token.normalized and kept and not placing,
+                special=False,
+            )
+            aliases.append(alias)
+        library.add_tokens(aliases)
+        return library
+
+    def _encode(self, text: str, library: Tokenizer) -> EncodedParts:
+        """Return the ids of a text in which special tokens are characters."""
         with library_errors("the tokenizer cannot encode the text"):
-            encoding = self._library.encode(text, add_special_tokens=False)
+            encoding = library.encode(text, add_special_tokens=False)
         for i, (start, end) in zip(encoding.ids, encoding.offsets, strict=True):
-            if i in boundary_ids:
-                return self._encode_cut(text, start, end, boundary_ids)
-        ids = [self._special.get(i, i) for i in encoding.ids]
-        return EncodedParts(ids, *spans(encoding.offsets, len(text)))
+            if i in self._boundary_ids:
+                return self._encode_cut(text, start, end, library)
+        return EncodedParts(encoding.ids, *spans(encoding.offsets, len(text)))
 
-    def _encode_cut(self, text: str, start: int, end: int, boundary_ids: Sequence[int]) -> EncodedParts:
+    def _encode_cut(self, text: str, start: int, end: int, library: Tokenizer) -> EncodedParts:
+        """Encode a text in which a name is one ordinary token: it is cut after the name's first character."""
         if end - start < 2:
             raise UserError(
                 f"the tokenizer's only token for {text[start:end]!r} at position {start:,} is the one that ends a "
                 "text: remove it"
             )
         cut = start + 1
-        before, after = (self.encode(part, boundary_ids=boundary_ids) for part in (text[:cut], text[cut:]))
-        return before.followed_by(after, at=cut)
+        return self._encode(text[:cut], library).followed_by(self._encode(text[cut:], library), at=cut)

@@ -31,15 +31,15 @@ def write_tokenizer(tokenizer: Tokenizer, folder: Path, *, context_length: int, 
     if kind == "absent":
         return
     content = state["tokenizer_json"] if kind == "pretrained" else BUILDERS[kind](**state).to_str(pretty=True)
-    token_of = LibraryTokenizer.from_str(content).id_to_token
+    names = {i: token for token, i in LibraryTokenizer.from_str(content).get_vocab().items()}
     eos_id, bos_id = tokenizer.eot_id, tokenizer.eot_id if tokenizer.bos_id is None else tokenizer.bos_id
     config = {
         "tokenizer_class": "PreTrainedTokenizerFast",  # any other class adds rules of its own
         "model_max_length": context_length,
         "model_input_names": ["input_ids", "attention_mask"],  # version 4 would add token_type_ids
         "clean_up_tokenization_spaces": False,  # it would delete spaces before punctuation
-        "bos_token": None if bos_id is None else token_of(bos_id),
-        "eos_token": None if eos_id is None else token_of(eos_id),
+        "bos_token": None if bos_id is None else names[bos_id],
+        "eos_token": None if eos_id is None else names[eos_id],
     }
     if pads:
         config["pad_token"] = config["eos_token"]

@@ -16,7 +16,7 @@ from gptlab.errors import UserError
 from gptlab.slots import slot
 from gptlab.storage.excerpts import excerpt
 from gptlab.storage.files import expand_path, read_text
-from gptlab.tokenizer.aliases import AliasLibrary
+from gptlab.tokenizer.aliases import SpecialTokenEncoder
 from gptlab.tokenizer.folder import (
     convert_gpt2_files,
     drop_added_tokens,
@@ -95,13 +95,14 @@ class PretrainedTokenizer:
         return np.array(self.encode_parts([text]).ids, dtype=np.uint32)
 
     def encode_parts(self, parts: Sequence[str | int]) -> EncodedParts:
-        text = self._aliases.join(parts)
-        encode_unicode(text, "utf-8")
-        return self._aliases.encode(text, boundary_ids=self._boundary_ids)
+        for part in parts:
+            if isinstance(part, str):
+                encode_unicode(part, "utf-8")
+        return self._parts_encoder.encode(parts)
 
     @cached_property
-    def _aliases(self) -> AliasLibrary:
-        return AliasLibrary(self._json, self._special_tokens)
+    def _parts_encoder(self) -> SpecialTokenEncoder:
+        return SpecialTokenEncoder(self._json, self._special_tokens, self._boundary_ids)
 
     def decode(self, ids: Sequence[int]) -> str:
         return self._join([self._tokens[i] for i in ids])

@@ -61,13 +61,18 @@ def test_special_tokens_have_names_that_stay_text(tokenizer: Tokenizer) -> None:
     assert all(tokenizer.decode([i]) == name for name, i in special.items())
 
 
+def test_the_end_of_text_is_the_first_end(tokenizer: Tokenizer) -> None:
+    assert tokenizer.end_ids[:1] == (() if tokenizer.eot_id is None else (tokenizer.eot_id,))
+    assert tokenizer.unused_ids == ()
+
+
 def test_every_id_decodes(tokenizer: Tokenizer) -> None:
     assert all(tokenizer.decode([i]) for i in range(tokenizer.vocab_size))
     assert tokenizer.decode([]) == ""
 
 
 def test_half_of_a_surrogate_pair_is_reported_with_its_place(tokenizer: Tokenizer) -> None:
-    for encode in (tokenizer.encode, tokenizer.encode_array):
+    for encode in (tokenizer.encode, tokenizer.encode_array, lambda text: tokenizer.encode_parts([text])):
         with pytest.raises(ValueError, match=r"'\\ud83d' at position 2, half of a surrogate pair"):
             encode("ab\ud83d\ude00")
 

@@ -1,6 +1,7 @@
 """Tokenizers of pretrained models: transformers' ids, and damaged folders."""
 
 import json
+import logging
 import os
 import random
 import shutil
@@ -14,8 +15,10 @@ from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalize
 
 from gptlab.tokenizer import gpt2
 from gptlab.tokenizer.bytes import ByteTokenizer
+from gptlab.tokenizer.huggingface import write_tokenizer
 from gptlab.tokenizer.pretrained import PretrainedTokenizer, load, read_tokenizer
 from gptlab.tokenizer.state import from_state
+from gptlab.weights.tokenizer_match import check_same_tokenizer
 from tests.support.tokenizers import PROSE, hard_texts, learnable
 
 QWEN = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
@@ -176,12 +179,19 @@ def test_a_word_vocabulary_never_encodes_the_end_of_text(tmp_path: Path) -> None
     assert (tokenizer.eot_id, tokenizer.bos_id) == (3, None)
     assert tokenizer.encode("a </s> b </s> </s> c") == [0, 5, 5, 1, 5, 5, 5, 5, 2]
     assert tokenizer.encode("a <s>") == [0, 4]  # no text begins with <s> here
+    ids, starts, ends = tokenizer.encode_parts(["a </s> b", 3, "c </s>"])
+    assert ids == [0, 5, 5, 1, 3, 2, 5, 5]
+    assert list(zip(starts, ends, strict=True)) == [
+        (0, 1), (2, 3), (3, 6), (7, 8), (8, 9), (9, 10), (11, 12), (12, 15)
+    ]  # fmt: skip
 
 
 def test_a_character_with_only_the_end_of_text_as_token_is_refused(tmp_path: Path) -> None:
     library = small(model=models.WordLevel(vocab={"a": 0, "</s>": 1}, unk_token="</s>"))
     with pytest.raises(ValueError, match="only token for 'é' at position 2 is the one that ends a text"):
         read(write(tmp_path, library, {"eos_token": "</s>"})).encode("a é")
+    with pytest.raises(ValueError, match="only token for 'é' at position 3 is the one that ends a text"):
+        read(write(tmp_path, library, {"eos_token": "</s>"})).encode_parts([1, "a é"])
 
 
 def test_text_without_a_token_is_refused(tmp_path: Path) -> None:
@@ -244,6 +254,7 @@ def test_embedding_rows_without_a_token_have_names(tmp_path: Path) -> None:
     n_ids = library.get_vocab_size()
     tokenizer = read(write(tmp_path, library, names, vocab_size=n_ids + 20))
     assert tokenizer.vocab_size == n_ids + 20
+    assert tokenizer.unused_ids == tuple(range(n_ids, n_ids + 20))
     assert (
         tokenizer.decode([n_ids, *tokenizer.encode("x"), n_ids + 19]) == f"<|unused_{n_ids}|>x<|unused_{n_ids + 19}|>"
     )
@@ -258,22 +269,60 @@ def test_embedding_rows_without_a_token_have_names(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("files", "wanted"),
     [
-        ({"tokenizer_config": {"eos_token": "</s>"}, "config": {"eos_token_id": 0}}, 3),
-        ({"tokenizer_config": {"eos_token": {"content": "<s>"}}}, 4),
-        ({"tokenizer_config": {"eos_token": None}, "special_tokens_map": {"eos_token": {"content": "</s>"}}}, 3),
-        ({"tokenizer_config": {"eos_token": "<gone>"}, "generation_config": {"eos_token_id": [4, 3]}}, 4),
-        ({"generation_config": {"eos_token_id": None}, "config": {"eos_token_id": 3}}, 3),
-        ({"config": {"eos_token_id": 50256}}, None),
-        ({}, None),
+        ({"tokenizer_config": {"eos_token": "</s>"}, "config": {"eos_token_id": 0}}, [3, 0]),
+        ({"tokenizer_config": {"eos_token": {"content": "<s>"}}}, [4]),
+        ({"tokenizer_config": {"eos_token": None}, "special_tokens_map": {"eos_token": {"content": "</s>"}}}, [3]),
+        ({"tokenizer_config": {"eos_token": "</s>"}, "special_tokens_map": {"eos_token": "<s>"}}, [3]),
+        ({"tokenizer_config": {"eos_token": "<gone>"}, "generation_config": {"eos_token_id": [4, 99, 3]}}, [4, 3]),
+        ({"tokenizer_config": {"eos_token": "</s>"}, "generation_config": {"eos_token_id": [4, 3]}}, [3, 4]),
+        ({"generation_config": {"eos_token_id": [4, 3]}, "config": {"eos_token_id": [3, 5]}}, [4, 3, 5]),
+        ({"generation_config": {"eos_token_id": None}, "config": {"eos_token_id": 3}}, [3]),
+        ({"config": {"eos_token_id": 50256}}, []),
+        ({}, []),
     ],
 )
-def test_the_first_file_that_names_an_end_of_text_decides(
-    files: dict[str, Any], wanted: int | None, tmp_path: Path
-) -> None:
+def test_every_file_that_names_an_end_of_text_is_read(files: dict[str, Any], wanted: list[int], tmp_path: Path) -> None:
     small().save(str(tmp_path / "tokenizer.json"))
     for name, content in files.items():
         (tmp_path / f"{name}.json").write_text(json.dumps(content))
-    assert read(tmp_path).eot_id == wanted
+    tokenizer = read(tmp_path)
+    assert list(tokenizer.end_ids) == wanted
+    assert tokenizer.eot_id == (wanted[0] if wanted else None)
+    assert from_state(tokenizer.state()).end_ids == tokenizer.end_ids
+
+
+def test_added_tokens_without_an_embedding_are_left_out(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    library, names = llama2()
+    n_ids = library.get_vocab_size()
+    whole = read(write(tmp_path / "whole", library, names, vocab_size=n_ids))
+    library.add_special_tokens(["[PAD]"])
+    library.add_tokens(["<more>"])
+    library.enable_padding(pad_id=n_ids, pad_token="[PAD]")
+    folder = write(tmp_path / "padded", library, names | {"pad_token": "[PAD]"}, vocab_size=n_ids)
+    tokenizer = read(folder)
+    assert f"{folder / 'tokenizer.json'}: the model has no embedding for 2 added tokens (<more>, [PAD])" in caplog.text
+    assert tokenizer.vocab_size == n_ids
+    assert "[PAD]" not in tokenizer.special_ids()
+    for text in ("the [PAD] they<more>", *TEXTS[:50]):
+        assert tokenizer.encode(text) == whole.encode(text)
+        assert tokenizer.encode_parts([text, 2]) == whole.encode_parts([text, 2])
+    assert from_state(tokenizer.state()).encode("a[PAD]") == whole.encode("a[PAD]")
+    check_same_tokenizer(whole, tokenizer, where=folder)
+    write_tokenizer(tokenizer, tmp_path, context_length=64)
+    assert "[PAD]" not in (tmp_path / "tokenizer.json").read_text() + (tmp_path / "tokenizer_config.json").read_text()
+
+
+def test_the_padding_token_of_a_folder_opens_as_in_transformers(tmp_path: Path) -> None:
+    transformers = pytest.importorskip("transformers")
+    library, names = llama2()
+    n_ids = library.get_vocab_size()
+    library.add_special_tokens(["[PAD]"])
+    folder = write(tmp_path, library, names | {"pad_token": "[PAD]"}, vocab_size=n_ids)
+    ours, theirs = read(folder), transformers.AutoTokenizer.from_pretrained(folder)
+    assert len(theirs) == n_ids + 1
+    for text in TEXTS:
+        assert ours.encode(text) == theirs(text, split_special_tokens=True, add_special_tokens=False)["input_ids"]
 
 
 def test_an_id_appended_to_a_text_is_not_the_bos_id(tmp_path: Path) -> None:

@@ -35,7 +35,7 @@ class SpecialTokenEncoder:
     def encode(self, parts: Sequence[str | int]) -> EncodedParts:
         """Return the ids of texts and special tokens, and their spans.
 
-        Some files have rules by which the library does not find a token in every place: there it is put.
+        In some files a token has rules by which the library does not find it in every place; there it is put.
 
         Raises:
             UserError: a text holds a character that stands for a special token, or one without a token.
@@ -76,20 +76,18 @@ class SpecialTokenEncoder:
         library.add_special_tokens([self._special[i] for i in self._boundary_ids])
         library.encode_special_tokens = True
         library.post_processor = None  # it would take the blank at a token's beginning out of its span
-        normalizer = library.normalizer
-        aliases = []
-        for i, token in self._special.items():
-            character = self._characters[i]
-            kept = normalizer is None or character in normalizer.normalize_str(character)
-            alias = AddedToken(
+        normalize = library.normalizer.normalize_str if library.normalizer else str
+        aliases = [
+            AddedToken(
                 character,
                 single_word=token.single_word and not placing,
                 lstrip=token.lstrip,
                 rstrip=token.rstrip,
-                normalized=token.normalized and kept and not placing,
+                normalized=token.normalized and not placing and character in normalize(character),  # or it is lost
                 special=False,
             )
-            aliases.append(alias)
+            for character, token in zip(self._characters.values(), self._special.values(), strict=True)
+        ]
         library.add_tokens(aliases)
         return library
 
@@ -97,10 +95,10 @@ class SpecialTokenEncoder:
         """Return the ids of a text in which special tokens are characters."""
         with library_errors("the tokenizer cannot encode the text"):
             encoding = library.encode(text, add_special_tokens=False)
-        for i, (start, end) in zip(encoding.ids, encoding.offsets, strict=True):
-            if i in self._boundary_ids:
-                return self._encode_cut(text, start, end, library)
-        return EncodedParts(encoding.ids, *spans(encoding.offsets, len(text)))
+        ids, offsets = encoding.ids, encoding.offsets  # each makes a new list
+        if at := [ids.index(i) for i in self._boundary_ids if i in ids]:
+            return self._encode_cut(text, *offsets[min(at)], library)
+        return EncodedParts(ids, *spans(offsets, len(text)))
 
     def _encode_cut(self, text: str, start: int, end: int, library: Tokenizer) -> EncodedParts:
         """Encode a text in which a name is one ordinary token: it is cut after the name's first character."""

@@ -92,14 +92,13 @@ def drop_added_tokens(content: str, library: tokenizers.Tokenizer, *, path: Path
 def read_end_ids(folder: Path, library: tokenizers.Tokenizer) -> list[int]:
     """Return the ids that end a text or an answer.
 
-    First comes the token that the tokenizer's settings name, then the ids at which the model's stop generation. Ids
+    First come the tokens that the tokenizer's settings name, then the ids at which the model's stop generation. Those
     that the tokenizer lacks are left out: a default config may name one.
     """
     vocab = library.get_vocab()
-    named, listed = _end_tokens(folder), _end_token_ids(folder)
     used = set(vocab.values())
-    ids = [vocab[token] for token in named if token in vocab][:1] + [i for i in listed if i in used]
-    return list(dict.fromkeys(ids))
+    ids = [*map(vocab.get, _end_tokens(folder)), *_end_token_ids(folder)]
+    return list(dict.fromkeys([i for i in ids if i in used]))
 
 
 def _end_tokens(folder: Path) -> Iterator[str]:

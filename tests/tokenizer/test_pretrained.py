@@ -272,7 +272,7 @@ def test_embedding_rows_without_a_token_have_names(tmp_path: Path) -> None:
         ({"tokenizer_config": {"eos_token": "</s>"}, "config": {"eos_token_id": 0}}, [3, 0]),
         ({"tokenizer_config": {"eos_token": {"content": "<s>"}}}, [4]),
         ({"tokenizer_config": {"eos_token": None}, "special_tokens_map": {"eos_token": {"content": "</s>"}}}, [3]),
-        ({"tokenizer_config": {"eos_token": "</s>"}, "special_tokens_map": {"eos_token": "<s>"}}, [3]),
+        ({"tokenizer_config": {"eos_token": "</s>"}, "special_tokens_map": {"eos_token": "<s>"}}, [3, 4]),
         ({"tokenizer_config": {"eos_token": "<gone>"}, "generation_config": {"eos_token_id": [4, 99, 3]}}, [4, 3]),
         ({"tokenizer_config": {"eos_token": "</s>"}, "generation_config": {"eos_token_id": [4, 3]}}, [3, 4]),
         ({"generation_config": {"eos_token_id": [4, 3]}, "config": {"eos_token_id": [3, 5]}}, [4, 3, 5]),

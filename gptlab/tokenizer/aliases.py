@@ -5,6 +5,7 @@ T tokens.
 
 from collections.abc import Sequence
 from functools import cached_property
+from itertools import pairwise
 
 from tokenizers import AddedToken, Tokenizer
 
@@ -25,7 +26,7 @@ class SpecialTokenEncoder:
     Args:
         tokenizer_json: content of a tokenizer.json.
         special: id -> special token, with the rules by which it is found.
-        boundary_ids: those that the file may list as ordinary tokens; a text is cut within their names.
+        boundary_ids: those that no text may give, not even for want of a token.
     """
 
     def __init__(self, tokenizer_json: str, special: dict[int, AddedToken], boundary_ids: Sequence[int]) -> None:
@@ -92,20 +93,31 @@ class SpecialTokenEncoder:
         return library
 
     def _encode(self, text: str, library: Tokenizer) -> EncodedParts:
-        """Return the ids of a text in which special tokens are characters."""
+        """Return the ids of a text in which special tokens are characters.
+
+        Some vocabularies list a name as an ordinary token; there the text is cut after the name's first character.
+        """
         with library_errors("the tokenizer cannot encode the text"):
             encoding = library.encode(text, add_special_tokens=False)
         ids, offsets = encoding.ids, encoding.offsets  # each makes a new list
-        if at := [ids.index(i) for i in self._boundary_ids if i in ids]:
-            return self._encode_cut(text, *offsets[min(at)], library)
-        return EncodedParts(ids, *spans(offsets, len(text)))
+        named = [
+            span for i, span in zip(ids, offsets, strict=True) if i in self._special and self._is_name(i, text, span)
+        ]
+        if not named:
+            return EncodedParts(ids, *spans(offsets, len(text)))
+        whole = EncodedParts([], [], [])
+        for at, cut in pairwise([0, *(start + 1 for start, _ in named), len(text)]):
+            whole = whole.followed_by(self._encode(text[at:cut], library), at=at)
+        return whole
 
-    def _encode_cut(self, text: str, start: int, end: int, library: Tokenizer) -> EncodedParts:
-        """Encode a text in which a name is one ordinary token: it is cut after the name's first character."""
+    def _is_name(self, i: int, text: str, span: tuple[int, int]) -> bool:
+        """Return whether a text became a special token, other than for want of a token."""
+        start, end = span
+        if i not in self._boundary_ids:
+            return end - start > 1 and text[start:end] == self._special[i].content
         if end - start < 2:
             raise UserError(
                 f"the tokenizer's only token for {text[start:end]!r} at position {start:,} is the one that ends a "
                 "text: remove it"
             )
-        cut = start + 1
-        return self._encode(text[:cut], library).followed_by(self._encode(text[cut:], library), at=cut)
+        return True

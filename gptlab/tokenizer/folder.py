@@ -7,12 +7,18 @@ from pathlib import Path
 from typing import Any
 
 import tokenizers
-from tokenizers import decoders, models, pre_tokenizers
+from tokenizers import AddedToken, decoders, models, pre_tokenizers
 
 from gptlab.errors import UserError
 from gptlab.storage.excerpts import excerpt, excerpt_names
 from gptlab.storage.files import read_bytes, read_object
 from gptlab.tokenizer.library import MAX_IDS, library_errors
+
+TOKEN_RULES = ("single_word", "lstrip", "rstrip", "normalized", "special")
+TOKEN_KEYS = (
+    *("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token"),
+    *("additional_special_tokens", "extra_special_tokens"),
+)
 
 log = logging.getLogger(__name__)
 
@@ -58,6 +64,39 @@ def read_vocab_size(folder: Path, *, default: int) -> int:
             f"{MAX_IDS:,}: fetch it again"
         )
     return size
+
+
+def named_tokens(folder: Path, library: tokenizers.Tokenizer) -> list[AddedToken]:
+    """Return the added tokens that only the settings name, as transformers finds them.
+
+    The tokenizer.json lacks them, lists them as ordinary tokens, or finds them by other rules.
+    """
+    settings, names = (read_settings(folder / name) for name in ("tokenizer_config.json", "special_tokens_map.json"))
+    known = {token.content: repr(token) for token in library.get_added_tokens_decoder().values()}
+    ruled = [
+        token for token in _tokens(settings.get("added_tokens_decoder")) if known.get(token.content) != repr(token)
+    ]
+    known |= {token.content: repr(token) for token in ruled}
+    named = [token for key in TOKEN_KEYS for each in (settings, names) for token in _tokens(each.get(key))]
+    return ruled + [token for token in named if token.content not in known]
+
+
+def _tokens(value: Any) -> list[AddedToken]:
+    """Return the tokens that a setting names: one, a list, or an object of them."""
+    if isinstance(value, dict) and "content" not in value:
+        value = list(value.values())
+    tokens = map(_token, value if isinstance(value, list) else [value])
+    return [token for token in tokens if token is not None]
+
+
+def _token(value: Any) -> AddedToken | None:
+    """Return the token that a text or an object with its rules describes."""
+    rules = {"special": True}
+    if isinstance(value, dict):
+        value, rules = value.get("content"), {rule: value.get(rule) is True for rule in TOKEN_RULES}
+    if not isinstance(value, str) or value.encode("utf-8", "ignore").decode() != value:  # no text holds such a name
+        return None
+    return AddedToken(value, **rules)
 
 
 def drop_added_tokens(content: str, library: tokenizers.Tokenizer, *, path: Path, vocab_size: int) -> str:

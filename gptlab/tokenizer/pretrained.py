@@ -21,6 +21,7 @@ from gptlab.tokenizer.folder import (
     convert_gpt2_files,
     drop_added_tokens,
     find_file,
+    named_tokens,
     read_bos_id,
     read_end_ids,
     read_vocab_size,
@@ -74,6 +75,8 @@ class PretrainedTokenizer:
         }
         self._library.add_special_tokens([self._special_tokens[i] for i in self._boundary_ids])
         self._library.encode_special_tokens = True  # text that looks like a special token stays text
+        unknown = self._library.token_to_id(getattr(self._library.model, "unk_token", None) or "")
+        self._checked_ids = np.array([*self._boundary_ids, *(self._special_tokens.keys() - {unknown})])
 
     def encode(self, text: str) -> list[int]:
         return self.encode_array(text).tolist()
@@ -90,9 +93,9 @@ class PretrainedTokenizer:
         with library_errors("the tokenizer cannot encode the text"):
             [encoding] = self._library.encode_batch_fast([text], add_special_tokens=False)  # `encode` keeps the lock
         ids = np.array(encoding.ids, dtype=np.uint32)  # (T,)
-        if not np.isin(ids, self._boundary_ids).any():
+        if not np.isin(ids, self._checked_ids).any():
             return ids
-        return np.array(self.encode_parts([text]).ids, dtype=np.uint32)
+        return np.array(self.encode_parts([text]).ids, dtype=np.uint32)  # some vocabularies list names as words
 
     def encode_parts(self, parts: Sequence[str | int]) -> EncodedParts:
         for part in parts:
@@ -208,7 +211,10 @@ def read_tokenizer(folder: Path) -> Tokenizer | None:
     if n_ids == 0:
         raise UserError(f"{path} has no tokens: fetch it again")
     vocab_size = read_vocab_size(folder, default=n_ids)
-    if n_ids > vocab_size:
+    if tokens := named_tokens(folder, library):
+        library.add_tokens(tokens)
+        content = library.to_str()
+    if max(library.get_vocab().values()) >= vocab_size:
         content = drop_added_tokens(content, library, path=path, vocab_size=vocab_size)
         library = parse_tokenizer(content)
     return PretrainedTokenizer(

@@ -161,3 +161,39 @@ def test_the_end_of_text_of_an_export_has_its_own_name(tmp_path: Path) -> None:
     write_tokenizer(ours, tmp_path, context_length=64)
     theirs = transformers.AutoTokenizer.from_pretrained(tmp_path)
     assert (theirs.eos_token, theirs.eos_token_id) == ("</s>", ours.eot_id)
+
+
+RULES = {
+    "__type": "AddedToken",
+    "lstrip": False,
+    "rstrip": False,
+    "normalized": False,
+    "single_word": False,
+    "special": True,
+}
+SETTINGS: dict[str, dict[str, Any]] = {
+    "nothing": {},
+    "padding": {"pad_token": "the"},
+    "a token with rules": {"mask_token": RULES | {"content": "the", "lstrip": True}},
+    "a list": {"additional_special_tokens": ["the", RULES | {"content": "they"}]},
+    "an object": {"extra_special_tokens": {"word": "the"}},
+    "a new token": {"pad_token": "[PAD]"},
+    "all tokens": {
+        "added_tokens_decoder": {"2": RULES | {"content": "</s>", "lstrip": True}, "300": RULES | {"content": "the"}}
+    },
+}
+
+
+@pytest.mark.parametrize("settings", SETTINGS.values(), ids=SETTINGS)
+def test_tokens_that_only_the_settings_name_are_special(settings: dict[str, Any], tmp_path: Path) -> None:
+    write_layout("prepend", tmp_path, **settings)
+    (tmp_path / "config.json").write_text('{"vocab_size": 500}')
+    ours, theirs = read_tokenizer(tmp_path), transformers.AutoTokenizer.from_pretrained(tmp_path)
+    assert ours is not None
+    special = ours.special_ids()
+    assert special == {token.content: i for i, token in theirs.added_tokens_decoder.items() if token.special}
+    assert (len(special) > len(SPECIAL)) == bool(settings)
+    for token in (i for name, i in special.items() if name not in ("<|word|>", "<|normal|>")):
+        for parts in every_place(token, special["<s>"]):
+            assert_same(ours, theirs, [part if isinstance(part, int) else part.replace("the", "a") for part in parts])
+    assert not {"[PAD]", "</s>"} & {ours.decode([i]) for i in ours.encode("the [PAD] they </s>")}

@@ -178,12 +178,20 @@ def test_a_word_vocabulary_never_encodes_the_end_of_text(tmp_path: Path) -> None
     tokenizer = read(write(tmp_path, small(), {"eos_token": "</s>", "bos_token": "<s>"}))
     assert (tokenizer.eot_id, tokenizer.bos_id) == (3, None)
     assert tokenizer.encode("a </s> b </s> </s> c") == [0, 5, 5, 1, 5, 5, 5, 5, 2]
-    assert tokenizer.encode("a <s>") == [0, 4]  # no text begins with <s> here
+    assert tokenizer.encode("a <s>") == [0, 5, 5]
     ids, starts, ends = tokenizer.encode_parts(["a </s> b", 3, "c </s>"])
     assert ids == [0, 5, 5, 1, 3, 2, 5, 5]
     assert list(zip(starts, ends, strict=True)) == [
         (0, 1), (2, 3), (3, 6), (7, 8), (8, 9), (9, 10), (11, 12), (12, 15)
     ]  # fmt: skip
+
+
+def test_a_vocabulary_of_words_never_encodes_another_special_token(tmp_path: Path) -> None:
+    library = small()
+    library.add_special_tokens(["c", "<s>", "<unk>"])
+    tokenizer = read(write(tmp_path, library, {"eos_token": "</s>"}))
+    assert tokenizer.encode("a <s> c <s>" + " <s> é" * 2000)[:6] == [0, 5, 5, 2, 5, 5]
+    assert tokenizer.encode_parts([" <s> ", 4, "b<s>"]) == ([5, 5, 4, 5], [1, 2, 5, 6], [2, 4, 6, 10])
 
 
 def test_a_character_with_only_the_end_of_text_as_token_is_refused(tmp_path: Path) -> None:
@@ -380,6 +388,13 @@ def test_a_damaged_file_is_named(name: str, damage: bytes, tmp_path: Path) -> No
     (folder / name).write_bytes(damage)
     with pytest.raises(ValueError, match=rf"{folder / name}.* fetch it again"):
         read_tokenizer(folder)
+
+
+@pytest.mark.parametrize("value", [5, [5, None], {"content": 5}, "\ud800", {"a": {"b": "x"}}, "", [[["x"]]]])
+def test_a_special_token_that_is_none_is_passed_over(value: Any, tmp_path: Path) -> None:
+    small().save(str(tmp_path / "tokenizer.json"))
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps({"pad_token": value, "added_tokens_decoder": value}))
+    assert read(tmp_path).special_ids() == {}
 
 
 FAULTS: list[tuple[str, dict[str, Any], str]] = [

@@ -78,6 +78,8 @@ def named_tokens(folder: Path, library: tokenizers.Tokenizer) -> list[AddedToken
     ]
     known |= {token.content: repr(token) for token in ruled}
     named = [token for key in TOKEN_KEYS for each in (settings, names) for token in _tokens(each.get(key))]
+    for token in named:
+        token.special = True  # whatever its rules say
     return ruled + [token for token in named if token.content not in known]
 
 

@@ -175,6 +175,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "nothing": {},
     "padding": {"pad_token": "the"},
     "a token with rules": {"mask_token": RULES | {"content": "the", "lstrip": True}},
+    "a token of version 3": {"mask_token": {"__type": "AddedToken", "content": "the", "normalized": False}},
     "a list": {"additional_special_tokens": ["the", RULES | {"content": "they"}]},
     "an object": {"extra_special_tokens": {"word": "the"}},
     "a new token": {"pad_token": "[PAD]"},

@@ -206,9 +206,10 @@ class Run:
 def _open_folder(path: str, device: str) -> Run:
     """Open a pretrained model; `conf/pretrained.yaml` has the keys that no folder defines."""
     weights = Folder(path=path, revision=None)
-    cfg = adopt(compose_config("pretrained", [] if weights.prompt else ["prompt=plain"]), weights)
+    choices = [*([] if weights.prompt else ["prompt=plain"]), *(["head=classifier"] if weights.classes else [])]
+    cfg = adopt(compose_config("pretrained", choices), weights)
     with meta_weights():
-        run = Run(cfg, weights.tokenizer(), data=None, labels={})
+        run = Run(cfg, weights.tokenizer(), data=None, labels=dict.fromkeys(weights.classes, 0))
     materialize(_modules(run).eval(), dtype=weights.dtype, device=device)
     _modules(run).to(device)  # buffers, which are computed and not loaded
     weights.fill(run.model, run.head, run.tokenizer)

@@ -54,7 +54,7 @@ class ClassifierHead(nn.Module):
             Projection(model, context.vocab_size, tied=True, loss_chunk_rows="auto") if lm_loss_weight else None
         )
         counts = torch.tensor([float(n) for n in context.labels.values()])  # (C,)
-        self.n_classes, self.pooling = len(counts), pooling
+        self.class_names, self.n_classes, self.pooling = tuple(context.labels), len(counts), pooling
         self.drop = nn.Dropout(drop_rate)
         self.out = nn.Linear(model.emb_dim, self.n_classes, bias=bias)
         if model.init != "torch":

@@ -11,6 +11,7 @@ from gptlab.errors import MissingFileError, UnusablePathError, UserError
 from gptlab.storage.atomic import atomic_replace, sync_folder
 from gptlab.storage.checksum import HashingFile, announce_checksum, check_checksum, record_checksum
 from gptlab.storage.excerpts import excerpt
+from gptlab.storage.foreign.recognition import recognised
 from gptlab.storage.tensors import check_pickle, check_tensors
 from gptlab.storage.values import check_plain
 
@@ -39,19 +40,24 @@ def read_checkpoint(path: Path, *, mmap: bool) -> dict[str, Any]:
         FileNotFoundError: there is no such file.
     """
     check_checksum(path)
-    check_pickle(path)
+    with recognised(path):
+        check_pickle(path)
+        content = _load(path, mmap=mmap)
+        if not isinstance(content, dict) or not isinstance(content.get(RECORD), dict):
+            raise UserError(f"{path} holds no gptlab run: give a run folder, or a .ckpt that `train.py` wrote")
+    _check_content(content, path)
+    return content
+
+
+def _load(path: Path, *, mmap: bool) -> Any:
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
     except FileNotFoundError:
         raise
     except Exception as error:
         raise UserError(
             f"{path} is not a whole checkpoint ({type(error).__name__}): take another one of the run, or train again"
         ) from error
-    if not isinstance(content, dict) or not isinstance(content.get(RECORD), dict):
-        raise UserError(f"{path} holds no gptlab run: give a run folder, or a .ckpt that `train.py` wrote")
-    _check_content(content, path)
-    return content
 
 
 def _check_format(version: Any, path: Path) -> None:
@@ -90,8 +96,14 @@ def find_checkpoint(path: Path) -> Path:
 
     Raises:
         FileNotFoundError: there is no checkpoint.
+        UserError: another program's folder, see `recognised`.
     """
     path = path.expanduser()
+    with recognised(path):
+        return _find_checkpoint(path)
+
+
+def _find_checkpoint(path: Path) -> Path:
     if path.suffix == ".safetensors":
         raise MissingFileError(f"{path} is a file of a model folder: give the folder, {path.parent}")
     if path.is_file():

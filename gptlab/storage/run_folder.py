@@ -14,6 +14,7 @@ from gptlab.errors import MissingFileError, UserError
 from gptlab.storage.atomic import atomic_write
 from gptlab.storage.checksum import check_checksum
 from gptlab.storage.files import read_json
+from gptlab.storage.foreign.recognition import recognised
 from gptlab.storage.locks import locked
 
 MAX_SUMMARY_BYTES = 1 << 20  # size limit of summary.json
@@ -92,6 +93,13 @@ def find_last(path: Path) -> Path:
         FileNotFoundError: there is no checkpoint.
         UserError: the checkpoint is damaged, holds only weights, or does not lie in a run folder.
     """
+    with recognised(path):
+        last = _find_last(path)
+    check_checksum(last)
+    return last
+
+
+def _find_last(path: Path) -> Path:
     last = path / "checkpoints" / "last.ckpt" if path.is_dir() else path
     if last.name == "best.ckpt":
         raise UserError(
@@ -103,11 +111,15 @@ def find_last(path: Path) -> Path:
         raise UserError(
             f"resume={path}: it is not in a run's checkpoints folder: give a run folder, or its checkpoints/last.ckpt"
         )
+    if not last.is_file() and (path / "config.json").is_file():
+        raise MissingFileError(
+            f"resume={path}: it is a model folder, which holds no training to resume: start from it with weights=hf "
+            f"weights.path={path}"
+        )
     if not last.is_file():
         raise MissingFileError(
             f"resume={path}: it holds no checkpoints/last.ckpt to resume from: give another run folder"
         )
-    check_checksum(last)
     return last
 
 

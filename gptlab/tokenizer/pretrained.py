@@ -16,6 +16,7 @@ from gptlab.errors import UserError
 from gptlab.slots import slot
 from gptlab.storage.excerpts import excerpt
 from gptlab.storage.files import expand_path, read_text
+from gptlab.storage.foreign.recognition import recognised
 from gptlab.tokenizer.aliases import SpecialTokenEncoder
 from gptlab.tokenizer.folder import (
     convert_gpt2_files,
@@ -182,13 +183,15 @@ def load(source: HasTokenizer, *, path: str | None) -> Tokenizer:
     """
     if path is None:
         return source.tokenizer()
-    tokenizer = read_tokenizer(expand_path(path, key="tokenizer.path"))
-    if tokenizer is None:
-        raise UserError(
-            f"tokenizer.path is {path}, which has no tokenizer: give a folder with a tokenizer.json, or with "
-            "GPT-2's vocab.json and merges.txt"
-        )
-    return tokenizer
+    folder = expand_path(path, key="tokenizer.path")
+    with recognised(folder):
+        tokenizer = read_tokenizer(folder)
+        if tokenizer is None:
+            raise UserError(
+                f"tokenizer.path is {path}, which has no tokenizer: give a folder with a tokenizer.json, or with "
+                "GPT-2's vocab.json and merges.txt"
+            )
+        return tokenizer
 
 
 def read_tokenizer(folder: Path) -> Tokenizer | None:

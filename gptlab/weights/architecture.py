@@ -11,7 +11,7 @@ from torch import nn
 from gptlab.errors import UserError
 from gptlab.model.architecture import Architecture, architecture_of
 from gptlab.model.gpt import GPT
-from gptlab.weights.names import is_tied
+from gptlab.weights.names import has_vocabulary_matrix, is_tied
 
 log = logging.getLogger(__name__)
 
@@ -51,9 +51,22 @@ def check_architecture(model: GPT, weights: Architecture, *, where: Path) -> Non
         )
 
 
-def check_tied(head: nn.Module, tied: bool, *, where: Path) -> None:
-    """Raise a UserError if a tied head drops an output matrix."""
-    if is_tied(head) and not tied:
+def check_output(model: GPT, head: nn.Module, *, tied: bool, classifies: bool, where: Path) -> None:
+    """Raise an error if a head and some weights differ in their output matrix.
+
+    Args:
+        classifies: the weights are a classifier's, whose output matrix has a row for each class.
+
+    Raises:
+        UserError: a tied head would drop the output matrix, or a language model's head would have a random one.
+    """
+    if classifies:
+        if has_vocabulary_matrix(model, head) and not tied:
+            raise UserError(
+                f"the weights in {where} are a classifier's and have no output matrix over the vocabulary: choose "
+                "head=classifier, or set head.tied=true to use the token embedding as one"
+            )
+    elif is_tied(head) and not tied:
         raise UserError(f"the weights in {where} have an output matrix of their own: set head.tied=false")
 
 

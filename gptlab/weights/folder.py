@@ -11,9 +11,20 @@ from gptlab.model.gpt import GPT
 from gptlab.model.meta import meta_weights
 from gptlab.storage.excerpts import excerpt_names
 from gptlab.storage.files import read_object
-from gptlab.weights.architecture import check_architecture, check_tied
+from gptlab.weights.architecture import check_architecture, check_output
+from gptlab.weights.classes import matching_rows, read_classes
 from gptlab.weights.families import read_config
-from gptlab.weights.names import EMBEDDING, OUT, Entry, entries, full_name, tensors_of
+from gptlab.weights.names import (
+    EMBEDDING,
+    OUT,
+    SCORE,
+    Entry,
+    classes_of,
+    entries,
+    full_name,
+    has_vocabulary_matrix,
+    tensors_of,
+)
 from gptlab.weights.tensor_files import StoredTensor, find_tensors
 
 N_SHOWN = 5  # of many wrong tensors
@@ -27,6 +38,7 @@ class PretrainedFolder:
     Attributes:
         architecture: the model that the weights fit.
         tied: the output matrix is the token embedding.
+        classes: of a classifier, in order; empty for a language model.
         dtype: of the stored numbers.
         files: the weight files.
 
@@ -46,11 +58,14 @@ class PretrainedFolder:
             problem = "has no config.json" if path.is_dir() else "is no folder"
             raise MissingFileError(f"{path} {problem}: give a folder as the transformers library writes it")
         self.path = path
-        self.architecture, self.tied = read_config(read_object(config), config)
+        content = read_object(config)
+        self.architecture, self.tied = read_config(content, config)
+        self.classes = read_classes(content, config)
+        self.pad_id = content.get("pad_token_id")
         self.stored = {
             name: tensor for tensor in find_tensors(path) if (name := full_name(tensor.name, self.architecture))
         }
-        self.entries = entries(self.architecture, tied=self.tied)
+        self.entries = entries(self.architecture, tied=self.tied or bool(self.classes)) + [SCORE] * bool(self.classes)
         if self.tied and "lm_head.weight" in self.stored:  # redundant, and valid if it equals the embedding
             self.entries.append(Entry(EMBEDDING, None, "lm_head.weight", transposed=False))
         self._check_names()
@@ -73,13 +88,9 @@ class PretrainedFolder:
             UserError: the model or head is another one, or two stored tensors that are one tensor of ours differ.
         """
         check_architecture(model, self.architecture, where=self.path)
-        check_tied(head, self.tied, where=self.path)
-        own = tensors_of(model, head)
-        places = [*self.entries, self.entries[0]._replace(ours=OUT)] if self.tied else self.entries
-        if OUT not in own or own[OUT].shape != own[EMBEDDING].shape:  # the head has no output matrix
-            places = [entry for entry in places if entry.ours != OUT]
-        filled = set()
-        for entry in places:
+        check_output(model, head, tied=self.tied, classifies=bool(self.classes), where=self.path)
+        own, filled = tensors_of(model, head), set()
+        for entry in self._places(model, head):
             target, tensor = entry.view(own[entry.ours]), self.stored[entry.theirs]
             if entry[:2] in filled:
                 _check_equal(tensor, target)
@@ -87,7 +98,22 @@ class PretrainedFolder:
                 for rows, numbers in tensor.chunks(len(target)):  # only the model's positions
                     target[rows].copy_(numbers)
             filled.add(entry[:2])
+        if order := matching_rows(classes_of(head), self.classes):
+            own[OUT].copy_(own[OUT][order])  # in the head's order of the classes
         return [name for name in own if name.startswith("head.") and (name, None) not in filled]
+
+    def _places(self, model: GPT, head: nn.Module) -> list[Entry]:
+        """Return the entries that a head and its model take.
+
+        A classifier's scores go into a head of the same classes, the embedding of a tied model also into a language
+        model's own output matrix.
+        """
+        if self.classes and matching_rows(classes_of(head), self.classes):
+            return self.entries
+        body = [entry for entry in self.entries if entry.ours != OUT]
+        if not has_vocabulary_matrix(model, head):
+            return body
+        return [*body, self.entries[0]._replace(ours=OUT)] if self.tied else self.entries
 
     def _check_names(self) -> None:
         """Raise a UserError unless the files hold exactly the model's tensors."""
@@ -112,7 +138,7 @@ class PretrainedFolder:
         except (ValueError, RuntimeError) as error:  # torch raises them for sizes beyond int64
             raise UserError(f"{config}: {error}") from error
         own = tensors_of(model, nn.Module())
-        own[OUT] = own[EMBEDDING]
+        own[OUT] = own[EMBEDDING][: len(self.classes)] if self.classes else own[EMBEDDING]
         wrong = []
         for entry in self.entries:
             tensor, shape = self.stored[entry.theirs], tuple(entry.view(own[entry.ours]).shape)

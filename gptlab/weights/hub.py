@@ -6,6 +6,7 @@ from pathlib import Path
 
 from gptlab.errors import MissingFileError, NoConnectionError, NoPermissionError, UserError
 from gptlab.storage.files import expand_path
+from gptlab.storage.foreign.recognition import recognised
 
 GPT2 = {  # size -> name on the hub
     "124M": "openai-community/gpt2",
@@ -41,7 +42,9 @@ def find_folder(path: str, *, revision: str | None) -> Path:
             raise UserError(f"{path} is a local folder and has no revision {revision}: leave weights.revision out")
         return folder
     if folder.exists():
-        raise MissingFileError(f"{path} is a file: give its folder")
+        is_run = f", or for a run set weights=run weights.run={path}" if folder.suffix == ".ckpt" else ""
+        with recognised(folder):
+            raise MissingFileError(f"{path} is a file: give its folder{is_run}")
     if not is_hub_name(path):
         raise MissingFileError(
             f"{path} is neither a folder nor a name on the hub: give a folder, or a name such as {GPT2['124M']}"

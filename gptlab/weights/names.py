@@ -116,7 +116,7 @@ def full_name(stored: str, architecture: Architecture) -> str | None:
     prefix = "transformer." if architecture.positions == "learned" else "model."
     if BUFFERS.search(stored):
         return None
-    return stored if stored.startswith((prefix, "lm_head.")) else prefix + stored
+    return stored if stored.startswith((prefix, "lm_head.", "score.")) else prefix + stored
 
 
 def tensors_of(model: GPT, head: nn.Module) -> dict[str, Tensor]:
@@ -130,3 +130,14 @@ def is_tied(head: nn.Module) -> bool:
     Its `out` then has no weight of its own.
     """
     return getattr(getattr(head, "out", None), "weight", head) is None
+
+
+def classes_of(head: nn.Module) -> tuple[str, ...]:
+    """Return a classifier head's classes, in order; empty for another head."""
+    return tuple(getattr(head, "class_names", ()))
+
+
+def has_vocabulary_matrix(model: GPT, head: nn.Module) -> bool:
+    """Return whether a head has an output matrix of its own over the vocabulary."""
+    own = tensors_of(model, head)
+    return OUT in own and own[OUT].shape == own[EMBEDDING].shape and not classes_of(head)

@@ -15,17 +15,19 @@ from gptlab.model.lora import low_rank
 from gptlab.model.meta import meta_weights
 from gptlab.slots import slot
 from gptlab.storage.checkpoint import RECORD, find_checkpoint, read_checkpoint
+from gptlab.storage.foreign.recognition import recognised
 from gptlab.storage.signature import is_own
 from gptlab.tokenizer.absent import AbsentTokenizer
 from gptlab.tokenizer.pretrained import read_tokenizer
 from gptlab.tokenizer.protocol import Tokenizer
 from gptlab.tokenizer.state import from_json
-from gptlab.weights.architecture import check_architecture, check_tied
+from gptlab.weights.architecture import check_architecture, check_output
 from gptlab.weights.base import check_base_files, check_n_layers, describe_base, find_base, is_base_record
 from gptlab.weights.chat_template import read_chat_template
+from gptlab.weights.classes import check_classified_token, matching_rows
 from gptlab.weights.folder import PretrainedFolder
 from gptlab.weights.hub import GPT2, find_folder, is_pretrained
-from gptlab.weights.names import EMBEDDING, OUT, tensors_of
+from gptlab.weights.names import EMBEDDING, OUT, classes_of, tensors_of
 from gptlab.weights.protocol import Source
 from gptlab.weights.tokenizer_match import check_same_tokenizer
 
@@ -65,6 +67,7 @@ class Scratch:
         return []
 
 
+BIAS = "head.out.bias"  # of a classifier, if it has one
 NO_WEIGHTS = "needs pretrained weights, but weights=scratch has none: choose weights=hf, gpt2 or run"
 
 
@@ -82,9 +85,12 @@ class Folder:
     """
 
     def __init__(self, *, path: str, revision: str | None) -> None:
-        self.folder = PretrainedFolder(find_folder(path, revision=revision))
+        folder = find_folder(path, revision=revision)
+        with recognised(folder):
+            self.folder = PretrainedFolder(folder)
         self.architecture, self.tied = self.folder.architecture, self.folder.tied
         self.dtype, self.files = self.folder.dtype, self.folder.files
+        self.classes = self.folder.classes
         # in the hub's cache the folder's name is the commit
         self.hub = None if Path(path).expanduser().is_dir() else (path, self.folder.path.name)
 
@@ -105,7 +111,10 @@ class Folder:
 
     @cached_property
     def _tokenizer(self) -> Tokenizer:
-        found = read_tokenizer(self.folder.path)
+        with recognised(self.folder.path):
+            found = read_tokenizer(self.folder.path)
+        if found and self.classes:
+            check_classified_token(found, pad_id=self.folder.pad_id, where=self.folder.path)
         return found or AbsentTokenizer(folder=str(self.folder.path), vocab_size=self.architecture.vocab_size)
 
     def fill(self, model: GPT, head: nn.Module, tokenizer: Tokenizer) -> list[str]:
@@ -146,6 +155,7 @@ class TrainedRun:
         self.files = [self.path, *(self.base.files if self.base else ())]
         self.tied = self.base.tied if self.base else "head.out.weight" not in self.tensors
         self._tokenizer = tokenizer_of(content, self.base, self.path)
+        self.classes = tuple(content[RECORD]["labels"])
         self._prompt: dict[str, Any] | None = config.get("prompt")
         self.tuning: dict[str, Any] = config.get("tuning", {})
         self.architecture = _architecture(config, self._tokenizer.vocab_size, self.tensors, self.path)
@@ -171,10 +181,8 @@ class TrainedRun:
         if self.base:
             return self._fill_adapted(self.base, model, head)
         check_architecture(model, self.architecture, where=self.path)
-        check_tied(head, self.tied, where=self.path)
-        stored, missing = self.tensors, []
-        if self.tied:
-            stored = {OUT: stored[EMBEDDING], **stored}
+        check_output(model, head, tied=self.tied, classifies=bool(self.classes), where=self.path)
+        stored, missing = self._tensors_for(head), []
         for name, tensor in tensors_of(model, head).items():
             if name.startswith("head.") and (name not in stored or stored[name].shape != tensor.shape):
                 missing.append(name)
@@ -185,18 +193,32 @@ class TrainedRun:
     def _fill_adapted(self, base: Source, model: GPT, head: nn.Module) -> list[str]:
         """Copy the base weights, then merge the adapter into them."""
         missing, own = base.fill(model, head, self._tokenizer), tensors_of(model, head)
+        stored = self._tensors_for(head)
         try:
-            for name, tensor in self.tensors.items():
+            for name, tensor in stored.items():
                 layer, _, part = name.rpartition(".")
                 if part == "lora_a":
-                    other, alpha = self.tensors[f"{layer}.lora_b"], self.tuning["alpha"]
+                    other, alpha = stored[f"{layer}.lora_b"], self.tuning["alpha"]
                     own[f"{layer}.weight"] += low_rank(tensor, other, alpha=alpha)
                 elif name in own and own[name].shape == tensor.shape:  # a trained head
                     own[name].copy_(tensor)
         except Exception as error:  # a stranger's tensors and alpha may be anything
             reason = " ".join(f"{type(error).__name__}: {error}".split())[:300]
             raise UserError(f"{self.path}: its adapter does not fit ({reason}): take another checkpoint") from error
-        return [name for name in missing if name not in self.tensors or self.tensors[name].shape != own[name].shape]
+        return [name for name in missing if name not in stored or stored[name].shape != own[name].shape]
+
+    def _tensors_for(self, head: nn.Module) -> dict[str, torch.Tensor]:
+        """Return the stored tensors, a classifier's in the order of the head's classes.
+
+        Scores of other classes are left out. A tied model's output matrix is its embedding.
+        """
+        rows = matching_rows(classes_of(head), self.classes)
+        if rows is None:
+            return {name: tensor for name, tensor in self.tensors.items() if not name.startswith("head.out.")}
+        scores = {name: self.tensors[name] for name in (OUT, BIAS) if name in self.tensors and rows}
+        ordered = {name: tensor[rows] for name, tensor in scores.items() if tensor.shape[:1] == (len(rows),)}
+        tied = {OUT: self.tensors[EMBEDDING]} if self.tied and EMBEDDING in self.tensors else {}
+        return tied | self.tensors | ordered
 
 
 def base_of(content: dict[str, Any], checkpoint: Path) -> Source | None:

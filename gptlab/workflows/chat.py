@@ -7,10 +7,16 @@ from gptlab.generation.chat_session import ChatSession
 from gptlab.heads.protocol import TokenHead
 from gptlab.prompts.encoding import check_style, encode_pieces
 from gptlab.run import Run
+from gptlab.storage.excerpts import excerpt_names
 
 
 def check_writes_text(run: Run) -> None:
     """Raise a UserError for a head that predicts no tokens."""
+    if run.labels:
+        raise UserError(
+            f"it is a classifier, of {excerpt_names(run.labels)}, and generates no text: use `gptlab classify`, or "
+            "give a run of head=lm or head=instruction"
+        )
     if not isinstance(run.head, TokenHead):
         raise UserError(f"{type(run.head).__name__} generates no text: give a run of head=lm or head=instruction")
 

@@ -3,10 +3,13 @@
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
+
 from gptlab.config.build import build
+from gptlab.data.classification.rows import tokenised_rows
 from gptlab.data.files.paths import TextFile, collect
 from gptlab.data.files.records import ENDINGS, read_records
-from gptlab.data.protocol import LabelledTexts
+from gptlab.data.protocol import LabelledTexts, ScoredRows
 from gptlab.errors import UserError
 from gptlab.evaluation.classification import predict_rows, prediction_values
 from gptlab.hardware.precision import ForwardContext
@@ -63,10 +66,26 @@ def classify(
     """
     if not run.labels:
         raise UserError("the run knows no classes: give one that was trained with head=classifier")
-    data: LabelledTexts = build(run.cfg.data, "data")
     classes = list(run.labels)
-    scored = data.text_rows(texts, classes=classes, tokenizer=run.tokenizer, context_length=run.model.context_length)
+    scored = _text_rows(run, texts, classes)
     batch_size = max(1, batch_tokens // scored.row_tokens)
     predictions = predict_rows(run.model, run.head, scored.rows, batch_size=batch_size, forward_context=forward_context)
     for text, log_probs in zip(texts, predictions.log_probs, strict=True):
         yield {"text": text, **prediction_values(log_probs, classes)}
+
+
+def _text_rows(run: Run, texts: list[str], classes: list[str]) -> ScoredRows:
+    """Return the texts as rows, a published model's padded to the longest of a batch."""
+    if "data" in run.cfg:
+        data: LabelledTexts = build(run.cfg.data, "data")
+        return data.text_rows(texts, classes=classes, tokenizer=run.tokenizer, context_length=run.model.context_length)
+    rows = tokenised_rows(
+        texts,
+        np.zeros(len(texts), np.int64),  # not read
+        tokenizer=run.tokenizer,
+        max_tokens=run.model.context_length,
+        pad_to=None,
+        group_by_length=True,
+        even=False,
+    )
+    return ScoredRows(rows, int(rows.lengths.max()), scored_by="classes", classes=classes)

@@ -29,7 +29,8 @@ def config_of(run: Run, data: Config | None) -> Config:
     if data is not None:
         return data
     if "data" not in run.cfg:
-        raise UserError("a pretrained model has no data to be measured on: name some with data=text data.path=my.txt")
+        example = "data=csv data.path=my.csv" if run.labels else "data=text data.path=my.txt"
+        raise UserError(f"a pretrained model has no data to be measured on: name some with {example}")
     if run.record is not None and not is_own(run.record):
         named = foreign_entries(run.cfg).get("data.path")
         raise UserError(

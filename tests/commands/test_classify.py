@@ -75,8 +75,8 @@ def test_mistakes_are_reported(
         (["classify", f"run={run}", f"file={tmp_path / 'b.txt'}"], "b.txt: not UTF-8"),
         (["classify", f"run={run}", "file=/nowhere.txt"], "file: there is no /nowhere.txt"),
         (["classify", f"run={tiny_run.folder}", "text=a"], "the run knows no classes"),
-        (["generate", f"run={run}", "prompt=a"], "ClassifierHead generates no text"),
-        (["chat", f"run={run}"], "ClassifierHead generates no text"),
+        (["generate", f"run={run}", "prompt=a"], "it is a classifier, of king, river, and generates no text"),
+        (["chat", f"run={run}"], "it is a classifier, of king, river"),
         (["evaluate", f"run={run}", "data=text", f"data.path={tiny_run.text}"], "ClassifierHead needs"),
     ):
         with pytest.raises(SystemExit):

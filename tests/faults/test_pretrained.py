@@ -99,6 +99,36 @@ def test_a_faulty_folder(
     assert not (run / "checkpoints").exists()
 
 
+def test_another_programs_checkpoint_is_named_by_every_command(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "out" / "ckpt.pt"
+    path.parent.mkdir()
+    torch.save({"model": {"transformer.wte.weight": torch.ones(2)}, "model_args": {}, "iter_num": 1}, path)
+    said = f"{path} is a checkpoint of nanoGPT, and gptlab does not read it yet: sample from it with nanoGPT, "
+    for place in (path, path.parent):
+        for words in (
+            ["generate", f"run={place}", "prompt=a"],
+            ["chat", f"run={place}"],
+            ["evaluate", f"run={place}"],
+            ["classify", f"run={place}", "text=a"],
+            ["export", f"run={place}", f"to={tmp_path / 'new'}"],
+            ["compare", f"run=[{place},{place}]"],
+        ):
+            assert error_of(capsys, gptlab, words).startswith(said)
+        rest = [word for word in TINY if not word.startswith(("model.", "tokenizer."))]
+        rest += ["model=pretrained", "tokenizer=pretrained", f"output_dir={tmp_path / 'run'}"]
+        for words in (
+            [f"resume={place}"],
+            [*rest, "weights=hf", f"weights.path={place}"],
+            [*rest, "weights=run", f"weights.run={place}"],
+            [*TINY[1:], "tokenizer=pretrained", f"tokenizer.path={place}", f"output_dir={tmp_path / 'run'}"],
+        ):
+            assert error_of(capsys, train, words).startswith(said)
+    assert not (tmp_path / "new").exists()
+    assert not (tmp_path / "run" / "checkpoints").exists()
+
+
 def test_a_hub_name_without_a_network(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("huggingface_hub")
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)

@@ -172,8 +172,8 @@ def test_a_local_folder_takes_precedence(tmp_path: Path, monkeypatch: pytest.Mon
     assert find_folder("~/org", revision=None) == tmp_path / "org"
     with pytest.raises(ValueError, match="org is a local folder and has no revision main"):
         find_folder("org", revision="main")
-    (tmp_path / "config.json").touch()
-    with pytest.raises(FileNotFoundError, match=r"config\.json is a file: give its folder"):
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(ValueError, match=r"config\.json is a file of a model folder: give the folder"):
         find_folder("config.json", revision=None)
 
 

@@ -66,7 +66,7 @@ def test_scratch_has_no_weights() -> None:
 
 
 def test_a_model_folder_is_not_a_run(tmp_path: Path) -> None:
-    (tmp_path / "config.json").touch()
+    (tmp_path / "config.json").write_text("{}")
     with pytest.raises(FileNotFoundError, match=rf"not a run folder: set weights=hf weights\.path={tmp_path}$"):
         TrainedRun(run=str(tmp_path))
     with pytest.raises(FileNotFoundError, match=rf"is a file of a model folder: give the folder, {tmp_path}$"):

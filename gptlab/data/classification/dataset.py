@@ -14,7 +14,7 @@ import numpy as np
 from gptlab.bounds import AtLeast, LessThan, MoreThan
 from gptlab.data.classification.prepared import PreparedLabelled
 from gptlab.data.classification.readers import Example, ExampleSource, named
-from gptlab.data.classification.rows import LabelledRows
+from gptlab.data.classification.rows import LabelledRows, tokenised_rows
 from gptlab.data.classification.split import LabelledSplits, SplitConfig, split_examples, undersample
 from gptlab.data.files.source import FileSource
 from gptlab.data.protocol import EvaluationRequest, EvaluationSet, ScoredRows
@@ -23,7 +23,6 @@ from gptlab.errors import UserError
 from gptlab.prompts.protocol import PromptStyle
 from gptlab.slots import slot
 from gptlab.tokenizer.protocol import Tokenizer, TrainingText
-from gptlab.tokenizer.text import prepend_bos
 
 log = logging.getLogger(__name__)
 
@@ -145,11 +144,11 @@ class LabelledData:
                     f"{example.place}: unknown label {example.label!r}; the classes are {', '.join(classes)}: correct "
                     "the row, or give training rows of this class"
                 )
-        return LabelledRows(
-            [np.array(prepend_bos(tokenizer, tokenizer.encode(example.text)), np.uint32) for example in examples],
+        return tokenised_rows(
+            [example.text for example in examples],
             np.array([classes.index(example.label) for example in examples]),
-            fill=tokenizer.eot_id or 0,
-            max_tokens=self.pad_to or context_length,
+            tokenizer=tokenizer,
+            max_tokens=context_length,
             pad_to=self.pad_to,
             group_by_length=self.group_by_length,
             even=even,

@@ -12,6 +12,8 @@ from torch.utils.data import Dataset
 
 from gptlab.batch import Batch
 from gptlab.data.padding import draw_epoch, longest_first, pad_rows
+from gptlab.tokenizer.protocol import Tokenizer
+from gptlab.tokenizer.text import prepend_bos
 
 
 class LabelledRows(Dataset[Batch]):
@@ -99,3 +101,28 @@ class LabelledRows(Dataset[Batch]):
             again, rest = divmod(share, len(members))
             drawn += [np.tile(members, again), generator.permutation(members)[:rest]]
         return np.concatenate(drawn)
+
+
+def tokenised_rows(
+    texts: Sequence[str],
+    labels: np.ndarray,
+    *,
+    tokenizer: Tokenizer,
+    max_tokens: int,
+    pad_to: int | None,
+    group_by_length: bool,
+    even: bool,
+) -> LabelledRows:
+    """Return the rows of texts, each with the begin of a text if the tokenizer has one.
+
+    Arguments as for `LabelledRows`.
+    """
+    return LabelledRows(
+        [np.array(prepend_bos(tokenizer, tokenizer.encode(text)), np.uint32) for text in texts],
+        labels,
+        fill=tokenizer.eot_id or 0,
+        max_tokens=pad_to or max_tokens,
+        pad_to=pad_to,
+        group_by_length=group_by_length,
+        even=even,
+    )

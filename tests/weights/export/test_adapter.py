@@ -9,9 +9,11 @@ import pytest
 import torch
 from torch import nn
 
+from gptlab.errors import UserError
 from gptlab.heads.lm import LMHead
 from gptlab.model.gpt import GPT
 from gptlab.model.lora import adapters, merge
+from gptlab.run import Run
 from gptlab.training.tuning import LoRA
 from gptlab.weights.base import check_base_unchanged, describe_base, find_base
 from gptlab.weights.export.adapter import export_adapter
@@ -84,6 +86,21 @@ def test_the_folder_names_its_base(make_base: Callable[[str], Path], tmp_path: P
     export_adapter(*adapted(base), tmp_path / "hub", base=source)
     config = json.loads((tmp_path / "hub" / "adapter_config.json").read_text(encoding="utf-8"))
     assert (config["base_model_name_or_path"], config["revision"]) == ("org/name", "a1b2")
+
+
+@pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing:FutureWarning")  # peft 0.21 asks by an old name
+def test_an_adapter_is_recognised_and_what_the_message_says_to_do_works(
+    make_base: Callable[[str], Path], tmp_path: Path
+) -> None:
+    base, folder, new = make_base("llama"), tmp_path / "adapter", tmp_path / "new"
+    model, head = adapted(base)
+    export_adapter(model, head, folder, base=Folder(path=str(base), revision=None))
+    with pytest.raises(UserError, match=r"is an adapter of peft \(LORA\) without its base, '.*base'") as error:
+        Run.open(folder)
+    call = str(error.value).split("with peft, ")[1].split(", put the tokenizer")[0].replace("'NEW'", repr(str(new)))
+    exec(call, {"AutoPeftModelForCausalLM": pytest.importorskip("peft").AutoPeftModelForCausalLM})
+    merge(model)
+    torch.testing.assert_close(our_logits(*read(new)), our_logits(model, head), rtol=1e-4, atol=1e-4)
 
 
 def test_runs_without_an_exportable_adapter_are_refused(make_base: Callable[[str], Path], tmp_path: Path) -> None:

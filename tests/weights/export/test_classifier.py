@@ -7,21 +7,27 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+import tokenizers
 import torch
+from tokenizers.processors import TemplateProcessing
 from torch import Tensor, nn
 
 from gptlab.batch import Batch
 from gptlab.commands import export as command
+from gptlab.commands.cli import main as gptlab
 from gptlab.commands.train import main
+from gptlab.config.compose import compose_config
+from gptlab.errors import UserError
 from gptlab.heads.classifier import ClassifierHead
 from gptlab.heads.protocol import HeadContext
 from gptlab.model.gpt import GPT
 from gptlab.run import Run
 from gptlab.tokenizer.char import CharTokenizer
+from gptlab.tokenizer.huggingface import write_tokenizer
 from gptlab.weights.export.model import export
 from gptlab.workflows.classify import classify
 from gptlab.workflows.precision import set_precision
-from tests.conftest import TINY
+from tests.conftest import TINY, write_text
 from tests.support.tiny_models import FAMILIES, LLAMA, tiny_gpt
 
 KINDS: dict[str, tuple[dict[str, Any], str]] = {
@@ -90,6 +96,86 @@ def test_the_same_logits(transformers: ModuleType, tmp_path: Path, changes: dict
     alone = torch.cat([theirs(torch.tensor([row])).logits for row in ROWS])
     for logits in (theirs(padded(ROWS), attention_mask=mask).logits, theirs(padded(ROWS)).logits, alone):
         torch.testing.assert_close(logits, wanted, rtol=1e-4, atol=1e-4)
+
+
+def reopened(transformers: ModuleType, folder: Path, run: Run) -> None:
+    """Compare an opened folder with the library's own classifier, on padded rows."""
+    theirs = opened(transformers, folder)
+    with torch.no_grad():
+        wanted = theirs(padded(ROWS)).logits
+    torch.testing.assert_close(our_logits(run.model, run.head, ROWS), wanted, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(("changes", "name"), KINDS.values(), ids=KINDS)
+def test_what_was_exported_opens(transformers: ModuleType, tmp_path: Path, changes: dict[str, Any], name: str) -> None:
+    _, head = export_to(tmp_path, **changes)
+    run = Run.open(tmp_path)
+    assert list(run.labels) == LABELS
+    assert isinstance(run.head, ClassifierHead)
+    assert run.head.pooling == "last"
+    assert torch.equal(run.head.out.weight, head.out.weight)
+    reopened(transformers, tmp_path, run)
+
+
+@pytest.mark.parametrize("kind", ["gpt2", "llama", "mistral", "qwen2", "qwen3"])
+def test_a_published_classifier_opens(transformers: ModuleType, make_theirs: Any, tmp_path: Path, kind: str) -> None:
+    """The library writes it: tied or not by its config, with classes that may have no names."""
+    config = make_theirs(kind).config
+    config.num_labels, config.pad_token_id = 3, PAD
+    torch.manual_seed(0)
+    theirs = transformers.AutoModelForSequenceClassification.from_config(config)
+    theirs.save_pretrained(tmp_path)
+    write_tokenizer(TOKENIZER, tmp_path, context_length=32, pads=True)
+    run = Run.open(tmp_path)
+    assert list(run.labels) == ["LABEL_0", "LABEL_1", "LABEL_2"]
+    reopened(transformers, tmp_path, run)
+
+
+def edit(folder: Path, **changes: Any) -> None:
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    config = {key: value for key, value in (config | changes).items() if value != "left out"}
+    (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
+
+
+def test_classes_without_names_have_the_librarys(tmp_path: Path) -> None:
+    export_to(tmp_path)
+    edit(tmp_path, id2label="left out")
+    assert list(Run.open(tmp_path).labels) == ["LABEL_0", "LABEL_1", "LABEL_2"]
+
+
+MISFITS: dict[str, tuple[dict[str, Any], str]] = {
+    "regression": ({"problem_type": "regression"}, 'problem_type is "regression"; gptlab takes "single_label_cl'),
+    "several classes": ({"problem_type": "multi_label_classification"}, "problem_type is"),
+    "a reward": ({"id2label": {"0": "reward"}}, "num_labels is 1; gptlab takes 2 or more"),
+    "other numbers": ({"id2label": {"1": "a", "2": "b"}}, "id2label is"),
+    "one name twice": ({"id2label": {"0": "a", "1": "a", "2": "b"}}, "id2label is .* gptlab takes different names"),
+    "a class too few": ({"id2label": {"0": "a", "1": "b"}}, r"score.weight in model.safetensors is \(3, 24\), wanted"),
+    "many": ({"id2label": "left out", "num_labels": 10**9}, "num_labels is 1000000000; gptlab takes"),
+    "each token": ({"architectures": ["GPT2ForTokenClassification"]}, "architectures is .*GPT2ForTokenClassif"),
+    "ordinary padding": ({"pad_token_id": 1}, "pad_token_id is 1, the ordinary token 'A'"),
+}
+
+
+@pytest.mark.parametrize("name", MISFITS)
+def test_what_is_not_exact_is_refused_by_its_field(tmp_path: Path, name: str) -> None:
+    changes, sentence = MISFITS[name]
+    export_to(tmp_path)
+    edit(tmp_path, **changes)
+    with pytest.raises(UserError, match=sentence):
+        Run.open(tmp_path)
+
+
+def test_a_tokenizer_that_ends_a_text_itself_is_refused(transformers: ModuleType, tmp_path: Path) -> None:
+    """The library would classify by the token that it adds."""
+    export_to(tmp_path)
+    edit(tmp_path, pad_token_id=None)
+    library = tokenizers.Tokenizer.from_file(str(tmp_path / "tokenizer.json"))
+    library.post_processor = TemplateProcessing(single="$A <|endoftext|>", special_tokens=[("<|endoftext|>", PAD)])
+    library.save(str(tmp_path / "tokenizer.json"))
+    with pytest.raises(UserError, match=r"its tokenizer puts '<\|endoftext\|>' after a text, and the model classifies"):
+        Run.open(tmp_path)
+    edit(tmp_path, pad_token_id=PAD)  # then the library passes over it
+    reopened(transformers, tmp_path, Run.open(tmp_path))
 
 
 def test_the_configuration(transformers: ModuleType, tmp_path: Path) -> None:
@@ -193,6 +279,61 @@ def test_a_run_by_the_command(
     row = f"{final['val/accuracy']:.4g} | {best['val/accuracy']:.4g} | {test['test/accuracy']:.4g}"
     assert "| held-out text | final | best | test, best |\n| --- | --- | --- | --- |\n| loss |" in card
     assert f"| accuracy | {row} |" in card
+
+
+def test_an_exported_run_answers_as_before(
+    trained: Path, words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "toy"
+    command.main([f"run={trained}", f"to={folder}"])
+    data = words[words.index("data=csv") + 1]
+    answers = []
+    for run in (trained, folder):
+        capsys.readouterr()
+        gptlab(["classify", f"run={run}", "text=win a prize", "output=json"])
+        answers.append(capsys.readouterr().out)
+        gptlab(["evaluate", f"run={run}", "data=csv", data, "split=all", "output=json"])
+        answers.append(json.dumps(json.loads(capsys.readouterr().out)["confusion"]))
+    assert answers[:2] == answers[2:]
+    gptlab(["export", f"run={folder}", f"to={tmp_path / 'again'}"])
+    files = [(place / "model.safetensors").read_bytes() for place in (folder, tmp_path / "again")]
+    assert files[0] == files[1]
+    for verb in (["generate", "prompt=a"], ["chat"]):
+        with pytest.raises(SystemExit):
+            gptlab([verb[0], f"run={folder}", *verb[1:]])
+        assert "it is a classifier, of ham, spam, and generates no text" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        gptlab(["evaluate", f"run={folder}"])
+    assert "data=csv data.path=my.csv" in capsys.readouterr().err
+
+
+def start_from(source: list[str], words: list[str], *changes: str) -> Run:
+    kept = [word for word in words if not word.startswith(("model.", "tokenizer"))]
+    cfg = compose_config("train", [*kept, *source, "model=pretrained", "tokenizer=pretrained", *changes])
+    return Run.compose(cfg)
+
+
+@pytest.mark.parametrize("group", ["hf", "run"])
+def test_training_starts_from_its_scores(
+    trained: Path, words: list[str], tmp_path: Path, caplog: pytest.LogCaptureFixture, group: str
+) -> None:
+    """Where the classes are the same, in any order; otherwise the scores are new."""
+    command.main([f"run={trained}", f"to={tmp_path / 'toy'}"])
+    source = {"hf": f"weights.path={tmp_path / 'toy'}", "run": f"weights.run={trained}"}
+    first = Run.open(trained).head.out.weight  # ham, spam
+    given = [f"weights={group}", source[group]]
+    with caplog.at_level("INFO"):
+        assert torch.equal(start_from(given, words).head.out.weight, first)
+        assert torch.equal(start_from(given, words, "data.classes=[spam,ham]").head.out.weight, first[[1, 0]])
+        assert "newly initialised" not in caplog.text
+        other = rows_of(tmp_path)
+        other.write_text(other.read_text(encoding="utf-8").replace("spam,", "junk,"), encoding="utf-8")
+        assert not torch.equal(start_from(given, words, f"data.path={other}").head.out.weight, first)
+        assert "not in the pretrained weights, newly initialised: head.out.weight" in caplog.text
+    language = ["head=lm", "data=text", f"data.path={write_text(tmp_path / 'toy.txt', 2000)}"]
+    with pytest.raises(UserError, match="are a classifier's and have no output matrix over the vocabulary: choose he"):
+        start_from(given, words, *language)
+    assert start_from(given, words, *language, "head.tied=true").head.out.weight is None
 
 
 def test_the_cards_example_runs(

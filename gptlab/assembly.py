@@ -3,32 +3,40 @@
 Importing Lightning takes seconds, so each function imports it itself: commands that only open a run never do.
 """
 
-from collections.abc import Collection, Sequence
+import logging
+from collections.abc import Callable, Collection, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import nn
 
 from gptlab.config.build import build, build_for
 from gptlab.config.command import command_line
+from gptlab.config.compose import compose_config
 from gptlab.config.hparams import hparams_values
 from gptlab.config.plain import Config, to_yaml
-from gptlab.data.protocol import Prepared
+from gptlab.data.protocol import EvaluationRequest, Prepared
 from gptlab.data.samplers import batches_per_epoch
+from gptlab.data.text.split import ALL
 from gptlab.generation.generator import TextGenerator
 from gptlab.hardware.compile import choose_compile
-from gptlab.hardware.precision import count_devices
+from gptlab.hardware.precision import ForwardContext, count_devices
 from gptlab.heads.protocol import TokenHead
 
 if TYPE_CHECKING:
     import lightning as L
 
     from gptlab.data.datamodule import RunDataModule
-    from gptlab.training.context import RunContext
+    from gptlab.training.context import RunContext, Start
     from gptlab.training.module import GPTModule
     from gptlab.training.trainer import Plan
+
+log = logging.getLogger(__name__)
+
+TEXT_BATCH_TOKENS = 4096  # of a second text, scored at a time during training
 
 
 def make_batches(cfg: Config, modules: nn.ModuleDict, prepared: Prepared) -> tuple["RunDataModule", "Plan", int]:
@@ -87,6 +95,7 @@ def make_context(
     *,
     total_steps: int,
     start_step: int,
+    start: "Start | None",
 ) -> "RunContext":
     """Return the facts and functions that callbacks and loggers use."""
     from gptlab.evaluation.probes import ProbeRunner
@@ -100,8 +109,10 @@ def make_context(
         monitor=head.monitor,
         total_steps=total_steps,
         start_step=start_step,
+        start=start,
         write_samples=partial(write_samples, text_generator, prepared),
         run_probes=ProbeRunner(model, head, tokenizer, prepared.held_out, seed=cfg.seed) if answers else None,
+        read_text=partial(read_text, text_generator, cfg) if isinstance(head, TokenHead) else None,
         labels=tuple(labels),
         decode=tokenizer.decode,
         show_row=partial(prepared.show_row, decode=tokenizer.decode),
@@ -126,6 +137,49 @@ def write_samples(text_generator: TextGenerator, prepared: Prepared, prompt: str
     return [sample.shown + "".join(continue_ids(sample.ids, stop=sample.stop)) for sample in prompts]
 
 
+def read_text(
+    text_generator: TextGenerator, cfg: Config, path: str | list[str], n_tokens: int
+) -> Callable[[ForwardContext], dict[str, float]]:
+    """Read a text as `data=text` does, and return the function that scores it.
+
+    Args:
+        n_tokens: the most tokens to score, in whole windows spread over the text, at least one.
+    """
+    from gptlab.evaluation.inference import text_metrics
+
+    model, tokenizer = text_generator.model, text_generator.tokenizer
+    token_bytes = tokenizer.token_bytes()
+    node = compose_config("evaluate", ["run=none", "data=text", "data.path=none"]).data
+    request = EvaluationRequest(
+        split=ALL,
+        tokenizer=tokenizer,
+        style=partial(build, cfg.prompt, "prompt"),
+        max_tokens=model.context_length,
+        context_length=model.context_length,
+        stride=model.context_length,
+        classes=(),
+        n_answers=0,
+    )
+    shared = {key: cfg.data[key] for key in ("cache_dir", "max_expansion") if key in cfg.data}
+    text = build({**node, **shared}, "data")
+    text.files = text.files.at(path, "callbacks.forgetting.path")
+    windows = text.evaluation_set(request).text.windows
+    n_windows = max(1, min(len(windows), n_tokens // model.context_length))
+    numbers = np.linspace(0, len(windows) - 1, n_windows).astype(int)
+
+    def score(forward_context: ForwardContext) -> dict[str, float]:
+        parts = np.array_split(numbers, -(-n_windows // max(1, TEXT_BATCH_TOKENS // model.context_length)))
+        return text_metrics(
+            model,
+            text_generator.head,  # type: ignore[arg-type]
+            (windows[part] for part in parts),
+            token_bytes=token_bytes,
+            forward_context=forward_context,
+        )
+
+    return score
+
+
 def make_trainer(
     cfg: Config, context: "RunContext", *, record: dict[str, Any], plan: "Plan", accumulation: int
 ) -> "L.Trainer":
@@ -137,11 +191,11 @@ def make_trainer(
     Args:
         record: plain values that every checkpoint stores beside its tensors.
     """
-    from gptlab.training.callbacks.final_validation import FinalValidation
     from gptlab.training.callbacks.hparams import HParams
     from gptlab.training.callbacks.reseed import Reseed
     from gptlab.training.callbacks.signals import StopOnSignal
     from gptlab.training.callbacks.throughput import Throughput
+    from gptlab.training.callbacks.validation import FinalValidation
     from gptlab.training.checkpoint import CheckpointFiles
     from gptlab.training.trainer import TrainerParts
 
@@ -162,7 +216,7 @@ def summarise_training(cfg: Config, trainer: "L.Trainer", modules: nn.ModuleDict
     """Return the progress of training and the final metrics, for summary.json."""
     from gptlab.evaluation.final import measure_final
     from gptlab.training.lightning_internals import forward_context
-    from gptlab.training.summary import collect_progress
+    from gptlab.training.summary import collect_progress, compare_with_start
 
     folder = Path(cfg.output_dir)
     progress = collect_progress(trainer, folder)
@@ -174,4 +228,8 @@ def summarise_training(cfg: Config, trainer: "L.Trainer", modules: nn.ModuleDict
         batch_size=trainer.datamodule.identity["batch_size"],  # type: ignore[attr-defined]
         forward_context=forward_context(trainer),
     )
-    return progress | metrics
+    summary = progress | metrics
+    if comparison := compare_with_start(summary, modules["head"].monitor):  # type: ignore[arg-type]
+        summary["comparison"] = comparison
+        log.warning(comparison.partition(";")[0])  # the printed summary has the rest
+    return summary

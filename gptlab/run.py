@@ -32,11 +32,12 @@ from gptlab.heads.protocol import HeadContext, ReferenceHead
 from gptlab.model.cache import KVCache
 from gptlab.model.meta import materialize, meta_weights
 from gptlab.storage.checkpoint import RECORD, find_checkpoint, read_checkpoint
-from gptlab.storage.run_folder import training_folder
+from gptlab.storage.run_folder import training_folder, warn_if_worse
 from gptlab.tokenizer import pretrained
 from gptlab.tokenizer.protocol import Tokenizer
 from gptlab.tokenizer.state import to_json
-from gptlab.training.summary import record_stop, write_summary
+from gptlab.training.context import Start
+from gptlab.training.summary import best_weights, record_stop, write_summary
 from gptlab.training.tuning import list_frozen
 from gptlab.weights.base import check_n_layers
 from gptlab.weights.hub import is_pretrained
@@ -54,6 +55,7 @@ class Run:
         self.cfg, self.tokenizer, self.data, self.labels = cfg, tokenizer, data, labels
         self.record: dict[str, Any] | None = None  # of the checkpoint, if the run was opened from one
         self.weights: Source | None = None  # base weights; set only if checkpoints depend on them (LoRA, DPO)
+        self.start: Start | None = None  # pretrained weights of a new run
         self.origin: dict[str, Any] = {}  # the unresolved configuration and the choice of each group
         self.tuning = build(cfg.tuning, "tuning")
         self.model = build(cfg.model, "model")(vocab_size=tokenizer.vocab_size)
@@ -92,6 +94,8 @@ class Run:
         needs_base = run.tuning.partial or isinstance(run.head, ReferenceHead)
         run.weights = weights if needs_base else None
         fresh = weights.fill(run.model, run.head, tokenizer) if needs_base or cfg.resume is None else []
+        if weights.location is not None and cfg.resume is None:
+            run.start = Start(weights.location, complete=not fresh)
         if fresh:
             log.info(f"not in the pretrained weights, newly initialised: {', '.join(fresh)}")
         if trainable := run.tuning.apply(run.model, run.head, fresh):
@@ -118,6 +122,7 @@ class Run:
         if is_pretrained(str(path)):
             return _open_folder(str(path), device)
         checkpoint = find_checkpoint(path)
+        warn_if_worse(path)
         content = read_checkpoint(checkpoint, mmap=True)
         with report_damage(checkpoint):
             record, base = content[RECORD], base_of(content, checkpoint)
@@ -147,9 +152,8 @@ class Run:
         with matmul_precision, training_folder(folder, resumes=resumes):  # nothing is written before this
             record = _record(self)
             start_step = find_start_step(cfg.resume, batches, n_steps=plan.n_steps, base=record.get("base"))
-            context = make_context(
-                cfg, self.data, self.text_generator, self.labels, total_steps=plan.n_steps, start_step=start_step
-            )
+            steps = {"total_steps": plan.n_steps, "start_step": start_step}
+            context = make_context(cfg, self.data, self.text_generator, self.labels, **steps, start=self.start)
             trainer = make_trainer(cfg, context, record=record, plan=plan, accumulation=accumulation)
             if resumes and trainer.is_global_zero:
                 write_summary({"status": "training"}, folder)  # an extended run is no longer finished
@@ -157,11 +161,12 @@ class Run:
                 fit(trainer, module, batches, checkpoint=cfg.resume)
             except BaseException as error:
                 if trainer.is_global_zero:
-                    record_stop(folder, error, steps=trainer.global_step)
+                    record_stop(folder, error, trainer)
                 raise
             if not trainer.is_global_zero:
                 raise SystemExit(0)  # only rank 0 writes the summary
-            summary = summarise_training(cfg, trainer, modules, self.data) | _describe(self)
+            summary = summarise_training(cfg, trainer, modules, self.data)
+            summary |= _describe(self, best_weights(summary))
             summary["total_seconds"] = round(perf_counter() - started, 3)  # with validations, samples and checkpoints
             write_summary(summary, folder)
         return summary
@@ -246,7 +251,7 @@ def _record(run: Run) -> dict[str, Any]:
     }
 
 
-def _describe(run: Run) -> dict[str, Any]:
+def _describe(run: Run, best_weights: str) -> dict[str, Any]:
     """Return the entries of summary.json about the run itself."""
     assert run.data is not None
     prompts = run.data.sample_prompts(run.tokenizer, None)
@@ -254,6 +259,6 @@ def _describe(run: Run) -> dict[str, Any]:
     return {
         "name": run.cfg.name,
         "parameters": count_parameters(run),
-        "next_command": run.data.next_command(shlex.quote(str(Path(run.cfg.output_dir))), shlex.quote(sample_prompt)),
+        "next_command": run.data.next_command(shlex.quote(best_weights), shlex.quote(sample_prompt)),
         "sample_prompt": sample_prompt,
     }

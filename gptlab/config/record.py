@@ -73,8 +73,8 @@ def on_this_machine(cfg: Mapping[str, Any]) -> Config:
 def foreign_entries(cfg: Mapping[str, Any]) -> dict[str, Any]:
     """Return the entries that only the user may decide, by key.
 
-    These are the data's addresses, callbacks and loggers that are not gptlab's, the number of processes, and the
-    strategy that starts them, because some strategies import packages.
+    These are the addresses of data and of a callback's text, callbacks and loggers that are not gptlab's, the number
+    of processes, and the strategy that starts them, because some strategies import packages.
     """
     foreign = {key: plain(value) for key in ("data.path", "data.test_path") if (value := select(cfg, key)) is not None}
     for group in NAMED_GROUPS:
@@ -82,6 +82,8 @@ def foreign_entries(cfg: Mapping[str, Any]) -> dict[str, Any]:
             target = node.get("_target_") if isinstance(node, Mapping) else None
             if node is not None and not str(target).startswith("gptlab."):
                 foreign[f"{group}.{name}"] = target
+            elif node is not None and node.get("path") is not None:
+                foreign[f"{group}.{name}.path"] = plain(node["path"])
     processes = {key: select(cfg, key) for key in PROCESS_DEFAULTS}
     return foreign | {key: value for key, value in processes.items() if value not in (PROCESS_DEFAULTS[key], None)}
 
@@ -91,7 +93,10 @@ def without_foreign(cfg: Mapping[str, Any]) -> Config:
     foreign, cfg = foreign_entries(cfg), Config(plain(cfg))
     for key in foreign:
         group, _, name = key.partition(".")
-        if group in NAMED_GROUPS:
+        name, _, argument = name.partition(".") if group in NAMED_GROUPS else (name, "", "")
+        if argument:
+            cfg[group][name][argument] = None
+        elif group in NAMED_GROUPS:
             del cfg[group][name]
         else:
             cfg[group][name] = PROCESS_DEFAULTS.get(key, "")

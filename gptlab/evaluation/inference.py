@@ -1,13 +1,15 @@
 """A trained model's forward passes, without gradients."""
 
+import math
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
+import numpy as np
 import torch
 
-from gptlab.batch import Batch, on_device
+from gptlab.batch import IGNORE_INDEX, Batch, on_device
 from gptlab.hardware.precision import ForwardContext
-from gptlab.heads.protocol import Head
+from gptlab.heads.protocol import Head, TokenHead
 from gptlab.model.gpt import GPT
 
 
@@ -49,3 +51,32 @@ def compute_metrics(
             for metric in metrics.values():
                 metric.update(loss, batch)
         return {f"{stage}/{name}": float(metric.compute()) for name, metric in metrics.items()}
+
+
+def text_metrics(
+    model: GPT,
+    head: TokenHead,
+    batches: Iterable[Batch],
+    *,
+    token_bytes: np.ndarray | None,
+    forward_context: ForwardContext,
+) -> dict[str, float]:
+    """Return loss, perplexity and bits per byte of running text.
+
+    They are a language model's, whatever the head's own metrics are.
+
+    Args:
+        token_bytes: (V,), bytes of text behind each id; None leaves bits per byte out.
+        forward_context: the precision to compute in.
+    """
+    total, n_tokens, n_bytes = 0.0, 0, 0
+    with inference(model, forward_context) as device:
+        for batch in batches:
+            targets = batch["targets"][batch["targets"] != IGNORE_INDEX].numpy()
+            batch = on_device(batch, device)
+            total += float(head.token_losses(model(batch["ids"]), batch).double().sum())
+            n_tokens += len(targets)
+            n_bytes += 0 if token_bytes is None else int(token_bytes[targets].sum())
+    loss = total / n_tokens
+    metrics = {"loss": loss, "perplexity": math.exp(min(loss, 700.0))}
+    return metrics | ({"bits_per_byte": total / (math.log(2) * n_bytes)} if n_bytes else {})

@@ -4,6 +4,7 @@ This module does not import torch.
 """
 
 import json
+import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,9 +14,12 @@ from typing import Any
 from gptlab.errors import MissingFileError, UserError
 from gptlab.storage.atomic import atomic_write
 from gptlab.storage.checksum import check_checksum
+from gptlab.storage.excerpts import excerpt_path
 from gptlab.storage.files import read_json
 from gptlab.storage.foreign.recognition import recognised
 from gptlab.storage.locks import locked
+
+log = logging.getLogger(__name__)
 
 MAX_SUMMARY_BYTES = 1 << 20  # size limit of summary.json
 FINISHED = ("finished", "stopped early")  # statuses of a complete run
@@ -130,6 +134,27 @@ def read_summary(folder: Path) -> dict[str, Any]:
     except (OSError, ValueError):
         return {}
     return summary if isinstance(summary, dict) else {}
+
+
+def warn_if_worse(path: Path) -> None:
+    """Log that the weights which a run started from are better than its own.
+
+    The path may be anything, and the run anybody's.
+    """
+    summary = read_summary(path)
+    weights, step = summary.get("started_from"), summary.get("best_step")
+    if type(step) is int and step == 0 and isinstance(weights, str):
+        log.warning(f"{path}: its weights are worse than those it started from: {excerpt_path(weights)}")
+
+
+def trained_metrics(summary: dict[str, Any]) -> dict[str, Any]:
+    """Return the metrics of a run's best validation after a step.
+
+    Those of the last one if no callback tracked the best. The weights that a run started from do not count, so that
+    runs are compared by what training did.
+    """
+    best = summary["best_trained"] if "best_trained" in summary else summary["best"]
+    return best or summary["val"]
 
 
 JOB_RECORD = "status.json"  # in each job's folder: its overrides, status and result

@@ -19,7 +19,7 @@ from omegaconf import DictConfig, OmegaConf
 from gptlab.config.admission import load
 from gptlab.config.hydra_internals import parse_override
 from gptlab.errors import UserError
-from gptlab.storage.run_folder import JOB_RECORD, read_job_record, write_job_record
+from gptlab.storage.run_folder import JOB_RECORD, read_job_record, trained_metrics, write_job_record
 
 log = logging.getLogger(__name__)
 
@@ -36,11 +36,8 @@ class Outcome(NamedTuple):
 
     @property
     def value(self) -> float:
-        """Return the monitored metric's best value.
-
-        It is the last value if no callback tracked the best.
-        """
-        return float(self.summary["best"].get(self.monitor, self.summary["val"][self.monitor]))
+        """Return the monitored metric's best value after a step, see `trained_metrics`."""
+        return float(trained_metrics(self.summary)[self.monitor])
 
 
 def run_sweep_job(cfg: DictConfig, train: Callable[[DictConfig], Outcome]) -> float:

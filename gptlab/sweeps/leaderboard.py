@@ -18,7 +18,7 @@ from omegaconf import DictConfig, read_write
 
 from gptlab.config.hydra_internals import HydraCallback, JobReturn
 from gptlab.storage.atomic import atomic_write
-from gptlab.storage.run_folder import JOB_RECORD, read_job_record, read_summary
+from gptlab.storage.run_folder import JOB_RECORD, read_job_record, read_summary, trained_metrics
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -36,8 +36,8 @@ class Job(NamedTuple):
 
     @property
     def metrics(self) -> dict[str, float]:
-        """Return the best validation's metrics, the monitored one first."""
-        metrics = self.summary["best"] or self.summary["val"] if self.summary else {}
+        """Return the metrics of the best validation after a step, the monitored one first."""
+        metrics = trained_metrics(self.summary) if self.summary else {}
         names = sorted(metrics, key=lambda name: name != self.record["monitor"])
         return {name: metrics[name] for name in names if metrics[name] is not None}  # None was not finite
 
@@ -125,7 +125,9 @@ def show_leaderboard(jobs: list[Job], sweep: Path, console: "Console") -> None:
     lines = [f"\nAll metrics of all jobs: {sweep / 'leaderboard.csv'}"]
     if any(not job.summary for job in jobs):
         lines.append(f"To run the unfinished jobs, repeat the command with hydra.sweep.dir={folder}")
-    lines.append("\nNext")
+    lines += _worse_than_start(jobs)
+    better = best.summary.get("best_step") == 0
+    lines.append("\nNext, with the weights that the jobs started from" if better else "\nNext")
     if best.summary:
         lines.append(f"  {best.summary['next_command']}")
     lines.append(f"  tensorboard --logdir {folder}")
@@ -175,6 +177,21 @@ def _failures(jobs: list[Job]) -> Iterator[str]:
             numbers.setdefault("; ".join(job.record["error"].splitlines()), []).append(str(job.record["job"]))
     for error, failed in numbers.items():
         yield f"job{'s' * (len(failed) > 1)} {', '.join(failed)}: {error}"
+
+
+def _worse_than_start(jobs: list[Job]) -> Iterator[str]:
+    """Yield a sentence about the jobs that did not improve the weights they started from."""
+    numbers: dict[tuple[str, float], list[str]] = {}
+    for job in sorted(jobs, key=lambda job: job.record["job"]):
+        if job.summary.get("best_step") == 0:
+            monitor = job.record["monitor"]
+            start = job.summary["started_from"], job.summary["start"][monitor]
+            numbers.setdefault(start, []).append(str(job.record["job"]))
+    for (weights, value), worse in numbers.items():
+        yield (
+            f"job{'s' * (len(worse) > 1)} {', '.join(worse)}: no better than the weights at the start, {weights}, "
+            f"with {value:.4g}"
+        )
 
 
 def _varied(jobs: list[Job]) -> list[str]:

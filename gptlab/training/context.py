@@ -9,6 +9,13 @@ from gptlab.hardware.precision import ForwardContext
 from gptlab.heads.protocol import Monitor
 
 
+class Start(NamedTuple):
+    """The pretrained weights that a new run starts from."""
+
+    weights: str  # where they come from: a path, or a model's name on the hub
+    complete: bool  # whether they are the whole model; False if a part of the head is newly initialised
+
+
 class RunContext(NamedTuple):
     """The first argument of callbacks and loggers from a yaml.
 
@@ -19,12 +26,23 @@ class RunContext(NamedTuple):
     monitor: Monitor
     total_steps: int
     start_step: int  # 0, or the step of the checkpoint that the run resumes from
+    start: Start | None  # None for random weights, and for a resumed run
     # prompt -> sample texts; None stands for the data's own prompts; [] if the head generates no text
     write_samples: Callable[[str | None], list[str]]
     # number of questions of each kind -> accuracy; None without held-out text or a head that predicts tokens
     run_probes: Callable[[int, ForwardContext], dict[str, float]] | None
+    # files of a text, most tokens to read -> function that scores the text; None if the head predicts no tokens
+    read_text: Callable[[str | list[str], int], Callable[[ForwardContext], dict[str, float]]] | None
     labels: tuple[str, ...]  # names of the classes; empty if the head has none
     decode: Callable[[list[int]], str]  # ids -> text
     show_row: Callable[[Batch, int], str]  # (batch, number of a row) -> the row as lines of text
     config: str  # the whole configuration as yaml
     command: str  # the command line that started the run
+
+
+def start_counts(context: RunContext) -> bool:
+    """Return whether the validation before the first step is one to beat.
+
+    It is not if a part of the weights is new: how good random weights are is chance, and they are kept nowhere.
+    """
+    return context.start is not None and context.start.complete

@@ -86,6 +86,20 @@ def batches_per_validation(trainer: L.Trainer) -> int | float:
     return trainer.val_check_batch  # type: ignore[return-value]
 
 
+def validate(trainer: L.Trainer) -> None:
+    """Run a validation within training, before the first step.
+
+    All callbacks' hooks run, as in the validations that follow. Relies on `fit_loop.epoch_loop.val_loop.run`, on the
+    setters `trainer.validating` and `trainer.training`, and on `_logger_connector._first_loop_iter`: so the epoch loop
+    itself validates.
+    """
+    first_iteration = trainer._logger_connector._first_loop_iter
+    trainer.validating = True
+    trainer.fit_loop.epoch_loop.val_loop.run()
+    trainer.training = True
+    trainer._logger_connector._first_loop_iter = first_iteration
+
+
 def write_loop_counters(checkpoint: dict[str, Any], n_batches: int, *, owes_validation: bool) -> None:
     """Write the loop counters as if saved between two batches.
 

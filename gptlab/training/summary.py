@@ -10,6 +10,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from gptlab.heads.protocol import Monitor
 from gptlab.storage.atomic import atomic_write
 
 log = logging.getLogger(__name__)
@@ -26,11 +27,9 @@ def write_summary(summary: dict[str, Any], folder: Path) -> None:
 def collect_progress(trainer: Any, folder: Path) -> dict[str, Any]:
     """Return the results that the trainer and callbacks hold after training."""
     from gptlab.hardware.precision import effective_precision
-    from gptlab.training.callbacks.checkpoints import BestCheckpoint
     from gptlab.training.callbacks.throughput import Throughput
     from gptlab.training.callbacks.validation import validation_metrics
 
-    best = next((callback for callback in trainer.callbacks if isinstance(callback, BestCheckpoint)), None)
     throughput = next(callback for callback in trainer.callbacks if isinstance(callback, Throughput))
     return {
         "status": "finished" if trainer.global_step >= trainer.max_steps else "stopped early",
@@ -41,18 +40,62 @@ def collect_progress(trainer: Any, folder: Path) -> dict[str, Any]:
         "tokens_per_second": round(throughput.tokens / max(throughput.seconds, 1e-9), 1),
         "precision": effective_precision(trainer.precision),
         "val": validation_metrics(trainer),
-        "best": best.metrics if best else {},
-        "best_step": best.step if best else None,
+        **_collect_comparable(trainer),
         "checkpoints": list_checkpoints(folder),
     }
 
 
-def record_stop(folder: Path, error: BaseException, *, steps: int) -> None:
+def _collect_comparable(trainer: Any) -> dict[str, Any]:
+    """Return the first and the best validation.
+
+    With one before the first step, `best` may be that one, of step 0; `best_trained` is the best after it.
+    """
+    from gptlab.training.callbacks.checkpoints import BestCheckpoint, Validation
+    from gptlab.training.callbacks.validation import StartValidation
+
+    best = next((callback for callback in trainer.callbacks if isinstance(callback, BestCheckpoint)), None)
+    start = next((callback for callback in trainer.callbacks if isinstance(callback, StartValidation)), None)
+    step, metrics = best.best if best else Validation()
+    values = {"best": dict(metrics), "best_step": step}
+    if start is None or not start.metrics:
+        return values
+    trained = dict(best.best_trained.metrics) if best else {}
+    return {"start": start.metrics, "started_from": start.weights, **values, "best_trained": trained}
+
+
+def best_weights(summary: dict[str, Any]) -> str:
+    """Return the run's folder, or the weights that it started from if they are better."""
+    return summary["started_from"] if summary["best_step"] == 0 else summary["folder"]
+
+
+def compare_with_start(summary: dict[str, Any], monitor: Monitor) -> str | None:
+    """Return a sentence about a run that ends worse than it began.
+
+    None for a run that ends no worse, and for one that was not validated before its first step.
+    """
+    start, final = (summary.get(stage, {}).get(monitor.name) for stage in ("start", "val"))
+    sign = 1 if monitor.mode == "min" else -1
+    if start is None or final is None or (sign * final <= sign * start and summary["best_step"] != 0):
+        return None
+    name, best = monitor.name.replace("/", " "), (summary["best_trained"] or summary["val"])[monitor.name]
+    numbers = f"{name} {start:.4g} at the start, {best:.4g} at its best after it, {final:.4g} at the end"
+    if summary["best_step"] == 0:
+        verdict = "did not improve the model" if best == start else "made the model worse"
+        return (
+            f"the run {verdict}: {numbers}; its best weights are those it started from, {summary['started_from']}: use "
+            "them, or train again with a lower optim.lr"
+        )
+    kept = f"step {summary['best_step']} was the best, in best.ckpt" if summary["best"] else "no others were kept"
+    return f"the final weights are worse than those the run started from: {numbers}; {kept}"
+
+
+def record_stop(folder: Path, error: BaseException, trainer: Any) -> None:
     """Write an interrupted run's summary; log how to resume it."""
     interrupted = isinstance(error, KeyboardInterrupt) or (isinstance(error, SystemExit) and error.code in (130, 143))
     status = "interrupted" if interrupted else "failed"
     saved = list_checkpoints(folder)
-    write_summary({"status": status, "steps": steps, "checkpoints": saved}, folder)
+    steps = trainer.global_step
+    write_summary({"status": status, "steps": steps, **_collect_comparable(trainer), "checkpoints": saved}, folder)
     advice = f"resume with: python train.py resume={shlex.quote(str(folder))}"
     log.warning(f"{status} at step {steps}; " + (advice if "last" in saved else "no checkpoint was saved yet"))
 
@@ -69,10 +112,12 @@ def show_summary(summary: dict[str, Any], console: Console) -> None:
     """
     folder = summary["folder"]
     table = Table(title=f"{summary['status']} after {summary['steps']:,} steps", title_justify="left")
+    best_column, best = ("val, best", "best") if summary["best_step"] != 0 else ("val, best after", "best_trained")
     columns = {
         "train": (summary["train"], "train"),
+        **({"val, start": (summary["start"], "val")} if "start" in summary else {}),
         "val, final": (summary["val"], "val"),
-        **({"val, best": (summary["best"], "val")} if summary["best"] else {}),
+        **({best_column: (summary[best], "val")} if summary["best"] else {}),
         **({f"test, {summary['test_of']}": (summary["test"], "test")} if "test" in summary else {}),
     }
     for column in ("", *columns):
@@ -86,12 +131,17 @@ def show_summary(summary: dict[str, Any], console: Console) -> None:
         f"{summary['tokens']:,} tokens in {summary['seconds']:.0f} s of training: "
         f"{summary['tokens_per_second']:,.0f} a second ({summary['total_seconds']:.0f} s in all)",
         f"The run is in {folder}",
+        *(["", _capitalised(summary["comparison"])] if "comparison" in summary else []),
         "",
-        "Next",
+        "Next, with the weights that the run started from" if summary["best_step"] == 0 else "Next",
         f"  {summary['next_command']}",
         f"  tensorboard --logdir {shlex.quote(str(Path(folder).parent))}",
     ]
     console.print("\n".join(lines), soft_wrap=True, highlight=False, markup=False)
+
+
+def _capitalised(sentence: str) -> str:
+    return sentence[0].upper() + sentence[1:]
 
 
 def _names(summary: dict[str, Any]) -> list[str]:

@@ -15,6 +15,10 @@ class Source(Protocol):
     """Weights with their architecture, tokenizer and prompt style."""
 
     @property
+    def location(self) -> str | None:
+        """Return where the weights come from, a path or a name on the hub; None for random ones."""
+
+    @property
     def files(self) -> Sequence[Path]:
         """Return the weight files."""
 

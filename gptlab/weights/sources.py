@@ -16,6 +16,7 @@ from gptlab.model.meta import meta_weights
 from gptlab.slots import slot
 from gptlab.storage.checkpoint import RECORD, find_checkpoint, read_checkpoint
 from gptlab.storage.foreign.recognition import recognised
+from gptlab.storage.run_folder import warn_if_worse
 from gptlab.storage.signature import is_own
 from gptlab.tokenizer.absent import AbsentTokenizer
 from gptlab.tokenizer.pretrained import read_tokenizer
@@ -36,7 +37,7 @@ from gptlab.weights.tokenizer_match import check_same_tokenizer
 class Scratch:
     """No weights: the model stays randomly initialised."""
 
-    files = ()
+    files, location = (), None
 
     @property
     def base_record(self) -> dict[str, Any]:
@@ -85,6 +86,7 @@ class Folder:
     """
 
     def __init__(self, *, path: str, revision: str | None) -> None:
+        self.location = path
         folder = find_folder(path, revision=revision)
         with recognised(folder):
             self.folder = PretrainedFolder(folder)
@@ -148,11 +150,12 @@ class TrainedRun:
 
     def __init__(self, *, run: str) -> None:
         self.path = find_checkpoint(Path(run))
+        warn_if_worse(Path(run).expanduser())
         content = read_checkpoint(self.path, mmap=True)
         config = content[RECORD]["config"]
         self.tensors: dict[str, torch.Tensor] = content["state_dict"]
         self.base = base_of(content, self.path)
-        self.files = [self.path, *(self.base.files if self.base else ())]
+        self.location, self.files = str(self.path), [self.path, *(self.base.files if self.base else ())]
         self.tied = self.base.tied if self.base else "head.out.weight" not in self.tensors
         self._tokenizer = tokenizer_of(content, self.base, self.path)
         self.classes = tuple(content[RECORD]["labels"])

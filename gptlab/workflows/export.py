@@ -55,6 +55,7 @@ def _card_summary(summary: dict[str, Any]) -> dict[str, Any]:
         pairs = value.items() if isinstance(value, dict) else ()
         return {key: number for key, number in pairs if "/" in key and isinstance(number, int | float)}
 
-    parts = {name: numbers(summary[name]) for name in ("val", "best", "test") if name in summary}
+    names = ("val", *(["best"] if summary.get("best_step") != 0 else []), "test")  # at step 0 they are another model's
+    parts = {name: numbers(summary[name]) for name in names if name in summary}
     counts = {name: summary[name] for name in ("steps", "tokens") if isinstance(summary.get(name), int)}
     return parts | counts | {name: str(summary[name]) for name in ("sample_prompt", "test_of") if name in summary}

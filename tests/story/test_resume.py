@@ -90,13 +90,13 @@ def assert_same(value: Any, other: Any) -> None:
         assert value == other
 
 
-def assert_same_run(folder: Path, straight: Path) -> None:
+def assert_same_run(folder: Path, straight: Path, *, n_samples: int = 4) -> None:
     ours, theirs = state(folder), state(straight)
     for key in ("state_dict", "optimizer_states", "lr_schedulers", "global_step"):
         assert_same(ours[key], theirs[key])
     assert lines(folder) == lines(straight)
     assert samples(folder) == samples(straight)
-    assert len(samples(folder)) == 4
+    assert len(samples(folder)) == n_samples
     mine, its = summary(folder), summary(straight)
     for key in ("status", "steps", "tokens", "train", "val", "best", "best_step"):
         assert mine[key] == its[key]

@@ -103,7 +103,7 @@ def test_checkpoints_hold_the_adapter_and_name_the_base(straight: Path, base: Pa
 def test_an_interrupted_run_resumes_bit_for_bit(stopped: Path, straight: Path) -> None:
     assert state(stopped)["global_step"] < 16
     main([f"resume={stopped}", "callbacks.watch.stop_at=null"])
-    assert_same_run(stopped, straight)
+    assert_same_run(stopped, straight, n_samples=5)  # with those before the first step
 
 
 @pytest.mark.parametrize("stopped", ["SIGTERM"], indirect=True)

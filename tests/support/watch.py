@@ -18,8 +18,8 @@ class Watch(L.Callback):
 
     Args:
         stop_at: the batch before which the run stops; None lets it run.
-        how: the way to stop. `error` raises, `validation` sends SIGTERM during the validation after that batch, others
-            name a signal.
+        how: the way to stop. `error` raises, `validation` sends SIGTERM during the validation after that batch, `start`
+            during the one before the first batch, others name a signal.
     """
 
     def __init__(self, context: RunContext, *, stop_at: int | None, how: str) -> None:
@@ -39,7 +39,8 @@ class Watch(L.Callback):
         self._write({"batch": self.batch, "ids": batch["ids"].tolist(), "loss": loss, "step": trainer.global_step})
 
     def on_validation_batch_start(self, *_: Any) -> None:
-        if self.batch is not None and self.batch == self.stop_at and self.how == "validation":
+        after = self.batch is not None and self.batch == self.stop_at and self.how == "validation"
+        if after or (self.batch is None and self.how == "start"):
             os.kill(os.getpid(), signal.SIGTERM)
 
     def on_validation_end(self, trainer: L.Trainer, *_: Any) -> None:

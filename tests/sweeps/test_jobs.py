@@ -156,6 +156,15 @@ def test_a_job_finished_by_resume_is_recorded_and_not_trained(hydra_job: Callabl
     assert read_job_record(folder)["status"] == "finished"
 
 
+def test_the_start_is_no_result_of_training(hydra_job: Callable[..., Any]) -> None:
+    """The weights at the start were better, and no validation after them gave a number: the job has failed."""
+    cfg, folder = hydra_job(0, "a=1")
+    start = {"best": {"val/loss": 0.5}, "best_step": 0, "best_trained": {}, "val": {"val/loss": math.nan}}
+    run_sweep_job(cfg, lambda cfg: Outcome({"status": "finished", **start}, "val/loss", "min"))
+    assert read_job_record(folder)["error"].startswith("val/loss is nan")
+    assert Outcome(start | {"best_trained": {"val/loss": 0.75}}, "val/loss", "min").value == 0.75
+
+
 def test_a_metric_that_is_not_finite_leaves_its_cell_empty(tmp_path: Path) -> None:
     found = {"monitor": "val/error", "mode": "max", "value": 0.1 + 0.2, "status": "finished"}
     (tmp_path / "0").mkdir()

@@ -153,6 +153,43 @@ def test_the_validation_interval_is_counted_in_batches() -> None:
     assert intervals == {INTERVAL}, f"trainer.val_check_batch is not the interval in batches{UPGRADE}"
 
 
+class ValidateFirst(L.Callback):
+    """Validate before the first batch, and record the events."""
+
+    def __init__(self, *, first: bool) -> None:
+        self.first, self.events = first, []  # type: ignore[var-annotated]
+        self.state: dict[str, Any] = {}  # of the loops after the first batch, as a checkpoint has it
+
+    def on_train_epoch_start(self, trainer: L.Trainer, *_: Any) -> None:
+        if self.first:
+            internals.validate(trainer)
+            assert trainer.training, f"trainer.training=True does not end the validation{UPGRADE}"
+
+    def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *_: Any) -> None:
+        assert pl_module.training, f"the validation loop leaves the module in evaluation mode{UPGRADE}"
+        self.events.append(f"batch {batches_processed(trainer)}")
+        if not self.state:
+            self.state = copy.deepcopy(trainer.fit_loop.state_dict())
+            internals.write_loop_counters({"loops": {"fit_loop": self.state}}, 1, owes_validation=False)
+
+    def on_validation_end(self, trainer: L.Trainer, *_: Any) -> None:
+        assert trainer.validating
+        assert float(trainer.callback_metrics["done"]) == 1, f"the validation loop loses what hooks log{UPGRADE}"
+        self.events.append(f"validation after {trainer.global_step}")
+
+    def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        pl_module.log("done", 1.0, logger=False)
+
+
+def test_a_validation_before_the_first_step_leaves_no_trace() -> None:
+    """Its hooks run as in later ones, and training goes on as if there had been none."""
+    plain, ours = ValidateFirst(first=False), ValidateFirst(first=True)
+    for callback in (plain, ours):
+        trainer(callback).fit(Line(), Data())
+    assert ours.events == ["validation after 0", *plain.events], f"epoch_loop.val_loop.run differs{UPGRADE}"
+    assert ours.state == plain.state, f"a validation before the first step changes the loops' counters{UPGRADE}"
+
+
 def states_between_batches() -> list[tuple[int, dict[str, Any]]]:
     """What Lightning itself would save between two batches, after each number of them, without validation."""
     states: list[tuple[int, dict[str, Any]]] = []

@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader
 from gptlab.batch import IGNORE_INDEX, Batch
 from gptlab.heads.lm import LMHead
 from gptlab.heads.protocol import HeadContext
-from gptlab.training.callbacks.final_validation import FinalValidation
+from gptlab.training.callbacks.validation import FinalValidation
 from gptlab.training.checkpoint import CheckpointFiles
 from gptlab.training.module import GPTModule
 from gptlab.training.optimizers import adamw

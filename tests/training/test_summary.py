@@ -1,11 +1,13 @@
 """The table at the end of a run."""
 
+import math
 from typing import Any
 
 import pytest
 from rich.console import Console
 
-from gptlab.training.summary import show_summary
+from gptlab.heads.protocol import Monitor
+from gptlab.training.summary import compare_with_start, show_summary
 
 SUMMARY: dict[str, Any] = {
     "status": "finished",
@@ -22,6 +24,7 @@ SUMMARY: dict[str, Any] = {
     "train": {"train/loss": 0.5},
     "val": {"val/loss": 1.25},
     "best": {},
+    "best_step": None,
     "test": {"test/loss": 1.75},
 }
 
@@ -33,3 +36,82 @@ def test_the_table_names_the_tested_weights(best: dict[str, float], columns: lis
     shown = console.export_text()
     assert all(column in shown for column in columns)
     assert ("val, best" in shown) == bool(best)
+
+
+@pytest.mark.parametrize(
+    ("mode", "start", "best", "best_step", "final", "sentence"),
+    [
+        ("min", 2.0, 1.0, 5, 1.5, None),
+        ("max", 0.5, 0.9, 5, 0.7, None),
+        (
+            "min",
+            2.0,
+            1.0,
+            5,
+            2.5,
+            "the final weights are worse than those the run started from: val m 2 at the start, ",
+        ),
+        (
+            "max",
+            0.5,
+            0.9,
+            5,
+            0.4,
+            "the final weights are worse than those the run started from: val m 0.5 at the start",
+        ),
+        (
+            "min",
+            2.0,
+            2.1,
+            0,
+            2.5,
+            "the run made the model worse: val m 2 at the start, 2.1 at its best after it, 2.5 at",
+        ),
+        (
+            "max",
+            0.5,
+            0.4,
+            0,
+            0.3,
+            "the run made the model worse: val m 0.5 at the start, 0.4 at its best after it, 0.3",
+        ),
+        ("min", 2.0, 1.0, 5, math.nan, "the final weights are worse than those the run started from: val m 2 at the"),
+        ("max", 0.5, 0.5, 0, 0.5, "the run did not improve the model: val m 0.5 at the start"),
+    ],
+)
+def test_a_run_is_compared_with_its_start(
+    mode: Any, start: float, best: float, best_step: int, final: float, sentence: str | None
+) -> None:
+    values = {"start": start, "best": best if best_step else start, "best_trained": best, "val": final}
+    summary = {name: {"val/m": value} for name, value in values.items()}
+    found = compare_with_start(
+        SUMMARY | summary | {"best_step": best_step, "started_from": "hub/model"}, Monitor("val/m", mode)
+    )
+    assert found == sentence if sentence is None else found is not None and found.startswith(sentence)
+    if best_step == 0:
+        assert found is not None
+        assert "its best weights are those it started from, hub/model: use them" in found
+
+
+def test_a_run_that_kept_no_best_weights_is_compared_too() -> None:
+    summary = SUMMARY | {"start": {"val/loss": 1.0}, "started_from": "a", "best_trained": {}}
+    found = compare_with_start(summary, Monitor("val/loss", "min"))
+    assert found is not None
+    assert found.endswith("1.25 at the end; no others were kept")
+    assert compare_with_start(SUMMARY, Monitor("val/loss", "min")) is None
+
+
+def test_the_table_shows_the_start_and_what_was_best_after_it() -> None:
+    console = Console(record=True, width=120)
+    values = {"start": {"val/loss": 1.0}, "best": {"val/loss": 1.0}, "best_trained": {"val/loss": 1.2}}
+    more = {"best_step": 0, "started_from": "hub/model", "comparison": "the run made it worse", "test_of": "final"}
+    show_summary(SUMMARY | values | more, console)
+    shown = console.export_text()
+    assert [word.strip() for word in shown.splitlines()[2].split("┃")][3:6] == [
+        "val, start",
+        "val, final",
+        "val, best after",
+    ]
+    assert "1.2 " in shown
+    assert "The run made it worse" in shown
+    assert "Next, with the weights that the run started from" in shown

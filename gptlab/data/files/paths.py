@@ -107,7 +107,7 @@ def collect(
     paths = [path] if isinstance(path, str) else path
     if sha256 is not None and sum(map(_is_remote, paths)) > 1:
         raise UserError(f"data.sha256 is the hash of one file, but {key} names several: set data.sha256=null")
-    expansion_key = "data.max_expansion" if key.startswith("data.") else "max_expansion"
+    expansion_key = "max_expansion" if key == "file" else "data.max_expansion"
     check_expansion(max_expansion, expansion_key)
     search = _Search(endings, sha256, cache_dir / "downloads", key, max_expansion, expansion_key)
     files: dict[str, TextFile] = {}

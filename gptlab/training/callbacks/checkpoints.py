@@ -1,7 +1,9 @@
 """Callbacks that write the best and the last checkpoint."""
 
 import math
-from typing import Annotated, Any
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Annotated, Any, NamedTuple
 
 import lightning as L
 
@@ -9,40 +11,63 @@ from gptlab.bounds import AtLeast
 from gptlab.data.lightning_internals import batches_processed
 from gptlab.slots import slot
 from gptlab.training.callbacks.validation import validation_metrics
-from gptlab.training.context import RunContext
+from gptlab.training.context import RunContext, start_counts
 from gptlab.training.lightning_internals import batches_per_validation, write_loop_counters
+
+
+class Validation(NamedTuple):
+    """The metrics of one validation."""
+
+    step: int | None = None  # None before the first validation
+    metrics: Mapping[str, float] = MappingProxyType({})
 
 
 @slot("callbacks.*")
 class BestCheckpoint(L.Callback):
     """Write `checkpoints/best.ckpt`: the weights of the best validation so far.
 
-    The file holds no optimizer state, so a run cannot resume from it.
+    The file holds no optimizer state, so a run cannot resume from it. The validation before the first step counts, but
+    its weights are not written, because they are where they came from. If a part of them is new, they are nowhere, and
+    the validation does not count.
     """
 
     def __init__(self, context: RunContext) -> None:
         self.path = context.folder / "checkpoints" / "best.ckpt"
         self.name, mode = context.monitor
         self.sign = 1 if mode == "min" else -1
-        self.metrics: dict[str, float] = {}
-        self.step: int | None = None
+        self.start_counts = start_counts(context)
+        self.best = Validation()
+        self.best_trained = Validation()  # the best after at least one step
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Write the file if the monitored metric has improved."""
-        metrics = validation_metrics(trainer)
-        best = self.metrics.get(self.name, math.inf * self.sign)
-        if self.sign * metrics[self.name] < self.sign * best:
-            self.metrics, self.step = metrics, trainer.global_step
-            trainer.save_checkpoint(self.path, weights_only=True)
+        found = Validation(trainer.global_step, validation_metrics(trainer))
+        if found.step == 0 and not self.start_counts:
+            return
+        if found.step and self._improves(found, self.best_trained):
+            self.best_trained = found
+        if self._improves(found, self.best):
+            self.best = found
+            if found.step:
+                trainer.save_checkpoint(self.path, weights_only=True)
+
+    def _improves(self, found: Validation, best: Validation) -> bool:
+        """Return whether the monitored metric is better."""
+        return self.sign * found.metrics[self.name] < self.sign * best.metrics.get(self.name, math.inf * self.sign)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the best metrics and their step."""
-        return {"metrics": self.metrics, "step": self.step}
+        """Return the best validations."""
+        return {name: [best.step, dict(best.metrics)] for name, best in self._found().items()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Restore the best metrics and their step."""
-        self.metrics = {str(name): float(value) for name, value in state_dict["metrics"].items()}
-        self.step = None if state_dict["step"] is None else int(state_dict["step"])
+        """Restore the best validations."""
+        for name in self._found():
+            step, metrics = state_dict[name]
+            values = {str(metric): float(value) for metric, value in metrics.items()}
+            setattr(self, name, Validation(None if step is None else int(step), values))
+
+    def _found(self) -> dict[str, Validation]:
+        return {"best": self.best, "best_trained": self.best_trained}
 
 
 @slot("callbacks.*")

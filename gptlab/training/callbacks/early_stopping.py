@@ -2,17 +2,20 @@
 
 from typing import Annotated, Any
 
+import lightning as L
 import torch
 from lightning.pytorch.callbacks import EarlyStopping as LightningEarlyStopping
 
 from gptlab.bounds import AtLeast
 from gptlab.slots import slot
-from gptlab.training.context import RunContext
+from gptlab.training.context import RunContext, start_counts
 
 
 @slot("callbacks.*")
 class EarlyStopping(LightningEarlyStopping):
     """Lightning's EarlyStopping, on the metric that the head monitors.
+
+    Patience counts from the validation before the first step, if there is one.
 
     Args:
         patience: consecutive validations without an improvement of at least `min_delta` after which the run stops.
@@ -27,6 +30,12 @@ class EarlyStopping(LightningEarlyStopping):
     ) -> None:
         name, mode = context.monitor
         super().__init__(name, min_delta=min_delta, patience=patience, mode=mode, check_finite=True)
+        self.start_counts = start_counts(context)
+
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Compare the metric with the best one."""
+        if trainer.global_step > 0 or self.start_counts:
+            super().on_validation_end(trainer, pl_module)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restore counts and best score, but not the patience.

@@ -8,9 +8,10 @@ from gptlab.training.callbacks.validation import validation_metrics
 
 
 class HParams(L.Callback):
-    """Log the run's hyperparameters with its best validation.
+    """Log the run's hyperparameters with its best validation after a step.
 
-    The metrics are `val_best/<metric>`.
+    The metrics are `val_best/<metric>`. Runs are compared here by what training did, so the weights that a run started
+    from do not count, even if they are better.
 
     Args:
         values: hyperparameter -> value, the columns before the metrics.
@@ -22,8 +23,7 @@ class HParams(L.Callback):
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Write the row once the best validation is final."""
         best = next((callback for callback in trainer.callbacks if isinstance(callback, BestCheckpoint)), None)  # type: ignore[attr-defined]
-        metrics = best.metrics if best else validation_metrics(trainer)
-        step = best.step if best else trainer.global_step
+        step, metrics = best.best_trained if best else (trainer.global_step, validation_metrics(trainer))
         best_metrics = {"val_best/" + name.removeprefix("val/"): value for name, value in metrics.items()}
         for logger in trainer.loggers:
             if isinstance(logger, TensorBoardLogger):

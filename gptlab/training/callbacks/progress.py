@@ -11,6 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from gptlab.bounds import AtLeast
 from gptlab.slots import slot
+from gptlab.training.callbacks.forgetting import GENERAL_LOSS
 from gptlab.training.callbacks.throughput import Throughput
 from gptlab.training.callbacks.validation import validation_metrics
 from gptlab.training.context import RunContext
@@ -55,10 +56,14 @@ class ProgressLines(L.Callback):
     def on_validation_end(self, trainer: L.Trainer, pl_module: Any) -> None:
         """Log the validation metrics."""
         if trainer.is_global_zero:
-            loss, *_, rate = self._status(pl_module)  # the line shows validation's perplexity, not training's
-            names = [f"val/{name}" for name in pl_module.metrics]  # the head's own; the probes would not fit
             values = validation_metrics(trainer)
-            self._log(trainer, loss, *(f"{name} {values[name]:.4g}" for name in names), rate)
+            # the head's own and the general text's loss; the probes would not fit
+            names = [*(f"val/{name}" for name in pl_module.metrics), *({GENERAL_LOSS} & values.keys())]
+            words = [f"{name} {values[name]:.4g}" for name in names]
+            if not math.isnan(self.throughput.loss):  # it is before the first step
+                loss, *_, rate = self._status(pl_module)  # the line shows validation's perplexity, not training's
+                words = [loss, *words, rate]
+            self._log(trainer, *words)
 
     def on_train_end(self, *_: Any) -> None:
         """Close the bar."""

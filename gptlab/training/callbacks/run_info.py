@@ -5,7 +5,7 @@ B batch, T tokens.
 
 import platform
 import shlex
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from typing import Annotated, Any
 
 import lightning as L
@@ -16,6 +16,7 @@ from gptlab.bounds import AtLeast
 from gptlab.hardware.peak import peak_flops
 from gptlab.hardware.precision import effective_precision
 from gptlab.slots import slot
+from gptlab.training.callbacks.forgetting import GENERAL_LOSS, Forgetting
 from gptlab.training.callbacks.probes import PROBE_KINDS, Probes
 from gptlab.training.context import RunContext
 from gptlab.training.loggers import show_text, tensorboard_writers
@@ -40,10 +41,9 @@ class RunInfo(L.Callback):
         if self.context.start_step == 0:
             show_text(trainer, "run/info", _describe_run(self.context, trainer, pl_module))
             show_text(trainer, "run/config", self.context.config.rstrip())
+            layout = _chart_layout(pl_module.metrics, _callback_charts(trainer.callbacks, self.context))  # type: ignore[attr-defined]
             for writer in tensorboard_writers(trainer):
-                has_probes = any(isinstance(callback, Probes) for callback in trainer.callbacks)  # type: ignore[attr-defined]
-                with_probes = has_probes and self.context.run_probes is not None
-                writer.add_custom_scalars(_chart_layout(pl_module.metrics, with_probes=with_probes))
+                writer.add_custom_scalars(layout)
 
     def on_train_batch_start(self, trainer: L.Trainer, pl_module: Any, batch: Batch, batch_idx: int) -> None:
         """Show the first batch as the model sees it."""
@@ -87,15 +87,30 @@ def _device_name(device: torch.device) -> str:
     return device.type
 
 
-def _chart_layout(metrics: Collection[str], *, with_probes: bool) -> dict[str, dict[str, list[Any]]]:
+def _callback_charts(callbacks: Iterable[L.Callback], context: RunContext) -> dict[str, list[str]]:
+    """Return chart -> curves of what callbacks add to a validation."""
+    charts = {}
+    for callback in callbacks:
+        if isinstance(callback, Probes) and context.run_probes is not None:
+            charts["probe accuracy"] = [f"val/{kind}" for kind in PROBE_KINDS]
+        if isinstance(callback, Forgetting) and callback.score is not None:
+            charts["forgetting"] = ["val/loss", GENERAL_LOSS]  # what is learned and what is lost, in one picture
+    return charts
+
+
+def _chart_layout(metrics: Collection[str], more: Mapping[str, list[str]]) -> dict[str, dict[str, list[Any]]]:
     """Return category -> chart -> curves, for `add_custom_scalars`.
 
     Only curves that the run has are included.
+
+    Args:
+        more: charts of metrics that are not the head's.
     """
     stages = {"train": [name for name in ("loss", "perplexity") if name in metrics], "val": list(metrics)}
     names = dict.fromkeys(["loss", *stages["val"], *stages["train"]])
-    charts = {
-        "metrics": {name: [f"{stage}/{name}" for stage in stages if name in stages[stage]] for name in names},
+    charts: dict[str, dict[str, list[str]]] = {
+        "metrics": {name: [f"{stage}/{name}" for stage in stages if name in stages[stage]] for name in names}
+        | dict(more),
         "steps": {"learning rate": ["train/learning_rate"], "gradient norm before clipping": ["train/gradient_norm"]},
         "machine": {
             "tokens per second": ["train/tokens_per_second"],
@@ -103,8 +118,6 @@ def _chart_layout(metrics: Collection[str], *, with_probes: bool) -> dict[str, d
             "memory (GB)": ["train/memory_gb"],
         },
     }
-    if with_probes:
-        charts["metrics"]["probe accuracy"] = [f"val/{kind}" for kind in PROBE_KINDS]
     return {
         category: {title.replace("_", " "): ["Multiline", tags] for title, tags in curves.items()}
         for category, curves in charts.items()

@@ -24,7 +24,7 @@ class Samples(L.Callback):
 
     Args:
         prompt: the text to continue; None stands for the data's own prompts, from the held-out text or questions.
-        every_n_validations: show samples at every n-th validation.
+        every_n_validations: show samples at every n-th validation, and before the first step if it validates.
     """
 
     def __init__(
@@ -38,7 +38,7 @@ class Samples(L.Callback):
 
         Skipped for heads that generate no text.
         """
-        self.validations += 1
+        self.validations += trainer.global_step > 0  # the one before the first step is always shown
         if self.validations % self.every or not trainer.is_global_zero:
             return
         samples = "\n\n".join(self.write_samples(self.prompt))

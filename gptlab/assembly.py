@@ -4,7 +4,9 @@ Importing Lightning takes seconds, so each function imports it itself: commands 
 """
 
 import logging
-from collections.abc import Callable, Collection, Sequence
+import math
+import shutil
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,14 +25,16 @@ from gptlab.data.samplers import batches_per_epoch
 from gptlab.data.text.split import ALL
 from gptlab.generation.generator import TextGenerator
 from gptlab.hardware.compile import choose_compile
-from gptlab.hardware.precision import ForwardContext, count_devices
+from gptlab.hardware.memory import free_memory
+from gptlab.hardware.precision import ForwardContext, choose_precision, count_devices, device_type
 from gptlab.heads.protocol import TokenHead
 
 if TYPE_CHECKING:
     import lightning as L
 
     from gptlab.data.datamodule import RunDataModule
-    from gptlab.training.context import RunContext, Start
+    from gptlab.training.context import RunContext, Steps
+    from gptlab.training.estimate import Estimate
     from gptlab.training.module import GPTModule
     from gptlab.training.trainer import Plan
 
@@ -50,7 +54,9 @@ def make_batches(cfg: Config, modules: nn.ModuleDict, prepared: Prepared) -> tup
     from gptlab.training.trainer import make_plan
 
     options = {key: cfg.trainer[key] for key in ("accumulate_grad_batches", "accelerator", "precision")}
-    micro_batch_size, accumulation = choose_micro_batch(modules, prepared, resume=cfg.resume, **options)
+    micro_batch_size, accumulation = choose_micro_batch(
+        modules, prepared, resume=cfg.resume, optimizer=build(cfg.optim, "optim"), **options
+    )
     world_size = count_devices(cfg.trainer.accelerator, cfg.trainer.devices)
     plan = make_plan(
         max_steps=cfg.trainer.max_steps,
@@ -87,15 +93,62 @@ def make_module(cfg: Config, modules: nn.ModuleDict, *, n_steps: int, frozen_nam
     return module
 
 
+def estimate_run(
+    cfg: Config,
+    module: "GPTModule",
+    batches: "RunDataModule",
+    plan: "Plan",
+    steps: "Steps",
+    *,
+    accumulation: int,
+    record: Mapping[str, Any],
+) -> "Estimate":
+    """Return the time, memory and disk that the run will take, measured on a few rows.
+
+    They are logged, with a warning if the run does not fit.
+    """
+    from gptlab.evaluation.final import N_TRAIN_SAMPLE
+    from gptlab.training.callbacks.checkpoints import BestCheckpoint, LastCheckpoint
+    from gptlab.training.estimate import Work, estimate_training
+    from gptlab.training.measurement import measure_step
+
+    every, batch_size = cfg.trainer.val_check_interval or plan.steps_per_epoch, batches.identity["batch_size"]
+    work = Work(
+        n_steps=steps.total - steps.first,
+        batch_size=batch_size,
+        accumulation=accumulation,
+        world_size=batches.identity["world_size"],
+        n_validations=math.ceil(steps.total / every) - steps.first // every + (steps.start is not None),
+        n_final_rows=N_TRAIN_SAMPLE,
+    )
+    accelerator, n_rows = cfg.trainer.accelerator, work.n_steps * accumulation * batch_size
+    place: dict[str, Any] = {"device": torch.device(device_type(accelerator))}
+    place |= {"precision": choose_precision(cfg.trainer.precision, accelerator)}
+    modules = nn.ModuleDict({"model": module.model, "head": module.head})
+    measured = measure_step(modules, batches.data.train, batch_size=batch_size, n_rows=n_rows, **place)
+    targets = {node["_target_"] for node in cfg.callbacks.values() if node is not None}
+    files = {"best": BestCheckpoint, "last": LastCheckpoint}
+    written = [name for name, kind in files.items() if f"{kind.__module__}.{kind.__name__}" in targets]
+    estimate = estimate_training(module, batches.data, work, measured, record=record, checkpoints=written, **place)
+    _log_estimate(estimate, Path(cfg.output_dir), place["device"])
+    return estimate
+
+
+def _log_estimate(estimate: "Estimate", folder: Path, device: torch.device) -> None:
+    log.info(estimate.summary_line())
+    replaced = sum(path.stat().st_size for path in (folder / "checkpoints").glob("*.ckpt"))
+    free_disk = shutil.disk_usage(folder).free + replaced
+    for warning in estimate.warnings(free_memory=free_memory(device), free_disk=free_disk):
+        log.warning(warning)
+
+
 def make_context(
     cfg: Config,
     prepared: Prepared,
     text_generator: TextGenerator,
     labels: Collection[str],
-    *,
-    total_steps: int,
-    start_step: int,
-    start: "Start | None",
+    steps: "Steps",
+    estimate: "Estimate",
 ) -> "RunContext":
     """Return the facts and functions that callbacks and loggers use."""
     from gptlab.evaluation.probes import ProbeRunner
@@ -107,9 +160,9 @@ def make_context(
     return RunContext(
         folder=Path(cfg.output_dir),
         monitor=head.monitor,
-        total_steps=total_steps,
-        start_step=start_step,
-        start=start,
+        total_steps=steps.total,
+        start_step=steps.first,
+        start=steps.start,
         write_samples=partial(write_samples, text_generator, prepared),
         run_probes=ProbeRunner(model, head, tokenizer, prepared.held_out, seed=cfg.seed) if answers else None,
         read_text=partial(read_text, text_generator, cfg) if isinstance(head, TokenHead) else None,
@@ -118,6 +171,7 @@ def make_context(
         show_row=partial(prepared.show_row, decode=tokenizer.decode),
         config=to_yaml(cfg),
         command=command_line(),
+        estimate="; ".join(estimate.lines()),
     )
 
 

@@ -16,7 +16,7 @@ import torch
 from omegaconf import DictConfig
 from torch import Tensor, nn
 
-from gptlab.assembly import make_batches, make_context, make_module, make_trainer, summarise_training
+from gptlab.assembly import estimate_run, make_batches, make_context, make_module, make_trainer, summarise_training
 from gptlab.batch import Batch
 from gptlab.config.build import build
 from gptlab.config.check import check
@@ -36,7 +36,7 @@ from gptlab.storage.run_folder import training_folder, warn_if_worse
 from gptlab.tokenizer import pretrained
 from gptlab.tokenizer.protocol import Tokenizer
 from gptlab.tokenizer.state import to_json
-from gptlab.training.context import Start
+from gptlab.training.context import Start, Steps
 from gptlab.training.summary import best_weights, record_stop, write_summary
 from gptlab.training.tuning import list_frozen
 from gptlab.weights.base import check_n_layers
@@ -152,8 +152,9 @@ class Run:
         with matmul_precision, training_folder(folder, resumes=resumes):  # nothing is written before this
             record = _record(self)
             start_step = find_start_step(cfg.resume, batches, n_steps=plan.n_steps, base=record.get("base"))
-            steps = {"total_steps": plan.n_steps, "start_step": start_step}
-            context = make_context(cfg, self.data, self.text_generator, self.labels, **steps, start=self.start)
+            steps = Steps(total=plan.n_steps, first=start_step, start=self.start)
+            estimate = estimate_run(cfg, module, batches, plan, steps, accumulation=accumulation, record=record)
+            context = make_context(cfg, self.data, self.text_generator, self.labels, steps, estimate)
             trainer = make_trainer(cfg, context, record=record, plan=plan, accumulation=accumulation)
             if resumes and trainer.is_global_zero:
                 write_summary({"status": "training"}, folder)  # an extended run is no longer finished
@@ -165,7 +166,7 @@ class Run:
                 raise
             if not trainer.is_global_zero:
                 raise SystemExit(0)  # only rank 0 writes the summary
-            summary = summarise_training(cfg, trainer, modules, self.data)
+            summary = summarise_training(cfg, trainer, modules, self.data) | {"estimate": estimate._asdict()}
             summary |= _describe(self, best_weights(summary))
             summary["total_seconds"] = round(perf_counter() - started, 3)  # with validations, samples and checkpoints
             write_summary(summary, folder)

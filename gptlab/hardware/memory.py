@@ -5,6 +5,8 @@ from pathlib import Path
 
 import torch
 
+MEMORY_FRACTION = 0.9  # of the free memory can be used; freed and reallocated blocks leave holes in the rest
+
 
 def memory_in_use(device: torch.device) -> int:
     """Return the bytes of memory in use.

@@ -74,6 +74,11 @@ def choose_precision(precision: str, accelerator: str) -> str:
     return "bf16-mixed" if multiplies_bf16(device_type(accelerator)) else "32-true"
 
 
+def weights_dtype(precision: str) -> torch.dtype | None:
+    """Return the type to which Lightning converts all weights, None if they keep theirs."""
+    return None if precision == "32-true" else TRUE_DTYPES.get(precision)
+
+
 def device_type(accelerator: str) -> str:
     """Return torch's name of an accelerator: cuda, mps or cpu."""
     if accelerator not in ("auto", "gpu"):

@@ -1,6 +1,8 @@
 """A run's checkpoint: tensors and plain Python values."""
 
+import pickle
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,8 @@ from gptlab.storage.values import check_plain
 
 FORMAT = 4
 RECORD = "gptlab"  # key of the run's record in a checkpoint
+TENSOR_OVERHEAD = 350  # bytes of a tensor's name, shape and place in the file
+PROGRESS_BYTES = 5_000  # of counters and the state of callbacks
 RECORD_TYPES = {
     "config": dict,
     "tokenizer": str | None,
@@ -119,6 +123,15 @@ def _find_checkpoint(path: Path) -> Path:
         f"run={path}: it holds neither checkpoints/best.ckpt, checkpoints/last.ckpt nor config.json: give a run folder "
         "or a pretrained model's folder"
     )
+
+
+def content_bytes(tensor_bytes: int, *, n_tensors: int, record: Mapping[str, Any]) -> int:
+    """Return the size of a checkpoint's file.
+
+    Args:
+        tensor_bytes: of all tensors, `n_tensors` of them.
+    """
+    return tensor_bytes + n_tensors * TENSOR_OVERHEAD + PROGRESS_BYTES + len(pickle.dumps(dict(record)))
 
 
 def write_checkpoint(content: dict[str, Any], path: Path) -> None:

@@ -16,6 +16,14 @@ class Start(NamedTuple):
     complete: bool  # whether they are the whole model; False if a part of the head is newly initialised
 
 
+class Steps(NamedTuple):
+    """The steps that a run takes, and where it begins."""
+
+    total: int
+    first: int  # 0, or the step of the checkpoint that the run resumes from
+    start: Start | None  # None for random weights, and for a resumed run
+
+
 class RunContext(NamedTuple):
     """The first argument of callbacks and loggers from a yaml.
 
@@ -25,8 +33,8 @@ class RunContext(NamedTuple):
     folder: Path  # the run's folder
     monitor: Monitor
     total_steps: int
-    start_step: int  # 0, or the step of the checkpoint that the run resumes from
-    start: Start | None  # None for random weights, and for a resumed run
+    start_step: int
+    start: Start | None
     # prompt -> sample texts; None stands for the data's own prompts; [] if the head generates no text
     write_samples: Callable[[str | None], list[str]]
     # number of questions of each kind -> accuracy; None without held-out text or a head that predicts tokens
@@ -38,6 +46,7 @@ class RunContext(NamedTuple):
     show_row: Callable[[Batch, int], str]  # (batch, number of a row) -> the row as lines of text
     config: str  # the whole configuration as yaml
     command: str  # the command line that started the run
+    estimate: str  # what the run was expected to take
 
 
 def start_counts(context: RunContext) -> bool:

@@ -1,4 +1,4 @@
-"""Floating-point operations per token, for the MFU.
+"""Floating-point operations per token, for the MFU, and of Muon per step.
 
 MFU is the model FLOPs utilisation: FLOP/s of training over the device's peak.
 
@@ -6,6 +6,7 @@ T tokens, L layers, H query heads, K head size, N numbers in matrices that multi
 """
 
 from torch import nn
+from torch.optim import Optimizer
 
 from gptlab.heads.projection import Projection
 from gptlab.model.attention import CausalSelfAttention
@@ -36,4 +37,19 @@ def flops_per_token(model: GPT, head: nn.Module, *, n_tokens: int) -> int:
             if isinstance(layer, nn.Linear) and parameter.ndim == 2:
                 flops += 2 * parameter.numel() * (1 + needs_input_gradient + parameter.requires_grad)
             needs_input_gradient |= parameter.requires_grad
+    return flops
+
+
+def orthogonalisation_flops(optimizer: Optimizer) -> int:
+    """Return the operations of Muon's iterations in one step, 0 for another optimizer.
+
+    An iteration has three products: R R C for x x^T, R R R for its square, and R R C, for a matrix of R rows and C >= R
+    columns; each multiplies and adds.
+    """
+    flops = 0
+    for group in optimizer.param_groups:
+        for parameter, stacked in zip(group["params"], group.get("rows", ()), strict=False):
+            for n_rows in stacked:
+                R, C = sorted((n_rows, parameter.size(1)))
+                flops += group["ns_steps"] * (4 * R * R * C + 2 * R**3)
     return flops

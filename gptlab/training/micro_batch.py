@@ -3,7 +3,6 @@
 The step is the same on every machine; only its division into micro-batches differs.
 """
 
-import copy
 import logging
 import math
 from collections.abc import Callable, Sequence
@@ -13,22 +12,18 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from gptlab.batch import on_device
 from gptlab.data.datamodule import RunDataModule
 from gptlab.data.protocol import Prepared, Rows
 from gptlab.errors import UserError
-from gptlab.hardware.memory import free_memory
-from gptlab.hardware.precision import TRUE_DTYPES, autocast, choose_precision, device_type
-from gptlab.heads.protocol import Loss
+from gptlab.hardware.memory import MEMORY_FRACTION, free_memory
+from gptlab.hardware.precision import choose_precision, device_type
 from gptlab.storage.checkpoint import read_checkpoint
 from gptlab.training.lightning_internals import data_state
+from gptlab.training.measurement import Step, make_step, on_trial, saved_bytes
+from gptlab.training.muon import update_bytes
+from gptlab.training.optimizers import OptimizerFactory, state_size
 
 log = logging.getLogger(__name__)
-
-MEMORY_FRACTION = 0.9  # of the free memory; freed and reallocated blocks leave holes in the rest
-OPTIMIZER_STATES = 2  # numbers that AdamW keeps for each trainable one; Muon keeps one
-
-Step = Callable[[int], Loss]  # number of rows -> loss of their forward pass
 
 
 def choose_micro_batch(
@@ -39,6 +34,7 @@ def choose_micro_batch(
     resume: str | None,
     accelerator: str,
     precision: str,
+    optimizer: OptimizerFactory,
 ) -> tuple[int, int]:
     """Return the micro-batch size and the micro-batches per step.
 
@@ -54,7 +50,12 @@ def choose_micro_batch(
         return data.batch_size, accumulate_grad_batches
     if resume is None:
         micro_batch_size = largest_micro_batch(
-            modules, data.train, batch_size=data.batch_size, accelerator=accelerator, precision=precision
+            modules,
+            data.train,
+            batch_size=data.batch_size,
+            accelerator=accelerator,
+            precision=precision,
+            optimizer=optimizer,
         )
     else:
         micro_batch_size = data_state(read_checkpoint(Path(resume), mmap=True), RunDataModule)["batch_size"]
@@ -66,7 +67,13 @@ def choose_micro_batch(
 
 
 def largest_micro_batch(
-    modules: nn.ModuleDict, rows: Rows, *, batch_size: int, accelerator: str, precision: str
+    modules: nn.ModuleDict,
+    rows: Rows,
+    *,
+    batch_size: int,
+    accelerator: str,
+    precision: str,
+    optimizer: OptimizerFactory,
 ) -> int:
     """Return the largest divisor of `batch_size` that fits into memory.
 
@@ -74,21 +81,14 @@ def largest_micro_batch(
     process, so the bytes kept for backward are counted for one row and for two, and extrapolated.
 
     Args:
-        modules: `model` and its `head`; a copy of them is tried.
+        modules: `model` and its `head`, which stay as they are.
 
     Raises:
         UserError: one row does not fit, or the system does not report its free memory.
     """
     device, precision = torch.device(device_type(accelerator)), choose_precision(precision, accelerator)
-    trial = copy.deepcopy(modules).to(device, dtype=TRUE_DTYPES.get(precision)).train()
-    longest = rows.reading_order()
-
-    def step(n_rows: int) -> Loss:
-        batch = on_device(rows[longest[:n_rows]], device)
-        with autocast(precision, device.type):
-            hidden = trial["model"](batch["ids"], segments=batch.get("segments"))
-            return trial["head"].loss(hidden, batch)  # type: ignore[operator]  # a Head
-
+    trial = on_trial(modules, device=device, precision=precision)
+    step = make_step(trial, rows, device=device, precision=precision)
     trainable = [parameter for parameter in trial.parameters() if parameter.requires_grad]
     weight_bytes = sum(parameter.nbytes for parameter in trainable)
     free = free_memory(device)
@@ -96,10 +96,11 @@ def largest_micro_batch(
         raise UserError(
             "trainer.accumulate_grad_batches=auto: this system does not report its free memory: give a number"
         )
-    budget = MEMORY_FRACTION * free - OPTIMIZER_STATES * weight_bytes
+    budget = MEMORY_FRACTION * free - state_size(optimizer, trial.named_parameters()).n_bytes
+    budget -= update_bytes(optimizer(trial.named_parameters()))
     with torch.random.fork_rng():
         gpu = device.type == "cuda"
-        step_bytes = _measured_bytes(step, trainable, device) if gpu else _estimated_bytes(step, weight_bytes)
+        step_bytes = _measured_bytes(step, trainable, device) if gpu else _estimated_bytes(step, trial, weight_bytes)
         sizes = [n for n in range(batch_size, 0, -1) if batch_size % n == 0]
         largest = next((n for n in sizes if step_bytes(n) <= budget), None)
     if largest is None:
@@ -132,24 +133,16 @@ def _measured_bytes(step: Step, trainable: Sequence[Tensor], device: torch.devic
     return measure
 
 
-def _estimated_bytes(step: Step, gradient_bytes: int) -> Callable[[int], float]:
+def _estimated_bytes(step: Step, modules: nn.Module, gradient_bytes: int) -> Callable[[int], float]:
     """Return a function that estimates the memory of a step.
 
     Number of rows -> bytes of gradients and of the activations kept for backward, extrapolated from one row and two.
     """
 
     def count(n_rows: int) -> int:
-        saved: dict[int, torch.UntypedStorage] = {}
-
-        def save(tensor: Tensor) -> Tensor:
-            if not isinstance(tensor, nn.Parameter):
-                storage = tensor.untyped_storage()
-                saved[storage.data_ptr()] = storage  # kept alive, so that its address is not reused
-            return tensor
-
-        with torch.autograd.graph.saved_tensors_hooks(save, lambda tensor: tensor):
+        with saved_bytes(modules) as counted:
             step(n_rows)
-        return sum(storage.nbytes() for storage in saved.values())
+            return counted()
 
     one, two = count(1), count(2)
     return lambda n_rows: gradient_bytes + one + (n_rows - 1) * (two - one)

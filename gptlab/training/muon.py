@@ -139,6 +139,15 @@ class Muon(torch.optim.Optimizer):
         )
 
 
+def update_bytes(optimizer: torch.optim.Optimizer) -> int:
+    """Return the bytes that a step of Muon holds beside its state, 0 for another optimizer.
+
+    They are the momentum that is looked ahead, its direction, and about as much again while that is iterated.
+    """
+    matrices = [p for group in optimizer.param_groups if group.get("kind") == "muon" for p in group["params"]]
+    return sum(matrix.nbytes + 2 * matrix.numel() * _working_dtype(matrix).itemsize for matrix in matrices)
+
+
 def current_momentum(group: dict[str, Any]) -> float:
     """Return a group's momentum for the next step.
 

@@ -1,7 +1,7 @@
 """Optimizers and their parameter groups."""
 
-from collections.abc import Iterable
-from typing import Annotated, Any, Literal
+from collections.abc import Callable, Iterable
+from typing import Annotated, Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +12,7 @@ from gptlab.slots import slot
 from gptlab.training.muon import Muon
 
 NamedParameters = Iterable[tuple[str, nn.Parameter]]
+OptimizerFactory = Callable[[NamedParameters], torch.optim.Optimizer]
 
 
 def decay_groups(
@@ -61,6 +62,33 @@ def restore_groups(saved: Any, optimizer: torch.optim.Optimizer) -> list[dict[st
         new | {key: int(old[key]) for key in counters if key in new}
         for new, old in zip(groups, saved_groups, strict=True)
     ]
+
+
+class StateSize(NamedTuple):
+    """What an optimizer keeps of its parameters."""
+
+    n_bytes: int
+    n_tensors: int
+
+
+def state_size(optimizer: OptimizerFactory, parameters: NamedParameters) -> StateSize:
+    """Return the size of an optimizer's state after a step.
+
+    Each parameter is replaced by one of three numbers and the step is taken, so that an optimizer of the user's own is
+    counted like ours. What is kept for each number of a parameter has the parameter's type.
+    """
+    learning = {name: parameter for name, parameter in parameters if parameter.requires_grad}
+    stand_ins = {name: nn.Parameter(torch.zeros([3] + [1] * (p.ndim - 1))) for name, p in learning.items()}
+    for stand_in in stand_ins.values():
+        stand_in.grad = torch.zeros_like(stand_in)
+    trial = optimizer(stand_ins.items())
+    trial.step(lambda: 0.0)
+    n_bytes = n_tensors = 0
+    for name, parameter in learning.items():
+        tensors = [value for value in trial.state[stand_ins[name]].values() if isinstance(value, Tensor)]
+        n_bytes += sum(x.numel() * parameter.nbytes // 3 if x.ndim else x.nbytes for x in tensors)
+        n_tensors += len(tensors)
+    return StateSize(n_bytes, n_tensors)
 
 
 @slot("optim")

@@ -12,6 +12,7 @@ import pytest
 
 from tests.benchmarks import (
     attention,
+    estimate,
     generation,
     head,
     loop,
@@ -120,6 +121,14 @@ def test_opening(capsys: pytest.CaptureFixture[str], tiny_run: TrainedRun) -> No
 
 
 @pytest.mark.slow
+@pytest.mark.slow
+def test_estimate(capsys: pytest.CaptureFixture[str], toy_text: Path) -> None:
+    words = [*TINY_RUN, "data=text", f"data.path={toy_text}", "trainer.max_steps=2", "logger=none", "output=json"]
+    rows = {row["what"]: row for row in measured(estimate, words, capsys)["rows"]}
+    assert all(row["estimated"] > 0 < row["found"] for row in rows.values())
+    assert rows["checkpoints (MB)"]["ratio"] == pytest.approx(1, rel=0.02)
+
+
 def test_startup(capsys: pytest.CaptureFixture[str], toy_text: Path, tiny_run: TrainedRun) -> None:
     words = [f"run={tiny_run.folder}", "rounds=1", "output=json", *TINY_RUN, "data=text", f"data.path={toy_text}"]
     found = measured(startup, words, capsys)

@@ -15,6 +15,7 @@ from gptlab.training.callbacks.forgetting import GENERAL_LOSS
 from gptlab.training.callbacks.throughput import Throughput
 from gptlab.training.callbacks.validation import validation_metrics
 from gptlab.training.context import RunContext
+from gptlab.training.estimate import LONG_SECONDS, show_seconds
 
 log = logging.getLogger(__name__)
 
@@ -30,7 +31,8 @@ class ProgressLines(L.Callback):
     """
 
     def __init__(self, context: RunContext, *, every_n_seconds: Annotated[float, AtLeast(0)]) -> None:
-        self.total_steps, self.every_n_seconds = context.total_steps, every_n_seconds
+        self.total_steps, self.start_step = context.total_steps, context.start_step
+        self.every_n_seconds = every_n_seconds
         self.bar: Progress | None = None
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -76,7 +78,13 @@ class ProgressLines(L.Callback):
 
     def _log(self, trainer: L.Trainer, *words: str) -> None:
         self.last_line_at = perf_counter()
-        log.info(" · ".join([f"step {trainer.global_step}/{self.total_steps}", *words]))
+        log.info(" · ".join([f"step {trainer.global_step}/{self.total_steps}", *words, *self._time_left(trainer)]))
+
+    def _time_left(self, trainer: L.Trainer) -> list[str]:
+        """Return the time that the other steps will take, if it is long."""
+        n_steps = max(1, trainer.global_step - self.start_step)  # a resumed run may validate before it trains
+        seconds = self.throughput.seconds / n_steps * (self.total_steps - trainer.global_step)
+        return [f"{show_seconds(seconds)} left"] if seconds > LONG_SECONDS else []
 
     def _status(self, pl_module: Any) -> list[str]:
         """Return the last logged training loss, perplexity and rate."""

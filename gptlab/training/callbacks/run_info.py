@@ -59,6 +59,7 @@ def _describe_run(context: RunContext, trainer: L.Trainer, module: Any) -> str:
     facts = {
         "folder": context.folder,
         "steps": f"{context.total_steps:,}",
+        "estimate": context.estimate,
         "parameters": _count_parameters(module.parameters()),
         "arithmetic": f"{flops / 1e6:,.4g} MFLOP per token, forward and backward",
         "device": f"{trainer.world_size} x {_device_name(device)}",

@@ -3,6 +3,8 @@
 import re
 import shlex
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -12,6 +14,7 @@ from tensorboard.plugins.custom_scalar import layout_pb2
 
 from gptlab.batch import IGNORE_INDEX
 from gptlab.commands.train import main
+from gptlab.training.callbacks.progress import ProgressLines
 from gptlab.training.callbacks.run_info import RunInfo
 from gptlab.training.callbacks.throughput import Throughput
 from gptlab.training.loggers import tensorboard
@@ -104,6 +107,17 @@ def test_the_log_has_a_short_line_for_each_validation(tiny_run: TrainedRun) -> N
     for line in lines:
         assert re.search(r" train/loss [\d.]+ .* val/bits_per_byte [\d.]+ · [\d,]+ tokens/s$", line)
         assert len(line) <= 120
+
+
+def test_a_long_run_logs_the_time_left(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    progress = ProgressLines(context(tmp_path, start_step=2), every_n_seconds=15)
+    progress.throughput = Throughput(log_every_n_steps=1)
+    trainer: Any = SimpleNamespace(global_step=4)  # two of three steps since the run was resumed
+    with caplog.at_level("INFO"):
+        for seconds in (6.0, 60_000.0):
+            progress.throughput.seconds = seconds
+            progress._log(trainer, "train/loss 3")
+    assert caplog.messages == ["step 4/5 · train/loss 3", "step 4/5 · train/loss 3 · 8 h 20 min left"]
 
 
 def test_tensorboard_and_a_table_side_by_side(toy_text: Path, tmp_path: Path) -> None:

@@ -54,6 +54,7 @@ def context(folder: Path, *, start_step: int = 0) -> RunContext:
         show_row=lambda batch, row: show_targets(batch, row, lambda ids: " ".join(map(str, ids))),
         config="name: here\n",
         command="python train.py name=here 'data.path=a b.txt'",
+        estimate="about 2 s",
     )
 
 

@@ -5,7 +5,7 @@ B batch, T tokens, V vocabulary.
 
 import logging
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from time import perf_counter
@@ -31,6 +31,8 @@ from gptlab.hardware.precision import float32_matmul_precision
 from gptlab.heads.protocol import HeadContext, ReferenceHead
 from gptlab.model.cache import KVCache
 from gptlab.model.meta import materialize, meta_weights
+from gptlab.prompts.encoding import question_ids
+from gptlab.prompts.protocol import PromptStyle, Turn
 from gptlab.storage.checkpoint import RECORD, find_checkpoint, read_checkpoint
 from gptlab.storage.run_folder import training_folder, warn_if_worse
 from gptlab.tokenizer import pretrained
@@ -57,6 +59,7 @@ class Run:
         self.weights: Source | None = None  # base weights; set only if checkpoints depend on them (LoRA, DPO)
         self.start: Start | None = None  # pretrained weights of a new run
         self.origin: dict[str, Any] = {}  # the unresolved configuration and the choice of each group
+        self._style: PromptStyle | None = None  # built when first needed: a template runs in a process of its own
         self.tuning = build(cfg.tuning, "tuning")
         self.model = build(cfg.model, "model")(vocab_size=tokenizer.vocab_size)
         head_context = HeadContext(vocab_size=tokenizer.vocab_size, token_bytes=tokenizer.token_bytes(), labels=labels)
@@ -180,6 +183,19 @@ class Run:
             cache: keys and values of the tokens before `ids`; those of `ids` are appended.
         """
         return self.head(self.model(ids, cache=cache), Batch(ids=ids))
+
+    def chat_ids(self, messages: Sequence[Turn], *, tools: Sequence[dict[str, Any]] | None = None) -> list[int]:
+        """Return the ids that a chat asks with.
+
+        Args:
+            messages: {role, content} and whatever else the run's chat template reads.
+            tools: functions that the model may call, as JSON schemas.
+
+        Raises:
+            UserError: the run's prompt style cannot write the messages.
+        """
+        self._style = self._style or build(self.cfg.prompt, "prompt")
+        return question_ids(self._style, messages, self.tokenizer, tools=tools)
 
     def stream(self, prompt: str, *, seed: int | None = None, cache: bool = True, **sampling: Any) -> Iterator[str]:
         """Yield the continuation of a prompt as it is generated, in whole characters.

@@ -34,10 +34,10 @@ def main(overrides: list[str]) -> None:
 def _write_model(run: "Run", folder: Path, cfg: Config) -> list[str]:
     """Write the model; return how to load it."""
     from gptlab.weights.export.model import export
-    from gptlab.workflows.export import card_values, find_chat_template
+    from gptlab.workflows.export import card_values, find_chat
 
     card = card_values(run, cfg.run)
-    labels, template = list(run.labels), find_chat_template(run)
+    labels, chat = list(run.labels), find_chat(run)
     export(
         run.model,
         run.head,
@@ -46,11 +46,12 @@ def _write_model(run: "Run", folder: Path, cfg: Config) -> list[str]:
         shard_bytes=int(cfg.shard_gb * 1e9),
         card=card,
         labels=labels,
-        chat_template=template,
+        chat_template=None if chat is None else chat.template,
+        special_tokens=None if chat is None else chat.special_tokens,
     )
     if labels:
         return [f'AutoModelForSequenceClassification.from_pretrained("{folder}")']
-    verb, prompt = ("generate", f" prompt={shlex.quote(card['prompt'])}") if template is None else ("chat", "")
+    verb, prompt = ("generate", f" prompt={shlex.quote(card['prompt'])}") if chat is None else ("chat", "")
     own_command = f"gptlab {verb} run={shlex.quote(str(folder))}{prompt}"
     transformers_call = f'AutoModelForCausalLM.from_pretrained("{folder}")'
     return [own_command, transformers_call] if (folder / "tokenizer.json").exists() else [transformers_call]

@@ -5,15 +5,15 @@ from typing import Any
 
 from gptlab.errors import UserError
 from gptlab.generation.generator import TextGenerator
-from gptlab.prompts.protocol import Message, Piece, PromptStyle
+from gptlab.prompts.protocol import Message, PromptStyle
 
 
 class ChatSession:
     """The turns of a conversation, and the model's next answer.
 
     Args:
-        style: renders the conversation as text.
-        encode: turns the rendered text into ids, with the tokenizer's beginning of text.
+        style: knows the texts that end an answer.
+        encode: turns a conversation into the ids that ask for its next answer.
         system: the system message; None is the default of the style.
     """
 
@@ -21,7 +21,7 @@ class ChatSession:
         self,
         text_generator: TextGenerator,
         style: PromptStyle,
-        encode: Callable[[Sequence[Piece]], list[int]],
+        encode: Callable[[Sequence[Message]], list[int]],
         *,
         system: str | None,
     ) -> None:
@@ -94,7 +94,7 @@ class ChatSession:
         n_new = self.sampling.get("max_new_tokens", self.text_generator.sampling.max_new_tokens)
         room = context_length - min(n_new, context_length // 2)
         for start in range(0, len(self.turns), 2):
-            ids = self.encode(self.style.pieces(self._with_system(self.turns[start:]), answer_next=True))
+            ids = self.encode(self._with_system(self.turns[start:]))
             self.n_forgotten = start
             if len(ids) <= room:
                 return ids

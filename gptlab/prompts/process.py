@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from gptlab.errors import UserError
+from gptlab.prompts.replies import Rendered, cut, one_line, read_marks
 from gptlab.prompts.watch import Watch
 
 RENDER_SECONDS = 5.0  # limit of one request
@@ -33,12 +34,17 @@ REMEDY = "choose another prompt="
 READ_BYTES = 1 << 16
 
 
+class RefusalError(UserError):
+    """A template's own refusal of a conversation, or its failure to write one."""
+
+
 class Ask(NamedTuple):
     """A text to render."""
 
     conversation: int  # number of the conversation within the request
     n_messages: int  # how many of its first messages to render
     answer_next: bool
+    probed: bool = False  # whether the probe stands in place of the last message's words
 
 
 class TemplateProcess:
@@ -48,14 +54,14 @@ class TemplateProcess:
     if that crashes. Threads take turns; a forked or unpickled copy starts a process of its own.
     """
 
-    def __init__(self, *, template: str, tokens: dict[str, str]) -> None:
-        self.template, self.tokens = template, tokens
+    def __init__(self, *, template: str, variables: dict[str, Any]) -> None:
+        self.template, self.variables = template, variables
         self._lock = threading.Lock()
         self._child: _Child | None = None
         _PROCESSES.add(self)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"template": self.template, "tokens": self.tokens}
+        return {"template": self.template, "variables": self.variables}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__init__(**state)  # type: ignore[misc]
@@ -69,45 +75,57 @@ class TemplateProcess:
         with self._lock:
             self._started()
 
-    def render(self, conversations: Sequence[Sequence[dict[str, str]]], asks: Sequence[Ask]) -> Iterator[str]:
+    def render(
+        self,
+        conversations: Sequence[Sequence[dict[str, Any]]],
+        asks: Sequence[Ask],
+        *,
+        tools: Sequence[dict[str, Any]] | None,
+        now: datetime,
+        probe: str | list[dict[str, str]],
+    ) -> Iterator[Rendered]:
         """Yield the text of each ask.
 
         One exchange with the process fetches several.
 
+        Args:
+            now: the time that the template sees.
+            probe: the content of the messages that are probed.
+
         Raises:
             UserError: the template refuses a conversation, or exceeds the limits of time, memory or output.
         """
-        sizes = [[len(message["content"]) for message in conversation] for conversation in conversations]
+        common = {"conversations": conversations, "tools": tools, "now": now.isoformat(), "probe": probe}
+        sizes = [[len(str(message)) for message in conversation] for conversation in conversations]
         batch: list[Ask] = []
         cost = 0
         for ask in asks:
             more = ASK_CHARACTERS + sum(sizes[ask.conversation][: ask.n_messages])
             if batch and cost + more > BATCH_CHARACTERS:
-                yield from self._texts(conversations, batch)
+                yield from self._texts(common, batch)
                 batch, cost = [], 0
             batch.append(ask)
             cost += more
-        yield from self._texts(conversations, batch)
+        yield from self._texts(common, batch)
 
-    def _texts(self, conversations: Sequence[Sequence[dict[str, str]]], batch: list[Ask]) -> list[str]:
-        request = {"conversations": conversations, "asks": batch, "now": datetime.now().isoformat()}
+    def _texts(self, common: dict[str, Any], batch: list[Ask]) -> Iterator[Rendered]:
         with self._lock:
             child = self._started()
             try:
-                head, texts = child.exchange(request, seconds=RENDER_SECONDS)
+                head, texts = child.exchange(common | {"asks": batch}, seconds=RENDER_SECONDS)
             except BaseException:  # also after Ctrl+C, replies would no longer match requests
                 self._child = None
                 child.end()
                 raise
         if "error" in head:
-            raise UserError(f"the chat template refuses the conversation: {_sentence(head['error'])}")
-        if "fault" in head or len(texts) != len(batch):
-            raise UserError(f"the chat template {_sentence(head.get('fault', 'writes nothing'))}: {REMEDY}")
-        return texts
+            raise RefusalError(f"the chat template refuses the conversation: {one_line(head['error'])}")
+        if "fault" in head or len(texts) != 2 * len(batch):
+            raise UserError(f"the chat template {one_line(head.get('fault', 'writes nothing'))}: {REMEDY}")
+        return (read_marks(marks, text) for text, marks in zip(texts[::2], texts[1::2], strict=True))
 
     def _started(self) -> "_Child":
         if self._child is None or not self._child.lives():
-            self._child = _Child(self.template, self.tokens)
+            self._child = _Child(self.template, self.variables)
         return self._child
 
     def _forget(self) -> None:
@@ -120,7 +138,7 @@ class TemplateProcess:
 class _Child:
     """A running process that ends with this object."""
 
-    def __init__(self, template: str, tokens: dict[str, str]) -> None:
+    def __init__(self, template: str, variables: dict[str, Any]) -> None:
         program = str(Path(__file__).resolve().with_name("renderer.py"))
         try:
             self.process = subprocess.Popen(
@@ -137,7 +155,7 @@ class _Child:
         self.watch = Watch(self.process, shortest=min(RENDER_SECONDS, START_SECONDS))
         self.end = weakref.finalize(self, _end, self.process, self.watch, os.getpid())
         try:
-            self._begin({"template": template, "tokens": tokens})
+            self._begin({"template": template, "variables": variables})
         except BaseException:
             self.end()
             raise
@@ -186,10 +204,10 @@ class _Child:
         limits = {"max_text_bytes": MAX_TEXT_BYTES, "max_memory_bytes": MAX_MEMORY_BYTES}
         head, _ = self.exchange(template | limits, seconds=RENDER_SECONDS)
         if "syntax" in head:
-            raise UserError(f"prompt.template is not Jinja: {_sentence(head['syntax'])}")
+            raise UserError(f"prompt.template is not Jinja: {one_line(head['syntax'])}")
         if head.keys() & {"error", "fault"}:
             why = head["error"] if "error" in head else f"it {head['fault']}"
-            raise UserError(f"prompt.template cannot be compiled: {_sentence(why)}: {REMEDY}")
+            raise UserError(f"prompt.template cannot be compiled: {one_line(why)}: {REMEDY}")
 
     def _send(self, data: bytes) -> None:
         assert self.process.stdin is not None
@@ -217,7 +235,7 @@ class _Child:
                 if not chunk:
                     return None
                 rest += chunk
-            return {key: str(head[key]) for key in head}, list(_cut(rest, sizes))
+            return {key: str(head[key]) for key in head}, list(cut(rest, sizes))
         except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError):
             return None  # only a template that escaped its sandbox sends this
 
@@ -238,26 +256,6 @@ def _end(process: "subprocess.Popen[bytes]", watch: Watch, owner: int) -> None:
         assert pipe is not None
         with contextlib.suppress(OSError):
             pipe.close()
-
-
-def _cut(data: bytearray, sizes: Sequence[int]) -> Iterator[str]:
-    """Yield the texts of the given sizes in bytes.
-
-    Raises:
-        ValueError: one is not UTF-8, or the sizes do not add up to the data.
-    """
-    if len(data) != sum(sizes):
-        raise ValueError(f"{len(data)} bytes, announced were {sum(sizes)}")
-    start = 0
-    for size in sizes:
-        yield data[start : start + size].decode("utf-8")
-        start += size
-
-
-def _sentence(text: str) -> str:
-    """Return a template's error on one line."""
-    line = " ".join(text[:1000].split())
-    return "".join(char if char.isprintable() else "?" for char in line)[:300].rstrip(".")
 
 
 _PROCESSES: "weakref.WeakSet[TemplateProcess]" = weakref.WeakSet()

@@ -1,7 +1,7 @@
 """Messages, pieces of text, and the protocol of prompt styles."""
 
 from collections.abc import Iterable, Sequence
-from typing import Literal, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 from gptlab.errors import UserError
 
@@ -16,27 +16,32 @@ class Message(NamedTuple):
     input: str = ""  # the text that the instruction is about, if the data separates it, as Alpaca does
 
 
+Turn = Message | dict[str, Any]  # or a message as chat templates take it: {role, content, tool_calls ...}
+
+
 def plain_text(messages: Iterable[Message]) -> str:
     """Return the words of messages, one per line."""
     return "\n".join(text for message in messages for text in (message.content, message.input) if text)
 
 
 class Piece(NamedTuple):
-    """A span of a conversation's text.
-
-    No token crosses from a piece that is trained on into one that is not.
-    """
+    """A span of a conversation's text, or a token of the tokenizer's own."""
 
     text: str
     learned: bool  # whether its tokens are targets
-    marks: bool  # whether names of special tokens become those tokens; in messages they stay text
+    token: Literal["begin", "end", "close"] | None = None  # stands in place of a text
 
 
-END_OF_TEXT = Piece("", learned=True, marks=True)  # the tokenizer's end of text, whatever its name
+BEGIN_OF_TEXT = Piece("", learned=False, token="begin")  # the tokenizer's beginning of text; nothing if it has none
+END_OF_TEXT = Piece("", learned=True, token="end")  # the tokenizer's end of text, whatever its name
+END_OF_ROW = Piece("", learned=True, token="close")  # the end of text, unless a special token stands right before it
 
 
 class PromptStyle(Protocol):
-    """The format in which conversations are written."""
+    """The format in which conversations are written.
+
+    All pieces of a question or a row are one text to the tokenizer.
+    """
 
     @property
     def name(self) -> str:
@@ -56,14 +61,21 @@ class PromptStyle(Protocol):
         Exported models carry it for the transformers library.
         """
 
-    def pieces(self, messages: Sequence[Message], *, answer_next: bool) -> list[Piece]:
-        """Return the conversation's pieces in order.
-
-        `END_OF_TEXT` ends an answer if the style has no end mark of its own. The pieces before an answer are the
-        same whether the answer is there or still to be generated.
+    def question(self, messages: Sequence[Turn], *, tools: Sequence[dict[str, Any]] | None = None) -> list[Piece]:
+        """Return what a model is asked, up to its answer.
 
         Args:
-            answer_next: end before the assistant's next answer; otherwise end after its last answer.
+            tools: functions that the model may call, as JSON schemas; styles without tools ignore them.
+
+        Raises:
+            UserError: the style cannot write the messages.
+        """
+
+    def rows(self, messages: Sequence[Message]) -> list[list[Piece]]:
+        """Return what a conversation teaches.
+
+        It is one row; or one per answer, in order, if the style writes earlier answers differently later. A row begins
+        with what was asked, and ends with the last answer that is learned.
 
         Raises:
             UserError: the order of roles is impossible, or the style cannot write it.

@@ -3,7 +3,8 @@
     python -I -S renderer.py FOLDER...      the folders of jinja2 and markupsafe
 
 It imports nothing from gptlab. Standard input has one JSON request per line. Each reply is a line of JSON, followed by
-the texts whose sizes in bytes that line gives. `process.py` is the other end.
+the texts whose sizes in bytes that line gives: for each ask its text, and the numbers of the characters where its
+`{% generation %}` blocks begin and end. `process.py` is the other end.
 """
 
 import sys
@@ -20,6 +21,7 @@ import pprint  # noqa: F401
 import signal
 import textwrap  # noqa: F401
 import unicodedata  # noqa: F401
+from collections.abc import Callable
 from datetime import datetime
 from typing import Any, NoReturn
 
@@ -50,20 +52,41 @@ class Environment(ImmutableSandboxedEnvironment):
 
 
 class _Generation(Extension):
-    """Renders the content of `{% generation %}` blocks only.
+    """Renders `{% generation %}` blocks and notes where they are.
 
     Some templates use them to mark the text that is trained on.
     """
 
     tags = {"generation"}  # noqa: RUF012
 
-    def parse(self, parser: Parser) -> list[nodes.Node]:
-        next(parser.stream)
-        return parser.parse_statements(("name:endgeneration",), drop_needle=True)
+    def __init__(self, environment: jinja2.Environment) -> None:
+        super().__init__(environment)
+        self.begin()
+
+    def begin(self) -> None:
+        """Forget the blocks of the last text."""
+        self.n_written = 0  # characters before the block that is being rendered
+        self.spans: list[int] = []  # start and end of each block, in turns
+
+    def parse(self, parser: Parser) -> nodes.Node:
+        line = next(parser.stream).lineno
+        body = parser.parse_statements(("name:endgeneration",), drop_needle=True)
+        return nodes.CallBlock(self.call_method("_note"), [], [], body).set_lineno(line)
+
+    def _note(self, caller: Callable[[], str]) -> str:
+        text = caller()
+        self.spans += (self.n_written, self.n_written + len(text))
+        return text
 
 
-def _to_json(value: Any, indent: int | None = None, **options: Any) -> str:
-    return json.dumps(value, ensure_ascii=False, indent=indent, **options)
+def _to_json(
+    value: Any,
+    ensure_ascii: bool = False,
+    indent: int | None = None,
+    separators: tuple[str, str] | None = None,
+    sort_keys: bool = False,
+) -> str:
+    return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys)
 
 
 def _raise(message: str) -> NoReturn:
@@ -75,45 +98,57 @@ class Renderer:
 
     Args:
         template: source text of the template.
-        tokens: texts of special tokens by name.
+        variables: values that it may read beside the messages, such as the special tokens.
         max_text_bytes: limit of all texts in one reply.
 
     Raises:
         jinja2.TemplateSyntaxError: the text is not a template.
     """
 
-    def __init__(self, *, template: str, tokens: dict[str, str], max_text_bytes: int) -> None:
-        self.program = Environment().from_string(template)
-        self.tokens, self.max_text_bytes = tokens, max_text_bytes
+    def __init__(self, *, template: str, variables: dict[str, Any], max_text_bytes: int) -> None:
+        environment = Environment()
+        self.program = environment.from_string(template)
+        [self.generation] = (each for each in environment.extensions.values() if isinstance(each, _Generation))
+        self.variables, self.max_text_bytes = variables, max_text_bytes
 
     def render(self, request: dict[str, Any]) -> list[bytes]:
-        """Return the texts of a request.
+        """Return the text and the marks of each ask, in turns.
 
-        Each ask is (number of the conversation, how many of its messages, whether an answer follows).
+        Each ask is (number of the conversation, how many of its messages, whether an answer follows, whether the
+        request's probe stands in place of the last message's words).
 
         Raises:
             OverflowError: the texts are too long.
             Exception: anything that the template raises.
         """
-        now = datetime.fromisoformat(request["now"])
-        texts: dict[tuple[int, int, bool], bytes] = {}
+        now, tools = datetime.fromisoformat(request["now"]), request["tools"]
+        texts: dict[tuple[int, int, bool, bool], tuple[bytes, bytes]] = {}
+        replies: list[bytes] = []
         room = self.max_text_bytes
         for ask in map(tuple, request["asks"]):
             if ask not in texts:  # the text that ends with the last answer is requested twice
-                conversation, n_messages, answer_next = ask
-                text = self.program.render(
-                    messages=request["conversations"][conversation][:n_messages],
-                    add_generation_prompt=answer_next,
-                    strftime_now=now.strftime,
-                    **self.tokens,
-                )
-                if len(text) > room:
-                    raise OverflowError
-                texts[ask] = text.encode("utf-8")
-            room -= len(texts[ask])
+                conversation, n_messages, answer_next, probed = ask
+                messages = request["conversations"][conversation][:n_messages]
+                if probed:
+                    messages[-1] = messages[-1] | {"content": request["probe"]}
+                given = {"messages": messages, "add_generation_prompt": answer_next, "strftime_now": now.strftime}
+                texts[ask] = self._render(self.variables | given | {"tools": tools, "documents": None}, room)
+            replies += texts[ask]
+            room -= sum(map(len, texts[ask]))
             if room < 0:
                 raise OverflowError
-        return [texts[tuple(ask)] for ask in request["asks"]]
+        return replies
+
+    def _render(self, variables: dict[str, Any], room: int) -> tuple[bytes, bytes]:
+        """Return a text and its marks."""
+        self.generation.begin()
+        blocks = []
+        for block in self.program.generate(variables):
+            blocks.append(block)
+            self.generation.n_written += len(block)
+            if self.generation.n_written > room:
+                raise OverflowError
+        return "".join(blocks).encode("utf-8"), " ".join(map(str, self.generation.spans)).encode("ascii")
 
 
 def set_limits(max_memory_bytes: int) -> None:

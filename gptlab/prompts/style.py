@@ -1,11 +1,12 @@
 """Prompt styles made of frames: alpaca, chatml, phi3, plain."""
 
 from collections.abc import Iterator, Sequence
-from itertools import groupby
+from typing import Any
 
 from gptlab.errors import UserError
-from gptlab.prompts.protocol import END_OF_TEXT, Message, Piece, check_turns
+from gptlab.prompts.protocol import BEGIN_OF_TEXT, END_OF_ROW, END_OF_TEXT, Message, Piece, Turn, check_turns
 from gptlab.slots import slot
+from gptlab.storage.excerpts import excerpt
 
 # Line breaks of the template are inside its tags, so that it writes only the frames.
 JINJA = """\
@@ -64,10 +65,16 @@ class TurnStyle:
         """Return the style's own end of an answer."""
         return () if self.end is None else (self.end,)
 
-    def pieces(self, messages: Sequence[Message], *, answer_next: bool) -> list[Piece]:
-        """Return the conversation's pieces in order, see `PromptStyle`."""
-        check_turns(messages, answer_next=answer_next)
-        return _merge(self._write(messages))
+    def question(self, messages: Sequence[Turn], *, tools: Sequence[dict[str, Any]] | None = None) -> list[Piece]:
+        """Return what a model is asked, see `PromptStyle`."""
+        turns = [_message(number, turn) for number, turn in enumerate(messages, start=1)]
+        check_turns(turns, answer_next=True)
+        return list(self._write(turns))
+
+    def rows(self, messages: Sequence[Message]) -> list[list[Piece]]:
+        """Return the one row that a conversation teaches, see `PromptStyle`."""
+        check_turns(messages, answer_next=False)
+        return [[*self._write(messages), END_OF_ROW]]
 
     @property
     def template(self) -> str:
@@ -82,28 +89,19 @@ class TurnStyle:
         return JINJA.format(**{name: f"{{{{ {value} }}}}" for name, value in values.items()})
 
     def _write(self, messages: Sequence[Message]) -> Iterator[Piece]:
-        if messages[0].role != "system":
-            yield _mark(self.preamble)
-        answered = False
+        yield BEGIN_OF_TEXT
+        text = "" if messages[0].role == "system" else self.preamble
         for message in messages:
-            words = Piece(message.content, learned=message.role == "assistant", marks=False)
             if message.role == "system":
-                before, after = self.system
-                yield from (_mark(before), words, _mark(after))
+                text += _fill(self.system, message.content)
             elif message.role == "user":
-                before, after = self.user
-                yield from (_mark(self.separator if answered else ""), _mark(before), words)
-                yield from self._input(message.input)
-                yield from (_mark(after), _mark(self.assistant))
+                words = message.content + (_fill(self.input, message.input) if message.input else "")
+                yield Piece(text + _fill(self.user, words) + self.assistant, learned=False)
             else:
-                yield words
-                yield END_OF_TEXT if self.end is None else Piece(self.end, learned=True, marks=True)
-                answered = True
-
-    def _input(self, text: str) -> Iterator[Piece]:
-        if text:
-            before, after = self.input
-            yield from (_mark(before), Piece(text, learned=False, marks=False), _mark(after))
+                yield Piece(message.content + (self.end or ""), learned=True)
+                if self.end is None:
+                    yield END_OF_TEXT
+                text = self.separator
 
 
 def _frame(name: str, text: str, place: str) -> tuple[str, str]:
@@ -114,15 +112,19 @@ def _frame(name: str, text: str, place: str) -> tuple[str, str]:
     return before, after
 
 
-def _mark(text: str) -> Piece:
-    return Piece(text, learned=False, marks=True)
+def _fill(frame: tuple[str, str], words: str) -> str:
+    return frame[0] + words + frame[1]
 
 
-def _merge(pieces: Iterator[Piece]) -> list[Piece]:
-    """Merge adjacent pieces of one kind.
+def _message(number: int, turn: Turn) -> Message:
+    """Return a turn as a message.
 
-    So adjacent texts of a frame are tokenised as one.
+    Raises:
+        UserError: it has more than words, or none.
     """
-    present = (piece for piece in pieces if piece.text or piece == END_OF_TEXT)
-    kinds = groupby(present, key=lambda piece: (piece.learned, piece.marks))
-    return [Piece("".join(piece.text for piece in alike), *kind) for kind, alike in kinds]
+    if isinstance(turn, Message):
+        return turn
+    content = turn.get("content")
+    if not isinstance(content, str):
+        raise UserError(f"the content of message {number} is {excerpt(content)}, wanted a text, or prompt=pretrained")
+    return Message(turn.get("role"), content)  # type: ignore[arg-type]  # the roles are checked together

@@ -16,7 +16,17 @@ from gptlab.tokenizer.text import END_OF_TEXT, UNKNOWN, unused_name
 BYTE_CHARACTERS = {byte: character for character, byte in LATIN_1.items()}  # as GPT-2's files write bytes
 
 
-def write_tokenizer(tokenizer: Tokenizer, folder: Path, *, context_length: int, pads: bool = False) -> None:
+NAMED = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
+
+
+def write_tokenizer(
+    tokenizer: Tokenizer,
+    folder: Path,
+    *,
+    context_length: int,
+    pads: bool = False,
+    special_tokens: dict[str, str] | None = None,
+) -> None:
     """Write the two files that `transformers.AutoTokenizer` opens.
 
     tokenizer.json and tokenizer_config.json give the same ids and text as ours. As always in that library, text that
@@ -25,6 +35,8 @@ def write_tokenizer(tokenizer: Tokenizer, folder: Path, *, context_length: int, 
     Args:
         context_length: maximum tokens that the model reads.
         pads: whether to name a padding token, <|endoftext|>, for padding=True.
+        special_tokens: names that a chat template has for special tokens, and no others; None gives it the begin and
+            the end of a text.
     """
     state = tokenizer.state()
     kind = state.pop("kind")
@@ -43,6 +55,9 @@ def write_tokenizer(tokenizer: Tokenizer, folder: Path, *, context_length: int, 
     }
     if pads:
         config["pad_token"] = config["eos_token"]
+    if special_tokens is not None:
+        config |= {name: special_tokens.get(name) for name in NAMED}
+        config["extra_special_tokens"] = {name: text for name, text in special_tokens.items() if name not in NAMED}
     (folder / "tokenizer.json").write_text(content, encoding="utf-8")
     (folder / "tokenizer_config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
 

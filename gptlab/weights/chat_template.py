@@ -8,12 +8,13 @@ from gptlab.storage.excerpts import excerpt
 from gptlab.storage.files import read_object, read_text
 
 MAX_BYTES = 1 << 20  # of a template; the longest published ones have about 20 kB
+STANDARD = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
 
 
-def read_chat_template(folder: Path) -> dict[str, str | None] | None:
+def read_chat_template(folder: Path) -> dict[str, Any] | None:
     """Return a folder's chat template and special tokens.
 
-    The keys are template, bos_token and eos_token, as `ChatTemplate` takes them. None if the folder has no template.
+    The keys are template and special_tokens, as `ChatTemplate` takes them. None if the folder has no template.
 
     Raises:
         UserError: a file is damaged.
@@ -22,8 +23,20 @@ def read_chat_template(folder: Path) -> dict[str, str | None] | None:
     template = _template(folder, config)
     if template is None:
         return None
-    named = _read(folder / "special_tokens_map.json") | {key: value for key, value in config.items() if value}
-    return {"template": template, "bos_token": _text(named, "bos_token"), "eos_token": _text(named, "eos_token")}
+    return {"template": template, "special_tokens": _special_tokens(folder, config)}
+
+
+def read_prompt(folder: Path) -> dict[str, Any] | None:
+    """Return a folder's chat template as a node of the configuration, None without one.
+
+    Raises:
+        UserError: a file is damaged.
+    """
+    found = read_chat_template(folder)
+    if found is None:
+        return None
+    node = {"_target_": "gptlab.prompts.template.ChatTemplate", "_convert_": "all", "name": "pretrained"}
+    return node | found | {"date": None, "variables": {}}
 
 
 def _template(folder: Path, config: dict[str, Any]) -> str | None:
@@ -47,11 +60,28 @@ def _template(folder: Path, config: dict[str, Any]) -> str | None:
     return found
 
 
-def _text(named: dict[str, Any], key: str) -> str | None:
+def _special_tokens(folder: Path, config: dict[str, Any]) -> dict[str, str]:
+    """Return the texts of special tokens by name, those that transformers 5 defines in templates.
+
+    Older folders name them in special_tokens_map.json, which then counts.
+    """
+    if "added_tokens_decoder" not in config:
+        config = config | _read(folder / "special_tokens_map.json")
+    extra = config.get("extra_special_tokens")
+    named = {key: value for key, value in config.items() if key in STANDARD or _names_token(key, value)}
+    named |= extra if isinstance(extra, dict) else {}
+    return {key: _text(key, token) for key, token in named.items() if token is not None}
+
+
+def _names_token(key: str, value: Any) -> bool:
+    """Return whether an entry names a token of this model alone, such as image_token."""
+    return key.endswith("_token") and (isinstance(value, str) or (isinstance(value, dict) and "content" in value))
+
+
+def _text(key: str, token: Any) -> str:
     """Return a token's text, also from a dict with more fields."""
-    token = named.get(key)
     text = token.get("content") if isinstance(token, dict) else token
-    if not isinstance(text, str | None):
+    if not isinstance(text, str):
         raise UserError(f"the tokenizer's {key} is {excerpt(token)}, wanted the token's text: fetch the folder again")
     return text
 

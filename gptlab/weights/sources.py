@@ -24,7 +24,7 @@ from gptlab.tokenizer.protocol import Tokenizer
 from gptlab.tokenizer.state import from_json
 from gptlab.weights.architecture import check_architecture, check_output
 from gptlab.weights.base import check_base_files, check_n_layers, describe_base, find_base, is_base_record
-from gptlab.weights.chat_template import read_chat_template
+from gptlab.weights.chat_template import read_prompt
 from gptlab.weights.classes import check_classified_token, matching_rows
 from gptlab.weights.folder import PretrainedFolder
 from gptlab.weights.hub import GPT2, find_folder, is_pretrained
@@ -104,8 +104,7 @@ class Folder:
     @property
     def prompt(self) -> dict[str, Any] | None:
         """Return the folder's chat template, if it has one."""
-        found = read_chat_template(self.folder.path)
-        return found and {"_target_": "gptlab.prompts.template.ChatTemplate", "name": "pretrained", **found}
+        return read_prompt(self.folder.path)
 
     def tokenizer(self) -> Tokenizer:
         """Return the folder's tokenizer, or an `AbsentTokenizer`."""

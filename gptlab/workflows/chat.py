@@ -5,7 +5,7 @@ from gptlab.config.plain import Config
 from gptlab.errors import UserError
 from gptlab.generation.chat_session import ChatSession
 from gptlab.heads.protocol import TokenHead
-from gptlab.prompts.encoding import check_style, encode_pieces
+from gptlab.prompts.encoding import check_style, question_ids
 from gptlab.run import Run
 from gptlab.storage.excerpts import excerpt_names
 
@@ -25,15 +25,25 @@ def start_chat(run: Run, prompt: Config | None, *, system: str | None) -> ChatSe
     """Start a conversation with a run.
 
     Args:
-        prompt: configuration of the prompt style; None is the run's own.
+        prompt: configuration of the prompt style; None is the run's own, and so is a template that is None.
         system: system prompt; None is the style's own.
 
     Raises:
         UserError: the head predicts no tokens, or the tokenizer cannot express the style.
     """
     check_writes_text(run)
-    style = build(run.cfg.prompt if prompt is None else prompt, "prompt")
+    style = build(_prompt_of(run, prompt), "prompt")
     check_style(style, run.tokenizer)
     return ChatSession(
-        run.text_generator, style, lambda pieces: encode_pieces(pieces, run.tokenizer).ids, system=system
+        run.text_generator, style, lambda messages: question_ids(style, messages, run.tokenizer), system=system
     )
+
+
+def _prompt_of(run: Run, prompt: Config | None) -> Config:
+    """Return the configuration of a chat's prompt style.
+
+    `prompt=pretrained` is the run's own template, with more variables.
+    """
+    if prompt is None or prompt.get("template", "") is not None or "template" not in run.cfg.prompt:
+        return run.cfg.prompt if prompt is None else prompt
+    return Config({**run.cfg.prompt, "variables": {**run.cfg.prompt.variables, **prompt.variables}})

@@ -1,6 +1,6 @@
 """The facts about a run that its export needs."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 from gptlab.config.build import build
 from gptlab.config.plain import to_yaml
@@ -19,17 +19,33 @@ def merge_adapter(run: Run) -> None:
     merge(run.model)
 
 
-def find_chat_template(run: Run) -> str | None:
-    """Return the model's chat template for transformers.
+class Chat(NamedTuple):
+    """A prompt style for transformers."""
+
+    template: str
+    special_tokens: dict[str, str] | None  # by their names in the template; None are those of the tokenizer
+
+
+def find_chat(run: Run) -> Chat | None:
+    """Return the model's prompt style for transformers.
 
     None if the model never saw conversations.
     """
     style = build(run.cfg.prompt, "prompt")
     if isinstance(style, ChatTemplate):  # the model came with it, whatever the run trained on
-        return style.template
+        return Chat(_with_variables(style), style.special_tokens)
     if "data" not in run.cfg or not build(run.cfg.data, "data").has_conversations:
         return None
-    return style.template if run.tokenizer.bos_id is None else "{{ bos_token }}" + style.template
+    return Chat(style.template if run.tokenizer.bos_id is None else "{{ bos_token }}" + style.template, None)
+
+
+def _with_variables(style: ChatTemplate) -> str:
+    """Return a template that sets the run's own variables unless the caller gives them."""
+    settings = (
+        f"{{% if {name} is not defined %}}{{% set {name} = {value!a} %}}{{% endif %}}\n"  # writes nothing
+        for name, value in style.variables.items()
+    )
+    return "".join(settings) + style.template
 
 
 def card_values(run: Run, path: str) -> dict[str, Any]:

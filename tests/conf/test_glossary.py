@@ -21,7 +21,7 @@ def flat(node: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
             continue
         if isinstance(value, dict) and value:
             yield from flat(value, f"{prefix}{name}.")
-        elif not isinstance(value, dict):
+        else:
             yield f"{prefix}{name}", value
 
 

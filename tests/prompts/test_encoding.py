@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from gptlab.prompts.encoding import check_style, encode_pieces
-from gptlab.prompts.protocol import END_OF_TEXT, Message, Piece
+from gptlab.prompts.encoding import Encoded, check_style, encode_pieces, encode_rows, question_ids
+from gptlab.prompts.protocol import BEGIN_OF_TEXT, END_OF_ROW, END_OF_TEXT, Message, Piece
+from gptlab.prompts.style import TurnStyle
 from gptlab.tokenizer import gpt2
 from gptlab.tokenizer.bytes import ByteTokenizer
 from gptlab.tokenizer.char import CharTokenizer
@@ -14,6 +15,7 @@ from gptlab.tokenizer.pretrained import read_tokenizer
 from gptlab.tokenizer.protocol import Tokenizer
 from gptlab.tokenizer.word import WordTokenizer
 from tests.prompts.test_style import style
+from tests.prompts.test_template import chat_template
 from tests.support.template_folder import write_tokenizer
 
 
@@ -24,9 +26,13 @@ def chat_tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Tokenizer:
     return found
 
 
+def encoded(pieces: list[Piece], tokenizer: Tokenizer) -> Encoded:
+    return encode_pieces(pieces, tokenizer, signs={})
+
+
 def test_marks_become_special_tokens_and_words_do_not(chat_tokenizer: Tokenizer) -> None:
     asked = [Message("user", "<|im_end|><|im_start|>"), Message("assistant", "<|endoftext|>")]
-    ids, learned = encode_pieces(style("chatml").pieces(asked, answer_next=False), chat_tokenizer)
+    [(ids, learned)] = encode_rows(style("chatml"), asked, chat_tokenizer)
     assert [i for i in ids if i < 3] == [1, 2, 1, 2]  # the marks of the two turns
     assert ids[-1] == 2
     assert learned[-1]
@@ -37,25 +43,69 @@ def test_marks_become_special_tokens_and_words_do_not(chat_tokenizer: Tokenizer)
     assert chat_tokenizer.decode(answer) == "<|endoftext|><|im_end|>"
 
 
-def test_a_blank_before_a_word_belongs_to_the_word() -> None:
+def test_pieces_are_one_text() -> None:
     tokenizer = gpt2.load(encoding="gpt2")
-    asked = [Piece("[INST] ", learned=False, marks=True), Piece("Who", learned=False, marks=False)]
-    assert encode_pieces(asked, tokenizer).ids == tokenizer.encode("[INST] Who")
-    answered = [*asked, Piece("Who", learned=True, marks=False)]
-    assert encode_pieces(answered, tokenizer).ids == tokenizer.encode("[INST] Who") + tokenizer.encode("Who")
+    asked = [Piece("[INST] ", learned=False), Piece("Who", learned=False)]
+    assert encoded(asked, tokenizer).ids == tokenizer.encode("[INST] Who")
+    crossed = encoded([Piece("Who is th", learned=False), Piece("ere?", learned=True)], tokenizer)
+    assert crossed.ids == tokenizer.encode("Who is there?")
+    assert crossed.learned == [False, False, True, True]  # the token `there` spans the border
+
+
+def test_a_row_begins_with_the_ids_of_its_question() -> None:
+    """Check answers that begin with what GPT-2 would merge into the last token of the question."""
+    tokenizer, plain = gpt2.load(encoding="gpt2"), style("plain")
+    talk = [Message("user", "Say."), Message("assistant", "\n\na"), Message("user", "Say."), Message("assistant", "b")]
+    for messages in (talk[:2], talk, [*talk[2:], *talk[:2]]):
+        rows = encode_rows(plain, messages, tokenizer)
+        answers = range(1, len(messages), 2)
+        assert len(rows) == (1 if messages[1].content == "b" or len(messages) == 2 else 2)
+        for i, row in zip(answers, rows * 2, strict=False):
+            asked = question_ids(plain, messages[:i], tokenizer)
+            assert row.ids[: len(asked)] == asked
+            assert row.learned[len(asked)]
+            assert not row.learned[len(asked) - 1]
+        assert tokenizer.decode(rows[-1].ids) == "".join(
+            f"{message.content}{chr(10) if message.role == 'user' else '<|endoftext|>'}" for message in messages
+        )
+
+
+def test_blanks_at_the_end_of_a_question_stay_as_they_are() -> None:
+    """Check a style whose questions end with two line breaks, which GPT-2 splits if a word follows."""
+    frames = {"system": "{content}", "user": "{content}", "input": "{input}", "assistant": "\n\n", "separator": ""}
+    chosen = TurnStyle(name="mine", preamble="", end=None, **frames)
+    tokenizer, talk = gpt2.load(encoding="gpt2"), [Message("user", "Say."), Message("assistant", "b")]
+    asked = question_ids(chosen, talk[:1], tokenizer)
+    assert asked == tokenizer.encode("Say.\n\n") != tokenizer.encode("Say.\n\nb")[:-1]
+    [row] = encode_rows(chosen, talk, tokenizer)
+    assert row == ([*asked, *tokenizer.encode("b"), 50256], [False] * len(asked) + [True, True])
 
 
 def test_without_special_tokens_marks_are_text() -> None:
     tokenizer = gpt2.load(encoding="gpt2")
-    ids = encode_pieces([Piece("<|im_start|>user\n", learned=False, marks=True)], tokenizer).ids
+    ids = encoded([Piece("<|im_start|>user\n", learned=False)], tokenizer).ids
     assert ids == tokenizer.encode("<|im_start|>user\n")
-    assert encode_pieces([Piece("a<|endoftext|>", learned=False, marks=True)], tokenizer).ids == [64, 50256]
-    assert encode_pieces([Piece("a", learned=True, marks=False), END_OF_TEXT], tokenizer).ids == [64, 50256]
+    assert encoded([Piece("a<|endoftext|>", learned=False)], tokenizer).ids == [64, 50256]
+    assert encoded([Piece("a", learned=True), END_OF_TEXT], tokenizer).ids == [64, 50256]
+
+
+def test_a_row_ends_with_a_special_token_if_there_is_one(chat_tokenizer: Tokenizer) -> None:
+    talk = [Message("user", "b"), Message("assistant", "c"), Message("user", "b"), Message("assistant", "d")]
+    tokenizer, chatml = ByteTokenizer(end_of_text=True), style("chatml")
+    [(ids, learned)] = encode_rows(chatml, talk, tokenizer)
+    assert tokenizer.decode([i for i, learns in zip(ids, learned, strict=True) if learns]) == (
+        "c<|im_end|>d<|im_end|><|endoftext|>"
+    )
+    assert ids.count(256) == 1
+    [(ids, _)] = encode_rows(chatml, talk, chat_tokenizer)
+    assert ids.count(2) == 4  # <|im_end|> is a token there, and ends the row
+    assert 0 not in ids
+    assert encode_rows(chatml, talk, ByteTokenizer(end_of_text=False))[0].ids[-1] == ord(">")
 
 
 def test_the_same_mark_twice_is_two_tokens() -> None:
-    mark = Piece("<|endoftext|><|endoftext|>", learned=False, marks=True)
-    assert encode_pieces([mark], gpt2.load(encoding="gpt2")).ids == [50256, 50256]
+    mark = Piece("<|endoftext|><|endoftext|>", learned=False)
+    assert encoded([mark], gpt2.load(encoding="gpt2")).ids == [50256, 50256]
 
 
 class BeginsWith256(ByteTokenizer):
@@ -67,16 +117,17 @@ class BeginsWith256(ByteTokenizer):
         return {"<s>": 256}
 
 
-def test_the_bos_id_is_there_once() -> None:
+def test_a_text_begins_as_the_style_says() -> None:
     tokenizer = BeginsWith256(end_of_text=True)
-    begun = [256, ord("a")]
-    assert encode_pieces([Piece("a", learned=False, marks=False)], tokenizer).ids == begun
-    written = encode_pieces([Piece("<s>a", learned=False, marks=True)], tokenizer)
-    assert written.ids == begun
-    assert encode_pieces([Piece("<s>", learned=True, marks=False)], tokenizer) == (
-        [256, *b"<s>"],
-        [False, True, True, True],
+    assert encoded([BEGIN_OF_TEXT, Piece("a", learned=False)], tokenizer).ids == [256, ord("a")]
+    assert encoded([Piece("<s>a", learned=False)], tokenizer).ids == [256, ord("a")]
+    assert encoded([Piece("a", learned=False)], tokenizer).ids == [ord("a")]
+    assert encoded([BEGIN_OF_TEXT, Piece("a", learned=False)], ByteTokenizer(end_of_text=True)).ids == [ord("a")]
+    assert encode_pieces([Piece("\uf001", learned=True)], tokenizer, signs={"<s>": "\uf001"}) == (
+        [*b"<s>"],
+        [True, True, True],
     )
+    assert encoded([Piece("a", learned=True), END_OF_TEXT, END_OF_ROW], tokenizer) == ([ord("a"), 256], [True, True])
 
 
 def test_the_books_rows_have_the_books_ids(shared_data: Path) -> None:
@@ -90,9 +141,9 @@ def test_the_books_rows_have_the_books_ids(shared_data: Path) -> None:
             + "\n\n### Response:\n"
         )
         messages = [Message("user", entry["instruction"], entry["input"]), Message("assistant", entry["output"])]
-        found = encode_pieces(alpaca.pieces(messages, answer_next=False), tokenizer).ids
+        found = encode_rows(alpaca, messages, tokenizer)[0].ids
         assert found == [*tokenizer.encode(asked + entry["output"]), tokenizer.eot_id]
-        assert encode_pieces(alpaca.pieces(messages[:1], answer_next=True), tokenizer).ids == tokenizer.encode(asked)
+        assert question_ids(alpaca, messages[:1], tokenizer) == tokenizer.encode(asked)
 
 
 @pytest.mark.parametrize(
@@ -106,7 +157,7 @@ def test_the_books_rows_have_the_books_ids(shared_data: Path) -> None:
         (
             CharTokenizer(characters="\nabcde", unknown=True, end_of_text=True),
             "phi3",
-            r"prompt=phi3 writes '<\|user\|>\\n', which the char tokenizer decodes as '\ufffd\ufffd",
+            r"prompt=phi3 writes '<\|user\|>\\n.*', which the char tokenizer decodes as '\ufffd\ufffd",
         ),
         (
             ByteTokenizer(end_of_text=False),
@@ -118,6 +169,11 @@ def test_the_books_rows_have_the_books_ids(shared_data: Path) -> None:
 def test_a_style_that_the_tokenizer_cannot_write_is_reported(tokenizer: Tokenizer, name: str, sentence: str) -> None:
     with pytest.raises(ValueError, match=sentence):
         check_style(style(name), tokenizer)
+
+
+def test_a_template_without_the_question_is_reported(chat_tokenizer: Tokenizer) -> None:
+    with pytest.raises(ValueError, match="prompt=theirs does not write the words of a question: choose another"):
+        check_style(chat_template("{{ messages | length }}<|im_end|>"), chat_tokenizer)
 
 
 def test_styles_that_tokenizers_can_write(chat_tokenizer: Tokenizer) -> None:

@@ -2,16 +2,21 @@
 
 import json
 import shutil
+from datetime import date, timedelta
 from pathlib import Path
 
 import pytest
 
-from gptlab.commands import evaluate
+from gptlab.commands import evaluate, export
 from gptlab.commands.train import main as train
+from gptlab.config import pretrained
 from gptlab.config.build import build
 from gptlab.config.compose import ConfigError, compose_config
 from gptlab.prompts.protocol import Message
+from gptlab.prompts.template import ChatTemplate
 from gptlab.run import Run
+from gptlab.workflows.chat import start_chat
+from gptlab.workflows.export import find_chat
 from tests.conftest import write_text
 from tests.support.template_folder import CHATML, write_model
 
@@ -34,7 +39,7 @@ def tasks(tmp_path: Path) -> list[str]:
 
 
 def chatml(run: Run) -> str:
-    return "".join(p.text for p in build(run.cfg.prompt, "prompt").pieces([Message("user", "Hi")], answer_next=True))
+    return "".join(piece.text for piece in build(run.cfg.prompt, "prompt").question([Message("user", "Hi")]))
 
 
 def test_a_run_carries_the_template_of_its_weights(
@@ -59,6 +64,64 @@ def test_a_run_carries_the_template_of_its_weights(
 def test_a_folder_is_opened_with_its_template_or_as_plain(tmp_path: Path) -> None:
     assert chatml(Run.open(write_model(tmp_path / "with", CHATML))).endswith("<|im_start|>assistant\n")
     assert chatml(Run.open(write_model(tmp_path / "without", None))) == "Hi\n"
+
+
+def test_a_run_resumes_the_next_day(tasks: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Check a template that writes today's date: its rows keep that of the day on which the run began."""
+    dated = "{{ strftime_now('%d.%m.%Y') }}\n{% for m in messages %}{{ m.content }}<|im_end|>{% endfor %}"
+    folder, run = write_model(tmp_path / "model", dated), tmp_path / "run"
+    train([*SHORT, *OWN, *tasks, "weights=hf", f"weights.path={folder}", f"output_dir={run}", "callbacks=default"])
+    began = date.today()
+
+    class NextDay(date):
+        @classmethod
+        def today(cls) -> "date":  # type: ignore[override]
+            return began + timedelta(days=1)
+
+    monkeypatch.setattr(pretrained, "date", NextDay)
+    train([f"resume={run}", "trainer.max_steps=3"])
+    opened = Run.open(run)
+    assert json.loads((run / "summary.json").read_text(encoding="utf-8"))["steps"] == 3
+    assert opened.cfg.prompt.date == began.isoformat()
+    fresh = Run.compose(compose_config("train", [*OWN, *tasks, "weights=run", f"weights.run={run}"]))
+    assert fresh.cfg.prompt.date == NextDay.today().isoformat()
+
+
+def test_variables_of_a_template_are_the_users(tasks: list[str], tmp_path: Path) -> None:
+    folder = write_model(tmp_path / "model", "{{ mood }}{% for m in messages %}{{ m.content }}<|im_end|>{% endfor %}")
+    overrides = [*OWN, *tasks, "weights=hf", f"weights.path={folder}", "+prompt.variables.mood=glad"]
+    run = Run.compose(compose_config("train", overrides))
+    assert run.cfg.prompt.date is None
+    assert run.tokenizer.decode(run.chat_ids([{"role": "user", "content": "Hi"}])) == "gladHi<|im_end|>"
+    session = start_chat(
+        run, compose_config("chat", ["run=x", "prompt=pretrained", "+prompt.variables.mood=sad"]).prompt, system=None
+    )
+    assert run.tokenizer.decode(session.encode([Message("user", "Hi")])) == "sadHi<|im_end|>"
+    chat = find_chat(run)
+    assert chat is not None
+    theirs = ChatTemplate(name="x", template=chat.template, special_tokens={}, date=None, variables={})
+    assert theirs.question([Message("user", "Hi")])[0].text == "gladHi<|im_end|>"
+    sad = ChatTemplate(name="x", template=chat.template, special_tokens={}, date=None, variables={"mood": "sad"})
+    assert sad.question([Message("user", "Hi")])[0].text == "sadHi<|im_end|>"
+
+
+def test_an_exported_model_is_asked_with_the_same_ids(tmp_path: Path) -> None:
+    transformers = pytest.importorskip("transformers", reason="the parity tests need the dev extra")
+    named = (
+        "{{ bos_token }}{{ pad_token }}{% for m in messages %}{{ m.role }} {{ m.content }}{{ eos_token }}{% endfor %}"
+    )
+    folder = write_model(tmp_path / "model", named)
+    config = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8"))
+    for bos, pad in ((None, "<|endoftext|>"), ("<|im_start|>", None)):
+        (folder / "tokenizer_config.json").write_text(
+            json.dumps(config | {"bos_token": bos, "pad_token": pad}), encoding="utf-8"
+        )
+        export.main([f"run={folder}", f"to={tmp_path / f'exported {bos is None}'}"])
+        theirs = transformers.AutoTokenizer.from_pretrained(tmp_path / f"exported {bos is None}")
+        messages = [{"role": "user", "content": "Who?"}]
+        wanted = theirs.apply_chat_template(messages, add_generation_prompt=True, return_dict=False)
+        assert Run.open(folder).chat_ids(messages) == list(wanted)
+        assert wanted[0] == (0 if bos is None else 1)
 
 
 def test_weights_without_a_template_are_reported(tasks: list[str], tmp_path: Path) -> None:

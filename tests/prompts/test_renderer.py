@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -22,7 +23,8 @@ from gptlab.prompts.process import Ask, TemplateProcess
 from gptlab.prompts.protocol import Message
 from gptlab.prompts.renderer import Environment, Renderer
 from gptlab.prompts.template import ChatTemplate
-from tests.prompts.test_template import BARE, LLAMA2, chat_template
+from tests.prompts.test_template import chat_template
+from tests.support.chat_templates import BARE, MERGED
 from tests.support.template_folder import CHATML
 
 ROOT = Path(__file__).parents[2]
@@ -49,10 +51,11 @@ HOSTILE = {
     "doubling by replace": (DOUBLING.replace("OP", "| replace('ab', 'abab')"), f"{MEMORY}|{TOO_LONG}|{SLOW}"),
     "doubling by join": (DOUBLING.replace("OP", "| map('upper') | join('xy')"), f"{MEMORY}|{TOO_LONG}|{SLOW}"),
     "doubling a list": (DOUBLING.replace("OP", "| list * 2"), f"{MEMORY}|{TOO_LONG}|{SLOW}|{REFUSED}"),
-    "join of ranges": ("{% for i in range(9999) %}{{ range(99999) | join('x' * 99) }}{% endfor %}", SLOW),
+    "join of ranges": ("{% for i in range(9999) %}{{ range(99999) | join('x' * 99) }}{% endfor %}",
+                       f"{SLOW}|{TOO_LONG}"),
     "long text": ("{% for i in range(99999) %}{{ 'x' * 1000 }}{% endfor %}", TOO_LONG),
     "text a little too long": ("{{ '\U0001f600' * (2**22 + 1) }}", TOO_LONG),
-    "wide text": ("{{ 'x' * 2**21 }}\U0001f600", "does not write every message"),
+    "wide text": ("{{ 'x' * 2**21 }}\U0001f600", "does not write the assistant's answers"),
     "lipsum": ("{{ lipsum(n=10**9) }}", SLOW),
     "batch": ("{{ range(9) | batch(10**10, 'x') | list }}", f"{MEMORY}|{SLOW}"),
     "slice": ("{{ range(9) | slice(10**10, 'x') | list }}", f"{MEMORY}|{SLOW}"),
@@ -66,7 +69,7 @@ HOSTILE = {
     "nested JSON": ("{% set ns = namespace(x=[]) %}{% for i in range(99999) %}{% set ns.x = [ns.x] %}{% endfor %}"
                     "{{ ns.x | tojson }}", DEEP),
     "nested brackets": ("{{ " + "(" * 50_000 + "1" + ")" * 50_000 + " }}", DEEP),
-    "nested literals": ("{{ " + "[" * 150 + "]" * 150 + " }}", f"{DEEP}|does not write every message"),
+    "nested literals": ("{{ " + "[" * 150 + "]" * 150 + " }}", f"{DEEP}|does not write the assistant's answers"),
     "nested ifs": ("{% if 1 %}" * 10_000 + "{% endif %}" * 10_000, DEEP),
     "nested loops": ("{% for a in [1] %}" * 60 + "{% endfor %}" * 60, DEEP),
     "long sum": ("{{ " + "1+" * 100_000 + "1 }}", f"{DEEP}|{SLOW}"),
@@ -126,31 +129,33 @@ def child_of(style: ChatTemplate) -> "subprocess.Popen[bytes]":
 
 
 def rendered(style: ChatTemplate) -> str:
-    return "".join(piece.text for piece in style.pieces(TURNS, answer_next=False))
+    return "".join(piece.text for pieces in style.rows(TURNS) for piece in pieces)
 
 
 @pytest.mark.parametrize("name", HOSTILE)
 def test_a_hostile_template_is_reported(name: str) -> None:
     text, sentence = HOSTILE[name]
     with bounded(seconds=8, megabytes=100), pytest.raises(ValueError, match=sentence) as caught:
-        chat_template(text).pieces(TURNS, answer_next=False)
+        chat_template(text).rows(TURNS)
     said = str(caught.value)
     assert said.isprintable()
     assert len(said) < 500
     assert not said.endswith(".")
 
 
-@pytest.mark.parametrize("key", ["template", "bos_token", "eos_token", "name"])
+@pytest.mark.parametrize("key", ["template", "special_tokens.bos_token", "name"])
 @pytest.mark.parametrize("value", [5, ["x"], {"content": "x"}, b"x", "x" * (2 << 20), "\ud800"], ids=repr)
 def test_values_that_are_not_short_texts_are_refused(key: str, value: object) -> None:
-    given = {"name": "theirs", "template": "x", "bos_token": None, "eos_token": None} | {key: value}
+    given: dict[str, object] = {"name": "x", "template": "x", "special_tokens": {}, "date": None, "variables": {}}
+    group, _, name = key.partition(".")
+    given[group] = {name: value} if name else value
     with pytest.raises(ValueError, match=rf"^prompt\.{key} (is of type|has 2,097,152|holds half).*[^.]$"):
         ChatTemplate(**given)  # type: ignore[arg-type]
 
 
 def test_half_of_a_surrogate_pair_is_reported() -> None:
     with pytest.raises(ValueError, match="message 1 holds half of a surrogate pair"):
-        chat_template(CHATML).pieces([Message("user", "\ud83d")], answer_next=True)
+        chat_template(CHATML).question([Message("user", "\ud83d")])
 
 
 def test_a_killed_process_is_restarted() -> None:
@@ -160,7 +165,7 @@ def test_a_killed_process_is_restarted() -> None:
     )
     wanted, first = rendered(style), child_of(style).pid
     with pytest.raises(ValueError, match=SLOW):
-        style.pieces([Message("user", "loop")], answer_next=True)
+        style.question([Message("user", "loop")])
     assert rendered(style) == wanted
     second = child_of(style)
     assert second.pid != first
@@ -267,7 +272,7 @@ def test_it_ends_with_its_template() -> None:
 def test_it_ends_with_the_interpreter(end: str) -> None:
     program = (
         "import os, signal, sys; from gptlab.prompts.template import ChatTemplate\n"
-        "style = ChatTemplate(name='x', template='x', bos_token=None, eos_token=None)\n"
+        "style = ChatTemplate(name='x', template='x', special_tokens={}, date=None, variables={})\n"
         f"print(style._process._child.process.pid, flush=True); {end}"
     )
     command = [sys.executable, "-c", program]
@@ -321,7 +326,7 @@ def test_threads_take_turns() -> None:
 
     def ask(number: int) -> None:
         for _ in range(20):
-            pieces = style.pieces([Message("user", f"{number}")], answer_next=True)
+            pieces = style.question([Message("user", f"{number}")])
             found.append("".join(piece.text for piece in pieces) == f"{number}\n")
 
     threads = [threading.Thread(target=ask, args=(number,)) for number in range(8)]
@@ -335,29 +340,36 @@ def test_threads_take_turns() -> None:
 
 @pytest.mark.parametrize(
     "text",
-    [CHATML, LLAMA2, BARE, "{{ strftime_now('%d %B %Y') }}{{ messages | tojson }}", "{{ '\\N{BULLET}' | pprint }}"],
+    [CHATML, MERGED, BARE, "{{ strftime_now('%d %B %Y') }}{{ messages | tojson }}", "{{ '\\N{BULLET}' | pprint }}"],
 )
 def test_it_renders_as_in_this_process(text: str) -> None:
     tokens = {"bos_token": "<s>", "eos_token": "</s>"}
     turns = [{"role": turn.role, "content": turn.content + " é \U0001f600 \x00\n"} for turn in TURNS]
-    asks = [Ask(0, n, answer_next) for n in range(1, 5) for answer_next in (False, True)]
-    there = list(TemplateProcess(template=text, tokens=tokens).render([turns], asks))
-    request = {"conversations": [turns], "asks": asks, "now": datetime.now().isoformat()}
-    here = Renderer(template=text, tokens=tokens, max_text_bytes=process.MAX_TEXT_BYTES).render(request)
-    assert there == [one.decode("utf-8") for one in here]
+    asks = [Ask(0, n, answer_next, probed) for n in range(1, 5) for answer_next in (0, 1) for probed in (0, 1)]
+    now = datetime(2001, 2, 3, 4, 5, 6)
+    program = TemplateProcess(template=text, variables=tokens)
+    there = list(program.render([turns], asks, tools=[{"a": "<é>"}], now=now, probe="?"))
+    common = {"tools": [{"a": "<é>"}], "now": now.isoformat(), "probe": "?"}
+    request = {"conversations": [turns], "asks": asks} | common
+    here = Renderer(template=text, variables=tokens, max_text_bytes=process.MAX_TEXT_BYTES).render(request)
+    assert [one.text for one in there] == [one.decode("utf-8") for one in here[::2]]
+    assert any(one.marks for one in there) == (text == CHATML)
+    for one in there:
+        assert ["<|im_end|>" in one.text[start:end] for start, end in one.marks] == [True] * len(one.marks)
 
 
 def test_every_filter_works() -> None:
     names, refused = list(Environment().filters), []
+    nothing: dict[str, Any] = {"tools": None, "now": datetime.now(), "probe": ""}
     for value in ("'a b'", "[1, 2]", "{'a': 1}", "1.5"):
         parts = [
             f"{{% if messages[0].content == '{name}' %}}{{{{ ({value} if messages else 0) | {name} }}}}{{% endif %}}"
             for name in names
         ]
-        process = TemplateProcess(template="".join(parts), tokens={})
+        program = TemplateProcess(template="".join(parts), variables={})
         for name in names:
             try:
-                list(process.render([[{"role": "user", "content": name}]], [Ask(0, 1, False)]))
+                list(program.render([[{"role": "user", "content": name}]], [Ask(0, 1, False)], **nothing))
             except ValueError as error:  # most filters refuse some values
                 refused += [name] * ("may not use" in str(error))
     assert not refused
@@ -365,9 +377,9 @@ def test_every_filter_works() -> None:
 
 def test_long_conversations_take_several_exchanges(monkeypatch: pytest.MonkeyPatch) -> None:
     turns = [Message(turn.role, turn.content * 50) for turn in TURNS * 20]
-    whole = chat_template(CHATML).pieces(turns, answer_next=False)
+    whole = chat_template(CHATML).rows(turns)
     monkeypatch.setattr(process, "BATCH_CHARACTERS", 1000)
-    assert chat_template(CHATML).pieces(turns, answer_next=False) == whole
+    assert chat_template(CHATML).rows(turns) == whole
 
 
 @pytest.mark.parametrize(
@@ -379,6 +391,7 @@ def test_long_conversations_take_several_exchanges(monkeypatch: pytest.MonkeyPat
 )  # fmt: skip
 def test_a_malformed_reply_is_reported(reply: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     style = chat_template(CHATML)
+    rendered(style)
     child = child_of(style)
     forger = subprocess.Popen(
         [sys.executable, "-ISc", f"import os; os.read(0, 1); os.write(1, {reply!r})"],
@@ -388,7 +401,7 @@ def test_a_malformed_reply_is_reported(reply: bytes, monkeypatch: pytest.MonkeyP
     )
     monkeypatch.setattr(style._process._child, "process", forger)
     with forger, pytest.raises(ValueError, match=r"the chat template (ran|refuses|writes)|has died"):
-        style.pieces(TURNS, answer_next=False)
+        style.rows(TURNS)
     child.kill()
 
 

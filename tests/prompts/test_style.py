@@ -5,7 +5,7 @@ from omegaconf import OmegaConf
 
 from gptlab.config.build import build
 from gptlab.config.plain import resolved
-from gptlab.prompts.protocol import END_OF_TEXT, Message, Piece, PromptStyle
+from gptlab.prompts.protocol import BEGIN_OF_TEXT, END_OF_ROW, Message, Piece, PromptStyle
 from gptlab.prompts.style import TurnStyle
 from tests.conftest import ROOT
 
@@ -22,7 +22,13 @@ def style(name: str) -> PromptStyle:
 
 
 def text(pieces: list[Piece]) -> str:
-    return "".join("[eot]" if piece == END_OF_TEXT else piece.text for piece in pieces)
+    """Return the text of pieces; the end of text, which a style without an end mark writes, is [eot]."""
+    return "".join({None: piece.text, "end": "[eot]"}.get(piece.token, "") for piece in pieces)
+
+
+def row(chosen: PromptStyle, messages: list[Message]) -> list[Piece]:
+    [pieces] = chosen.rows(messages)
+    return pieces
 
 
 def learned(pieces: list[Piece]) -> str:
@@ -34,10 +40,10 @@ def test_alpaca_matches_the_book() -> None:
         "Below is an instruction that describes a task. Write a response that appropriately completes the request."
         "\n\n### Instruction:\nAdd them."
     )
-    written = text(style("alpaca").pieces([ASKED, ANSWERED], answer_next=False))
+    written = text(row(style("alpaca"), [ASKED, ANSWERED]))
     assert written == begin + "\n\n### Input:\n1 and 2\n\n### Response:\n3[eot]"
     without = [Message("user", "Add them."), ANSWERED]
-    assert text(style("alpaca").pieces(without, answer_next=False)) == begin + "\n\n### Response:\n3[eot]"
+    assert text(row(style("alpaca"), without)) == begin + "\n\n### Response:\n3[eot]"
 
 
 @pytest.mark.parametrize(
@@ -63,30 +69,36 @@ def test_alpaca_matches_the_book() -> None:
     ],
 )
 def test_a_conversation_of_several_turns(name: str, wanted: str) -> None:
-    assert text(style(name).pieces([SYSTEM, ASKED, ANSWERED, AGAIN, LAST], answer_next=False)) == wanted
+    assert text(row(style(name), [SYSTEM, ASKED, ANSWERED, AGAIN, LAST])) == wanted
 
 
 @pytest.mark.parametrize("name", STYLES)
 def test_answers_and_their_ends_are_learned(name: str) -> None:
     chosen = style(name)
     end = "".join(chosen.stop) or "[eot]"
-    pieces = chosen.pieces([ASKED, ANSWERED, AGAIN, LAST], answer_next=False)
+    pieces = row(chosen, [ASKED, ANSWERED, AGAIN, LAST])
     assert learned(pieces) == f"3{end}7{end}"
-    assert [piece.text for piece in pieces if not piece.marks] == ["Add them.", "1 and 2", "3", "And 4?", "7"]
+    assert pieces[0] == BEGIN_OF_TEXT
+    assert pieces[-1] == END_OF_ROW
 
 
 @pytest.mark.parametrize("name", STYLES)
-def test_a_question_is_written_the_same_without_its_answer(name: str) -> None:
-    whole = style(name).pieces([ASKED, ANSWERED, AGAIN, LAST], answer_next=False)
+def test_a_row_begins_with_each_of_its_questions(name: str) -> None:
+    whole = row(style(name), [ASKED, ANSWERED, AGAIN, LAST])
     for turns in ([ASKED], [ASKED, ANSWERED, AGAIN]):
-        asked = style(name).pieces(turns, answer_next=True)
+        asked = style(name).question(turns)
         assert whole[: len(asked)] == asked
         assert whole[len(asked)].learned
 
 
-def test_adjacent_marks_are_one_piece() -> None:
-    pieces = style("chatml").pieces([Message("user", ""), ANSWERED], answer_next=False)
-    assert pieces[0].text == "<|im_start|>user\n<|im_end|>\n<|im_start|>assistant\n"
+def test_messages_may_be_dicts_of_words() -> None:
+    turns = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "And 4?"}]
+    tools = [{"type": "function", "function": {"name": "add"}}]  # ignored, as by the exported template
+    assert style("chatml").question(turns, tools=tools) == style("chatml").question([SYSTEM, AGAIN])
+    with pytest.raises(ValueError, match="the content of message 1 is None, wanted a text, or prompt=pretrained"):
+        style("chatml").question([{"role": "user", "content": None}])
+    with pytest.raises(ValueError, match="message 1 is the tool's, wanted the user's"):
+        style("chatml").question([{"role": "tool", "content": "3"}])
 
 
 @pytest.mark.parametrize(
@@ -103,7 +115,7 @@ def test_adjacent_marks_are_one_piece() -> None:
 )
 def test_an_impossible_order_is_reported(messages: list[Message], answer_next: bool, sentence: str) -> None:
     with pytest.raises(ValueError, match=sentence):
-        style("plain").pieces(messages, answer_next=answer_next)
+        style("plain").question(messages) if answer_next else style("plain").rows(messages)
 
 
 def test_a_frame_without_placeholder_is_reported() -> None:

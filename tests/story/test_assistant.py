@@ -9,7 +9,7 @@ from transformers import AutoTokenizer
 from gptlab.commands.cli import main as gptlab
 from gptlab.commands.train import main as train
 from gptlab.config.build import build
-from gptlab.prompts.encoding import encode_pieces
+from gptlab.prompts.encoding import question_ids
 from gptlab.prompts.protocol import Message
 from gptlab.run import Run
 from gptlab.workflows.chat import start_chat
@@ -76,7 +76,7 @@ def test_an_export_uses_the_prompt_format_of_training(
     assert f"gptlab chat run={tmp_path / 'model'}" in capsys.readouterr().out
     opened, exported = Run.open(run), Run.open(tmp_path / "model")
     question = [Message("user", "colour of snow 3")]
-    wanted = encode_pieces(build(opened.cfg.prompt, "prompt").pieces(question, answer_next=True), opened.tokenizer).ids
+    wanted = question_ids(build(opened.cfg.prompt, "prompt"), question, opened.tokenizer)
     theirs = AutoTokenizer.from_pretrained(tmp_path / "model")
     asked = [{"role": message.role, "content": message.content} for message in question]
     assert theirs.apply_chat_template(asked, add_generation_prompt=True, return_dict=False) == wanted

@@ -17,8 +17,12 @@ CHATML = """\
 You help.<|im_end|>
 {% endif %}
 <|im_start|>{{ message['role'] }}
-{% generation %}{{ message['content'] }}<|im_end|>
-{% endgeneration %}
+{% if message['role'] == 'assistant' %}
+{% generation %}{{ message['content'] }}<|im_end|>{% endgeneration %}
+
+{% else %}
+{{ message['content'] }}<|im_end|>
+{% endif %}
 {% endfor %}
 {% if add_generation_prompt %}
 <|im_start|>assistant

@@ -12,7 +12,7 @@ from gptlab.data.chat.split import ChatSplits, ConversationText, split_conversat
 from gptlab.data.files.source import FileSource
 from gptlab.data.protocol import EvaluationRequest, EvaluationSet, Question, ScoredRows
 from gptlab.data.text.split import TEST, TRAIN, VAL
-from gptlab.prompts.encoding import check_style, encode_pieces
+from gptlab.prompts.encoding import check_style, question_ids
 from gptlab.prompts.protocol import PromptStyle, plain_text
 from gptlab.slots import slot
 from gptlab.tokenizer.protocol import Tokenizer, TrainingText
@@ -93,7 +93,12 @@ class InstructionData:
         """
         check_style(style, tokenizer)
         encoder = RowEncoder(
-            tokenizer, style, context_length, learn_all=self.train_on == "all", drop_long=self.overlong == "drop"
+            tokenizer,
+            style,
+            context_length,
+            learn_all=self.train_on == "all",
+            drop_long=self.overlong == "drop",
+            last_only=False,
         )
         splits = {TRAIN: self.splits.train, VAL: self.splits.val, TEST: self.splits.test}
         return PreparedConversations(
@@ -118,12 +123,12 @@ class InstructionData:
             log.warning("data.train_on=all: the validation loss of training is over all tokens, this one over answers")
         style, tokenizer = request.style(), request.tokenizer
         check_style(style, tokenizer)
-        encoder = RowEncoder(tokenizer, style, request.max_tokens, learn_all=False, drop_long=False)
+        encoder = RowEncoder(tokenizer, style, request.max_tokens, learn_all=False, drop_long=False, last_only=False)
         split = encoder.encode_split(request.split, self.conversations(request.split))
         questions = [
             Question(
                 text=plain_text(conversation.messages[:-1]),
-                prompt=encode_pieces(style.pieces(conversation.messages[:-1], answer_next=True), tokenizer).ids,
+                prompt=question_ids(style, conversation.messages[:-1], tokenizer),
                 reference=conversation.messages[-1].content,
             )
             for conversation in split.conversations[: request.n_answers]

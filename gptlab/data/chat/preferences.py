@@ -81,7 +81,7 @@ class PreferenceData:
             UserError: the tokenizer cannot write the style, or no pair is left.
         """
         check_style(style, tokenizer)
-        encoder = RowEncoder(tokenizer, style, context_length, learn_all=False, drop_long=False)
+        encoder = RowEncoder(tokenizer, style, context_length, learn_all=False, drop_long=False, last_only=True)
         splits = {TRAIN: self.splits.train, VAL: self.splits.val, TEST: self.splits.test}
         kept = {name: _fitting(name, pairs, encoder) for name, pairs in splits.items() if pairs}
 
@@ -108,7 +108,9 @@ class PreferenceData:
         """
         style, split = request.style(), request.split
         check_style(style, request.tokenizer)
-        encoder = RowEncoder(request.tokenizer, style, request.max_tokens, learn_all=False, drop_long=False)
+        encoder = RowEncoder(
+            request.tokenizer, style, request.max_tokens, learn_all=False, drop_long=False, last_only=True
+        )
         pairs = _fitting(split, self.splits.of(split), encoder)
         chosen, rejected = (encoder.encode_split(split, [pair[which] for pair in pairs]) for which in (0, 1))
         items = [

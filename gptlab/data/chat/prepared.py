@@ -19,7 +19,7 @@ from gptlab.data.chat.rows import EncodedSplit
 from gptlab.data.protocol import Decode, Rows, SamplePrompt
 from gptlab.data.row_table import show_targets
 from gptlab.data.text.split import TEST, TRAIN, VAL
-from gptlab.prompts.encoding import encode_pieces
+from gptlab.prompts.encoding import question_ids
 from gptlab.prompts.protocol import Message, PromptStyle, plain_text
 from gptlab.tokenizer.protocol import Tokenizer
 
@@ -77,8 +77,8 @@ class PreparedConversations:
         train, val = self.splits[TRAIN], self.splits[VAL]
         packed = f" packed into {len(self.train):,} rows" if self.packing else ""
         return (
-            f"training on {train.n_learned:,} of {train.n_tokens:,} tokens ({len(train.rows):,} conversations"
-            f"{packed}), validation on {val.n_learned:,} ({len(val.rows):,} conversations)"
+            f"training on {train.n_learned:,} of {train.n_tokens:,} tokens ({_examples(train)}{packed}), "
+            f"validation on {val.n_learned:,} ({_examples(val)})"
         )
 
     def next_command(self, run: str, sample_prompt: str) -> str:
@@ -93,7 +93,7 @@ class PreparedConversations:
         return [self._sample_prompt(conversation.question, tokenizer) for conversation in first]
 
     def _sample_prompt(self, question: Sequence[Message], tokenizer: Tokenizer) -> SamplePrompt:
-        ids = encode_pieces(self.style.pieces(question, answer_next=True), tokenizer).ids
+        ids = question_ids(self.style, question, tokenizer)
         return SamplePrompt("> " + plain_text(question).replace("\n", "\n> ") + "\n", ids, self.style.stop)
 
     def held_out(self) -> Iterator[str]:
@@ -116,7 +116,6 @@ class PreparedConversations:
             **describe(
                 self.splits,
                 tokenizer,
-                self.style,
                 batch_size=self.batch_size,
                 context_length=self.context_length,
                 n_examples=n_examples,
@@ -126,3 +125,10 @@ class PreparedConversations:
     def render(self, description: dict[str, Any]) -> RenderableType:
         """Return the report as tables, and the rows in colour."""
         return render(description)
+
+
+def _examples(split: EncodedSplit) -> str:
+    """Return how many conversations a split has, and rows if they differ."""
+    n_conversations, n_rows = len(split.conversations), len(split.rows)
+    rows = "" if n_rows == n_conversations else f" in {n_rows:,} rows, one an answer"
+    return f"{n_conversations:,} conversations{rows}"

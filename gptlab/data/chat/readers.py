@@ -32,6 +32,11 @@ class Conversation(NamedTuple):
         roles = [message.role for message in self.messages]
         return self.messages[: roles.index("assistant")]
 
+    @property
+    def n_answers(self) -> int:
+        """Return how many messages are the assistant's."""
+        return sum(message.role == "assistant" for message in self.messages)
+
 
 class ConversationSource(Protocol):
     """Reads conversations from files."""

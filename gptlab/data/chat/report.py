@@ -1,6 +1,6 @@
 """The report of conversations, as data and tables."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from itertools import groupby
 from typing import Any
 
@@ -13,15 +13,12 @@ from gptlab.batch import IGNORE_INDEX
 from gptlab.data.chat.packing import padding_shares
 from gptlab.data.chat.rows import EncodedSplit
 from gptlab.data.text.split import TRAIN
-from gptlab.prompts.encoding import encode_pieces
-from gptlab.prompts.protocol import END_OF_TEXT, PromptStyle
 from gptlab.tokenizer.protocol import Tokenizer
 
 
 def describe(
     splits: Mapping[str, EncodedSplit],
     tokenizer: Tokenizer,
-    style: PromptStyle,
     *,
     batch_size: int,
     context_length: int,
@@ -36,7 +33,7 @@ def describe(
         "splits": {name: _counts(split) for name, split in splits.items()},
         "padding": padding_shares(train.rows, batch_size=batch_size, context_length=context_length),
         "examples": [
-            _example(train, number, tokenizer, style)
+            _example(train, number, tokenizer)
             for number in np.unique(np.linspace(0, len(train.rows) - 1, n_examples).astype(int)).tolist()
         ],
     }
@@ -44,8 +41,9 @@ def describe(
 
 def _counts(split: EncodedSplit) -> dict[str, int]:
     return {
-        "conversations": len(split.rows),
-        "answers": sum(message.role == "assistant" for c in split.conversations for message in c.messages),
+        "conversations": len(split.conversations),
+        "rows": len(split.rows),
+        "answers": split.n_answers,
         "tokens": split.n_tokens,
         "tokens_learned": split.n_learned,
         "median_length": int(np.median([len(row.ids) for row in split.rows])),
@@ -56,38 +54,20 @@ def _counts(split: EncodedSplit) -> dict[str, int]:
     }
 
 
-def _example(train: EncodedSplit, number: int, tokenizer: Tokenizer, style: PromptStyle) -> dict[str, Any]:
+def _example(train: EncodedSplit, number: int, tokenizer: Tokenizer) -> dict[str, Any]:
     """Split a decoded row into runs of one kind.
 
-    A run is wholly trained on or not at all, and is either marks of the style or words of a message.
+    A run is wholly trained on or not at all, and is either special tokens or text.
     """
-    row, conversation = train.rows[number], train.conversations[number]
-    pieces = style.pieces(conversation.messages, answer_next=False)
-    last = encode_pieces(pieces, tokenizer).ids[len(row.ids)]  # the last token is a target only
-    tokens = zip([*row.ids.tolist(), last], [False, *(row.targets != IGNORE_INDEX).tolist()], strict=True)
-    decoded = [
-        (tokenizer.decode([i for i, _ in run]), learned) for learned, run in groupby(tokens, key=lambda token: token[1])
+    row, special = train.rows[number], {*tokenizer.special_ids().values()}
+    learned = [False, *(row.targets != IGNORE_INDEX).tolist()]
+    ids = [*row.ids.tolist(), *row.targets[-1:].tolist() * learned[-1]]  # the last token is a target only
+    tokens = zip(ids, learned, (i in special for i in ids), strict=False)
+    runs = [
+        {"text": tokenizer.decode([i for i, *_ in run]), "learned": learns, "special": names}
+        for (learns, names), run in groupby(tokens, key=lambda token: token[1:])
     ]
-    begin, end = ("" if i is None else tokenizer.decode([i]) for i in (tokenizer.bos_id, tokenizer.eot_id))
-    written = [(end if piece == END_OF_TEXT else piece.text, piece.marks) for piece in pieces]
-    if not pieces[0].text.startswith(begin):  # a template may write the first token itself
-        written.insert(0, (begin, True))
-    return {"place": conversation.place, "runs": list(_runs(decoded, written))}
-
-
-def _runs(decoded: Sequence[tuple[str, bool]], written: Sequence[tuple[str, bool]]) -> Iterator[dict[str, Any]]:
-    """Yield runs of text with one value of both flags.
-
-    Args:
-        decoded: (text, learned) of the tokens.
-        written: (text, marks) of the style; where its text differs from the tokens' nothing is a mark.
-    """
-    text = "".join(part for part, _ in decoded)
-    if not "".join(part for part, _ in written).startswith(text):
-        written = [(text, False)]
-    flags = [[flag for part, flag in parts for _ in part] for parts in (decoded, written)]  # of each character
-    for (learned, marks), run in groupby(zip(text, *flags, strict=False), key=lambda entry: entry[1:]):
-        yield {"text": "".join(character for character, *_ in run), "learned": learned, "marks": marks}
+    return {"place": train.places[number], "runs": runs}
 
 
 def render(description: dict[str, Any]) -> RenderableType:
@@ -116,7 +96,7 @@ def _padding(description: dict[str, Any]) -> Text:
 class _Row:
     """One example row in colour.
 
-    Text that is trained on is green, the style's marks are dim. Without colours, for example in a file, text that is
+    Text that is trained on is green, special tokens are dim. Without colours, for example in a file, text that is
     trained on stands in brackets.
     """
 
@@ -129,5 +109,5 @@ class _Row:
         for run in self.example["runs"]:
             shown = f"{before}{run['text']}{after}" if run["learned"] else run["text"]
             colour = "green" if run["learned"] else "default"
-            text.append(shown, style=f"not bold {'dim ' if run['marks'] else ''}{colour}")
+            text.append(shown, style=f"not bold {'dim ' if run['special'] else ''}{colour}")
         yield text

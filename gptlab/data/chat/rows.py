@@ -11,7 +11,7 @@ from gptlab.batch import IGNORE_INDEX
 from gptlab.data.chat.packing import PaddedRows, TokenRow, as_row
 from gptlab.data.chat.readers import Conversation
 from gptlab.errors import UserError
-from gptlab.prompts.encoding import Encoded, encode_pieces
+from gptlab.prompts.encoding import Encoded, encode_rows
 from gptlab.prompts.protocol import PromptStyle
 from gptlab.tokenizer.protocol import Tokenizer
 
@@ -19,13 +19,18 @@ log = logging.getLogger(__name__)
 
 
 class EncodedSplit(NamedTuple):
-    """One split of the data, a row a conversation."""
+    """One split of the data.
+
+    A row is a conversation, or one of its answers with what precedes it, if the prompt style writes each anew.
+    """
 
     rows: list[TokenRow]
-    conversations: list[Conversation]  # behind each row
+    places: list[str]  # of the conversation behind each row
+    conversations: list[Conversation]  # those with a row
+    n_answers: int  # of these rows
     n_cut: int  # rows that end with the context, before their conversation ends
-    n_overlong: int  # conversations that were dropped because they are longer than the context
-    n_unanswered: int  # conversations that were dropped because no token of an answer lies within the context
+    n_overlong: int  # rows that were dropped because they are longer than the context
+    n_unanswered: int  # rows that were dropped because no token of an answer lies within the context
 
     @property
     def n_tokens(self) -> int:
@@ -53,57 +58,73 @@ class RowEncoder:
     Args:
         context_length: maximum tokens per row; the last token of a conversation is a target only.
         learn_all: train on every token, also those of questions and marks.
-        drop_long: drop longer conversations instead of cutting them.
+        drop_long: drop longer rows instead of cutting them.
+        last_only: of several rows of a conversation, keep the last, which has the last answer.
     """
 
     def __init__(
-        self, tokenizer: Tokenizer, style: PromptStyle, context_length: int, *, learn_all: bool, drop_long: bool
+        self,
+        tokenizer: Tokenizer,
+        style: PromptStyle,
+        context_length: int,
+        *,
+        learn_all: bool,
+        drop_long: bool,
+        last_only: bool,
     ) -> None:
         self.tokenizer, self.style, self.context_length = tokenizer, style, context_length
-        self.learn_all, self.drop_long = learn_all, drop_long
+        self.learn_all, self.drop_long, self.last_only = learn_all, drop_long, last_only
 
     def encode_split(self, name: str, conversations: Sequence[Conversation]) -> EncodedSplit:
         """Return the rows of a split.
 
-        Log how many conversations did not fit.
+        Log how many rows did not fit.
 
         Raises:
             UserError: a conversation cannot be encoded (the message names its place), or no row is left.
         """
         rows: list[TokenRow] = []
+        places: list[str] = []
         kept: list[Conversation] = []
-        n_cut = n_overlong = n_unanswered = 0
+        n_rows = n_answers = n_cut = n_overlong = n_unanswered = 0
         n = self.context_length + 1
         for conversation in conversations:
-            ids, learned = self._encode(conversation)
-            if len(ids) > n and self.drop_long:
-                n_overlong += 1
-            elif not any(learned[1:n]):
-                n_unanswered += 1
-            else:
-                n_cut += len(ids) > n
-                rows.append(as_row(ids[:n], [True] * len(ids[:n]) if self.learn_all else learned[:n]))
+            encoded, before = self._encode(conversation), len(rows)
+            n_rows += len(encoded)
+            for ids, learned in encoded:
+                if len(ids) > n and self.drop_long:
+                    n_overlong += 1
+                elif not any(learned[1:n]):
+                    n_unanswered += 1
+                else:
+                    n_cut += len(ids) > n
+                    rows.append(as_row(ids[:n], [True] * len(ids[:n]) if self.learn_all else learned[:n]))
+            if new := len(rows) - before:
+                n_answers += conversation.n_answers if len(encoded) == 1 else new
                 kept.append(conversation)
-        split = EncodedSplit(rows, kept, n_cut, n_overlong, n_unanswered)
-        self._warn(name, split, len(conversations))
+                places += [conversation.place] * new
+        split = EncodedSplit(rows, places, kept, n_answers, n_cut, n_overlong, n_unanswered)
+        self._warn(name, split, len(conversations), n_rows)
         return split
 
     def fits(self, conversation: Conversation) -> bool:
         """Return whether an answer begins within the context."""
-        return any(self._encode(conversation).learned[1 : self.context_length + 1])
+        return any(any(encoded.learned[1 : self.context_length + 1]) for encoded in self._encode(conversation))
 
-    def _encode(self, conversation: Conversation) -> Encoded:
+    def _encode(self, conversation: Conversation) -> list[Encoded]:
         try:
-            return encode_pieces(self.style.pieces(conversation.messages, answer_next=False), self.tokenizer)
+            rows = encode_rows(self.style, conversation.messages, self.tokenizer)
         except ValueError as error:
             raise UserError(f"{conversation.place}: {error}") from error
+        return rows[-1:] if self.last_only else rows
 
-    def _warn(self, name: str, split: EncodedSplit, n_conversations: int) -> None:
+    def _warn(self, name: str, split: EncodedSplit, n_conversations: int, n_rows: int) -> None:
         context = f"model.context_length={self.context_length}"
         if not split.rows:
             raise UserError(
                 f"none of {n_conversations:,} {name} conversations has an answer within {context}: raise it"
             )
+        examples = f"{name} conversations" if n_rows == n_conversations else f"{name} rows, one an answer,"
         counts = {
             f"were cut at {context}": split.n_cut,
             f"are longer than {context} and were dropped": split.n_overlong,
@@ -111,4 +132,4 @@ class RowEncoder:
         }
         for reason, n in counts.items():
             if n:
-                log.warning(f"{n:,} of {n_conversations:,} {name} conversations {reason}")
+                log.warning(f"{n:,} of {n_rows:,} {examples} {reason}")

@@ -85,7 +85,7 @@ def split_conversations(
     left, held_out = list(groups.values()), []
     random.Random(seed).shuffle(left)
     for wanted in (n_val, n_test):
-        taken = places_summing_to([len(group) for group in left], wanted) if wanted else []
+        taken = places_summing_to([len(group) for group in left], wanted) if wanted and left else []
         held_out.append([example for i in taken for example in left[i]])
         left = [group for i, group in enumerate(left) if i not in taken]
     val, test = held_out

@@ -32,6 +32,7 @@ def export(
     card: dict[str, Any],
     labels: Sequence[str] = (),
     chat_template: str | None = None,
+    special_tokens: dict[str, str] | None = None,
 ) -> None:
     """Write a folder that the transformers library opens.
 
@@ -44,6 +45,7 @@ def export(
         card: arguments of `write_card`.
         labels: a classifier's classes, in order.
         chat_template: an assistant's prompt format, in Jinja.
+        special_tokens: texts of special tokens by their names in it; None takes the tokenizer's.
 
     Raises:
         UserError: the folder is not empty, or no published family has such a model or head.
@@ -60,7 +62,8 @@ def export(
     n_bytes = sum(tensor.nbytes for tensor in tensors_to_write(model, head, classifier=bool(labels)).values())
     ids = {"bos_id": tokenizer.bos_id, "eos_id": tokenizer.eot_id}
     with new_folder(folder, n_bytes):
-        write_tokenizer(tokenizer, folder, context_length=model.context_length, pads=bool(labels))
+        named = None if labels else special_tokens
+        write_tokenizer(tokenizer, folder, context_length=model.context_length, pads=bool(labels), special_tokens=named)
         if chats := chat_template is not None:
             (folder / "chat_template.jinja").write_text(chat_template, encoding="utf-8")
         write_card(folder, reader=reader, labels=labels, chats=chats, pads=tokenizer.eot_id is not None, **card)

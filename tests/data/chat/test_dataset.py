@@ -27,6 +27,7 @@ from gptlab.tokenizer import gpt2
 from gptlab.tokenizer.bytes import ByteTokenizer
 from gptlab.tokenizer.char import train as train_char
 from tests.prompts.test_style import style
+from tests.prompts.test_template import chat_template
 
 BYTES = ByteTokenizer(end_of_text=True)
 
@@ -101,6 +102,57 @@ def test_only_answers_are_learned(tmp_path: Path) -> None:
     assert read_back(first.targets[first.targets != IGNORE_INDEX]) == "Hello<|endoftext|>See you<|endoftext|>"
     assert read_back(second.ids) == "Hi\nHello"
     assert data.test is None
+
+
+def test_a_template_that_rewrites_its_history_gives_a_row_per_answer(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    turns = [("user", "Hi"), ("assistant", "Hello" * 9), ("user", "And?"), ("assistant", "Bye")]
+    talk = {"messages": [{"role": role, "content": content} for role, content in turns]}
+    path = write(tmp_path / "talk.jsonl", [talk, {"messages": talk["messages"][:2]}] * 5)
+    forgetful = chat_template(
+        "{% for m in messages %}{{ m.content if m.role == 'user' or loop.last else '(an answer)' }};{% endfor %}"
+    )
+    data = instructions(path, "messages", "data.split_seed=null", "data.test_fraction=0", "data.val_fraction=0.2")
+    with caplog.at_level(logging.WARNING):
+        ready = data.prepare(BYTES, context_length=40, style=forgetful)
+    split = ready.splits["train"]
+    assert [read_back(row.ids) for row in split.rows[:3]] == [
+        "Hi;" + "Hello" * 7 + "He",
+        "Hi;(an answer);And?;Bye;",
+        "Hi;" + "Hello" * 7 + "He",
+    ]
+    assert [read_back(row.targets[row.targets != IGNORE_INDEX]) for row in split.rows[1:2]] == ["Bye;<|endoftext|>"]
+    assert (len(split.conversations), len(split.rows), split.n_answers, split.n_cut) == (8, 12, 12, 8)
+    assert split.places[:3] == [f"{path}, line 1", f"{path}, line 1", f"{path}, line 2"]
+    assert "8 of 12 train rows, one an answer, were cut at model.context_length=40" in caplog.text
+    assert "(8 conversations in 12 rows, one an answer)" in ready.summary_line()
+    counts = ready.describe(BYTES, n_examples=1, vectors={})["splits"]["train"]
+    assert (counts["conversations"], counts["rows"], counts["answers"]) == (8, 12, 12)
+
+
+def test_pairs_have_the_row_of_their_last_answer(tmp_path: Path) -> None:
+    forgetful = chat_template(
+        "{% for m in messages %}{{ m.content if m.role == 'user' or loop.last else '(an answer)' }};{% endfor %}"
+    )
+    told = [{"role": role, "content": text} for role, text in (("user", "Hi"), ("assistant", "Ho"), ("user", "And?"))]
+    answers = {key: [*told, {"role": "assistant", "content": key}] for key in ("chosen", "rejected")}
+    path = write(tmp_path / "pairs.json", [answers] * 10)
+    words = [
+        "data=preferences",
+        "head=preference",
+        f"data.path={path}",
+        "data.reader.format=messages",
+        "data.split_seed=null",
+    ]
+    data = build(compose_config("train", words).data, "data").prepare(BYTES, context_length=60, style=forgetful)
+    batch = data.train[np.arange(1)]
+    assert [read_back(row[:28].numpy()) for row in batch["ids"]] == [
+        "Hi;(an answer);And?;chosen;\0",
+        "Hi;(an answer);And?;rejected",
+    ]
+    learned = [row[row != IGNORE_INDEX].numpy() for row in batch["targets"]]
+    assert list(map(read_back, learned)) == ["chosen;<|endoftext|>", "rejected;<|endoftext|>"]
 
 
 def test_columns_of_a_table(tmp_path: Path) -> None:
@@ -209,6 +261,12 @@ def test_fractions_without_a_training_set_are_reported(tmp_path: Path) -> None:
         instructions(path, "alpaca", "data.split_seed=null").conversations("train")
 
 
+def test_conversations_of_one_question_are_reported(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.json", [{"instruction": "Say.", "input": "", "output": f"{i}"} for i in range(30)])
+    with pytest.raises(ValueError, match="of 30 conversations, 0 are in the training set and 30 in the validation set"):
+        instructions(path).conversations("train")
+
+
 def test_a_text_without_tokens_is_reported_with_its_place(tmp_path: Path) -> None:
     path = write(tmp_path / "a.json", [*alpaca(12), {"instruction": "é", "input": "", "output": "x"}])
     data = instructions(path, "alpaca", "data.split_seed=null", "data.test_fraction=0")
@@ -248,7 +306,7 @@ def test_samples_begin_with_questions(tmp_path: Path) -> None:
     assert (asked.shown, "Who?" in BYTES.decode(asked.ids)) == ("> Who?\n", True)
     assert list(data.held_out()) == []
     assert data.labels == {}
-    answers = sum(len(str(i)) + len("<|im_end|>") for i in range(40))
+    answers = sum(len(str(i)) + len("<|im_end|>") + 1 for i in range(40))
     assert data.summary_line().startswith(f"training on {answers} of ")
 
 
@@ -260,13 +318,13 @@ def test_the_report_shows_what_is_learned(packing: str, tmp_path: Path) -> None:
     assert json.loads(json.dumps(report)) == report
     assert [example["place"] for example in report["examples"]] == [f"{path}, entry 1", f"{path}, entry 32"]
     assert report["examples"][1]["runs"] == [
-        {"text": "<|im_start|>user\n", "learned": False, "marks": True},
-        {"text": "Say 31.", "learned": False, "marks": False},
-        {"text": "\n", "learned": False, "marks": True},
-        {"text": "twice", "learned": False, "marks": False},
-        {"text": "<|im_end|>\n<|im_start|>assistant\n", "learned": False, "marks": True},
-        {"text": "31", "learned": True, "marks": False},
-        {"text": "<|im_end|>", "learned": True, "marks": True},
+        {
+            "text": "<|im_start|>user\nSay 31.\ntwice<|im_end|>\n<|im_start|>assistant\n",
+            "learned": False,
+            "special": False,
+        },
+        {"text": "31<|im_end|>", "learned": True, "special": False},
+        {"text": "<|endoftext|>", "learned": True, "special": True},
     ]
     console = Console(record=True, width=100, force_terminal=True, file=(tmp_path / "shown").open("w"))
     console.print(data.render(report))

@@ -6,12 +6,11 @@ B batch, T tokens, V vocabulary.
 import logging
 import shlex
 from collections.abc import Iterator, Sequence
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from time import perf_counter
 from typing import Any
 
-import numpy as np
 import torch
 from omegaconf import DictConfig
 from torch import Tensor, nn
@@ -26,6 +25,7 @@ from gptlab.config.plain import Config, resolved
 from gptlab.config.pretrained import adopt
 from gptlab.config.record import as_written, describe_config, record_config
 from gptlab.data.protocol import Prepared
+from gptlab.errors import UserError
 from gptlab.generation.generator import TextGenerator
 from gptlab.hardware.precision import float32_matmul_precision
 from gptlab.heads.protocol import HeadContext, ReferenceHead
@@ -42,6 +42,7 @@ from gptlab.training.context import Start, Steps
 from gptlab.training.summary import best_weights, record_stop, write_summary
 from gptlab.training.tuning import list_frozen
 from gptlab.weights.base import check_n_layers
+from gptlab.weights.generation_config import read_sampling
 from gptlab.weights.hub import is_pretrained
 from gptlab.weights.protocol import Source
 from gptlab.weights.restore import report_damage, restore_weights
@@ -58,15 +59,20 @@ class Run:
         self.record: dict[str, Any] | None = None  # of the checkpoint, if the run was opened from one
         self.weights: Source | None = None  # base weights; set only if checkpoints depend on them (LoRA, DPO)
         self.start: Start | None = None  # pretrained weights of a new run
+        self.folder_sampling: dict[str, Any] | None = None  # what a published folder says; None for a run of ours
         self.origin: dict[str, Any] = {}  # the unresolved configuration and the choice of each group
-        self._style: PromptStyle | None = None  # built when first needed: a template runs in a process of its own
         self.tuning = build(cfg.tuning, "tuning")
         self.model = build(cfg.model, "model")(vocab_size=tokenizer.vocab_size)
         head_context = HeadContext(vocab_size=tokenizer.vocab_size, token_bytes=tokenizer.token_bytes(), labels=labels)
         self.head = build(cfg.head, "head")(self.model, head_context)
         sampling = build(cfg.sampling, "sampling")
         self.text_generator = TextGenerator(
-            model=self.model, head=self.head, tokenizer=tokenizer, sampling=sampling, seed=cfg.seed
+            model=self.model,
+            head=self.head,
+            tokenizer=tokenizer,
+            sampling=sampling,
+            seed=cfg.seed,
+            turn_ends=partial(_turn_ends, self),
         )
 
     @classmethod
@@ -184,6 +190,11 @@ class Run:
         """
         return self.head(self.model(ids, cache=cache), Batch(ids=ids))
 
+    @cached_property
+    def style(self) -> PromptStyle:
+        """Build the prompt style when first needed: a template runs in a process of its own."""
+        return build(self.cfg.prompt, "prompt")
+
     def chat_ids(self, messages: Sequence[Turn], *, tools: Sequence[dict[str, Any]] | None = None) -> list[int]:
         """Return the ids that a chat asks with.
 
@@ -194,8 +205,7 @@ class Run:
         Raises:
             UserError: the run's prompt style cannot write the messages.
         """
-        self._style = self._style or build(self.cfg.prompt, "prompt")
-        return question_ids(self._style, messages, self.tokenizer, tools=tools)
+        return question_ids(self.style, messages, self.tokenizer, tools=tools)
 
     def stream(self, prompt: str, *, seed: int | None = None, cache: bool = True, **sampling: Any) -> Iterator[str]:
         """Yield the continuation of a prompt as it is generated, in whole characters.
@@ -217,25 +227,31 @@ class Run:
         """Return several continuations of a prompt, generated as one batch. Arguments as for `stream`."""
         return self.text_generator.generate_batch(prompt, n_samples, seed=seed, cache=cache, changes=sampling)
 
-    def describe_data(self, n_examples: int) -> dict[str, Any]:
-        """Return facts about the run's data, with its first training row and embeddings."""
-        assert self.data is not None
-        ids = self.data.train[np.arange(1)]["ids"][0]  # (T,)
-        vectors = {name: vector.detach() for name, vector in self.model.embeddings(ids).items()}
-        return self.data.describe(self.tokenizer, n_examples=n_examples, vectors=vectors)
-
 
 def _open_folder(path: str, device: str) -> Run:
     """Open a pretrained model; `conf/pretrained.yaml` has the keys that no folder defines."""
     weights = Folder(path=path, revision=None)
     choices = [*([] if weights.prompt else ["prompt=plain"]), *(["head=classifier"] if weights.classes else [])]
     cfg = adopt(compose_config("pretrained", choices), weights)
+    length = weights.architecture.context_length
+    sampling = {} if weights.classes else read_sampling(weights.folder.path, context_length=length)
+    cfg.sampling = {**cfg.sampling, **sampling}
     with meta_weights():
         run = Run(cfg, weights.tokenizer(), data=None, labels=dict.fromkeys(weights.classes, 0))
+    run.folder_sampling = sampling
     materialize(_modules(run).eval(), dtype=weights.dtype, device=device)
     _modules(run).to(device)  # buffers, which are computed and not loaded
     weights.fill(run.model, run.head, run.tokenizer)
     return run
+
+
+def _turn_ends(run: Run) -> Sequence[str]:
+    """Return the texts that end an answer in the run's prompt style."""
+    try:
+        return run.style.stop
+    except UserError as error:  # a template that nothing can be rendered with must not keep a model from writing
+        log.warning(f"the end of a turn is unknown, so a text may go on after it: {error}")
+        return ()
 
 
 def count_parameters(run: Run, *, learning: bool = False) -> int:

@@ -12,9 +12,8 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from gptlab.commands.errors import report_errors
-from gptlab.commands.terminal import write
-from gptlab.config.compose import compose_config
-from gptlab.config.plain import keywords
+from gptlab.commands.terminal import write, write_own_sampling
+from gptlab.config.compose import compose_config, typed_values
 from gptlab.errors import UserError, is_users
 
 if TYPE_CHECKING:
@@ -37,13 +36,14 @@ def main(overrides: list[str]) -> None:
 
         # torch takes seconds to import: a user's errors are reported before
         from gptlab.run import Run
-        from gptlab.workflows.chat import start_chat
+        from gptlab.workflows.chat import choose_sampling, start_chat
         from gptlab.workflows.precision import choose_device, prepare_generation
 
         run = Run.open(cfg.run, device=choose_device(cfg.device))
         run.text_generator.seed = cfg.seed
         session = start_chat(run, cfg.prompt, system=cfg.system)
-        session.sampling = keywords(cfg.sampling)
+        session.sampling, own = choose_sampling(run, cfg.sampling, typed_values("sampling", cfg, overrides))
+        write_own_sampling(own)
         with prepare_generation(run, cfg.precision):
             _Terminal(session).run()
 

@@ -14,9 +14,10 @@ def main(overrides: list[str]) -> None:
         import rich
 
         from gptlab.run import Run
+        from gptlab.workflows.run_data import describe_data
 
         run = Run.compose(cfg)
-        report = run.describe_data(cfg.n_windows)
+        report = describe_data(run, cfg.n_windows)
         if cfg.output == "json":
             print(json.dumps(report, ensure_ascii=False, indent=2))
         else:

@@ -34,7 +34,7 @@ def main(overrides: list[str]) -> None:
 def _write_model(run: "Run", folder: Path, cfg: Config) -> list[str]:
     """Write the model; return how to load it."""
     from gptlab.weights.export.model import export
-    from gptlab.workflows.export import card_values, find_chat
+    from gptlab.workflows.export import card_values, find_chat, generation_settings
 
     card = card_values(run, cfg.run)
     labels, chat = list(run.labels), find_chat(run)
@@ -48,6 +48,7 @@ def _write_model(run: "Run", folder: Path, cfg: Config) -> list[str]:
         labels=labels,
         chat_template=None if chat is None else chat.template,
         special_tokens=None if chat is None else chat.special_tokens,
+        generation=None if labels else generation_settings(run),
     )
     if labels:
         return [f'AutoModelForSequenceClassification.from_pretrained("{folder}")']

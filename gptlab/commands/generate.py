@@ -4,9 +4,8 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from gptlab.commands.errors import report_errors
-from gptlab.commands.terminal import raw_option, write
-from gptlab.config.compose import compose_config
-from gptlab.config.plain import keywords
+from gptlab.commands.terminal import raw_option, write, write_own_sampling
+from gptlab.config.compose import compose_config, typed_values
 
 if TYPE_CHECKING:
     from gptlab.run import Run
@@ -23,12 +22,14 @@ def main(overrides: list[str]) -> None:
 
         # torch takes seconds to import: a user's errors are reported before
         from gptlab.run import Run
-        from gptlab.workflows.chat import check_writes_text
+        from gptlab.workflows.chat import check_writes_text, choose_sampling
         from gptlab.workflows.precision import choose_device, prepare_generation
 
         run = Run.open(cfg.run, device=choose_device(cfg.device))
         check_writes_text(run)
-        options = {"seed": cfg.seed, "cache": cfg.cache, **keywords(cfg.sampling)}
+        changes, own = choose_sampling(run, cfg.sampling, typed_values("sampling", cfg, others))
+        write_own_sampling(own)
+        options = {"seed": cfg.seed, "cache": cfg.cache, **changes}
         with prepare_generation(run, cfg.precision):
             _write(run, prompt, cfg.n_samples, cfg.output, options)
 

@@ -1,7 +1,8 @@
 """Text from the command line, and to the terminal."""
 
 import sys
-from typing import TextIO
+from collections.abc import Mapping
+from typing import Any, TextIO
 
 
 def write(text: str, stream: TextIO | None = None) -> None:
@@ -18,6 +19,13 @@ def write(text: str, stream: TextIO | None = None) -> None:
 
         text = printable(text)
     print(text, end="", file=stream, flush=True)
+
+
+def write_own_sampling(values: Mapping[str, Any]) -> None:
+    """Write what a model's folder says about sampling to standard error."""
+    if values:
+        shown = ", ".join(f"{name}={value}" for name, value in values.items())
+        write(f"sampling as the model's folder has it: {shown} (change it with sampling.KEY=VALUE)\n", sys.stderr)
 
 
 def raw_option(key: str, overrides: list[str]) -> tuple[str | None, list[str]]:

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from hydra import compose
 from hydra.errors import HydraException
@@ -11,7 +11,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from gptlab.config.check import HYDRA_KEYS, check
 from gptlab.config.hydra_internals import Override, our_hydra, parse_override
-from gptlab.config.plain import Config, resolved
+from gptlab.config.plain import Config, keywords, resolved
 from gptlab.errors import UserError, nearest
 from gptlab.storage.places import conf_dir
 
@@ -90,6 +90,15 @@ def _one_by_one(root: str, parsed: list[Override], problems: list[str]) -> DictC
     for key in (o.key_or_group for o in unknown):
         problems.append(f"{key} is not a key{nearest(key, _keys(base)) or f': `{all_keys}` prints every key there is'}")
     return _compose(root, [o for o in parsed if o not in unknown], problems)
+
+
+def typed_values(group: str, cfg: Config, overrides: list[str]) -> dict[str, Any]:
+    """Return the arguments of a group that the overrides give.
+
+    A choice from the group, such as `sampling=greedy`, gives all of them.
+    """
+    keys = {override.key_or_group for override in parse_overrides(overrides, [])}
+    return {name: value for name, value in keywords(cfg[group]).items() if keys & {group, f"{group}.{name}"}}
 
 
 def check_composes(root: str, overrides: list[str]) -> None:

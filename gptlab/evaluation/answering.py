@@ -46,13 +46,14 @@ def answer_questions(
         batch_tokens: tokens in a batch of questions and answers, which holds at least one question.
         sampling: the sampling configuration of the answers.
     """
-    sampling = {**sampling, "stop": [*sampling["stop"], *stop]}
     prompts = [question.prompt for question in questions]
     with (
         inference(text_generator.model, forward_context),
         unit_progress("Answering", len(prompts), "questions") as advance,
     ):
-        texts = text_generator.generate_many(prompts, batch_tokens=batch_tokens, changes=sampling, advance=advance)
+        texts = text_generator.generate_many(
+            prompts, stop=stop, batch_tokens=batch_tokens, changes=sampling, advance=advance
+        )
     answers: list[Answer] = []
     with unit_progress("Judging", len(texts), "answers") as advance:
         for question, text in zip(questions, texts, strict=True):

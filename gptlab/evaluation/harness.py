@@ -182,17 +182,23 @@ def _name(task: str) -> str:
 
 
 def _sampling(arguments: dict[str, Any]) -> dict[str, Any]:
-    """Translate the harness's generation arguments into sampling changes."""
+    """Translate the harness's generation arguments into sampling changes.
+
+    As through transformers, the model's own repetition penalty holds unless the task sets one.
+    """
     until = arguments.get("until") or []
     max_new_tokens = arguments.get("max_gen_toks") or arguments.get("max_new_tokens") or MAX_NEW_TOKENS
     temperature = float(arguments.get("temperature") or 0.0) if arguments.get("do_sample") else 0.0
+    penalty = (
+        {"repetition_penalty": float(arguments["repetition_penalty"])} if "repetition_penalty" in arguments else {}
+    )
     draws = {"top_k": arguments.get("top_k"), "top_p": float(arguments.get("top_p", 1.0)), "min_p": 0.0}
     return {
         "max_new_tokens": int(max_new_tokens),
         "temperature": temperature,
-        "repetition_penalty": 1.0,
         "stop": [until] if isinstance(until, str) else list(until),
         **draws,
+        **penalty,
     }
 
 

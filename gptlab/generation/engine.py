@@ -1,8 +1,9 @@
 """The autoregressive loop: ids in, ids out, no text.
 
-B samples, T tokens, V vocabulary.
+B samples, T tokens, V vocabulary, E ids that end a sample, U ids that are never drawn.
 """
 
+import math
 from collections.abc import Callable, Iterator
 
 import torch
@@ -22,7 +23,8 @@ def generate_ids(
     context_length: int,
     sampling: Sampling,
     generator: torch.Generator | None,
-    eot_id: int | None,
+    end_ids: Tensor,
+    unused_ids: Tensor | None,
     new_cache: Callable[[int], KVCache] | None,
     lengths: Tensor | None = None,
 ) -> Iterator[Tensor]:
@@ -36,7 +38,8 @@ def generate_ids(
         step: reads ids, after those in the cache if there is one, and returns the last position's logits.
         prompt: (B, T), at least one token each.
         context_length: the most tokens `step` sees at once.
-        eot_id: ends a sample, which then yields it until the others have ended; None: no id does.
+        end_ids: (E,), each ends a sample, which then yields it until the others have ended.
+        unused_ids: (U,), ids that are no token, and are never drawn; None: there are none.
         new_cache: makes an empty cache for a number of tokens; None reads the visible context anew at every step.
         lengths: (B,), the lengths of prompts whose rows of `prompt` are padded at the end; None: there is no padding.
             The prefill is as long as the shortest prompt. From there every step reads one token, and a longer prompt
@@ -56,15 +59,18 @@ def generate_ids(
             unread = start
             if cache is not None:
                 cache.clear()
-        new = next_ids(step(ids[:, unread:n], cache), ids[:, :n], sampling, generator)
+        logits = step(ids[:, unread:n], cache)  # (B, V)
+        if unused_ids is not None:
+            logits = logits.index_fill(-1, unused_ids, -math.inf)
+        new = next_ids(logits, ids[:, :n], sampling, generator)
         unread, past_prompt = n, n >= lengths
         new = torch.where(past_prompt, new, ids[:, n])
-        if eot_id is not None:
-            new = new.masked_fill(ended, eot_id)
-            ended = past_prompt & (new == eot_id)
+        if len(end_ids):
+            new = torch.where(ended, ids[:, n - 1], new)
+            ended = past_prompt & (new[:, None] == end_ids).any(dim=-1)  # (B, E) -> (B,)
         ids[:, n] = new
         yield new
-        if eot_id is not None and ended.all():
+        if len(end_ids) and ended.all():
             return
 
 

@@ -5,7 +5,7 @@ B samples, T tokens, D embedding, V vocabulary.
 
 import dataclasses
 from collections.abc import Callable, Iterator, Sequence
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 import torch
@@ -28,10 +28,27 @@ class TextGenerator:
 
     Args:
         sampling, seed: defaults that a call may change.
+        turn_ends: returns the texts that end a turn in the model's own prompt style. Those that are a special token end
+            every sample. It is called once, when the first text is generated.
     """
 
-    def __init__(self, *, model: GPT, head: nn.Module, tokenizer: Tokenizer, sampling: Sampling, seed: int) -> None:
+    def __init__(
+        self,
+        *,
+        model: GPT,
+        head: nn.Module,
+        tokenizer: Tokenizer,
+        sampling: Sampling,
+        seed: int,
+        turn_ends: Callable[[], Sequence[str]] = tuple,
+    ) -> None:
         self.model, self.head, self.tokenizer, self.sampling, self.seed = model, head, tokenizer, sampling, seed
+        self.turn_ends = turn_ends
+
+    @cached_property
+    def end_ids(self) -> tuple[int, ...]:
+        """Return the ids that end every sample, the tokenizer's first."""
+        return self._ends(self.turn_ends(), self.tokenizer.end_ids)[0]
 
     def stream(self, prompt: str, *, seed: int | None, cache: bool, changes: dict[str, Any]) -> Iterator[str]:
         """Yield one text as it is generated, in pieces of whole characters.
@@ -41,8 +58,9 @@ class TextGenerator:
         """
         sampling = dataclasses.replace(self.sampling, **changes)
         before = self.tokenizer.encode(prompt)
-        ids = self._generate_ids([prepend_bos(self.tokenizer, before)], sampling, seed, cache)
-        return stream_text(self.tokenizer, (int(new[0]) for new in ids), before=before, stop=sampling.stop)
+        ids = self._generate_ids([prepend_bos(self.tokenizer, before)], sampling, self.end_ids, seed, cache)
+        new = (int(step[0]) for step in ids)
+        return stream_text(self.tokenizer, new, before=before, end_ids=self.end_ids, stop=sampling.stop)
 
     def continue_ids(
         self, ids: list[int], *, stop: Sequence[str], seed: int | None, changes: dict[str, Any]
@@ -51,12 +69,13 @@ class TextGenerator:
 
         Args:
             ids: of the prompt, with the tokenizer's beginning of text.
-            stop: texts that end the sample, beside those of the sampling.
+            stop: texts that end the sample, beside those of the sampling, see `_ends`.
         """
         sampling = dataclasses.replace(self.sampling, **changes)
-        sampling = dataclasses.replace(sampling, stop=[*sampling.stop, *stop])
-        new = self._generate_ids([ids], sampling, seed, cache=True)
-        return stream_text(self.tokenizer, (int(step[0]) for step in new), before=ids, stop=sampling.stop)
+        end_ids, texts = self._ends(stop, self.end_ids)
+        new = self._generate_ids([ids], sampling, end_ids, seed, cache=True)
+        new_ids = (int(step[0]) for step in new)
+        return stream_text(self.tokenizer, new_ids, before=ids, end_ids=end_ids, stop=[*sampling.stop, *texts])
 
     def generate_batch(
         self, prompt: str, n_samples: int, *, seed: int | None, cache: bool, changes: dict[str, Any]
@@ -64,13 +83,22 @@ class TextGenerator:
         """Return several texts after one prompt, generated as one batch."""
         sampling = dataclasses.replace(self.sampling, **changes)
         before = self.tokenizer.encode(prompt)
-        ids = self._generate_ids([prepend_bos(self.tokenizer, before)] * n_samples, sampling, seed, cache)
-        return _finished_texts(self.tokenizer, ids, [before] * n_samples, sampling)
+        rows = [prepend_bos(self.tokenizer, before)] * n_samples
+        steps = self._generate_ids(rows, sampling, self.end_ids, seed, cache)
+        return finished_texts(
+            self.tokenizer,
+            steps,
+            prompts=[before] * n_samples,
+            max_new_tokens=sampling.max_new_tokens,
+            end_ids=self.end_ids,
+            stop=sampling.stop,
+        )
 
     def generate_many(
         self,
         prompts: Sequence[list[int]],
         *,
+        stop: Sequence[str] = (),
         batch_tokens: int,
         changes: dict[str, Any],
         advance: Callable[[int], None] = lambda n: None,
@@ -81,30 +109,49 @@ class TextGenerator:
 
         Args:
             prompts: their ids, with the tokenizer's beginning of text, at least one each.
+            stop: texts that end a sample, beside those of the sampling, see `_ends`.
             batch_tokens: the most tokens in a batch, read and generated, unless one prompt alone has more.
             advance: called with the number of texts after each batch.
         """
         sampling = dataclasses.replace(self.sampling, **changes)
+        end_ids, more = self._ends(stop, self.end_ids)
         order = sorted(range(len(prompts)), key=lambda number: -len(prompts[number]))
         texts = [""] * len(prompts)
         while order:
             n = max(1, batch_tokens // (len(prompts[order[0]]) + sampling.max_new_tokens))
             numbers, order = order[:n], order[n:]
             rows = [prompts[number] for number in numbers]
-            ids = self._generate_ids(rows, sampling, self.seed, cache=True)
-            for number, text in zip(numbers, _finished_texts(self.tokenizer, ids, rows, sampling), strict=True):
+            finished = finished_texts(
+                self.tokenizer,
+                self._generate_ids(rows, sampling, end_ids, self.seed, cache=True),
+                prompts=rows,
+                max_new_tokens=sampling.max_new_tokens,
+                end_ids=end_ids,
+                stop=[*sampling.stop, *more],
+            )
+            for number, text in zip(numbers, finished, strict=True):
                 texts[number] = text
             advance(n)
         return texts
 
+    def _ends(self, stop: Sequence[str], end_ids: Sequence[int]) -> tuple[tuple[int, ...], list[str]]:
+        """Return end ids with the special tokens among stop texts, and the other texts.
+
+        A special token's id ends a sample whatever the tokenizer's text of it is, and the same characters written as
+        text do not.
+        """
+        special = self.tokenizer.special_ids() if stop else {}
+        found = [special[text.strip()] for text in stop if text.strip() in special]
+        return tuple(dict.fromkeys([*end_ids, *found])), [text for text in stop if text.strip() not in special]
+
     def _generate_ids(
-        self, rows: list[list[int]], sampling: Sampling, seed: int | None, cache: bool
+        self, rows: list[list[int]], sampling: Sampling, end_ids: Sequence[int], seed: int | None, cache: bool
     ) -> Iterator[Tensor]:
         """Yield the next ids of prompts of any lengths, see `generate_ids`.
 
         -> (B,) a step
         """
-        device = self.model.tok_emb.weight.device
+        device, unused = self.model.tok_emb.weight.device, self.tokenizer.unused_ids
         lengths = torch.tensor([len(row) for row in rows], device=device)
         prompt = torch.zeros(len(rows), int(lengths.max()), dtype=torch.long)
         for ids, row in zip(prompt, rows, strict=True):
@@ -119,7 +166,8 @@ class TextGenerator:
                 context_length=self.model.context_length,
                 sampling=sampling,
                 generator=torch.Generator(device).manual_seed(self.seed if seed is None else seed),
-                eot_id=self.tokenizer.eot_id,
+                end_ids=torch.tensor(end_ids, dtype=torch.long, device=device),
+                unused_ids=torch.tensor(unused, device=device) if unused else None,
                 new_cache=self.model.new_cache if cache else None,
             )
         finally:
@@ -134,9 +182,3 @@ def last_logits(model: GPT, head: nn.Module, ids: Tensor, cache: KVCache | None)
     hidden = model(ids, cache=cache)[:, -1:]  # (B, 1, D)
     logits: Tensor = head(hidden, Batch(ids=ids[:, -1:]))  # (B, 1, V)
     return logits[:, -1]
-
-
-def _finished_texts(
-    tokenizer: Tokenizer, ids: Iterator[Tensor], prompts: list[list[int]], sampling: Sampling
-) -> list[str]:
-    return finished_texts(tokenizer, ids, prompts=prompts, max_new_tokens=sampling.max_new_tokens, stop=sampling.stop)

@@ -3,7 +3,7 @@
 B samples
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 
 from torch import Tensor
 
@@ -22,11 +22,15 @@ class TextStream:
 
     Args:
         before: the ids of the prompt; some tokenizers put a space between it and the sample.
+        end_ids: ids that end the sample, and are not part of its text.
+        stop: texts that do.
     """
 
-    def __init__(self, tokenizer: Tokenizer, *, before: Sequence[int], stop: Sequence[str]) -> None:
-        self.tokenizer, self.stop = tokenizer, stop
-        self.done = False  # a stop text or <|endoftext|> was met, or the stream was closed
+    def __init__(
+        self, tokenizer: Tokenizer, *, before: Sequence[int], end_ids: Collection[int], stop: Sequence[str]
+    ) -> None:
+        self.tokenizer, self.end_ids, self.stop = tokenizer, end_ids, stop
+        self.done = False  # an end was met, or the stream was closed
         self._recent = list(before)  # the ids since the second-last border between whole characters
         self._border = len(self._recent)  # how many of them come before the last border
         self._n_sent = len(tokenizer.decode(self._recent))  # characters of the recent text already sent
@@ -35,11 +39,11 @@ class TextStream:
     def push(self, token: int) -> str:
         """Add an id and return the text now certain.
 
-        The text is often empty, and always after a stop text or <|endoftext|>.
+        The text is often empty, and always after an end.
         """
         if self.done:
             return ""
-        if token == self.tokenizer.eot_id:
+        if token in self.end_ids:
             return self.close()
         self._recent.append(token)
         text = self.tokenizer.decode(self._recent)
@@ -93,14 +97,19 @@ class TextStream:
 
 
 def stream_text(
-    tokenizer: Tokenizer, ids: Iterable[int], *, before: Sequence[int], stop: Sequence[str]
+    tokenizer: Tokenizer,
+    ids: Iterable[int],
+    *,
+    before: Sequence[int],
+    end_ids: Collection[int],
+    stop: Sequence[str],
 ) -> Iterator[str]:
     """Yield one sample's text in pieces of whole characters.
 
-    The pieces join to the text that the ids add to the decoded ids `before` them, up to a stop text or <|endoftext|>.
-    No id is read after that.
+    The pieces join to the text that the ids add to the decoded ids `before` them, up to a stop text or one of the
+    `end_ids`. No id is read after that.
     """
-    stream = TextStream(tokenizer, before=before, stop=stop)
+    stream = TextStream(tokenizer, before=before, end_ids=end_ids, stop=stop)
     for token in ids:
         if piece := stream.push(token):
             yield piece
@@ -116,6 +125,7 @@ def finished_texts(
     *,
     prompts: Sequence[Sequence[int]],
     max_new_tokens: int,
+    end_ids: Collection[int],
     stop: Sequence[str],
 ) -> list[str]:
     """Return the whole texts of a batch of samples.
@@ -127,7 +137,7 @@ def finished_texts(
         prompts: the ids of B prompts.
         max_new_tokens: the most ids of a sample.
     """
-    streams = [TextStream(tokenizer, before=prompt, stop=stop) for prompt in prompts]
+    streams = [TextStream(tokenizer, before=prompt, end_ids=end_ids, stop=stop) for prompt in prompts]
     texts = [""] * len(prompts)
     waits = [len(prompt) - min(map(len, prompts)) for prompt in prompts]  # steps until the sample begins
     for n, ids in enumerate(steps):

@@ -1,7 +1,10 @@
 """A chat with a trained run."""
 
+from collections.abc import Mapping
+from typing import Any
+
 from gptlab.config.build import build
-from gptlab.config.plain import Config
+from gptlab.config.plain import Config, keywords
 from gptlab.errors import UserError
 from gptlab.generation.chat_session import ChatSession
 from gptlab.heads.protocol import TokenHead
@@ -19,6 +22,21 @@ def check_writes_text(run: Run) -> None:
         )
     if not isinstance(run.head, TokenHead):
         raise UserError(f"{type(run.head).__name__} generates no text: give a run of head=lm or head=instruction")
+
+
+def choose_sampling(run: Run, sampling: Config, typed: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the sampling of a command, and what of it a model's folder decides.
+
+    A published model's folder may have a sampling of its own. It counts more than the command's defaults and less than
+    what the user types. A trained run is sampled as the command says.
+
+    Args:
+        sampling: the command's.
+        typed: what of it the user typed.
+    """
+    values, folder = keywords(sampling), run.folder_sampling or {}
+    own = {name: value for name, value in folder.items() if name not in typed and value != values[name]}
+    return values | own, own
 
 
 def start_chat(run: Run, prompt: Config | None, *, system: str | None) -> ChatSession:

@@ -1,5 +1,7 @@
 """The facts about a run that its export needs."""
 
+import logging
+from dataclasses import asdict
 from typing import Any, NamedTuple
 
 from gptlab.config.build import build
@@ -8,7 +10,10 @@ from gptlab.model.lora import merge
 from gptlab.prompts.template import ChatTemplate
 from gptlab.run import Run, count_parameters
 from gptlab.storage.run_folder import read_summary
+from gptlab.weights.generation_config import write_sampling
 from gptlab.workflows.reports import folder_of_run
+
+log = logging.getLogger(__name__)
 
 
 def merge_adapter(run: Run) -> None:
@@ -46,6 +51,23 @@ def _with_variables(style: ChatTemplate) -> str:
         for name, value in style.variables.items()
     )
     return "".join(settings) + style.template
+
+
+def generation_settings(run: Run) -> dict[str, Any]:
+    """Return the content of generation_config.json.
+
+    A published folder keeps its own sampling, a run of ours has the one of its samples. The length of those is left
+    out: in transformers it would count more than the `max_length` of a call, as the lm-evaluation-harness makes them.
+    """
+    generator, sampling = run.text_generator, run.folder_sampling
+    if sampling is None:
+        sampling = {name: value for name, value in asdict(generator.sampling).items() if name != "max_new_tokens"}
+    if sampling.get("stop"):
+        log.warning(
+            f"sampling.stop is not exported: give transformers stop_strings={sampling['stop']} and the tokenizer"
+        )
+    bos_id = run.tokenizer.eot_id if run.tokenizer.bos_id is None else run.tokenizer.bos_id
+    return write_sampling(sampling, end_ids=generator.end_ids, bos_id=bos_id)
 
 
 def card_values(run: Run, path: str) -> dict[str, Any]:

@@ -1,6 +1,9 @@
 """The data on which an opened run is measured."""
 
 from functools import partial
+from typing import Any
+
+import numpy as np
 
 from gptlab.config.build import build
 from gptlab.config.plain import Config
@@ -82,3 +85,11 @@ def running_text(run: Run, data: Config | None, split: str, *, context_length: i
     if measured.text is None:
         raise UserError("the run's data are rows, not running text: name a text with data=text data.path=my.txt")
     return measured.text
+
+
+def describe_data(run: Run, n_examples: int) -> dict[str, Any]:
+    """Return facts about a composed run's data, with its first training row and embeddings."""
+    assert run.data is not None
+    ids = run.data.train[np.arange(1)]["ids"][0]  # (T,)
+    vectors = {name: vector.detach() for name, vector in run.model.embeddings(ids).items()}
+    return run.data.describe(run.tokenizer, n_examples=n_examples, vectors=vectors)

@@ -40,7 +40,8 @@ def ours(parts: nn.ModuleDict, prompt: Tensor, n_new: int) -> Tensor:
         context_length=model.context_length,
         sampling=sampling,
         generator=None,
-        eot_id=None,
+        end_ids=prompt.new_empty(0),
+        unused_ids=None,
         new_cache=model.new_cache,
     )
     return torch.stack(list(steps), dim=1)

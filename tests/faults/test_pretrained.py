@@ -44,10 +44,10 @@ def pickle_code(folder: Path) -> None:
     (folder / "pytorch_model.bin").write_bytes(pickle.dumps(Code()))
 
 
-def change(key: str, value: object) -> Callable[[Path], None]:
+def change(key: str, value: object, file: str = "config.json") -> Callable[[Path], None]:
     def edit(folder: Path) -> None:
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-        (folder / "config.json").write_text(json.dumps(config | {key: value}), encoding="utf-8")
+        config = json.loads((folder / file).read_text(encoding="utf-8"))
+        (folder / file).write_text(json.dumps(config | {key: value}), encoding="utf-8")
 
     return edit
 
@@ -60,6 +60,7 @@ FAULTS = {
     "unknown": (change("model_type", "gpt_neox"), "model_type"),
     "activation": (change("hidden_act", "gelu"), "hidden_act"),
     "vocabulary": (change("vocab_size", 200), "vocab_size 200"),
+    "ends": (change("eos_token_id", ["a"], "generation_config.json"), "eos_token_id is ['a']"),
     "garbled": (lambda folder: (folder / "tokenizer.json").write_text("{"), "tokenizer.json"),
 }
 
@@ -127,6 +128,13 @@ def test_another_programs_checkpoint_is_named_by_every_command(
             assert error_of(capsys, train, words).startswith(said)
     assert not (tmp_path / "new").exists()
     assert not (tmp_path / "run" / "checkpoints").exists()
+
+
+def test_a_folder_with_a_sampling_that_cannot_be_used(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    change("top_p", 7, "generation_config.json")(folder)
+    sentence = error_of(capsys, gptlab, ["generate", f"run={folder}", "prompt=And the"])
+    file = folder / "generation_config.json"
+    assert sentence == f"{file}: sampling.top_p is 7.0, wanted above 0 and at most 1 (all): correct the file"
 
 
 def test_a_hub_name_without_a_network(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

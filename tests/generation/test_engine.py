@@ -1,6 +1,7 @@
 """The autoregressive loop, with a toy step and with tiny models."""
 
 import itertools
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -28,9 +29,18 @@ class Recorder:
         return 20.0 * torch.nn.functional.one_hot((ids[:, -1] + 1) % V, V)
 
 
-def run(step: Step, prompt: list[list[int]], **changes: Any) -> list[list[int]]:
+def run(
+    step: Step, prompt: list[list[int]], *, end_ids: Sequence[int] = (), unused_ids: Sequence[int] = (), **changes: Any
+) -> list[list[int]]:
     """Return the ids of every sample.   -> B lists"""
-    options = {"context_length": 100, "generator": None, "eot_id": None, "new_cache": None}
+    unused = torch.tensor(unused_ids) if unused_ids else None
+    options = {
+        "context_length": 100,
+        "generator": None,
+        "end_ids": torch.tensor(end_ids),
+        "unused_ids": unused,
+        "new_cache": None,
+    }
     return torch.stack(list(generate_ids(step, torch.tensor(prompt), **{**options, **changes})), dim=1).tolist()
 
 
@@ -47,8 +57,25 @@ def test_each_id_follows_those_before_it(make_sampling: MakeSampling) -> None:
 
 
 def test_a_sample_ends_at_eot_and_waits_for_the_others(make_sampling: MakeSampling) -> None:
-    ids = run(Recorder(), [[6], [3]], sampling=make_sampling(), eot_id=EOT)
+    ids = run(Recorder(), [[6], [3]], sampling=make_sampling(), end_ids=[EOT])
     assert ids == [[7, 8, 9, 9, 9, 9], [4, 5, 6, 7, 8, 9]]
+
+
+def test_each_of_several_ids_ends_a_sample_which_repeats_it(make_sampling: MakeSampling) -> None:
+    ids = run(Recorder(), [[6], [3], [0]], sampling=make_sampling(), end_ids=[9, 5])
+    assert ids == [[7, 8, 9, 9, 9], [4, 5, 5, 5, 5], [1, 2, 3, 4, 5]]
+
+
+@pytest.mark.parametrize(
+    "changes", [{}, {"temperature": 50.0, "top_k": 9}, {"temperature": 50.0, "top_p": 0.99}], ids=str
+)
+def test_ids_without_a_token_are_never_drawn(
+    make_sampling: MakeSampling, seeded: Seeded, changes: dict[str, Any]
+) -> None:
+    sampling = make_sampling(max_new_tokens=60, **changes)
+    ids = run(Recorder(), [[4]] * 20, sampling=sampling, unused_ids=[0, 5, 9], generator=seeded(1))
+    assert not {0, 5, 9} & set(itertools.chain(*ids))
+    assert bool(changes) <= (len(set(itertools.chain(*ids))) == 7)
 
 
 def test_without_an_eot_no_sample_ends_early(make_sampling: MakeSampling) -> None:
@@ -56,7 +83,7 @@ def test_without_an_eot_no_sample_ends_early(make_sampling: MakeSampling) -> Non
 
 
 def test_an_eot_in_the_prompt_ends_nothing(make_sampling: MakeSampling) -> None:
-    assert run(Recorder(), [[EOT]], sampling=make_sampling(max_new_tokens=3), eot_id=EOT) == [[0, 1, 2]]
+    assert run(Recorder(), [[EOT]], sampling=make_sampling(max_new_tokens=3), end_ids=[EOT]) == [[0, 1, 2]]
 
 
 def test_ids_come_one_step_at_a_time(make_sampling: MakeSampling) -> None:
@@ -67,7 +94,8 @@ def test_ids_come_one_step_at_a_time(make_sampling: MakeSampling) -> None:
         context_length=8,
         sampling=make_sampling(),
         generator=None,
-        eot_id=None,
+        end_ids=torch.tensor([]),
+        unused_ids=None,
         new_cache=None,
     )
     assert [new.item() for new in itertools.islice(ids, 2)] == [1, 2]
@@ -197,8 +225,10 @@ def test_no_gradient_is_recorded_and_the_model_s_mode_stays(make_sampling: MakeS
         assert not torch.is_grad_enabled()
         return model(ids, cache=cache)[:, -1]
 
-    options = {"context_length": 8, "generator": None, "eot_id": None, "new_cache": model.new_cache}
-    ids = generate_ids(step, torch.tensor([[1]]), sampling=make_sampling(), **options)
+    options = {"context_length": 8, "generator": None, "new_cache": model.new_cache}
+    ids = generate_ids(
+        step, torch.tensor([[1]]), sampling=make_sampling(), end_ids=torch.tensor([]), unused_ids=None, **options
+    )
     first = next(ids)
     assert model.training
     model(first[:, None])[

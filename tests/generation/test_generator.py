@@ -6,6 +6,7 @@ from torch import Tensor, nn
 from gptlab.batch import Batch
 from gptlab.generation.generator import TextGenerator
 from gptlab.generation.sampling import Sampling
+from gptlab.model.cache import KVCache
 from gptlab.tokenizer.bytes import ByteTokenizer
 from gptlab.tokenizer.protocol import Tokenizer
 from gptlab.tokenizer.word import WordTokenizer
@@ -24,7 +25,10 @@ class NextId(nn.Module):
         self.tok_emb = nn.Embedding(BOS + 1, 1)
         self.first: list[list[int]] | None = None
 
-    def forward(self, ids: Tensor, cache: None) -> Tensor:
+    def new_cache(self, capacity: int) -> KVCache:
+        return KVCache(n_layers=1, capacity=capacity)
+
+    def forward(self, ids: Tensor, cache: KVCache | None) -> Tensor:
         self.first = ids.tolist() if self.first is None else self.first
         return nn.functional.one_hot((ids + 1) % BOS, BOS + 1).float()
 
@@ -65,6 +69,39 @@ def test_an_empty_prompt_without_an_end_of_text_is_refused(make_sampling: MakeSa
         text_generator(ByteTokenizer(end_of_text=False), make_sampling()).generate_batch(
             "", 1, seed=None, cache=False, changes={}
         )
+
+
+class TurnTokenizer(ByteTokenizer):
+    """The letter d is the special token `<turn>`."""
+
+    def special_ids(self) -> dict[str, int]:
+        return {**super().special_ids(), "<turn>": ord("d")}
+
+
+@pytest.mark.parametrize(
+    ("stop", "text"), [([], "cdefgh"), (["<turn>"], "c"), ([" <turn>\n"], "c"), (["e"], "cd"), (["e", "<turn>"], "c")]
+)
+def test_a_stop_text_that_is_a_special_token_stops_by_its_id(
+    make_sampling: MakeSampling, stop: list[str], text: str
+) -> None:
+    subject = text_generator(TurnTokenizer(end_of_text=True), make_sampling(max_new_tokens=6))
+    assert "".join(subject.continue_ids([*b"ab"], stop=stop, seed=None, changes={})) == text
+    rows = [[*b"ab"], [*b"yab"]]
+    assert subject.generate_many(rows, stop=stop, batch_tokens=100, changes={}) == [text] * 2
+
+
+def test_the_styles_end_of_a_turn_ends_every_text(make_sampling: MakeSampling) -> None:
+    subject = text_generator(TurnTokenizer(end_of_text=True), make_sampling(max_new_tokens=6))
+    subject.turn_ends = lambda: ["<turn>", "e"]  # the second is text, which ends turns of a chat alone
+    assert subject.end_ids == (256, ord("d"))
+    assert "".join(subject.stream("ab", seed=None, cache=False, changes={})) == "c"
+    assert subject.generate_batch("ab", 2, seed=None, cache=False, changes={}) == ["c"] * 2
+
+
+def test_ids_without_a_token_are_not_drawn(make_sampling: MakeSampling) -> None:
+    subject = text_generator(ByteTokenizer(end_of_text=True), make_sampling(max_new_tokens=1))
+    subject.tokenizer.unused_ids = (ord("c"),)
+    assert subject.generate_batch("ab", 1, seed=None, cache=False, changes={}) != ["c"]
 
 
 def test_the_space_after_the_prompt_belongs_to_the_text(make_sampling: MakeSampling) -> None:

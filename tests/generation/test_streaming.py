@@ -36,7 +36,6 @@ class ChunkTokenizer:
         starts = [draw.randrange(len(text) - 4) for _ in range(200)]
         self.tokens = [text[start : start + draw.randint(1, 4)] for start in starts]
         self.tokens += [bytes([byte]) for byte in range(256)]
-        self.vocab_size, self.eot_id = len(self.tokens) + 1, len(self.tokens)
 
     def decode(self, ids: Sequence[int]) -> str:
         return b"".join(self.tokens[i] for i in ids).decode("utf-8", errors="replace")
@@ -50,8 +49,14 @@ def cut(text: str, stop: list[str]) -> str:
     return text
 
 
-def pieces(tokenizer: Any, ids: Iterable[int], stop: Sequence[str] = (), before: Sequence[int] = ()) -> list[str]:
-    return list(stream_text(tokenizer, iter(ids), before=before, stop=stop))
+def pieces(
+    tokenizer: Any,
+    ids: Iterable[int],
+    stop: Sequence[str] = (),
+    before: Sequence[int] = (),
+    end_ids: Sequence[int] = (),
+) -> list[str]:
+    return list(stream_text(tokenizer, iter(ids), before=before, end_ids=end_ids, stop=stop))
 
 
 def test_characters_come_whole_and_as_soon_as_they_are_complete() -> None:
@@ -96,15 +101,15 @@ def test_text_that_may_begin_a_stop_text_waits(text: str, stop: list[str], wante
 
 
 def test_no_id_is_read_after_a_stop_text_or_the_end() -> None:
-    for last, stop in ((ord("."), ["."]), (EOT, [])):
+    for last, stop in ((ord("."), ["."]), (EOT, []), (ord("!"), [])):
         ids = iter([*b"ab", last, *b"cd"])
-        assert list(stream_text(BYTES, ids, before=[], stop=stop)) == ["a", "b"]
+        assert list(stream_text(BYTES, ids, before=[], end_ids=[EOT, ord("!")], stop=stop)) == ["a", "b"]
         assert list(ids) == [*b"cd"]
 
 
 @pytest.mark.parametrize("last", [[], [EOT]], ids=["cut off", "ended"])
 def test_waiting_text_is_sent_at_the_end(last: int) -> None:
-    assert pieces(BYTES, [*"ab🙂".encode()[:-1], *last], ["bc"]) == ["a", "b\ufffd"]
+    assert pieces(BYTES, [*"ab🙂".encode()[:-1], *last], ["bc"], end_ids=[EOT]) == ["a", "b\ufffd"]
 
 
 def test_a_stop_text_within_waiting_text_is_found_at_the_end() -> None:
@@ -143,8 +148,6 @@ class SentencePieceTokenizer:
 
     Each byte of a run that is not UTF-8 as a whole becomes a mark of its own.
     """
-
-    eot_id = None
 
     def __init__(self) -> None:
         tokens = [*(f"<0x{i:02X}>" for i in range(256)), "<s>", *"\u2581abcé", "\u2581a", "\u2581b", "ab"]
@@ -208,7 +211,7 @@ def test_several_samples_end_each_in_its_own_place() -> None:
     texts = [b"yes.no", b"ab\x100000", "é?".encode() + b"000", b"0123456"]
     rows = [[*text[:2], EOT, *[EOT] * 3] if i == 1 else [*text[:6]] for i, text in enumerate(texts)]
     steps = (torch.tensor(column) for column in zip(*rows, strict=True))
-    assert finished_texts(BYTES, steps, prompts=[[]] * 4, max_new_tokens=6, stop=[".", "?"]) == [
+    assert finished_texts(BYTES, steps, prompts=[[]] * 4, max_new_tokens=6, end_ids=[EOT], stop=[".", "?"]) == [
         "yes",
         "ab",
         "é",
@@ -218,7 +221,7 @@ def test_several_samples_end_each_in_its_own_place() -> None:
 
 def test_no_step_is_taken_once_all_samples_have_ended() -> None:
     steps = iter([torch.tensor([ord("a"), ord(".")]), torch.tensor([ord("."), ord("x")]), torch.tensor([0, 0])])
-    assert finished_texts(BYTES, steps, prompts=[[]] * 2, max_new_tokens=3, stop=["."]) == ["a", ""]
+    assert finished_texts(BYTES, steps, prompts=[[]] * 2, max_new_tokens=3, end_ids=[EOT], stop=["."]) == ["a", ""]
     assert len(list(steps)) == 1
 
 
@@ -226,4 +229,4 @@ def test_a_longer_prompt_s_own_ids_are_no_text_of_its_sample() -> None:
     prompts = [BYTES.encode("a"), BYTES.encode("bcd")]
     rows = [b"12345", b"cdxyz"]  # what follows the shortest prompt: of the other one first the rest of itself
     steps = (torch.tensor(column) for column in zip(*rows, strict=True))
-    assert finished_texts(BYTES, steps, prompts=prompts, max_new_tokens=3, stop=[]) == ["123", "xyz"]
+    assert finished_texts(BYTES, steps, prompts=prompts, max_new_tokens=3, end_ids=[EOT], stop=[]) == ["123", "xyz"]

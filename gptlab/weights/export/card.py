@@ -26,13 +26,14 @@ tokenizer = {reader}.from_pretrained("{folder}")
 {sections}"""
 
 GENERATING = """\
-ids = tokenizer({prompt!r}, return_tensors="pt").input_ids
-print(tokenizer.decode(model.generate(ids, max_new_tokens=50)[0]))"""
+batch = tokenizer({prompt!r}, return_tensors="pt")
+print(tokenizer.decode(model.generate(**batch, max_new_tokens=50)[0], skip_special_tokens=True))"""
 
 ANSWERING = """\
 question = [{{"role": "user", "content": "Who are you?"}}]
-ids = tokenizer.apply_chat_template(question, add_generation_prompt=True, return_tensors="pt", return_dict=False)
-print(tokenizer.decode(model.generate(ids, max_new_tokens=50)[0, ids.shape[1] :]))"""
+batch = tokenizer.apply_chat_template(question, add_generation_prompt=True, return_tensors="pt", return_dict=True)
+written = model.generate(**batch, max_new_tokens=200)[0, batch["input_ids"].shape[1] :]
+print(tokenizer.decode(written, skip_special_tokens=True))"""
 
 CLASSIFYING = """\
 batch = tokenizer(["The text to classify"], truncation=True{padding}, return_tensors="pt")

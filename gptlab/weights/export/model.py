@@ -1,5 +1,6 @@
 """Export of weights, tokenizer and model card as a folder."""
 
+import json
 import logging
 import shutil
 from collections.abc import Iterator, Sequence
@@ -18,6 +19,7 @@ from gptlab.tokenizer.protocol import Tokenizer
 from gptlab.weights.export.card import write_card
 from gptlab.weights.export.config import model_type
 from gptlab.weights.export.folder import export_weights, tensors_to_write
+from gptlab.weights.generation_config import FILE
 
 log = logging.getLogger(__name__)
 
@@ -33,6 +35,7 @@ def export(
     labels: Sequence[str] = (),
     chat_template: str | None = None,
     special_tokens: dict[str, str] | None = None,
+    generation: dict[str, Any] | None = None,
 ) -> None:
     """Write a folder that the transformers library opens.
 
@@ -46,6 +49,7 @@ def export(
         labels: a classifier's classes, in order.
         chat_template: an assistant's prompt format, in Jinja.
         special_tokens: texts of special tokens by their names in it; None takes the tokenizer's.
+        generation: content of generation_config.json; None for a model that writes no text.
 
     Raises:
         UserError: the folder is not empty, or no published family has such a model or head.
@@ -66,6 +70,8 @@ def export(
         write_tokenizer(tokenizer, folder, context_length=model.context_length, pads=bool(labels), special_tokens=named)
         if chats := chat_template is not None:
             (folder / "chat_template.jinja").write_text(chat_template, encoding="utf-8")
+        if generation is not None:
+            (folder / FILE).write_text(json.dumps(generation, indent=2) + "\n", encoding="utf-8")
         write_card(folder, reader=reader, labels=labels, chats=chats, pads=tokenizer.eot_id is not None, **card)
         export_weights(model, head, folder, **ids, shard_bytes=shard_bytes, labels=labels)
 

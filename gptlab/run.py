@@ -6,6 +6,7 @@ B batch, T tokens, V vocabulary.
 import logging
 import shlex
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from functools import cached_property, partial
 from pathlib import Path
 from time import perf_counter
@@ -25,7 +26,6 @@ from gptlab.config.plain import Config, resolved
 from gptlab.config.pretrained import adopt
 from gptlab.config.record import as_written, describe_config, record_config
 from gptlab.data.protocol import Prepared
-from gptlab.errors import UserError
 from gptlab.generation.generator import TextGenerator
 from gptlab.hardware.precision import float32_matmul_precision
 from gptlab.heads.protocol import HeadContext, ReferenceHead
@@ -40,12 +40,12 @@ from gptlab.tokenizer.protocol import Tokenizer
 from gptlab.tokenizer.state import to_json
 from gptlab.training.context import Start, Steps
 from gptlab.training.summary import best_weights, record_stop, write_summary
-from gptlab.training.tuning import list_frozen
+from gptlab.training.tuning import list_frozen, widen_trainable
 from gptlab.weights.base import check_n_layers
 from gptlab.weights.generation_config import read_sampling
 from gptlab.weights.hub import is_pretrained
 from gptlab.weights.protocol import Source
-from gptlab.weights.restore import report_damage, restore_weights
+from gptlab.weights.restore import fill_new, report_damage, restore_weights
 from gptlab.weights.sources import Folder, base_of, initial_weights, tokenizer_of
 
 log = logging.getLogger(__name__)
@@ -64,7 +64,8 @@ class Run:
         self.tuning = build(cfg.tuning, "tuning")
         self.model = build(cfg.model, "model")(vocab_size=tokenizer.vocab_size)
         head_context = HeadContext(vocab_size=tokenizer.vocab_size, token_bytes=tokenizer.token_bytes(), labels=labels)
-        self.head = build(cfg.head, "head")(self.model, head_context)
+        self.new_head = partial(build(cfg.head, "head"), self.model, head_context)
+        self.head = self.new_head()
         sampling = build(cfg.sampling, "sampling")
         self.text_generator = TextGenerator(
             model=self.model,
@@ -72,7 +73,7 @@ class Run:
             tokenizer=tokenizer,
             sampling=sampling,
             seed=cfg.seed,
-            turn_ends=partial(_turn_ends, self),
+            turn_ends=lambda: self.style.stop,
         )
 
     @classmethod
@@ -97,20 +98,21 @@ class Run:
         if isinstance(tokenizer, partial):  # it belongs to the weights, or is trained on the training split
             tokenizer = tokenizer(weights if tokenizer.func is pretrained.load else text.training_text())
         data = text.prepare(tokenizer, context_length=cfg.model.context_length, style=style)
+        frozen = build(cfg.tuning, "tuning").partial and bool(weights.files)
         torch.manual_seed(cfg.seed)
-        run = cls(cfg, tokenizer, data=data, labels=data.labels)
+        with meta_weights() if frozen else nullcontext():  # the base weights replace them at once
+            run = cls(cfg, tokenizer, data=data, labels=data.labels)
         run.origin = {"written": as_written(typed, configured, cfg), "chosen": first.choices if first else choices()}
         needs_base = run.tuning.partial or isinstance(run.head, ReferenceHead)
         run.weights = weights if needs_base else None
-        fresh = weights.fill(run.model, run.head, tokenizer) if needs_base or cfg.resume is None else []
-        if weights.location is not None and cfg.resume is None:
-            run.start = Start(weights.location, complete=not fresh)
-        if fresh:
-            log.info(f"not in the pretrained weights, newly initialised: {', '.join(fresh)}")
+        new = cfg.resume is None
+        fresh = fill_new(_modules(run), weights, tokenizer, new_head=run.new_head) if needs_base or new else []
+        run.start = Start(weights.location, complete=not fresh) if new and weights.location else None
         if trainable := run.tuning.apply(run.model, run.head, fresh):
             log.info(trainable)
+        widen_trainable(_modules(run))
         if isinstance(run.head, ReferenceHead):
-            run.head.capture_reference()
+            run.head.capture_reference(weights.stored_dtype)
         return run
 
     @classmethod
@@ -239,19 +241,10 @@ def _open_folder(path: str, device: str) -> Run:
     with meta_weights():
         run = Run(cfg, weights.tokenizer(), data=None, labels=dict.fromkeys(weights.classes, 0))
     run.folder_sampling = sampling
-    materialize(_modules(run).eval(), dtype=weights.dtype, device=device)
+    materialize(_modules(run).eval(), matrices=weights.dtype, rest=weights.dtype, device=device)
     _modules(run).to(device)  # buffers, which are computed and not loaded
     weights.fill(run.model, run.head, run.tokenizer)
     return run
-
-
-def _turn_ends(run: Run) -> Sequence[str]:
-    """Return the texts that end an answer in the run's prompt style."""
-    try:
-        return run.style.stop
-    except UserError as error:  # a template that nothing can be rendered with must not keep a model from writing
-        log.warning(f"the end of a turn is unknown, so a text may go on after it: {error}")
-        return ()
 
 
 def count_parameters(run: Run, *, learning: bool = False) -> int:

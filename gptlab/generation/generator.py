@@ -4,6 +4,7 @@ B samples, T tokens, D embedding, V vocabulary.
 """
 
 import dataclasses
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property, partial
 from typing import Any
@@ -12,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from gptlab.batch import Batch
+from gptlab.errors import UserError
 from gptlab.generation.engine import generate_ids
 from gptlab.generation.sampling import Sampling
 from gptlab.generation.streaming import finished_texts, stream_text
@@ -19,6 +21,8 @@ from gptlab.model.cache import KVCache
 from gptlab.model.gpt import GPT
 from gptlab.tokenizer.protocol import Tokenizer
 from gptlab.tokenizer.text import prepend_bos
+
+log = logging.getLogger(__name__)
 
 
 class TextGenerator:
@@ -48,7 +52,12 @@ class TextGenerator:
     @cached_property
     def end_ids(self) -> tuple[int, ...]:
         """Return the ids that end every sample, the tokenizer's first."""
-        return self._ends(self.turn_ends(), self.tokenizer.end_ids)[0]
+        try:
+            turn_ends = self.turn_ends()
+        except UserError as error:  # a template that nothing can be rendered with must not keep a model from writing
+            log.warning(f"the end of a turn is unknown, so a text may go on after it: {error}")
+            turn_ends = ()
+        return self._ends(turn_ends, self.tokenizer.end_ids)[0]
 
     def stream(self, prompt: str, *, seed: int | None, cache: bool, changes: dict[str, Any]) -> Iterator[str]:
         """Yield one text as it is generated, in pieces of whole characters.

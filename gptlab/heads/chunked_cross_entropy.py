@@ -13,14 +13,15 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from gptlab.batch import IGNORE_INDEX
+from gptlab.model.linear import product_dtype
 
 BLOCK_BYTES = 4 * 2**20  # float32 logits that a CPU normalises at once: they stay in its cache
 
 
-def logit_rows(chunk_rows: int | Literal["auto"], weight: Tensor, *, with_gradient: bool) -> int:
+def logit_rows(chunk_rows: int | Literal["auto"], hidden: Tensor, weight: Tensor, *, with_gradient: bool) -> int:
     """Return R, the most rows whose logits exist at once.
 
-    weight (V, D)
+    hidden (N, D), weight (V, D)
 
     `auto` allows 1 GB of logits on a GPU; on a CPU 64 MB, and with a gradient 128 or 256 MB. Each chunk adds its
     gradient to that of the whole weight (V, D): inside the product if the dtypes agree, else in a separate pass, so
@@ -28,8 +29,8 @@ def logit_rows(chunk_rows: int | Literal["auto"], weight: Tensor, *, with_gradie
     """
     if chunk_rows != "auto":
         return chunk_rows
-    dtype = _product_dtype(weight)
-    on_cpu = 2**26 if not with_gradient else 2**27 if dtype == weight.dtype else 2**28
+    dtype = product_dtype(hidden, weight)
+    on_cpu = 2**26 if not with_gradient else 2**27 if dtype == hidden.dtype else 2**28
     n_bytes = on_cpu if weight.device.type == "cpu" else 2**30
     return max(1, n_bytes // (len(weight) * dtype.itemsize))
 
@@ -44,7 +45,7 @@ class ChunkedCrossEntropy(torch.autograd.Function):
     def forward(
         ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor, chunk_rows: int, with_gradient: bool
     ) -> Tensor:
-        dtype, wide = _product_dtype(weight), torch.promote_types(hidden.dtype, torch.float32)
+        dtype, wide = product_dtype(hidden, weight), torch.promote_types(hidden.dtype, torch.float32)
         scored = _scored_rows(targets)
         h, w = hidden[scored].to(dtype), _pad_rows(weight.to(dtype))  # cast once, not once a chunk
         V = len(weight)
@@ -98,12 +99,6 @@ def _replace_by_gradient(logits: Tensor, targets: Tensor, wide: torch.dtype) -> 
         p.scatter_add_(1, target, torch.full_like(logsumexp, -1.0))
         logits[block] = p.mul_(scored)
     return total
-
-
-def _product_dtype(weight: Tensor) -> torch.dtype:
-    """Return the dtype of products: autocast's, or the weight's own."""
-    device = weight.device.type
-    return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else weight.dtype
 
 
 def _scored_rows(targets: Tensor) -> Any:

@@ -13,6 +13,7 @@ from torch import Tensor
 from gptlab.batch import IGNORE_INDEX
 from gptlab.bounds import AtLeast
 from gptlab.heads.chunked_cross_entropy import ChunkedCrossEntropy, logit_rows
+from gptlab.model.linear import linear
 
 ChunkRows = Annotated[int, AtLeast(1)] | Literal["auto"] | None
 
@@ -30,7 +31,7 @@ def cross_entropy(hidden: Tensor, weight: Tensor, targets: Tensor, *, chunk_rows
     if chunk_rows is None:
         return _plain(_logits(hidden, weight), targets, "sum")
     with_gradient = torch.is_grad_enabled()  # within its forward() an autograd function cannot see that it is off
-    n_rows = logit_rows(chunk_rows, weight, with_gradient=with_gradient)
+    n_rows = logit_rows(chunk_rows, hidden, weight, with_gradient=with_gradient)
     return ChunkedCrossEntropy.apply(hidden, weight, targets, n_rows, with_gradient)
 
 
@@ -60,13 +61,13 @@ def token_scores(hidden: Tensor, weight: Tensor, targets: Tensor, *, chunk_rows:
 
 def _chunks(hidden: Tensor, weight: Tensor, targets: Tensor, chunk_rows: ChunkRows) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield the hidden vectors (R, D) and targets (R,) of each chunk."""
-    n_rows = len(hidden) if chunk_rows is None else logit_rows(chunk_rows, weight, with_gradient=False)
+    n_rows = len(hidden) if chunk_rows is None else logit_rows(chunk_rows, hidden, weight, with_gradient=False)
     return zip(hidden.split(n_rows), targets.split(n_rows), strict=True)
 
 
 def _logits(hidden: Tensor, weight: Tensor) -> Tensor:
     """(N, D) -> (N, V), in float32 or wider."""
-    logits = F.linear(hidden, weight)
+    logits = linear(hidden, weight)
     return logits.to(torch.promote_types(logits.dtype, torch.float32))
 
 

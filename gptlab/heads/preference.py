@@ -19,6 +19,7 @@ from gptlab.heads.cross_entropy import ChunkRows
 from gptlab.heads.projection import Projection, Tied
 from gptlab.heads.protocol import HeadContext, Loss, Monitor
 from gptlab.model.gpt import GPT
+from gptlab.model.linear import linear, narrower
 from gptlab.model.lora import adapter_off, adapters
 from gptlab.slots import slot
 
@@ -56,12 +57,16 @@ class PreferenceHead(nn.Module):
         self.out = Projection(model, context.vocab_size, tied=tied, loss_chunk_rows=loss_chunk_rows)
 
     @torch.no_grad()
-    def capture_reference(self) -> None:
-        """Copy the model, unless adapters leave its own weights unchanged."""
+    def capture_reference(self, stored: torch.dtype) -> None:
+        """Copy the model, unless adapters leave its own weights unchanged; see `ReferenceHead`."""
         model = self.backbone[0]
         if not adapters(model):
             reference = copy.deepcopy(model).requires_grad_(False)
-            matrix = reference.tok_emb.weight if self.out.weight is None else self.out.weight.clone()
+            for parameter in reference.parameters():
+                if parameter.ndim == 2:
+                    parameter.data = parameter.to(narrower(stored, parameter.dtype))
+            own = self.out.weight
+            matrix = reference.tok_emb.weight if own is None else own.to(narrower(stored, own.dtype), copy=True)
             self.reference = (reference, matrix)
 
     def forward(self, hidden: Tensor, batch: Batch) -> Tensor:
@@ -133,6 +138,6 @@ def answer_log_probs(hidden: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
     (B, T, D), (V, D), (B, T) -> (B,)
     """
     scored = targets != IGNORE_INDEX
-    logits = F.linear(hidden[scored], weight).float()  # (S, V)
+    logits = linear(hidden[scored], weight).float()  # (S, V)
     losses = F.cross_entropy(logits, targets[scored], reduction="none")  # (S,)
     return -losses.new_zeros(len(targets)).index_add(0, scored.nonzero()[:, 0], losses)

@@ -5,7 +5,6 @@ B batch, T tokens, D embedding, V vocabulary.
 
 from typing import Literal, cast
 
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gptlab.batch import IGNORE_INDEX, Batch
@@ -13,11 +12,12 @@ from gptlab.heads.cross_entropy import ChunkRows, cross_entropy, token_cross_ent
 from gptlab.heads.protocol import Loss
 from gptlab.model.gpt import GPT
 from gptlab.model.init import initialise
+from gptlab.model.linear import AnyFormat, linear
 
 Tied = bool | Literal["auto"]
 
 
-class Projection(nn.Module):
+class Projection(AnyFormat, nn.Module):
     """The output matrix, and the losses of targets under it.
 
     Args:
@@ -54,7 +54,7 @@ class Projection(nn.Module):
 
     def forward(self, hidden: Tensor) -> Tensor:
         """(..., D) -> (..., V)"""
-        return F.linear(hidden, self.matrix)
+        return linear(hidden, self.matrix)
 
     def loss(self, hidden: Tensor, batch: Batch) -> Loss:
         """Sum the cross entropy over scored targets, in nats.

@@ -8,6 +8,7 @@ from types import MappingProxyType
 from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from gptlab.batch import Batch
@@ -84,8 +85,11 @@ class TokenHead(Head, Protocol):
 class ReferenceHead(Head, Protocol):
     """A head that compares the model with its initial weights."""
 
-    def capture_reference(self) -> None:
+    def capture_reference(self, stored: torch.dtype) -> None:
         """Keep the current model as the reference.
 
         Called once before the first step, after loading initial weights and adding adapters.
+
+        Args:
+            stored: a dtype that holds the matrices exactly.
         """

@@ -15,6 +15,7 @@ from torch.nn.attention.flex_attention import BlockMask
 from gptlab.errors import UserError
 from gptlab.model.cache import LayerCache
 from gptlab.model.flex import flex_attend
+from gptlab.model.linear import Linear
 from gptlab.model.norm import RMSNorm
 from gptlab.model.rotary import apply_rotary
 
@@ -129,8 +130,8 @@ class CausalSelfAttention(nn.Module):
         if n_heads % n_kv_heads:
             raise UserError(f"n_heads is {n_heads}, not a multiple of n_kv_heads, {n_kv_heads}: choose a divisor")
         self.n_heads, self.n_kv_heads, self.head_dim, self.drop_rate = n_heads, n_kv_heads, head_dim, drop_rate
-        self.qkv = nn.Linear(emb_dim, (n_heads + 2 * n_kv_heads) * head_dim, bias=qkv_bias)
-        self.out = nn.Linear(n_heads * head_dim, emb_dim, bias=bias)
+        self.qkv = Linear(emb_dim, (n_heads + 2 * n_kv_heads) * head_dim, bias=qkv_bias)
+        self.out = Linear(n_heads * head_dim, emb_dim, bias=bias)
         self.q_norm = RMSNorm(head_dim, norm_eps) if qk_norm else nn.Identity()
         self.k_norm = RMSNorm(head_dim, norm_eps) if qk_norm else nn.Identity()
         self.attend = ATTENTIONS[attention]

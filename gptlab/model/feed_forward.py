@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gptlab.model.cpu_kernels import ReLU2Kernel, recompute_linear
+from gptlab.model.linear import Linear
 
 FeedForwardKind = Literal["gelu", "swiglu", "relu2"]
 
@@ -47,8 +48,8 @@ class FeedForward(nn.Module):
     ) -> None:
         super().__init__()
         hidden_dim = hidden_dim or 4 * emb_dim
-        self.up = nn.Linear(emb_dim, hidden_dim, bias=bias)
-        self.out = nn.Linear(hidden_dim, emb_dim, bias=bias)
+        self.up = Linear(emb_dim, hidden_dim, bias=bias)
+        self.out = Linear(hidden_dim, emb_dim, bias=bias)
         self.activation = activation
 
     def forward(self, x: Tensor) -> Tensor:
@@ -69,9 +70,9 @@ class SwiGLU(nn.Module):
     def __init__(self, *, emb_dim: int, hidden_dim: int | None, bias: bool) -> None:
         super().__init__()
         hidden_dim = hidden_dim or -(-8 * emb_dim // (3 * 64)) * 64
-        self.gate = nn.Linear(emb_dim, hidden_dim, bias=bias)
-        self.up = nn.Linear(emb_dim, hidden_dim, bias=bias)
-        self.out = nn.Linear(hidden_dim, emb_dim, bias=bias)
+        self.gate = Linear(emb_dim, hidden_dim, bias=bias)
+        self.up = Linear(emb_dim, hidden_dim, bias=bias)
+        self.out = Linear(hidden_dim, emb_dim, bias=bias)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, T, D) -> (B, T, D)"""

@@ -4,7 +4,7 @@ B batch, T tokens, D embedding, V vocabulary, K head size.
 """
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -134,7 +134,7 @@ class GPT(nn.Module):
         if n_past + T > self.context_length:
             raise UserError(f"{n_past + T} tokens, but the model reads at most context_length={self.context_length}")
         positions = token_positions(T, n_past, segments=segments, device=ids.device)  # (T,) or (B, T)
-        x = self.tok_emb(ids)  # (B, T, D)
+        x = self.tok_emb(ids).to(self.dtype)  # (B, T, D)
         context = self._attention_context(positions, n_past, segments, x)
         if self.pos_emb is not None:
             x = x + self.pos_emb(positions)
@@ -145,6 +145,14 @@ class GPT(nn.Module):
             else:
                 x = block(x, context, cache.layers[i] if cache is not None else None)
         return self.final_norm(x)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Return the dtype of the residual stream, that of the norms.
+
+        Frozen matrices may be stored in a narrower one.
+        """
+        return cast(Tensor, self.final_norm.weight).dtype
 
     def _attention_context(
         self, positions: Tensor, n_past: int, segments: Tensor | None, x: Tensor
@@ -173,9 +181,9 @@ class GPT(nn.Module):
 
         (T,) -> vectors (T, D), and with rotary positions the cosines of the angles (T, K/2)
         """
-        tokens, index = self.tok_emb(ids), torch.arange(len(ids), device=ids.device)
+        tokens, index = self.tok_emb(ids).to(self.dtype), torch.arange(len(ids), device=ids.device)
         if self.pos_emb is not None:
-            positions = self.pos_emb(index)
+            positions = self.pos_emb(index).to(self.dtype)
             return {"tok_emb": tokens, "pos_emb": positions, "tok_emb + pos_emb": tokens + positions}
         cos, _ = self._rotary(index, tokens.dtype)
         return {"tok_emb": tokens, "cos of each position's angles": cos}

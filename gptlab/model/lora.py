@@ -7,6 +7,7 @@ I inputs and O outputs of a linear layer, R rank.
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 
 from gptlab.model.gpt import GPT
 from gptlab.model.init import initialise_adapter
+from gptlab.model.linear import Linear
 from gptlab.model.meta import meta_weights
 
 
@@ -26,7 +28,7 @@ def low_rank(a: Tensor, b: Tensor, *, alpha: float) -> Tensor:
     return alpha / len(a) * (b.to(dtype) @ a.to(dtype))
 
 
-class LoRALinear(nn.Linear):
+class LoRALinear(Linear):
     """W x + bias + (alpha / R) B A drop(x).
 
     (..., I) -> (..., O)
@@ -37,14 +39,15 @@ class LoRALinear(nn.Linear):
         linear: the layer; the two share their parameters.
         alpha: the adapter's scale. It is divided by R, so that one learning rate suits every rank.
         drop_rate: dropout on the adapter's input only.
+        dtype: of the adapter; W may be stored in a narrower one.
     """
 
-    def __init__(self, linear: nn.Linear, *, rank: int, alpha: float, drop_rate: float) -> None:
+    def __init__(self, linear: nn.Linear, *, rank: int, alpha: float, drop_rate: float, dtype: torch.dtype) -> None:
         with meta_weights():
             super().__init__(linear.in_features, linear.out_features, bias=linear.bias is not None)
         self.weight, self.bias = linear.weight, linear.bias
-        self.lora_a = nn.Parameter(linear.weight.new_empty(rank, linear.in_features))
-        self.lora_b = nn.Parameter(linear.weight.new_empty(linear.out_features, rank))
+        self.lora_a = nn.Parameter(linear.weight.new_empty(rank, linear.in_features, dtype=dtype))
+        self.lora_b = nn.Parameter(linear.weight.new_empty(linear.out_features, rank, dtype=dtype))
         initialise_adapter(self.lora_a, self.lora_b)
         self.rank, self.alpha, self.drop_rate, self.enabled = rank, alpha, drop_rate, True
         self.train(linear.training)
@@ -74,11 +77,12 @@ def adapt(model: GPT, layers: list[str], *, rank: int, alpha: float, drop_rate: 
     Args:
         layers: names as `layer_names` returns them.
     """
+    options: dict[str, Any] = {"rank": rank, "alpha": alpha, "drop_rate": drop_rate, "dtype": model.dtype}
     for block in model.blocks:
         for name in layers:
             linear = block.get_submodule(name)
             assert isinstance(linear, nn.Linear)
-            block.set_submodule(name, LoRALinear(linear, rank=rank, alpha=alpha, drop_rate=drop_rate))
+            block.set_submodule(name, LoRALinear(linear, **options))
 
 
 def adapters(model: nn.Module) -> dict[str, LoRALinear]:
@@ -90,12 +94,14 @@ def adapters(model: nn.Module) -> dict[str, LoRALinear]:
 def merge(model: nn.Module) -> None:
     """Merge every adapter into its weight, in place.
 
-    W becomes W + (alpha / R) B A. The layers are plain linear layers again. A model without adapters stays as it is.
+    W becomes W + (alpha / R) B A, in the wider format of the two. The layers have no adapter any more. A model without
+    adapters stays as it is.
     """
     for name, layer in adapters(model).items():
+        layer.weight.data = layer.weight.to(torch.promote_types(layer.weight.dtype, layer.lora_a.dtype))
         layer.weight += low_rank(layer.lora_a, layer.lora_b, alpha=layer.alpha)
         with meta_weights():
-            plain = nn.Linear(layer.in_features, layer.out_features, bias=layer.bias is not None)
+            plain = Linear(layer.in_features, layer.out_features, bias=layer.bias is not None)
         plain.weight, plain.bias = layer.weight, layer.bias
         model.set_submodule(name, plain.train(layer.training))
 

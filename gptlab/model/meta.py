@@ -8,6 +8,7 @@ import torch
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
+from gptlab.model.linear import AnyFormat, narrower
 from gptlab.model.torch_internals import draws_weights, replacing_parameters
 
 
@@ -22,14 +23,33 @@ def meta_weights() -> Iterator[None]:
         yield
 
 
-def materialize(module: nn.Module, *, dtype: torch.dtype, device: str) -> None:
-    """Allocate uninitialised memory for every tensor of a module's state dict.
+def materialize(module: nn.Module, *, matrices: torch.dtype, rest: torch.dtype, device: str) -> None:
+    """Allocate uninitialised memory for a module's tensors on the meta device.
 
     The caller fills it.
+
+    Args:
+        matrices: dtype of weights with two dimensions.
+        rest: dtype of norms and biases.
     """
-    shapes = {name: tensor.shape for name, tensor in module.state_dict().items()}
-    empty = {name: torch.empty(shape, dtype=dtype, device=device) for name, shape in shapes.items()}
-    module.load_state_dict(empty, assign=True)
+    shapes = {name: tensor.shape for name, tensor in module.state_dict().items() if tensor.is_meta}
+    empty = {
+        name: torch.empty(shape, dtype=matrices if len(shape) == 2 else rest, device=device)
+        for name, shape in shapes.items()
+    }
+    module.load_state_dict(empty, strict=False, assign=True)
+
+
+def materialize_base(model: nn.Module, head: nn.Module, *, stored: torch.dtype, rest: torch.dtype) -> None:
+    """Allocate a model and its head for base weights, most of which stay frozen.
+
+    Args:
+        stored: dtype of the base. Matrices have it if it is the narrower one, and their module multiplies any format.
+        rest: dtype of all other tensors, and of what will be trained.
+    """
+    for part in (model, *(part for part in head.modules() if isinstance(part, AnyFormat))):
+        materialize(part, matrices=narrower(stored, rest), rest=rest, device="cpu")
+    materialize(head, matrices=rest, rest=rest, device="cpu")
 
 
 def _on_meta(parameter: nn.Parameter) -> nn.Parameter:

@@ -22,6 +22,7 @@ from gptlab.hardware.precision import autocast, weights_dtype
 from gptlab.heads.chunked_cross_entropy import logit_rows
 from gptlab.heads.projection import Projection
 from gptlab.heads.protocol import Loss
+from gptlab.model.linear import product_dtype
 
 MAX_SECONDS = 1.0  # after the first two passes, which take as long as they take
 MAX_SHARE = 0.005  # of the run's own time, likewise
@@ -187,10 +188,11 @@ def _logit_bytes(modules: nn.Module, n_tokens: int, device: torch.device, precis
     total = 0
     for layer in modules.modules():
         if isinstance(layer, Projection) and layer.loss_chunk_rows is not None:
+            hidden = torch.empty(0, dtype=layer.backbone[0].dtype, device=device)
             with autocast(precision, device.type):
-                n_rows = logit_rows(layer.loss_chunk_rows, layer.matrix, with_gradient=True)
-            mixed = torch.get_autocast_dtype(device.type) if precision.endswith("mixed") else layer.matrix.dtype
-            total += min(n_rows, n_tokens) * len(layer.matrix) * mixed.itemsize
+                n_rows = logit_rows(layer.loss_chunk_rows, hidden, layer.matrix, with_gradient=True)
+                dtype = product_dtype(hidden, layer.matrix)
+            total += min(n_rows, n_tokens) * len(layer.matrix) * dtype.itemsize
     return total
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Annotated, Literal, Protocol
 
+import torch
 from torch import nn
 
 from gptlab.bounds import AtLeast, Length, LessThan, MoreThan
@@ -125,6 +126,13 @@ class LoRA:
 
 def _is_layer(name: str, layer: str) -> bool:
     return f".{layer}".endswith(f".{name}")
+
+
+def widen_trainable(modules: nn.Module) -> None:
+    """Cast what is trained to float32 at least, as small steps need it; frozen weights stay as they are stored."""
+    for parameter in modules.parameters():
+        if parameter.requires_grad:
+            parameter.data = parameter.to(torch.promote_types(parameter.dtype, torch.float32))
 
 
 def list_frozen(modules: nn.Module) -> list[str]:

@@ -9,6 +9,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import torch
+
 from gptlab.errors import UserError
 from gptlab.model.architecture import Architecture
 from gptlab.storage.excerpts import excerpt
@@ -73,6 +75,16 @@ SUPPORTED = {
     "qwen3": LLAMA_LIKE | {"attention_bias": (False,)},
 }
 
+DTYPES = {  # by all of torch's names
+    "float32": torch.float32,
+    "float": torch.float32,
+    "float64": torch.float64,
+    "double": torch.float64,
+    "float16": torch.float16,
+    "half": torch.float16,
+    "bfloat16": torch.bfloat16,
+}
+
 MAX_COUNT = 1 << 40  # of any size; no file has that many
 MAX_LAYERS = 4096  # modules are built before the weights are checked; the deepest published model has 126
 MAX_NUMBER = 1e30  # fits into a float32
@@ -107,6 +119,21 @@ def read_config(config: Mapping[str, Any], where: Path) -> ModelConfig:
     fields = _Fields({**DEFAULTS[kind], **config}, where)
     architecture = _gpt2(fields) if kind == "gpt2" else _llama(fields, kind)
     return ModelConfig(architecture, tied=fields.flag("tie_word_embeddings"))
+
+
+def read_dtype(config: Mapping[str, Any], where: Path) -> torch.dtype | None:
+    """Return the dtype that a config.json names, if it names one.
+
+    Raises:
+        UserError: the name is no floating-point dtype that gptlab has.
+    """
+    field = "torch_dtype" if config.get("dtype") is None else "dtype"  # the name in version 4, and in 5
+    name = config.get(field)
+    if name is None:
+        return None
+    if not isinstance(name, str) or name not in DTYPES:
+        raise unsupported(where, field, name, _any_of(DTYPES))
+    return DTYPES[name]
 
 
 def unsupported(where: Path | str, field: str, got: Any, wanted: str) -> UserError:

@@ -1,6 +1,7 @@
 """A folder of published weights in the transformers layout."""
 
 from dataclasses import asdict
+from functools import reduce
 from pathlib import Path
 
 import torch
@@ -13,7 +14,7 @@ from gptlab.storage.excerpts import excerpt_names
 from gptlab.storage.files import read_object
 from gptlab.weights.architecture import check_architecture, check_output
 from gptlab.weights.classes import matching_rows, read_classes
-from gptlab.weights.families import read_config
+from gptlab.weights.families import read_config, read_dtype
 from gptlab.weights.names import (
     EMBEDDING,
     OUT,
@@ -25,7 +26,7 @@ from gptlab.weights.names import (
     has_vocabulary_matrix,
     tensors_of,
 )
-from gptlab.weights.tensor_files import StoredTensor, find_tensors
+from gptlab.weights.tensor_files import StoredTensor, find_tensors, matrix_dtype
 
 N_SHOWN = 5  # of many wrong tensors
 
@@ -39,7 +40,8 @@ class PretrainedFolder:
         architecture: the model that the weights fit.
         tied: the output matrix is the token embedding.
         classes: of a classifier, in order; empty for a language model.
-        dtype: of the stored numbers.
+        dtype: in which the model opens, as in transformers: config.json's, else the widest of the stored numbers.
+        stored_dtype: the narrowest that holds all matrices exactly, at most float32.
         files: the weight files.
 
     Raises:
@@ -60,6 +62,7 @@ class PretrainedFolder:
         self.path = path
         content = read_object(config)
         self.architecture, self.tied = read_config(content, config)
+        named = read_dtype(content, config)
         self.classes = read_classes(content, config)
         self.pad_id = content.get("pad_token_id")
         self.stored = {
@@ -70,9 +73,9 @@ class PretrainedFolder:
             self.entries.append(Entry(EMBEDDING, None, "lm_head.weight", transposed=False))
         self._check_names()
         self._check_shapes(config)
-        dtype = self.stored[self.entries[0].theirs].dtype
-        assert dtype is not None
-        self.dtype = dtype
+        dtypes = [tensor.dtype for tensor in self.stored.values() if tensor.dtype is not None]  # of all, as was checked
+        self.dtype = named or reduce(torch.promote_types, dtypes)
+        self.stored_dtype = matrix_dtype(tensor.dtype for tensor in self.stored.values() if len(tensor.shape) == 2)
         self.files = sorted({tensor.file for tensor in self.stored.values()})
 
     @torch.no_grad()

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
+import torch
 from torch import nn
 
 from gptlab.model.architecture import Architecture
@@ -37,6 +38,10 @@ class Source(Protocol):
     @property
     def prompt(self) -> dict[str, Any] | None:
         """Return the configuration of the prompt style, if any."""
+
+    @property
+    def stored_dtype(self) -> torch.dtype:
+        """Return the narrowest dtype that holds all matrices exactly, at most float32."""
 
     def tokenizer(self) -> Tokenizer:
         """Return the tokenizer that the weights were trained with."""

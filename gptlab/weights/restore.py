@@ -1,17 +1,45 @@
 """Loading of a checkpoint's tensors into a model."""
 
-from collections.abc import Callable, Iterator
+import logging
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from gptlab.errors import UserError
-from gptlab.model.meta import SkipInit, materialize
+from gptlab.model.meta import SkipInit, materialize_base
 from gptlab.storage.checkpoint import read_checkpoint
 from gptlab.tokenizer.protocol import Tokenizer
 from gptlab.weights.protocol import Source
+
+log = logging.getLogger(__name__)
+
+
+def fill_new(
+    modules: nn.ModuleDict, source: Source, tokenizer: Tokenizer, *, new_head: Callable[[], nn.Module]
+) -> list[str]:
+    """Copy initial weights into a new model; return the head's parameters that stay newly initialised.
+
+    A model on the meta device gets its memory here, and its matrices the format in which they are stored.
+
+    Args:
+        modules: the `model` and its `head`.
+        new_head: makes another head, whose parameters are initialised.
+    """
+    model: Any = modules["model"]  # a GPT
+    head = modules["head"]
+    if on_meta := next(model.parameters()).is_meta:
+        materialize_base(model, head, stored=source.stored_dtype, rest=torch.float32)
+    fresh = source.fill(model, head, tokenizer)
+    if fresh and on_meta:
+        new = nn.ModuleDict({"head": new_head()}).state_dict()
+        modules.load_state_dict({name: new[name] for name in fresh}, strict=False, assign=True)
+    if fresh:
+        log.info(f"not in the pretrained weights, newly initialised: {', '.join(fresh)}")
+    return fresh
 
 
 def restore_weights(
@@ -32,13 +60,14 @@ def restore_weights(
     model, head = modules["model"], modules["head"]
     missing: list[str] = []
     if base:
-        materialize(modules, dtype=next(iter(tensors.values())).dtype, device="cpu")
+        rest = next(iter(tensors.values())).dtype
+        materialize_base(model, head, stored=base.stored_dtype, rest=rest)
         missing = base.fill(model, head, tokenizer)  # type: ignore[arg-type]  # a GPT
     with SkipInit():  # the adapter's values are loaded below
         tune(model, head, missing)
     frozen_names = {name: p for name, p in modules.named_parameters() if not p.requires_grad} if base else {}
     modules.load_state_dict({**frozen_names, **tensors}, assign=True)
-    check_dtypes(modules)
+    check_dtypes(parameter for parameter in modules.parameters() if parameter.requires_grad or not base)
 
 
 def load_best(modules: nn.ModuleDict, run: Path) -> str:
@@ -56,13 +85,13 @@ def load_best(modules: nn.ModuleDict, run: Path) -> str:
     return "best"
 
 
-def check_dtypes(modules: nn.ModuleDict) -> None:
-    """Raise an error unless all weights have one floating-point dtype.
+def check_dtypes(weights: Iterable[Tensor]) -> None:
+    """Raise an error unless all weights of a checkpoint have one floating-point dtype.
 
     Raises:
         UserError: the dtypes differ, or are not floating-point.
     """
-    dtypes = {parameter.dtype for parameter in modules.parameters()}
+    dtypes = {weight.dtype for weight in weights}
     if len(dtypes) > 1 or not dtypes <= {torch.float16, torch.bfloat16, torch.float32, torch.float64}:
         raise UserError(f"its weights are {', '.join(sorted(map(str, dtypes)))}, wanted one floating-point dtype")
 

@@ -30,6 +30,7 @@ from gptlab.weights.folder import PretrainedFolder
 from gptlab.weights.hub import GPT2, find_folder, is_pretrained
 from gptlab.weights.names import EMBEDDING, OUT, classes_of, tensors_of
 from gptlab.weights.protocol import Source
+from gptlab.weights.tensor_files import matrix_dtype
 from gptlab.weights.tokenizer_match import check_same_tokenizer
 
 
@@ -37,7 +38,7 @@ from gptlab.weights.tokenizer_match import check_same_tokenizer
 class Scratch:
     """No weights: the model stays randomly initialised."""
 
-    files, location = (), None
+    files, location, stored_dtype = (), None, torch.float32
 
     @property
     def base_record(self) -> dict[str, Any]:
@@ -90,9 +91,8 @@ class Folder:
         folder = find_folder(path, revision=revision)
         with recognised(folder):
             self.folder = PretrainedFolder(folder)
-        self.architecture, self.tied = self.folder.architecture, self.folder.tied
-        self.dtype, self.files = self.folder.dtype, self.folder.files
-        self.classes = self.folder.classes
+        self.architecture, self.tied, self.classes = self.folder.architecture, self.folder.tied, self.folder.classes
+        self.dtype, self.stored_dtype, self.files = self.folder.dtype, self.folder.stored_dtype, self.folder.files
         # in the hub's cache the folder's name is the commit
         self.hub = None if Path(path).expanduser().is_dir() else (path, self.folder.path.name)
 
@@ -156,9 +156,9 @@ class TrainedRun:
         self.base = base_of(content, self.path)
         self.location, self.files = str(self.path), [self.path, *(self.base.files if self.base else ())]
         self.tied = self.base.tied if self.base else "head.out.weight" not in self.tensors
+        self.stored_dtype = matrix_dtype(x.dtype for x in self.tensors.values() if x.ndim == 2 and not self.base)
         self._tokenizer = tokenizer_of(content, self.base, self.path)
-        self.classes = tuple(content[RECORD]["labels"])
-        self._prompt: dict[str, Any] | None = config.get("prompt")
+        self.classes, self._prompt = tuple(content[RECORD]["labels"]), config.get("prompt")
         self.tuning: dict[str, Any] = config.get("tuning", {})
         self.architecture = _architecture(config, self._tokenizer.vocab_size, self.tensors, self.path)
 

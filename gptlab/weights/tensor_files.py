@@ -4,7 +4,7 @@ import json
 import math
 import os
 import pickle
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,6 +21,15 @@ DTYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF1
 FILES = ("model.safetensors", "pytorch_model.bin")  # the first that exists, whole or as shards with an .index.json
 MAX_HEADER_BYTES = 32 << 20  # of a safetensors file; 100,000 tensors need 12 MB
 CHUNK_NUMEL = 1 << 22  # numbers of a file in memory at once: 16 MB of float32
+
+
+def matrix_dtype(dtypes: Iterable[torch.dtype | None]) -> torch.dtype:
+    """Return the narrowest dtype that holds matrices of these dtypes exactly, at most float32.
+
+    It is float32 too if there are none, as those of an adapter that is merged.
+    """
+    found = set(dtypes)
+    return found.pop() if found in ({torch.bfloat16}, {torch.float16}) else torch.float32  # type: ignore[return-value]
 
 
 class StoredTensor(NamedTuple):

@@ -57,14 +57,15 @@ def restore_reference(run: Run, path: str) -> None:
         return
     torch.manual_seed(run.cfg.seed)  # with weights=scratch the seed gives the run's random weights again
     first = Run(run.cfg, run.tokenizer, data=None, labels=run.labels)
-    open_base(run.record, find_checkpoint(Path(path).expanduser())).fill(first.model, first.head, run.tokenizer)
+    base = open_base(run.record, find_checkpoint(Path(path).expanduser()))
+    base.fill(first.model, first.head, run.tokenizer)
     parts = {"model": (run.model, first.model), "head": (run.head, first.head)}
     trained = {
         name: {key: tensor.clone() for key, tensor in own.state_dict().items()} for name, (own, _) in parts.items()
     }
     for own, initial in parts.values():
         own.load_state_dict(initial.state_dict())
-    run.head.capture_reference()
+    run.head.capture_reference(base.stored_dtype)
     for name, (own, _) in parts.items():
         own.load_state_dict(trained[name])
 

@@ -4,9 +4,11 @@ import logging
 from dataclasses import asdict
 from typing import Any, NamedTuple
 
+from torch import nn
+
 from gptlab.config.build import build
 from gptlab.config.plain import to_yaml
-from gptlab.model.lora import merge
+from gptlab.model.lora import adapters, merge
 from gptlab.prompts.template import ChatTemplate
 from gptlab.run import Run, count_parameters
 from gptlab.storage.run_folder import read_summary
@@ -17,11 +19,13 @@ log = logging.getLogger(__name__)
 
 
 def merge_adapter(run: Run) -> None:
-    """Merge an adapter into the weights.
+    """Merge an adapter into the weights, in the adapter's format.
 
     This comes before any cast, so that the weights are rounded once.
     """
-    merge(run.model)
+    if adapters(run.model):
+        merge(run.model)
+        nn.ModuleList([run.model, run.head]).to(run.model.dtype)  # the rest of the base may be stored in another format
 
 
 class Chat(NamedTuple):

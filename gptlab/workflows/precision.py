@@ -92,8 +92,8 @@ def cast_weights(run: Run, precision: str) -> None:
 
 
 def _stored(run: Run) -> str:
-    """Return the weights' dtype as a precision name."""
-    return {dtype: name for name, dtype in TRUE_DTYPES.items()}[run.model.tok_emb.weight.dtype]
+    """Return the weights' dtype as a precision name; an adapter's base may be stored in a narrower one."""
+    return {dtype: name for name, dtype in TRUE_DTYPES.items()}[run.model.dtype]
 
 
 def prepack_weights(run: Run, precision: str) -> None:
@@ -102,7 +102,7 @@ def prepack_weights(run: Run, precision: str) -> None:
     Args:
         precision: a mixed one gives the dtype of products; any other means the weights' dtype.
     """
-    prepack(run.model, *_outputs(run), dtype=MIXED_DTYPES.get(precision, run.model.tok_emb.weight.dtype))
+    prepack(run.model, *_outputs(run), dtype=MIXED_DTYPES.get(precision, run.model.dtype))
 
 
 def _outputs(run: Run) -> list[nn.Module]:

@@ -17,6 +17,7 @@ from tests.benchmarks import (
     head,
     loop,
     measure,
+    memory,
     opening,
     packing,
     preparation,
@@ -192,6 +193,16 @@ def test_time_to_loss(
     assert row["nanoGPT, val/loss"] == pytest.approx(math.log(65), abs=1e-3)
     assert 0 < row["ours, val/loss"] < row["nanoGPT, val/loss"]
     assert found["ratio"] == pytest.approx(row["ours, s"] / row["nanoGPT, s"], abs=1e-3)
+
+
+@pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing:FutureWarning")  # peft 0.21 asks by an old name
+def test_memory(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    peer = "peft" if find_spec("peft") and find_spec("transformers") else ""
+    monkeypatch.setattr(memory, "Apart", InProcess)
+    words = ["context=8", "emb_dim=16", "hidden=24", "layers=1", "vocab=32", f"peer={peer}", "output=json"]
+    steps = [row for row in measured(memory, words, capsys)["rows"] if "LoRA" in row["way"]]
+    assert len({row["trained"] for row in steps}) == 1  # equal work
+    assert len({row["losses"].split(",")[0] for row in steps}) == 1
 
 
 def test_packing(toy_text: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -116,12 +116,12 @@ def test_improbable_targets_and_huge_logits() -> None:
 
 
 def test_auto_chunks_fit_in_their_room() -> None:
-    weight = torch.empty(50257, 1)
-    assert logit_rows("auto", weight, with_gradient=True) == 2**27 // (4 * 50257)
+    hidden, weight = torch.empty(1, 1), torch.empty(50257, 1)
+    assert logit_rows("auto", hidden, weight, with_gradient=True) == 2**27 // (4 * 50257)
     with torch.autocast("cpu", torch.bfloat16):
-        assert logit_rows("auto", weight, with_gradient=True) == 2**28 // (2 * 50257)
-    assert logit_rows("auto", weight, with_gradient=False) == 2**26 // (4 * 50257)
-    assert logit_rows(7, weight, with_gradient=True) == 7
+        assert logit_rows("auto", hidden, weight, with_gradient=True) == 2**28 // (2 * 50257)
+    assert logit_rows("auto", hidden, weight, with_gradient=False) == 2**26 // (4 * 50257)
+    assert logit_rows(7, hidden, weight, with_gradient=True) == 7
 
 
 @pytest.mark.parametrize("chunk_rows", [20, "auto"])

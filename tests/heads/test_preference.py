@@ -53,7 +53,7 @@ def shaken(model: nn.Module) -> None:
 def test_the_loss_is_the_papers() -> None:
     """Write equation 7 out row by row, with whole logits."""
     model, head = model_and_head()
-    head.capture_reference()
+    head.capture_reference(torch.float32)
     first = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     shaken(model)
     data = batch()
@@ -76,15 +76,33 @@ def test_the_loss_is_the_papers() -> None:
 
 def test_rewards_are_zero_before_training() -> None:
     model, head = model_and_head()
-    head.capture_reference()
+    head.capture_reference(torch.float32)
     loss = head.loss(model(batch()["ids"]), batch())
     torch.testing.assert_close(loss.total, torch.tensor(3 * np.log(2), dtype=torch.float32))
     torch.testing.assert_close(loss.logits, torch.zeros(3, 2))
 
 
+@pytest.mark.parametrize("tied", [True, False])
+def test_the_reference_keeps_the_stored_format(tied: bool) -> None:
+    losses = []
+    for stored in (torch.bfloat16, torch.float32):
+        model = tiny_gpt(drop_rate=0.0)
+        head = PreferenceHead(model, HeadContext(50, None), beta=0.1, tied=tied, loss_chunk_rows=None)
+        for parameter in (*model.parameters(), *head.parameters()):
+            parameter.data = parameter.bfloat16().float()  # as a base in bfloat16 fills it
+        head.capture_reference(stored)
+        assert head.reference is not None
+        reference, matrix = head.reference
+        assert {p.dtype for p in (*reference.parameters(), matrix) if p.ndim == 2} == {stored}
+        assert model.tok_emb.weight.dtype == torch.float32
+        shaken(model)
+        losses.append(head.loss(model(batch()["ids"]), batch()).total)
+    assert torch.equal(*losses)
+
+
 def test_the_reference_is_in_no_checkpoint_and_is_not_trained() -> None:
     model, head = model_and_head()
-    head.capture_reference()
+    head.capture_reference(torch.float32)
     assert not list(head.parameters())
     assert not head.state_dict()
     shaken(model)
@@ -100,7 +118,7 @@ def test_with_adapters_the_reference_is_the_model_without_them() -> None:
         wanted = answer_log_probs(model(batch()["ids"]), model.tok_emb.weight, batch()["targets"])
     model.requires_grad_(False)
     adapt(model, ["attention.qkv"], rank=2, alpha=4.0, drop_rate=0.0)
-    head.capture_reference()
+    head.capture_reference(torch.float32)
     assert head.reference is None  # no second model in memory
     shaken(model)
     now = answer_log_probs(model(batch()["ids"]), model.tok_emb.weight, batch()["targets"])

@@ -7,14 +7,17 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from gptlab.batch import Batch
 from gptlab.commands import export, generate
 from gptlab.commands.train import main
+from gptlab.config.compose import compose_config
 from gptlab.model.lora import adapter_off, adapters, merge
 from gptlab.run import Run
+from gptlab.workflows.precision import cast_weights
 from tests.conftest import TINY, TrainedRun
-from tests.story.test_resume import assert_same_run, state, stopping
+from tests.story.test_resume import assert_same, assert_same_run, lines, state, stopping
 
 RUN = (
     *(word for word in TINY if not word.startswith(("model.", "tokenizer."))),
@@ -256,3 +259,97 @@ def test_the_log_names_the_trained_weights(straight: Path) -> None:
 def test_an_adapter_needs_weights(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     sentence = error_of([*TINY, "tuning=lora", f"output_dir={tmp_path}"], capsys)
     assert sentence.startswith("tuning=lora trains adapters of pretrained weights, but weights=scratch has none")
+
+
+def folder_of(base: Path, folder: Path, *, precision: str) -> Path:
+    """Export a run in bfloat16; `32-true`: the same numbers, stored in float32."""
+    export.main([f"run={base}", f"to={folder}", "precision=bf16-true"])
+    if precision == "32-true":
+        weights, config = folder / "model.safetensors", folder / "config.json"
+        save_file({name: tensor.float() for name, tensor in load_file(weights).items()}, weights)
+        config.write_text(config.read_text().replace("bfloat16", "float32"), encoding="utf-8")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def folders(base: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Return a folder of bfloat16 numbers, and one of the same numbers stored in float32."""
+    place = tmp_path_factory.mktemp("stored")
+    return {name: folder_of(base, place / name, precision=name) for name in ("bf16-true", "32-true")}
+
+
+def on_folder(words: list[str], folder: Path) -> list[str]:
+    own = [word for word in words if not word.startswith("weights")]
+    return [*own, "weights=hf", f"weights.path={folder}"]
+
+
+@pytest.fixture(scope="module")
+def from_bf16(words: list[str], folders: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Train the uninterrupted run on the folder in bfloat16."""
+    folder = tmp_path_factory.mktemp("bf16") / "run"
+    main([*on_folder(words, folders["bf16-true"]), *RESUMED, f"output_dir={folder}", *stopping(None, "error")])
+    return folder
+
+
+@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
+def test_a_base_in_bfloat16_trains_as_its_copy_in_float32(
+    precision: str, words: list[str], folders: dict[str, Path], tmp_path: Path
+) -> None:
+    short = [*RESUMED, f"trainer.precision={precision}", "trainer.max_steps=6", *stopping(None, "error")]
+    for name, folder in folders.items():
+        main([*on_folder(words, folder), *short, f"output_dir={tmp_path / name}"])
+    ours, theirs = (state(tmp_path / name) for name in folders)
+    for key in ("state_dict", "optimizer_states"):
+        assert_same(ours[key], theirs[key])
+    assert lines(tmp_path / "bf16-true") == lines(tmp_path / "32-true")
+
+
+def test_a_run_on_bfloat16_resumes_bit_for_bit(
+    words: list[str], folders: dict[str, Path], from_bf16: Path, tmp_path: Path
+) -> None:
+    stopped = tmp_path / "run"
+    with pytest.raises(SystemExit):
+        main([*on_folder(words, folders["bf16-true"]), *RESUMED, f"output_dir={stopped}", *stopping(9, "SIGTERM")])
+    main([f"resume={stopped}", "callbacks.watch.stop_at=null"])
+    assert_same_run(stopped, from_bf16, n_samples=5)
+
+
+def dtypes(run: Run) -> dict[str, set[torch.dtype]]:
+    """Return the dtypes of the matrices, of norms and biases, and of what is trained."""
+    named = [(name, p) for part in (run.model, run.head) for name, p in part.named_parameters()]
+    return {
+        "matrices": {p.dtype for _, p in named if p.ndim == 2 and not p.requires_grad},
+        "vectors": {p.dtype for _, p in named if p.ndim == 1},
+        "trained": {p.dtype for _, p in named if p.requires_grad},
+    }
+
+
+def test_a_frozen_base_keeps_its_stored_format(
+    words: list[str], folders: dict[str, Path], from_bf16: Path, tmp_path: Path
+) -> None:
+    """That holds for a composed and for an opened run; what is merged or cast is in the adapter's format."""
+    cfg = compose_config("train", [*on_folder(words, folders["bf16-true"]), f"output_dir={tmp_path}"])
+    for run in (Run.compose(cfg), Run.open(from_bf16)):
+        found = dtypes(run)
+        assert (found["matrices"], found["trained"]) == ({torch.bfloat16}, {torch.float32})
+        assert found["vectors"] <= {torch.float32}
+    logits = run.logits(IDS)
+    cast_weights(run, "32-true")
+    assert torch.equal(run.logits(IDS), logits)
+    export.main([f"run={from_bf16}", f"to={tmp_path / 'whole'}"])
+    whole = Run.open(tmp_path / "whole")
+    assert {p.dtype for p in whole.model.parameters()} == {torch.float32}
+    torch.testing.assert_close(whole.logits(IDS), logits, rtol=1e-4, atol=1e-4)
+
+
+def test_a_fresh_head_begins_random_and_in_float32(words: list[str], folders: dict[str, Path], tmp_path: Path) -> None:
+    """The base is not drawn at random first, but the head that it does not have is, from the seed."""
+    (tmp_path / "rows.csv").write_text("label,text\nham,the king\nspam,the river\n" * 20, encoding="utf-8")
+    own = ["head=classifier", "head.class_weights=balanced", "data=csv", f"data.path={tmp_path / 'rows.csv'}"]
+    cfg = compose_config("train", [*on_folder(words, folders["bf16-true"]), *own, f"output_dir={tmp_path}"])
+    runs = [Run.compose(cfg) for _ in range(2)]
+    heads = [run.head.out.weight for run in runs]
+    assert torch.equal(*heads)
+    assert (heads[0].dtype, heads[0].requires_grad) == (torch.float32, True)
+    assert 0.01 < heads[0].std() < 0.04
+    assert torch.isfinite(runs[0].head.class_weights).all()

@@ -3,6 +3,7 @@
 import json
 import os
 import pickle
+import re
 import resource
 import subprocess
 import sys
@@ -18,7 +19,7 @@ from torch import Tensor, nn
 
 from gptlab.heads.lm import LMHead
 from gptlab.heads.protocol import HeadContext
-from gptlab.weights.export.folder import export_weights
+from gptlab.weights.export.folder import export_weights, tensors_to_write
 from gptlab.weights.folder import PretrainedFolder
 from tests.support.tiny_models import LLAMA, tiny_gpt
 from tests.weights.conftest import make_ours, read
@@ -303,6 +304,40 @@ def test_a_full_disk_leaves_the_earlier_export(tmp_path: Path) -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert {path: path.read_bytes() for path in (tmp_path / "gpt").iterdir()} == before
     assert before[tmp_path / "gpt" / "model.safetensors"]
+
+
+@pytest.mark.parametrize(
+    ("named", "opened"),
+    [
+        ({"dtype": "bfloat16"}, torch.bfloat16),
+        ({"dtype": None, "torch_dtype": "float16"}, torch.float16),
+        ({"dtype": "float32", "torch_dtype": "bfloat16"}, torch.float32),
+        ({"dtype": "half"}, torch.float16),
+        ({"dtype": None, "torch_dtype": None}, torch.float32),
+    ],
+)
+def test_a_folder_of_mixed_dtypes_opens_in_that_of_its_config(
+    tmp_path: Path, open_theirs: Callable[[Path], nn.Module], named: dict[str, Any], opened: torch.dtype
+) -> None:
+    """Compare every number with transformers; without a name, the first tensor decides there and the widest here."""
+    write(tmp_path, **LLAMA)
+    edit(tmp_path, lambda ts: ts.update({name: t.bfloat16() for name, t in ts.items() if "norm" not in name}))
+    configure(tmp_path, **named)
+    model, head = read(tmp_path)
+    theirs = dict(open_theirs(tmp_path).named_parameters()) if any(named.values()) else None
+    stored = load_file(tmp_path / "model.safetensors")
+    for name, tensor in tensors_to_write(model, head, classifier=False).items():
+        assert tensor.dtype == opened
+        assert torch.equal(tensor, stored[name].to(opened) if theirs is None else theirs[name])
+    assert PretrainedFolder(tmp_path).stored_dtype == torch.bfloat16  # of the matrices, which LoRA keeps
+
+
+@pytest.mark.parametrize("shown", ["int8", "float8_e4m3fn", "torch.bfloat16", "auto", 16, ["float32"]])
+def test_a_dtype_that_gptlab_does_not_have_is_refused(tmp_path: Path, shown: Any) -> None:
+    configure(write(tmp_path), dtype=shown)
+    sentence = f'{tmp_path}/config.json: dtype is {json.dumps(shown)}; gptlab takes "float32" or '
+    with pytest.raises(ValueError, match=re.escape(sentence)):
+        PretrainedFolder(tmp_path)
 
 
 MEASURE = """

@@ -14,6 +14,7 @@ from gptlab.model.torch_internals import int8_linear
 
 KERNEL_MAX_ROWS = 16  # up to this many, PyTorch's int8 kernel is faster than a product in bfloat16
 KERNEL_INPUTS = 16  # the kernel reads this many inputs at a time, past the end if the width is no multiple
+CHUNK_NUMEL = 1 << 18  # numbers rounded at once: they stay in the cache, and fit into memory that was just freed
 
 
 class Int8Weight(InferenceWeight):
@@ -41,9 +42,14 @@ class Int8Weight(InferenceWeight):
 
         (O, I) -> (O, I)
         """
-        weight = weight.detach().float()
-        scales = (weight.abs().amax(dim=1) / 127).clamp_min(1e-30).to(torch.bfloat16)  # rounded first
-        numbers = (weight / scales.float()[:, None]).round_().clamp_(-127, 127).to(torch.int8)
+        numbers = torch.empty(weight.shape, dtype=torch.int8, device=weight.device)
+        scales = torch.empty(len(weight), dtype=torch.bfloat16, device=weight.device)
+        step = max(1, CHUNK_NUMEL // weight.size(1))
+        for start in range(0, len(weight), step):  # the float32 copy of a whole embedding would be the peak of memory
+            rows = slice(start, start + step)
+            part = weight[rows].detach().float()
+            scales[rows] = (part.abs().amax(dim=1) / 127).clamp_min(1e-30)  # rounded first
+            numbers[rows] = (part / scales[rows].float()[:, None]).round_().clamp_(-127, 127)
         return cls(numbers, scales, dtype=dtype)
 
     def product(self, x: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -76,8 +82,6 @@ def quantise(model: nn.Module, head: nn.Module, *outputs: nn.Module, rest: torch
         outputs: modules that project onto the vocabulary, rounded too.
         rest: the dtype of all other tensors of the model and the head.
     """
-    layers = linear_layers(model, outputs)
-    weights = {layer: Int8Weight.of(layer.weight, dtype=rest) for layer in layers}  # type: ignore[arg-type]  # before they are cast
-    model.to(rest)
+    replace_weights(linear_layers(model, outputs), lambda layer: Int8Weight.of(layer.weight, dtype=rest))  # type: ignore[arg-type]
+    model.to(rest)  # after it, as casting a matrix first would round it twice
     head.to(rest)
-    replace_weights(layers, weights.__getitem__)

@@ -1,11 +1,14 @@
 """Int8 weights: close to the originals, the same with and without the kernel, small."""
 
 import copy
+import weakref
+from typing import Any
 
 import pytest
 import torch
 from torch import nn
 from torch.nn import functional as F
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from gptlab.heads.lm import LMHead
 from gptlab.heads.protocol import HeadContext
@@ -90,6 +93,34 @@ def test_a_matrix_of_its_own_is_rounded_once() -> None:
     exact = Int8Weight.of(head.out.matrix, dtype=torch.bfloat16)
     quantise(model, head, head.out.owner, rest=torch.bfloat16)
     assert torch.equal(head.out.matrix.numbers, exact.numbers)  # type: ignore[attr-defined]
+
+
+class Live(TorchDispatchMode):
+    """Counts, at each operation, the bytes of watched weights and of int8 numbers that are alive."""
+
+    def __init__(self, weights: list[torch.Tensor]) -> None:
+        super().__init__()
+        self.known = {weakref.ref(w.untyped_storage()): w.nbytes for w in weights}
+        self.most = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        if isinstance(result, torch.Tensor) and result.dtype == torch.int8 and not result._is_view():
+            self.known[weakref.ref(result)] = result.nbytes
+        self.most = max(self.most, sum(n for ref, n in self.known.items() if ref() is not None))
+        return result
+
+
+def test_a_matrix_is_freed_before_the_next_is_rounded() -> None:
+    model = tiny_gpt(vocab_size=V, n_layers=8).bfloat16()
+    head = LMHead(model, HeadContext(vocab_size=V, token_bytes=None), tied=True, loss_chunk_rows="auto")
+    weights = [layer.weight for layer in model.modules() if isinstance(layer, nn.Linear)]
+    total, largest = sum(w.nbytes for w in weights), max(w.nbytes for w in weights)
+    live = Live(weights)
+    del weights
+    with live:
+        quantise(model, head, rest=torch.bfloat16)
+    assert total < live.most <= total + largest  # all int8 numbers together are half of the total
 
 
 def test_int8_weights_cannot_be_trained() -> None:

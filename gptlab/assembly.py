@@ -20,6 +20,7 @@ from gptlab.config.command import command_line
 from gptlab.config.compose import compose_config
 from gptlab.config.hparams import hparams_values
 from gptlab.config.plain import Config, to_yaml
+from gptlab.config.pretrained import row_length
 from gptlab.data.protocol import EvaluationRequest, Prepared
 from gptlab.data.samplers import batches_per_epoch
 from gptlab.data.text.split import ALL
@@ -64,6 +65,9 @@ def make_batches(cfg: Config, modules: nn.ModuleDict, prepared: Prepared) -> tup
         batches_per_epoch=batches_per_epoch(len(prepared.train), batch_size=micro_batch_size, world_size=world_size),
         accumulate_grad_batches=accumulation,
     )
+    steps = cfg.trainer.max_steps
+    if steps is not None and plan.n_steps < steps:
+        log.info(f"trainer.max_epochs={cfg.trainer.max_epochs} ends the run after {plan.n_steps:,} of {steps:,} steps")
     batches = RunDataModule(
         prepared, batch_size=micro_batch_size, seed=cfg.seed, n_batches=plan.n_batches, world_size=world_size
     )
@@ -202,15 +206,15 @@ def read_text(
     from gptlab.evaluation.inference import text_metrics
 
     model, tokenizer = text_generator.model, text_generator.tokenizer
-    token_bytes = tokenizer.token_bytes()
+    token_bytes, n_row = tokenizer.token_bytes(), row_length(cfg)
     node = compose_config("evaluate", ["run=none", "data=text", "data.path=none"]).data
     request = EvaluationRequest(
         split=ALL,
         tokenizer=tokenizer,
         style=partial(build, cfg.prompt, "prompt"),
         max_tokens=model.context_length,
-        context_length=model.context_length,
-        stride=model.context_length,
+        context_length=n_row,
+        stride=n_row,
         classes=(),
         n_answers=0,
     )
@@ -218,11 +222,11 @@ def read_text(
     text = build({**node, **shared}, "data")
     text.files = text.files.at(path, "callbacks.forgetting.path")
     windows = text.evaluation_set(request).text.windows
-    n_windows = max(1, min(len(windows), n_tokens // model.context_length))
+    n_windows = max(1, min(len(windows), n_tokens // n_row))
     numbers = np.linspace(0, len(windows) - 1, n_windows).astype(int)
 
     def score(forward_context: ForwardContext) -> dict[str, float]:
-        parts = np.array_split(numbers, -(-n_windows // max(1, TEXT_BATCH_TOKENS // model.context_length)))
+        parts = np.array_split(numbers, -(-n_windows // max(1, TEXT_BATCH_TOKENS // n_row)))
         return text_metrics(
             model,
             text_generator.head,  # type: ignore[arg-type]

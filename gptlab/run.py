@@ -23,7 +23,7 @@ from gptlab.config.check import check
 from gptlab.config.command import choices
 from gptlab.config.compose import ConfigError, compose_config
 from gptlab.config.plain import Config, resolved
-from gptlab.config.pretrained import adopt
+from gptlab.config.pretrained import adopt, row_length
 from gptlab.config.record import as_written, describe_config, record_config
 from gptlab.data.protocol import Prepared
 from gptlab.generation.generator import TextGenerator
@@ -97,7 +97,7 @@ class Run:
         tokenizer = first.tokenizer if first else build(cfg.tokenizer, "tokenizer")
         if isinstance(tokenizer, partial):  # it belongs to the weights, or is trained on the training split
             tokenizer = tokenizer(weights if tokenizer.func is pretrained.load else text.training_text())
-        data = text.prepare(tokenizer, context_length=cfg.model.context_length, style=style)
+        data = text.prepare(tokenizer, context_length=row_length(cfg), style=style)
         frozen = build(cfg.tuning, "tuning").partial and bool(weights.files)
         torch.manual_seed(cfg.seed)
         with meta_weights() if frozen else nullcontext():  # the base weights replace them at once
@@ -233,8 +233,7 @@ class Run:
 def _open_folder(path: str, device: str) -> Run:
     """Open a pretrained model; `conf/pretrained.yaml` has the keys that no folder defines."""
     weights = Folder(path=path, revision=None)
-    choices = [*([] if weights.prompt else ["prompt=plain"]), *(["head=classifier"] if weights.classes else [])]
-    cfg = adopt(compose_config("pretrained", choices), weights)
+    cfg = adopt(compose_config("pretrained", ["head=classifier"] if weights.classes else []), weights)
     length = weights.architecture.context_length
     sampling = {} if weights.classes else read_sampling(weights.folder.path, context_length=length)
     cfg.sampling = {**cfg.sampling, **sampling}

@@ -7,7 +7,7 @@ import importlib
 import os
 from typing import Any
 
-from gptlab.config.signature import slot_of
+from gptlab.config.signature import slots_of
 from gptlab.errors import UserError
 
 TRUST = "GPTLAB_TRUST"  # packages of the user's own, by environment only: a configuration cannot admit itself
@@ -32,11 +32,11 @@ def refusal(target: Any, slot: str, key: str | None = None) -> str | None:
     module = target.rpartition(".")[0]
     if is_trusted(module) or (is_lightning(target) and _in_package(module, LIGHTNING.get(slot, ("",))[0])):
         return None
-    marked = slot_of(target) if _in_package(module, "gptlab") else None
-    if marked == slot:
+    marked = slots_of(target) if _in_package(module, "gptlab") else ()
+    if slot in marked:
         return None
-    if marked is not None:
-        return f"{key}._target_ is {target}, which is admitted in {marked} only: choose another for {key}"
+    if marked:
+        return f"{key}._target_ is {target}, which is admitted in {' and '.join(marked)} only: choose another for {key}"
     return (
         f"{key}._target_ is {target}, which is not admitted: a configuration may name gptlab's own parts, each in "
         "its place, and Lightning's callbacks and loggers; admit a package of your own with "

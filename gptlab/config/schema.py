@@ -26,6 +26,7 @@ class TrainSchema:
     name: str = MISSING
     seed: Seed = MISSING
     output_dir: str = MISSING
+    row_length: Positive | None = MISSING
     resume: str | None = MISSING
     compile: Literal["auto"] | bool = MISSING
     activation_checkpointing: bool = MISSING

@@ -62,14 +62,15 @@ def class_constant(target: str, name: str) -> Any:
 
 
 @cache
-def slot_of(target: str) -> str | None:
-    """Return the slot of a target, or None."""
+def slots_of(target: str) -> tuple[str, ...]:
+    """Return the slots of a target; most have one."""
     definition, _ = _definition(target)
+    slots = []
     for mark in definition.decorator_list if definition else ():
         match mark:
             case ast.Call(func=ast.Name(id="slot"), args=[ast.Constant(value=str(name))]):
-                return name
-    return None
+                slots.append(name)
+    return tuple(slots)
 
 
 def _definition(target: str) -> tuple[ast.ClassDef | ast.FunctionDef | None, Path | None]:

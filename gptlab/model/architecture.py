@@ -77,9 +77,11 @@ class Pretrained:
 
     Args:
         context_length: the most tokens the model reads at once; None is the trained length, which is the maximum.
+        row_length: most tokens of a training row, if context_length is None and the model reads more; None is no limit.
         drop_rate, attention: see `GPT`; no weight depends on them.
     """
 
     context_length: Annotated[int, AtLeast(1)] | None
+    row_length: Annotated[int, AtLeast(1)] | None
     drop_rate: Annotated[float, AtLeast(0), LessThan(1)]
     attention: Attention

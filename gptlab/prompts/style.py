@@ -4,7 +4,16 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from gptlab.errors import UserError
-from gptlab.prompts.protocol import BEGIN_OF_TEXT, END_OF_ROW, END_OF_TEXT, Message, Piece, Turn, check_turns
+from gptlab.prompts.protocol import (
+    BEGIN_OF_TEXT,
+    END_OF_ROW,
+    END_OF_TEXT,
+    Message,
+    Piece,
+    PromptStyle,
+    Turn,
+    check_turns,
+)
 from gptlab.slots import slot
 from gptlab.storage.excerpts import excerpt
 
@@ -26,6 +35,7 @@ JINJA = """\
 
 
 @slot("prompt")
+@slot("prompt.otherwise")
 class TurnStyle:
     """Writes each turn of a conversation into its frame.
 
@@ -128,3 +138,17 @@ def _message(number: int, turn: Turn) -> Message:
     if not isinstance(content, str):
         raise UserError(f"the content of message {number} is {excerpt(content)}, wanted a text, or prompt=pretrained")
     return Message(turn.get("role"), content)  # type: ignore[arg-type]  # the roles are checked together
+
+
+@slot("prompt")
+def own_style(*, otherwise: object, date: str | None, variables: dict[str, object]) -> PromptStyle:
+    """Stand for the pretrained weights' own style, which takes its place before a run is built.
+
+    Args:
+        otherwise: the style for weights that have none.
+        date, variables: for the weights' chat template, see `ChatTemplate`.
+
+    Raises:
+        UserError: there are no weights to take it from.
+    """
+    raise UserError("prompt=auto is the style of the weights that a run starts from: leave it out, or name a style")

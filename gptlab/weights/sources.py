@@ -57,8 +57,8 @@ class Scratch:
 
     @property
     def prompt(self) -> dict[str, Any] | None:
-        """Raise a UserError: there are no weights."""
-        raise UserError(f"prompt=pretrained {NO_WEIGHTS}")
+        """Return None: random weights have no prompt style."""
+        return None
 
     def tokenizer(self) -> Tokenizer:
         """Raise a UserError: there are no weights."""

@@ -7,6 +7,7 @@ import numpy as np
 
 from gptlab.config.build import build
 from gptlab.config.plain import Config
+from gptlab.config.pretrained import row_length
 from gptlab.config.record import foreign_entries
 from gptlab.data.protocol import Data, EvaluationRequest, EvaluationSet, RunningText
 from gptlab.errors import UserError
@@ -49,7 +50,7 @@ def evaluation_set(
     """Return what is measured on a split of the data.
 
     Args:
-        context_length: tokens of a window of running text; None is all that the model reads at once.
+        context_length: tokens of a window of running text; None is as many as in training.
         stride: tokens that each window scores anew; None is context_length.
         n_answers: questions that an assistant answers; None is all.
 
@@ -57,6 +58,7 @@ def evaluation_set(
         UserError: the model does not read `context_length` tokens; see `Data.evaluation_set` for others.
     """
     most = run.model.context_length
+    usual = most if "row_length" not in run.cfg else row_length(run.cfg)  # as in validation during training
     if context_length is not None and context_length > most:
         raise UserError(
             f"context_length is {context_length:,}, but the model reads at most {most:,}: give that or less"
@@ -67,8 +69,8 @@ def evaluation_set(
             tokenizer=run.tokenizer,
             style=partial(build, run.cfg.prompt, "prompt"),
             max_tokens=most,
-            context_length=context_length or most,
-            stride=stride or context_length or most,
+            context_length=context_length or usual,
+            stride=stride or context_length or usual,
             classes=list(run.labels),
             n_answers=n_answers,
         )

@@ -15,7 +15,7 @@ from gptlab.run import Run
 from tests.conftest import ROOT, write_text
 from tests.support.template_folder import CHATML, write_model
 
-ROOTS = {"hydra", "experiment", "debug", "judge"}
+ROOTS = {"hydra", "experiment", "debug", "judge", "recipe"}
 CHOICES = [
     (group.name, choice.stem)
     for group in sorted((ROOT / "conf").iterdir())

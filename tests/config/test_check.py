@@ -30,7 +30,7 @@ WRONG = {
     ("model=tinny",): "model=tinny: there is no such configuration (did you mean tiny?); there are gpt2_large",
     ("+extra=1",): "extra is not a key",
     ("++extra.deep=1",): "extra.deep is not a key",
-    ("optim=1",): "optim=1: there is no such configuration; there are adamw, muon",
+    ("optim=1",): "optim=1: there is no such configuration; there are adamw, finetune",
     ("callbacks=null",): "callbacks=None: there is no such configuration (did you mean none?)",
     ("~optim.lr",): "optim.lr is missing: gptlab.training.optimizers.muon needs it",
     ("data=text",): "data.path is missing: give data.path=VALUE",

@@ -150,7 +150,7 @@ def test_a_model_that_is_another_one(
     weights = ["weights=hf", f"weights.path={folder}", "tokenizer=pretrained", f"output_dir={tmp_path / 'run'}"]
     data = ["data=text", f"data.path={tiny_run.text}"]
     rest = [word for word in TINY if not word.startswith("tokenizer.")]
-    sentence = error_of(capsys, train, [*rest, *weights, *data, "model.n_heads=4"])
+    sentence = error_of(capsys, train, [*rest, *weights, *data, "model=mini", "model.n_heads=4"])
     assert "model.n_heads is 4 (2)" in sentence
 
 
@@ -158,7 +158,8 @@ def test_a_tokenizer_with_other_ids_than_the_weights(
     folder: Path, tiny_run: TrainedRun, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     weights = ["weights=hf", f"weights.path={folder}", f"output_dir={tmp_path / 'run'}", "tokenizer.vocab_size=290"]
-    sentence = error_of(capsys, train, [*TINY, *weights, "data=text", f"data.path={tiny_run.text}"])
+    parts = ["model=mini", "tokenizer=bpe", "data=text", f"data.path={tiny_run.text}"]
+    sentence = error_of(capsys, train, [*TINY, *weights, *parts])
     assert "choose tokenizer=pretrained" in sentence
 
 

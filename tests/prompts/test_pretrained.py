@@ -12,9 +12,12 @@ from gptlab.commands.train import main as train
 from gptlab.config import pretrained
 from gptlab.config.build import build
 from gptlab.config.compose import ConfigError, compose_config
+from gptlab.config.pretrained import adopt
+from gptlab.errors import UserError
 from gptlab.prompts.protocol import Message
 from gptlab.prompts.template import ChatTemplate
 from gptlab.run import Run
+from gptlab.weights.sources import Folder
 from gptlab.workflows.chat import start_chat
 from gptlab.workflows.export import find_chat
 from tests.conftest import write_text
@@ -131,3 +134,41 @@ def test_weights_without_a_template_are_reported(tasks: list[str], tmp_path: Pat
         Run.compose(compose_config("train", overrides))
     with pytest.raises(ConfigError, match="prompt=pretrained needs pretrained weights, but weights=scratch"):
         compose_config("train", ["prompt=pretrained"])
+
+
+def test_without_a_named_style_a_chat_model_keeps_its_template(
+    tasks: list[str], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The log says which style is used, and warns of one that the weights were not trained on."""
+    told = {}
+    for template, named in ((CHATML, ""), (CHATML, "prompt=phi3"), (None, "")):
+        folder = write_model(tmp_path / f"model_{len(told)}", template)
+        caplog.clear()
+        words = ["head=instruction", *tasks, "weights=hf", f"weights.path={folder}", *([named] if named else [])]
+        with caplog.at_level("INFO"):
+            cfg = adopt(compose_config("train", words), Folder(path=str(folder), revision=None))
+        told[cfg.prompt.name] = [(r.levelname, r.message) for r in caplog.records if "written as" in r.message]
+    own, other, none = told["pretrained"], told["phi3"], told["alpaca"]
+    assert own == [("INFO", "conversations are written as the weights' own prompt style has it (pretrained)")]
+    assert other == [
+        (
+            "WARNING",
+            "conversations are written as prompt=phi3, but the weights come with a style of their own (pretrained): "
+            "choose prompt=pretrained to keep to it",
+        )
+    ]
+    assert none == [
+        ("INFO", "conversations are written as prompt=alpaca; the weights have no prompt style of their own")
+    ]
+
+
+def test_a_text_has_no_prompt_style_to_tell_of(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    folder, text = write_model(tmp_path / "model", CHATML), write_text(tmp_path / "toy.txt", 600)
+    words = ["weights=hf", f"weights.path={folder}", "data=text", f"data.path={text}", "prompt=phi3"]
+    adopt(compose_config("train", words), Folder(path=str(folder), revision=None))
+    assert "written as" not in caplog.text
+
+
+def test_chat_cannot_take_the_style_of_weights_that_it_does_not_start_from() -> None:
+    with pytest.raises(UserError, match=r"prompt=auto is the style of the weights that a run starts from"):
+        build(compose_config("chat", ["run=a", "prompt=auto"]).prompt, "prompt")

@@ -1,17 +1,22 @@
 """A run is exported, opened by transformers, evaluated and trained further."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from gptlab.commands import compare, evaluate, export, generate
 from gptlab.commands.train import main as train
+from gptlab.config.compose import compose_config
 from gptlab.run import Run
 from gptlab.workflows.precision import prepare_generation, set_precision
+from gptlab.workflows.run_data import running_text
 from tests.conftest import TINY, TrainedRun, silence
+from tests.support.template_folder import write_model
 
 ON = ("trainer.max_steps=2", "trainer.val_check_interval=1", "schedule.warmup_steps=0", "callbacks=none", "logger=none")
 OWN = ("model=pretrained", "tokenizer=pretrained")
@@ -89,6 +94,49 @@ def test_training_continues_from_a_folders_weights(exported: Path, tiny_run: Tra
         tiny_run, tmp_path / "on", "weights=hf", f"weights.path={exported}", *OWN, "optim=adamw", "optim.lr=1e-9"
     )
     assert summary["val"]["val/loss"] == pytest.approx(before, abs=1e-3)
+
+
+def test_a_run_goes_on_by_the_recipe_for_trained_weights(tiny_run: TrainedRun, tmp_path: Path) -> None:
+    """No optimizer, model, tokenizer or length is named, and each validation is better than that of the start."""
+    rest = ["data=text", f"data.path={tiny_run.text}", "trainer.accelerator=cpu", "trainer.precision=32-true"]
+    train(
+        [
+            "weights=run",
+            f"weights.run={tiny_run.folder}",
+            *rest,
+            "callbacks=none",
+            "logger=csv",
+            f"output_dir={tmp_path}",
+        ]
+    )
+    lines = (tmp_path / "csv" / "metrics.csv").read_text(encoding="utf-8").splitlines()
+    column = lines[0].split(",").index("val/loss")
+    losses = [float(line.split(",")[column]) for line in lines[1:] if line.split(",")[column]]
+    assert len(losses) > 2
+    assert [*sorted(losses, reverse=True)] == losses
+    assert losses[0] < tiny_run.best
+    log = (tmp_path / "train.log").read_text(encoding="utf-8")
+    assert re.search(r"trainer\.max_epochs=5 ends the run after \d+ of 220 steps", log)
+
+
+def test_rows_are_shorter_than_what_a_pretrained_model_reads(
+    tmp_path: Path, toy_text: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Training and its evaluation use rows of model.row_length; the model reads as much as before."""
+    folder = write_model(tmp_path / "model", None)
+    start = ["weights=hf", f"weights.path={folder}", "data=text", f"data.path={toy_text}"]
+    with caplog.at_level("INFO"):
+        run = Run.compose(compose_config("train", [*start, "model.row_length=16", f"output_dir={tmp_path / 'run'}"]))
+    assert "training on rows of 16 tokens, of the model's 64: model.row_length=N for more" in caplog.text
+    assert run.model.context_length == 64
+    assert run.data is not None
+    assert run.data.train[np.arange(1)]["ids"].shape == (1, 16)
+    text = running_text(run, None, "val", context_length=None)
+    assert text.windows.context_length == 16
+    for typed, rows in (("model.context_length=32", 32), ("row_length=8", 8), ("model.row_length=null", 64)):
+        run = Run.compose(compose_config("train", [*start, typed]))
+        assert run.data is not None
+        assert run.data.train[np.arange(1)]["ids"].shape == (1, rows)
 
 
 def test_a_pretrained_run_resumes_and_opens_without_the_folder_it_began_from(

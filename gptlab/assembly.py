@@ -27,7 +27,7 @@ from gptlab.data.text.split import ALL
 from gptlab.generation.generator import TextGenerator
 from gptlab.hardware.compile import choose_compile
 from gptlab.hardware.memory import free_memory
-from gptlab.hardware.precision import ForwardContext, choose_precision, count_devices, device_type
+from gptlab.hardware.precision import ForwardContext, check_accelerator, choose_precision, count_devices, device_type
 from gptlab.heads.protocol import TokenHead
 
 if TYPE_CHECKING:
@@ -54,6 +54,7 @@ def make_batches(cfg: Config, modules: nn.ModuleDict, prepared: Prepared) -> tup
     from gptlab.training.micro_batch import choose_micro_batch
     from gptlab.training.trainer import make_plan
 
+    check_accelerator(cfg.trainer.accelerator)
     options = {key: cfg.trainer[key] for key in ("accumulate_grad_batches", "accelerator", "precision")}
     micro_batch_size, accumulation = choose_micro_batch(
         modules, prepared, resume=cfg.resume, optimizer=build(cfg.optim, "optim"), **options
@@ -175,7 +176,7 @@ def make_context(
         show_row=partial(prepared.show_row, decode=tokenizer.decode),
         config=to_yaml(cfg),
         command=command_line(),
-        estimate="; ".join(estimate.lines()),
+        estimate=estimate,
     )
 
 

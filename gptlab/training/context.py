@@ -7,6 +7,7 @@ from typing import NamedTuple
 from gptlab.batch import Batch
 from gptlab.hardware.precision import ForwardContext
 from gptlab.heads.protocol import Monitor
+from gptlab.training.estimate import Estimate
 
 
 class Start(NamedTuple):
@@ -46,7 +47,7 @@ class RunContext(NamedTuple):
     show_row: Callable[[Batch, int], str]  # (batch, number of a row) -> the row as lines of text
     config: str  # the whole configuration as yaml
     command: str  # the command line that started the run
-    estimate: str  # what the run was expected to take
+    estimate: Estimate
 
 
 def start_counts(context: RunContext) -> bool:

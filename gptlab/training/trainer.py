@@ -12,7 +12,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from gptlab.bounds import AtLeast, Length, MoreThan
 from gptlab.errors import UserError
-from gptlab.hardware.precision import check_accelerator, choose_precision, count_devices, device_type, warn_if_emulated
+from gptlab.hardware.precision import choose_precision, count_devices, device_type, warn_if_emulated
 from gptlab.slots import slot
 from gptlab.training.checkpoint import CheckpointFiles
 from gptlab.training.lightning_internals import NoProfiler, prune_hooks, signals_as_exits
@@ -95,7 +95,6 @@ def make_trainer(
         accumulate_grad_batches: micro-batches per step; `auto` is resolved before, see training/micro_batch.py.
     """
     assert accumulate_grad_batches != "auto"
-    check_accelerator(accelerator)
     warn_if_emulated(precision, device_type(accelerator))
     prune_hooks(parts.callbacks)
     several = count_devices(accelerator, devices) > 1 and strategy in ("auto", "ddp")

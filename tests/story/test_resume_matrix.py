@@ -111,7 +111,9 @@ def test_a_changed_text_is_refused(run: Path, tmp_path: Path, capsys: pytest.Cap
 def test_paths_that_are_not_runs_are_reported(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "there is no such folder or file" in error_of(["resume=nowhere"], capsys)
     assert "it holds only weights: give last.ckpt" in error_of([f"resume={run}/checkpoints/best.ckpt"], capsys)
-    assert "no checkpoints/last.ckpt to resume from" in error_of([f"resume={tmp_path}"], capsys)
+    (empty := tmp_path / "empty").mkdir()
+    assert "no checkpoints/last.ckpt to resume from" in error_of([f"resume={empty}"], capsys)
+    assert f"holds runs or models: give one of them, such as {run}" in error_of([f"resume={tmp_path}"], capsys)
     alone = shutil.copy(run / "checkpoints" / "last.ckpt", tmp_path)
     assert "it is not in a run's checkpoints folder" in error_of([f"resume={alone}"], capsys)
 

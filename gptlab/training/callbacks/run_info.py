@@ -20,7 +20,6 @@ from gptlab.training.callbacks.forgetting import GENERAL_LOSS, Forgetting
 from gptlab.training.callbacks.probes import PROBE_KINDS, Probes
 from gptlab.training.context import RunContext
 from gptlab.training.loggers import show_text, tensorboard_writers
-from gptlab.training.mfu import flops_per_token
 
 
 @slot("callbacks.*")
@@ -54,12 +53,13 @@ class RunInfo(L.Callback):
 
 def _describe_run(context: RunContext, trainer: L.Trainer, module: Any) -> str:
     """Return a run's command line and facts, in lines."""
-    model, device, precision = module.model, trainer.strategy.root_device, effective_precision(trainer.precision)
-    flops = flops_per_token(model, module.head, n_tokens=model.context_length)
+    device, precision = trainer.strategy.root_device, effective_precision(trainer.precision)
+    estimate = context.estimate
+    flops = estimate.flops / max(1, estimate.n_steps * estimate.step_tokens)
     facts = {
         "folder": context.folder,
         "steps": f"{context.total_steps:,}",
-        "estimate": context.estimate,
+        "estimate": "; ".join(estimate.lines()),
         "parameters": _count_parameters(module.parameters()),
         "arithmetic": f"{flops / 1e6:,.4g} MFLOP per token, forward and backward",
         "device": f"{trainer.world_size} x {_device_name(device)}",

@@ -21,6 +21,7 @@ from gptlab.heads.lm import LMHead
 from gptlab.heads.protocol import HeadContext, Monitor
 from gptlab.training.callbacks.throughput import Throughput
 from gptlab.training.context import RunContext
+from gptlab.training.estimate import Estimate
 from gptlab.training.mfu import flops_per_token
 from gptlab.training.module import GPTModule
 from gptlab.training.optimizers import decay_groups
@@ -54,7 +55,18 @@ def context(folder: Path, *, start_step: int = 0) -> RunContext:
         show_row=lambda batch, row: show_targets(batch, row, lambda ids: " ".join(map(str, ids))),
         config="name: here\n",
         command="python train.py name=here 'data.path=a b.txt'",
-        estimate="about 2 s",
+        estimate=Estimate(
+            n_steps=STEPS,
+            step_tokens=B * T,
+            seconds=2.0,
+            tokens_per_second=90.0,
+            flops=1e6,
+            memory={"weights": 1000},
+            more_memory=1000,
+            checkpoint_bytes=1000,
+            disk_bytes=2000,
+            measuring_seconds=0.1,
+        ),
     )
 
 

@@ -1,5 +1,6 @@
-"""The chat template in a published model's folder."""
+"""The chat template in a published model's folder, and the prompt style of a run."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,20 @@ def read_prompt(folder: Path) -> dict[str, Any] | None:
         return None
     node = {"_target_": "gptlab.prompts.template.ChatTemplate", "_convert_": "all", "name": "pretrained"}
     return node | found | {"date": None, "variables": {}}
+
+
+def taught_prompt(config: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Return the prompt style that a run's model knows, None if none was taught.
+
+    A run on text may have a style in its configuration all the same. It counts if it is a template, which the weights
+    that the run began from brought.
+
+    Args:
+        config: of the run, as its checkpoint records it.
+    """
+    data, prompt = (config.get(group) for group in ("data", "prompt"))
+    reads_text = isinstance(data, Mapping) and str(data.get("_target_")).startswith("gptlab.data.text.")
+    return None if not isinstance(prompt, dict) or (reads_text and "template" not in prompt) else prompt
 
 
 def _template(folder: Path, config: dict[str, Any]) -> str | None:

@@ -24,7 +24,7 @@ from gptlab.tokenizer.protocol import Tokenizer
 from gptlab.tokenizer.state import from_json
 from gptlab.weights.architecture import check_architecture, check_output
 from gptlab.weights.base import check_base_files, check_n_layers, describe_base, find_base, is_base_record
-from gptlab.weights.chat_template import read_prompt
+from gptlab.weights.chat_template import read_prompt, taught_prompt
 from gptlab.weights.classes import check_classified_token, matching_rows
 from gptlab.weights.folder import PretrainedFolder
 from gptlab.weights.hub import GPT2, find_folder, is_pretrained
@@ -158,7 +158,7 @@ class TrainedRun:
         self.tied = self.base.tied if self.base else "head.out.weight" not in self.tensors
         self.stored_dtype = matrix_dtype(x.dtype for x in self.tensors.values() if x.ndim == 2 and not self.base)
         self._tokenizer = tokenizer_of(content, self.base, self.path)
-        self.classes, self._prompt = tuple(content[RECORD]["labels"]), config.get("prompt")
+        self.classes, self.prompt = tuple(content[RECORD]["labels"]), taught_prompt(config)
         self.tuning: dict[str, Any] = config.get("tuning", {})
         self.architecture = _architecture(config, self._tokenizer.vocab_size, self.tensors, self.path)
 
@@ -166,11 +166,6 @@ class TrainedRun:
     def base_record(self) -> dict[str, Any]:
         """See `Source`."""
         return describe_base(self.path, self.files, hub=None)
-
-    @property
-    def prompt(self) -> dict[str, Any] | None:
-        """See `Source`."""
-        return self._prompt
 
     def tokenizer(self) -> Tokenizer:
         """See `Source`."""

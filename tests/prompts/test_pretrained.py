@@ -18,9 +18,10 @@ from gptlab.prompts.protocol import Message
 from gptlab.prompts.template import ChatTemplate
 from gptlab.run import Run
 from gptlab.weights.sources import Folder
+from gptlab.weights.sources import TrainedRun as Weights
 from gptlab.workflows.chat import start_chat
 from gptlab.workflows.export import find_chat
-from tests.conftest import write_text
+from tests.conftest import TrainedRun, write_text
 from tests.support.template_folder import CHATML, write_model
 
 SHORT = (
@@ -167,6 +168,21 @@ def test_a_text_has_no_prompt_style_to_tell_of(tmp_path: Path, caplog: pytest.Lo
     words = ["weights=hf", f"weights.path={folder}", "data=text", f"data.path={text}", "prompt=phi3"]
     adopt(compose_config("train", words), Folder(path=str(folder), revision=None))
     assert "written as" not in caplog.text
+
+
+def test_weights_of_a_run_on_text_have_no_prompt_style_but_a_template(
+    tasks: list[str], tiny_run: TrainedRun, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    words = ["head=instruction", *tasks, "weights=run", f"weights.run={tiny_run.folder}", "prompt=chatml"]
+    with caplog.at_level("INFO"):
+        adopt(compose_config("train", words), Weights(run=str(tiny_run.folder)))
+    assert "the weights have no prompt style of their own" in caplog.text
+    folder, continued = write_model(tmp_path / "model", CHATML), tmp_path / "continued"
+    text = ["data=text", f"data.path={write_text(tmp_path / 'toy.txt', 600)}", f"output_dir={continued}"]
+    train([*SHORT, "weights=hf", f"weights.path={folder}", *text, "callbacks=default"])
+    prompt = Weights(run=str(continued)).prompt
+    assert prompt is not None
+    assert prompt["template"] == CHATML
 
 
 def test_chat_cannot_take_the_style_of_weights_that_it_does_not_start_from() -> None:

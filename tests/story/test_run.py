@@ -10,6 +10,7 @@ import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+import gptlab as package
 from gptlab.commands.cli import main as gptlab
 from gptlab.commands.train import main
 from gptlab.run import Run
@@ -174,3 +175,9 @@ def test_a_precision_by_name_is_the_one_that_is_used(toy_text: Path, tmp_path: P
     main([*TINY, "data=text", f"data.path={toy_text}", *more])
     summary = json.loads((tmp_path / "run" / "summary.json").read_text(encoding="utf-8"))
     assert summary["precision"] == "bf16-mixed"
+
+
+def test_a_run_is_imported_from_the_package() -> None:
+    assert package.Run is Run
+    with pytest.raises(AttributeError, match="has no attribute 'Model'"):
+        package.Model  # noqa: B018

@@ -8,7 +8,6 @@ V vocabulary.
 import copy
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from statistics import median
 from time import perf_counter
 from typing import NamedTuple
 
@@ -24,7 +23,7 @@ from gptlab.heads.projection import Projection
 from gptlab.heads.protocol import Loss
 from gptlab.model.linear import product_dtype
 
-MAX_SECONDS = 1.0  # after the first two passes, which take as long as they take
+MAX_SECONDS = 1.0  # after the first three passes, which take as long as they take
 MAX_SHARE = 0.005  # of the run's own time, likewise
 MAX_PASSES = 10
 
@@ -105,8 +104,8 @@ def measure_step(
 ) -> Measurement:
     """Return the time and memory of a micro-batch.
 
-    One row is tried, forward only, then two, and more while that takes little of the run's own time. The step is
-    measured uncompiled.
+    One row is tried, forward only, then two, twice because the first pass prepares kernels, and more while that takes
+    little of the run's own time. The fastest pass counts. The step is measured uncompiled.
 
     Args:
         batch_size: rows of a micro-batch.
@@ -125,17 +124,17 @@ def measure_step(
         return _run_pass(trial, step, size, n_tokens, device, backward=backward)
 
     with torch.random.fork_rng([device] if device.type == "cuda" else []):
-        passes = [run(1, backward=False)]
-        while len(passes) < 2 or _affordable(passes, batch_size, n_rows):
+        passes = [run(1, backward=False), *(run(min(2, batch_size)) for _ in range(2))]
+        while _affordable(passes, batch_size, n_rows):
             passes.append(run(min(2 * passes[-1].n_rows, batch_size)))
         reading = _seconds_to_read(learning, device)
     for parameter in learning:
         parameter.grad = None
-    last, largest = passes[-1], [each for each in passes[1:] if each.n_rows == passes[-1].n_rows]
+    last = passes[-1]
     logits = _logit_bytes(trial, last.n_tokens * batch_size // last.n_rows, device, precision)
     return Measurement(
-        seconds_per_token=median(each.seconds for each in largest) / last.n_tokens,
-        forward_seconds_per_token=median(each.forward_seconds for each in largest) / last.n_tokens,
+        seconds_per_token=min(each.seconds / each.n_tokens for each in passes[1:]),
+        forward_seconds_per_token=min(each.forward_seconds / each.n_tokens for each in passes[1:]),
         gradient_seconds=reading,
         activation_bytes=_extrapolate(passes, batch_size) + logits,
         memory_before=memory_before,

@@ -18,7 +18,7 @@ DATA = {
 }
 RATES = {  # (weights, tuning) -> rate; preference tuning has its own
     ("hf", "full"): 5e-5,
-    ("hf", "last_block"): 5e-5,
+    ("hf", "last_block"): 5e-4,
     ("hf", "lora"): 5e-4,
     ("gpt2", "full"): 5e-5,
     ("run", "full"): 3e-4,

@@ -104,7 +104,7 @@ class Run:
             run = cls(cfg, tokenizer, data=data, labels=data.labels)
         run.origin = {"written": as_written(typed, configured, cfg), "chosen": first.choices if first else choices()}
         needs_base = run.tuning.partial or isinstance(run.head, ReferenceHead)
-        run.weights = weights if needs_base else None
+        run.weights, run.style = (weights if needs_base else None), style  # a template's process starts once
         new = cfg.resume is None
         fresh = fill_new(_modules(run), weights, tokenizer, new_head=run.new_head) if needs_base or new else []
         run.start = Start(weights.location, complete=not fresh) if new and weights.location else None

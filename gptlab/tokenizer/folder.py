@@ -12,7 +12,7 @@ from tokenizers import AddedToken, decoders, models, pre_tokenizers
 from gptlab.errors import UserError
 from gptlab.storage.excerpts import excerpt, excerpt_names
 from gptlab.storage.files import read_bytes, read_object
-from gptlab.tokenizer.library import MAX_IDS, library_errors
+from gptlab.tokenizer.library import MAX_IDS, ids_around, library_errors
 
 TOKEN_RULES = ("single_word", "lstrip", "rstrip", "normalized", "special")
 TOKEN_KEYS = (
@@ -169,13 +169,12 @@ def read_bos_id(path: Path, library: tokenizers.Tokenizer) -> int | None:
     if library.post_processor is None:
         return None
     with library_errors(f"{path} cannot encode the letter a"):
-        plain, whole = (library.encode("a", add_special_tokens=added).ids for added in (False, True))
-    n_before = next(n for n in range(len(whole) + 1) if whole[n : n + len(plain)] == plain)
-    if n_before > 1:
+        before, _ = ids_around(library)
+    if len(before) > 1:
         raise UserError(
-            f"{path} puts {n_before} ids before a text, and gptlab supports at most one: take another model"
+            f"{path} puts {len(before)} ids before a text, and gptlab supports at most one: take another model"
         )
-    return whole[0] if n_before else None
+    return before[0] if before else None
 
 
 def read_settings(path: Path) -> dict[str, Any]:

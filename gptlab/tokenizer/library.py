@@ -59,6 +59,16 @@ def parse_tokenizer(content: str) -> tokenizers.Tokenizer:
     return library
 
 
+def ids_around(library: tokenizers.Tokenizer) -> tuple[list[int], list[int]]:
+    """Return the ids that a post-processor puts before a text, and those after it.
+
+    They are found by the letter a; the library's own error is raised if it cannot be encoded.
+    """
+    plain, whole = (library.encode("a", add_special_tokens=added).ids for added in (False, True))
+    n_before = next(n for n in range(len(whole) + 1) if whole[n : n + len(plain)] == plain)
+    return whole[:n_before], whole[n_before + len(plain) :]
+
+
 @contextmanager
 def _muted_stderr() -> Iterator[None]:
     """Discard stderr, where Rust prints panics."""

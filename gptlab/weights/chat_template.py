@@ -6,7 +6,8 @@ from typing import Any
 
 from gptlab.errors import UserError
 from gptlab.storage.excerpts import excerpt
-from gptlab.storage.files import read_object, read_text
+from gptlab.storage.files import read_text
+from gptlab.tokenizer.folder import read_settings
 
 MAX_BYTES = 1 << 20  # of a template; the longest published ones have about 20 kB
 STANDARD = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
@@ -20,7 +21,7 @@ def read_chat_template(folder: Path) -> dict[str, Any] | None:
     Raises:
         UserError: a file is damaged.
     """
-    config = _read(folder / "tokenizer_config.json")
+    config = read_settings(folder / "tokenizer_config.json")
     template = _template(folder, config)
     if template is None:
         return None
@@ -62,7 +63,7 @@ def _template(folder: Path, config: dict[str, Any]) -> str | None:
     path = folder / "chat_template.jinja"
     if path.is_file():
         return read_text(path, limit=MAX_BYTES)
-    found = config.get("chat_template") or _read(folder / "chat_template.json").get("chat_template")
+    found = config.get("chat_template") or read_settings(folder / "chat_template.json").get("chat_template")
     if isinstance(found, list):
         default = [entry for entry in found if isinstance(entry, dict) and entry.get("name") == "default"]
         found = default[-1].get("template") if default else None
@@ -81,7 +82,7 @@ def _special_tokens(folder: Path, config: dict[str, Any]) -> dict[str, str]:
     Older folders name them in special_tokens_map.json, which then counts.
     """
     if "added_tokens_decoder" not in config:
-        config = config | _read(folder / "special_tokens_map.json")
+        config = config | read_settings(folder / "special_tokens_map.json")
     extra = config.get("extra_special_tokens")
     named = {key: value for key, value in config.items() if key in STANDARD or _names_token(key, value)}
     named |= extra if isinstance(extra, dict) else {}
@@ -99,7 +100,3 @@ def _text(key: str, token: Any) -> str:
     if not isinstance(text, str):
         raise UserError(f"the tokenizer's {key} is {excerpt(token)}, wanted the token's text: fetch the folder again")
     return text
-
-
-def _read(path: Path) -> dict[str, Any]:
-    return read_object(path) if path.is_file() else {}

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from gptlab.errors import UserError
-from gptlab.tokenizer.library import library_errors, parse_tokenizer
+from gptlab.tokenizer.library import ids_around, library_errors, parse_tokenizer
 from gptlab.tokenizer.protocol import Tokenizer
 from gptlab.weights.families import unsupported
 
@@ -101,9 +101,8 @@ def _ids_after_text(tokenizer: Tokenizer) -> list[int]:
     """Return the ids that a folder's tokenizer puts after a text."""
     library = parse_tokenizer(tokenizer.state()["tokenizer_json"])
     with library_errors("the tokenizer cannot encode the letter a"):
-        plain, whole = (library.encode("a", add_special_tokens=added).ids for added in (False, True))
-    n_before = next(n for n in range(len(whole) + 1) if whole[n : n + len(plain)] == plain)
-    return whole[n_before + len(plain) :]
+        _, after = ids_around(library)
+    return after
 
 
 def _unknown_ids(tokenizer: Tokenizer) -> list[int]:

@@ -50,18 +50,18 @@ def start_chat(run: Run, prompt: Config | None, *, system: str | None) -> ChatSe
         UserError: the head predicts no tokens, or the tokenizer cannot express the style.
     """
     check_writes_text(run)
-    style = build(_prompt_of(run, prompt), "prompt")
+    style = run.style if prompt is None else build(_prompt_of(run, prompt), "prompt")
     check_style(style, run.tokenizer)
     return ChatSession(
         run.text_generator, style, lambda messages: question_ids(style, messages, run.tokenizer), system=system
     )
 
 
-def _prompt_of(run: Run, prompt: Config | None) -> Config:
-    """Return the configuration of a chat's prompt style.
+def _prompt_of(run: Run, prompt: Config) -> Config:
+    """Return the configuration of the prompt style that a chat names.
 
     `prompt=pretrained` is the run's own template, with more variables.
     """
-    if prompt is None or prompt.get("template", "") is not None or "template" not in run.cfg.prompt:
-        return run.cfg.prompt if prompt is None else prompt
+    if prompt.get("template", "") is not None or "template" not in run.cfg.prompt:
+        return prompt
     return Config({**run.cfg.prompt, "variables": {**run.cfg.prompt.variables, **prompt.variables}})

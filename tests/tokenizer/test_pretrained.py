@@ -19,7 +19,7 @@ from gptlab.tokenizer.huggingface import write_tokenizer
 from gptlab.tokenizer.pretrained import PretrainedTokenizer, load, read_tokenizer
 from gptlab.tokenizer.state import from_state
 from gptlab.weights.tokenizer_match import check_same_tokenizer
-from tests.support.tokenizers import PROSE, hard_texts, learnable
+from tests.support.tokenizers import PROSE, hard_texts, learnable, sentencepiece
 
 QWEN = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 LOOK_ALIKES = ["<|endoftext|>", "<s>", "</s>", "<|im_end|>", "<tool>", " </s> ", "x<|endoftext|><|endoftext|>y"]
@@ -63,19 +63,9 @@ def llama3() -> tuple[Tokenizer, dict[str, str]]:
 
 def llama2() -> tuple[Tokenizer, dict[str, str]]:
     """SentencePiece's: spaces as \u2581, one before a text, and a fallback to bytes."""
-    trained = Tokenizer(models.BPE())
-    trained.pre_tokenizer = pre_tokenizers.Metaspace()
-    trained.train_from_iterator([PROSE], trainers.BpeTrainer(vocab_size=200, show_progress=False))
-    model = json.loads(trained.to_str())["model"]
-    first = ["<unk>", "<s>", "</s>", *(f"<0x{byte:02X}>" for byte in range(256))]
-    vocab = {token: i for i, token in enumerate([*first, *sorted(model["vocab"], key=model["vocab"].get)])}
-    merges = [(a, b) for a, b in model["merges"]]
-    library = Tokenizer(models.BPE(vocab=vocab, merges=merges, unk_token="<unk>", fuse_unk=True, byte_fallback=True))
+    library = sentencepiece()
     library.normalizer = normalizers.Sequence([normalizers.Prepend("\u2581"), normalizers.Replace(" ", "\u2581")])
-    library.decoder = decoders.Sequence(
-        [decoders.Replace("\u2581", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
-    )
-    library.add_special_tokens([AddedToken(token, normalized=False) for token in first[:3]])
+    library.add_special_tokens([AddedToken(token, normalized=False) for token in ("<unk>", "<s>", "</s>")])
     library.post_processor = begin("<s>", library)
     return library, {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"}
 

@@ -262,7 +262,7 @@ def make_trainer(
         Reseed(seed=cfg.seed),
         Throughput(log_every_n_steps=cfg.trainer.log_every_n_steps),
         FinalValidation(),
-        HParams(hparams_values(cfg)),
+        HParams(hparams_values(cfg, record["choices"])),
         *(build_for(context, node, "callbacks.*") for node in cfg.callbacks.values() if node is not None),
         StopOnSignal(),
     ]

@@ -4,10 +4,13 @@ A verb is a module of this folder with a `main(overrides)`, imported when it is 
 `conf/<verb>.yaml`, a schema in `config/schema.py`, and a line in `VERBS`.
 """
 
+import platform
 import sys
 from importlib import import_module
+from importlib.metadata import version
 
 from gptlab.commands.memory import keep_freed_memory
+from gptlab.errors import nearest
 
 VERBS = {
     "train": "train a model: gptlab train data=text data.path=my.txt   (the same as python train.py)",
@@ -19,8 +22,13 @@ VERBS = {
     "compare": "compare models side by side: gptlab compare 'run=[outputs/a, outputs/b]'",
     "export": "export a model for transformers: gptlab export run=outputs/... to=FOLDER",
 }
-USAGE = "gptlab <verb> key=value ...\n\n" + "\n".join(f"  {verb:<10}{does}" for verb, does in VERBS.items()) + "\n"
+USAGE = (
+    "gptlab <verb> key=value ...\n\n"
+    + "".join(f"  {verb:<10}{does.replace(': ', chr(10) + ' ' * 12, 1)}\n" for verb, does in VERBS.items())
+    + "\nThe keys of a verb: gptlab evaluate --help"
+)
 HELP = ("-h", "--help", "help")
+VERSION = ("-V", "--version", "version")
 
 
 def main(words: list[str] | None = None) -> int:
@@ -31,18 +39,29 @@ def main(words: list[str] | None = None) -> int:
     """
     words = sys.argv[1:] if words is None else words
     verb, *overrides = words or ["help"]
+    if verb in VERSION:
+        print(version_line())
+        return 0
+    if verb in HELP and overrides and overrides[0] in VERBS:  # gptlab help evaluate
+        verb, overrides = overrides[0], [*overrides[1:], "--help"]
     if verb in HELP:
         print(USAGE)
         return 0
     if verb not in VERBS:
-        print(f"gptlab {verb}: there is no such verb; there are {', '.join(VERBS)}", file=sys.stderr)
+        guess = nearest(verb, VERBS)
+        print(f"gptlab {verb}: there is no such verb{guess}; there are {', '.join(VERBS)}", file=sys.stderr)
         return 2
     if verb != "train" and any(word in HELP for word in overrides):  # train prints a page of its own
-        from gptlab.storage.places import conf_dir
+        from gptlab.config.manual.pages import verb_page
 
-        print(f"gptlab {verb}: {VERBS[verb]}\n\nIts keys, from conf/{verb}.yaml:\n")
-        print((conf_dir() / f"{verb}.yaml").read_text(encoding="utf-8"))
+        print(verb_page(verb, VERBS[verb], overrides))
         return 0
     keep_freed_memory()
     import_module(f"gptlab.commands.{verb}").main(overrides)
     return 0
+
+
+def version_line() -> str:
+    """Return the versions of gptlab and of what its numbers depend on."""
+    others = ", ".join(f"{name} {version(name)}" for name in ("torch", "lightning"))
+    return f"gptlab {version('gptlab')} ({others}, Python {platform.python_version()})"

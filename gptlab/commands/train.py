@@ -11,11 +11,13 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
+from gptlab.commands.cli import version_line
 from gptlab.commands.errors import report_errors
 from gptlab.commands.memory import keep_freed_memory
-from gptlab.config.compose import check_composes
+from gptlab.config.compose import ConfigError, check_composes
 from gptlab.config.hydra_internals import run_command_line, run_job
-from gptlab.config.manual import manual
+from gptlab.config.manual.habits import split_habits
+from gptlab.config.manual.pages import train_page
 from gptlab.config.resume import discard_config_on_failure, resolve_resume
 from gptlab.sweeps.grid import check_job, check_jobs, sweep_jobs
 from gptlab.sweeps.jobs import Outcome, run_sweep_job
@@ -38,7 +40,10 @@ def main(overrides: list[str] | None = None) -> float | None:
     words, argv = sys.argv[1:] if overrides is None else overrides, sys.argv
     if any(word in ("--help", "-h") for word in words):
         with report_errors():
-            print(manual(), flush=True)
+            print(train_page(words), flush=True)
+        return None
+    if "--version" in words:  # Hydra would print its own
+        print(version_line())
         return None
     keep_freed_memory()
     with report_errors():
@@ -69,6 +74,8 @@ def _checked(words: list[str]) -> tuple[list[str], DictConfig | None]:
     Raises:
         UserError: all problems at once, before a folder is created.
     """
+    if sentences := split_habits(words, bare_key="data.path")[0]:
+        raise ConfigError(sentences)
     if jobs := sweep_jobs(words):
         check_jobs(jobs)
         return sorted(words, key=lambda word: not word.startswith("-")), None  # Hydra wants -m before all or after all

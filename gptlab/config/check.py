@@ -13,6 +13,7 @@ from gptlab.config.schema import bounded_root_types, root_types
 from gptlab.config.signature import Argument, arguments, class_constant
 from gptlab.config.value_types import fits, type_name, wanted
 from gptlab.errors import nearest
+from gptlab.storage.places import conf_dir
 
 NAMED_GROUPS = ("callbacks", "logger")  # groups of named parts, which may be empty
 RUN_ARGUMENTS = ("vocab_size", "total_steps")  # keywords that the run supplies, as it does all arguments before a `*`
@@ -115,8 +116,14 @@ def _check_values(node: Mapping[str, Any], path: str, slot: str, known: Mapping[
         elif known is not None and name not in known:
             guess = nearest(name, known) or f": {node['_target_']} takes {', '.join(known)}"
             yield f"{key} is not a key{guess}"
-        elif value == "???":
+        elif value == "???" or (value == "" and name == "path"):
             yield f"{key} is missing: give {key}=VALUE"
+        elif (group := conf_dir() / path / name).is_dir() and not _is_node(value):
+            choices = ", ".join(sorted(file.stem for file in group.glob("*.yaml")))
+            yield (
+                f"{key} is {value!r:.80}: choose a part with {path}/{name}=NAME; there are {choices} (a file's format "
+                "follows from its ending)"
+            )
         elif known is not None and not _is_node(value) and (expected := wanted(value, known[name].type)):
             yield f"{key} is {value!r:.200}: it must be {expected}"
         else:

@@ -11,11 +11,14 @@ from omegaconf.errors import OmegaConfBaseException
 
 from gptlab.config.check import HYDRA_KEYS, check
 from gptlab.config.hydra_internals import Override, our_hydra, parse_override
+from gptlab.config.manual.habits import answer_several_values, answer_unknown_choice, answer_unknown_key, split_habits
 from gptlab.config.plain import Config, keywords, resolved
-from gptlab.errors import UserError, nearest
+from gptlab.errors import UserError
 from gptlab.storage.places import conf_dir
 
+TRAINING_ROOTS = ("train", "resume", "data")
 HYDRA_ERRORS = (HydraException, OmegaConfBaseException, ValueError)  # exceptions that Hydra raises for an override
+HYDRA_TYPES = {"Integer": "a whole number", "Float": "a number", "Boolean": "true or false", "String": "text"}
 
 
 class ConfigError(UserError):
@@ -50,7 +53,8 @@ def compose_whole(root: str, overrides: list[str], problems: Sequence[str] = ())
     Raises:
         ConfigError: all problems at once.
     """
-    problems = list(problems)
+    sentences, overrides = split_habits(overrides, bare_key="data.path" if root in TRAINING_ROOTS else "run")
+    problems = [*problems, *sentences]
     with our_hydra():
         parsed = parse_overrides(overrides, problems)
         whole = _at_once(root, parsed) or _one_by_one(root, parsed, problems)
@@ -86,9 +90,11 @@ def _one_by_one(root: str, parsed: list[Override], problems: list[str]) -> DictC
     base = _compose(root, choices, problems)  # removes from `choices` those that do not exist
     parsed = [o for o in parsed if o in choices or not is_choice(o)]
     unknown = [o for o in parsed if o not in choices and not _exists(base, o)]
-    all_keys = "--cfg job" if root in ("train", "resume", "data") else f"gptlab {root} --help"
-    for key in (o.key_or_group for o in unknown):
-        problems.append(f"{key} is not a key{nearest(key, _keys(base)) or f': `{all_keys}` prints every key there is'}")
+    all_keys = "--cfg job" if root in TRAINING_ROOTS else f"gptlab {root} --help"
+    keys = list(_keys(base)) if unknown else []
+    for o in unknown:
+        value = (o.input_line or "").partition("=")[2]
+        problems.append(answer_unknown_key(o.key_or_group, value, keys, all_keys=all_keys))
     return _compose(root, [o for o in parsed if o not in unknown], problems)
 
 
@@ -161,7 +167,7 @@ def _compose(root: str, left: list[Override], problems: list[str]) -> DictConfig
             guilty = next((o for o in left if _refused(root, o, left)), None)
             if guilty is None:
                 raise ConfigError([*problems, _sentence(error)]) from error
-            problems.append(_sentence(error) if not is_choice(guilty) else _no_choice(guilty, root))
+            problems.append(_no_choice(guilty, root) if is_choice(guilty) else _refusal(guilty, error))
             left.remove(guilty)
 
 
@@ -184,11 +190,25 @@ def _refused(root: str, override: Override, left: list[Override]) -> bool:
 
 def _no_choice(override: Override, root: str) -> str:
     """Return the message for an unknown choice."""
-    group, name = override.key_or_group, str(override.value())
+    group, value = override.key_or_group, (override.input_line or "").partition("=")[2]
     names = sorted(path.stem for path in (conf_dir() / group).glob("*.yaml"))
-    if name in names:
-        return f"{group}={name}: `{root}` has no group {group}: leave it out"
-    return f"{group}={name}: there is no such configuration{nearest(name, names)}; there are {', '.join(names)}"
+    if override.is_sweep_override():
+        return answer_several_values(group, value)
+    if value in names:
+        return f"{group}={value}: `{root}` has no group {group}: leave it out"
+    return answer_unknown_choice(group, str(override.value()), names)
+
+
+def _refusal(override: Override, error: Exception) -> str:
+    """Return the message for a value that Hydra refuses."""
+    key, value = override.key_or_group, (override.input_line or "").partition("=")[2]
+    if override.is_sweep_override():
+        return answer_several_values(key, value)
+    if wrong := re.search(r"Value '(.*)' of type '\w+' could not be converted to (\w+)", str(error.__cause__ or error)):
+        return f"{key} is {wrong[1]!r}: it must be {HYDRA_TYPES.get(wrong[2], wrong[2])}"
+    if (override.is_add() or override.is_force_add()) and "already at" in str(error.__cause__ or error):
+        return f"{override.input_line}: {key} exists already: leave out the +"
+    return _sentence(error)
 
 
 def _sentence(error: Exception) -> str:

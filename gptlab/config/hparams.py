@@ -1,11 +1,13 @@
 """A run's row on TensorBoard's HPARAMS page."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from gptlab.config.plain import Config, select
 from gptlab.storage.run_folder import read_job_record
 
+CHOICES = ("model", "tokenizer", "data", "head", "weights", "tuning", "optim", "schedule", "experiment")
 COMPARED_KEYS = (  # compared between runs that belong to no sweep
     "model.n_layers",
     "model.emb_dim",
@@ -19,13 +21,21 @@ COMPARED_KEYS = (  # compared between runs that belong to no sweep
 )
 
 
-def hparams_values(cfg: Config) -> dict[str, Any]:
+def hparams_values(cfg: Config, chosen: Mapping[str, str]) -> dict[str, Any]:
     """Return the values to compare runs by.
 
-    In a sweep these are the keys that it varies, else the `COMPARED_KEYS`.
+    In a sweep these are the keys that it varies, else the choice from each of the `CHOICES` and the `COMPARED_KEYS`.
+
+    Args:
+        chosen: the choice of each group when the run began.
     """
     record = read_job_record(Path(cfg.output_dir))
     varies = record["varies"] if record else {}
     values = {key: select(cfg, key) for key in varies or COMPARED_KEYS}
     plain = {key: value for key, value in values.items() if isinstance(value, int | float | str)}
-    return varies | plain  # choices of groups and lists appear as typed
+    return varies | plain if varies else main_choices(chosen) | plain  # choices of groups and lists appear as typed
+
+
+def main_choices(chosen: Mapping[str, str]) -> dict[str, str]:
+    """Return the choices that tell runs apart, in the order of `CHOICES`."""
+    return {group: chosen[group] for group in CHOICES if chosen.get(group, "None") not in ("None", "null")}

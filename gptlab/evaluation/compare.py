@@ -140,13 +140,19 @@ def _difference(model: ModelResult, first: ModelResult, *, seed: int) -> dict[st
 def _differing(configs: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, list[Any]]]:
     """Yield each key whose values differ.
 
-    Only groups that every model has are compared; None stands for a missing key.
+    Only groups that every model has are compared, and choices of groups that every model has made; None stands for a
+    missing key.
     """
-    groups = set.intersection(*({key.partition(".")[0] for key in config} for config in configs))
+    groups = set.intersection(*({key.partition(".")[0] for key in config if "." in key} for config in configs))
+    groups |= set.intersection(*(set(config) for config in configs))
+    chosen: set[str] = set()  # groups whose choices differ, and with them the classes of their parts
     for key in dict.fromkeys(key for config in configs for key in config if key.partition(".")[0] in groups):
         values = [config.get(key) for config in configs]
-        if any(value != values[0] for value in values):
-            yield key, values
+        group, _, name = key.partition(".")
+        if all(value == values[0] for value in values) or (group in chosen and name == "_target_"):
+            continue
+        chosen |= set() if name else {group}
+        yield key, values
 
 
 def show_comparison(report: dict[str, Any], console: Console) -> None:

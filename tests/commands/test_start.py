@@ -6,7 +6,6 @@ import sys
 import pytest
 
 from gptlab.commands import train
-from gptlab.config.manual import manual
 from tests.conftest import ROOT, TrainedRun
 
 WATCH = """
@@ -71,11 +70,3 @@ def test_help_into_a_closed_pipe() -> None:
     assert page.stderr.read() == b""
     page.stderr.close()
     assert page.wait() == 1
-
-
-def test_help_names_every_group_and_choice() -> None:
-    page = manual()
-    assert "model: gpt2_large, gpt2_medium, gpt2_small, gpt2_xl, mini, modern, pretrained, tiny\n" in page
-    assert "data/reader: " in page
-    assert not any(line.startswith(("hydra", "local")) for line in page.splitlines())
-    assert "$" not in page

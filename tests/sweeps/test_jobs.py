@@ -51,7 +51,7 @@ TOLD = {
     ("seed=1,2", "model.n_layer=3"): "model.n_layer is not a key (did you mean model.n_layers?)",
     ("optim.lr=-1", "seed=1,2"): "optim.lr is -1: it must be more than 0",
     ("optim.lr=fast,slow",): "optim.lr is 'fast': it must be a number\noptim.lr is 'slow': it must be a number",
-    ("seed=1,abc",): "seed: Value 'abc' of type 'str' could not be converted to Integer",
+    ("seed=1,abc",): "seed is 'abc': it must be a whole number",
     ("nonsense", "seed=1,2"): "'nonsense' cannot be read: write key=value",
     ("model=tiny,tinny",): "model=tinny: there is no such configuration (did you mean tiny?)",
     ("resume=auto", "seed=1,2"): "resume= resumes a single run, but this is a sweep",

@@ -2,22 +2,25 @@
 
 import io
 import json
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from rich.console import Console
 
+from gptlab.config.compose import compose_config
+from gptlab.config.hparams import hparams_values
 from gptlab.evaluation.compare import ModelResult, compare, show_comparison
 from gptlab.evaluation.score import Scores
 from tests.support.evaluation import hard_and_easy, scores_of
 
 
-def examined(name: str, scores: Scores, *, tokenizer: str = "bytes") -> ModelResult:
+def examined(name: str, scores: Scores, *, tokenizer: str = "bytes", **config: Any) -> ModelResult:
     """Return a result as `examine_model` would."""
     return ModelResult(
         name=name,
-        config={},
+        config={key.replace("__", "."): value for key, value in config.items()},
         n_parameters=10,
         tokenizer={"kind": tokenizer},
         scores=scores,
@@ -74,3 +77,23 @@ def test_an_infinite_perplexity_is_shown() -> None:
     assert report["models"][0]["metrics"]["perplexity"]["value"] is None
     assert "│ inf " in shown
     assert "B is better than A" in shown
+
+
+def test_choices_stand_before_values_and_for_their_classes() -> None:
+    scores = scores_of(hard_and_easy(300))
+    rest = {"seed": 1, "optim__eps": 1e-8, "head__tied": True}
+    muon = examined("a", scores, optim="muon", data="kjv", **{"optim___target_": "m", "optim__lr": 0.02, **rest})
+    adamw = examined("b", scores, optim="adamw", data="kjv", **{"optim___target_": "a", "optim__lr": 0.003, **rest})
+    own = examined("c", scores, optim="muon", data="kjv", **{"optim___target_": "mine", "optim__lr": 0.02, **rest})
+    assert list(compared(muon, adamw)[0]["config"]) == ["optim", "optim.lr"]
+    assert list(compared(muon, own)[0]["config"]) == ["optim._target_"], "another class under the same choice"
+    published = examined("d", scores, head__tied=False)  # it made no choices and was not trained by us
+    assert list(compared(muon, published)[0]["config"]) == ["head.tied"]
+
+
+def test_the_choices_of_a_run_lead_its_hyperparameters(tmp_path: Path) -> None:
+    cfg = compose_config("train", [f"output_dir={tmp_path}", "optim=adamw", "data=spam", "head=classifier"])
+    chosen = {"optim": "adamw", "data": "spam", "model": "mini", "experiment": "None", "hydra/help": "gptlab"}
+    values = hparams_values(cfg, chosen)
+    assert list(values)[:4] == ["model", "data", "optim", "model.n_layers"]
+    assert values["optim.lr"] == cfg.optim.lr

@@ -18,6 +18,7 @@ from gptlab.storage.places import cache_dir
 
 OPENED_GROUPS = ("model", "head", "tuning", "sampling", "prompt", "data")  # built when a run is opened
 PROCESS_DEFAULTS = {"data.n_workers": 0, "trainer.devices": 1, "trainer.strategy": "auto"}  # start no other processes
+ADDRESSES = ("path", "entity", "tracking_uri")  # arguments of callbacks and loggers: what they read, and whom they tell
 N_PROBLEMS_SHOWN = 5
 
 
@@ -73,8 +74,8 @@ def on_this_machine(cfg: Mapping[str, Any]) -> Config:
 def foreign_entries(cfg: Mapping[str, Any]) -> dict[str, Any]:
     """Return the entries that only the user may decide, by key.
 
-    These are the addresses of data and of a callback's text, callbacks and loggers that are not gptlab's, the number
-    of processes, and the strategy that starts them, because some strategies import packages.
+    These are the addresses of data, of a callback's text and of a logger's service, callbacks and loggers that are not
+    gptlab's, the number of processes, and the strategy that starts them, because some strategies import packages.
     """
     foreign = {key: plain(value) for key in ("data.path", "data.test_path") if (value := select(cfg, key)) is not None}
     for group in NAMED_GROUPS:
@@ -82,8 +83,8 @@ def foreign_entries(cfg: Mapping[str, Any]) -> dict[str, Any]:
             target = node.get("_target_") if isinstance(node, Mapping) else None
             if node is not None and not str(target).startswith("gptlab."):
                 foreign[f"{group}.{name}"] = target
-            elif node is not None and node.get("path") is not None:
-                foreign[f"{group}.{name}.path"] = plain(node["path"])
+            elif node is not None:
+                foreign |= {f"{group}.{name}.{key}": plain(node[key]) for key in ADDRESSES if node.get(key) is not None}
     processes = {key: select(cfg, key) for key in PROCESS_DEFAULTS}
     return foreign | {key: value for key, value in processes.items() if value not in (PROCESS_DEFAULTS[key], None)}
 

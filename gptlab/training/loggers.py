@@ -1,11 +1,12 @@
-"""Loggers of a run's metrics: TensorBoard and a CSV file."""
+"""Loggers of a run: TensorBoard and a CSV file, and what callbacks write to every logger."""
 
 import textwrap
 from collections.abc import Mapping
 from csv import DictReader, DictWriter
 from io import StringIO
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
+import numpy as np
 from lightning.pytorch import Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.loggers.logger import Logger
@@ -53,12 +54,49 @@ def tensorboard_writers(trainer: Trainer) -> list[Any]:
 
 
 def show_text(trainer: Trainer, tag: str, text: str) -> None:
-    """Write a text to TensorBoard's text page.
+    """Write a text to TensorBoard's text page, and to each other logger that takes texts.
 
-    The page renders Markdown; the indentation keeps the lines as they are.
+    TensorBoard's page renders Markdown; the indentation keeps the lines as they are.
     """
     for writer in tensorboard_writers(trainer):
         writer.add_text(tag, textwrap.indent(text, "    "), trainer.global_step)
+    for logger in _media_loggers(trainer):
+        logger.write_text(tag, text, trainer.global_step)
+
+
+def show_picture(trainer: Trainer, tag: str, picture: np.ndarray) -> None:
+    """Write a picture, (height, width, 3) uint8, to each logger that takes pictures."""
+    for writer in tensorboard_writers(trainer):
+        writer.add_image(tag, picture, trainer.global_step, dataformats="HWC")
+    for logger in _media_loggers(trainer):
+        logger.write_picture(tag, picture, trainer.global_step)
+
+
+def show_hyperparams(trainer: Trainer, values: dict[str, Any], metrics: dict[str, float], step: int | None) -> None:
+    """Write the values by which runs are compared, and the metrics that they led to at a step."""
+    for logger in trainer.loggers:
+        if isinstance(logger, TensorBoardLogger):
+            logger.log_hyperparams(values, metrics, step)
+    for media in _media_loggers(trainer):
+        media.write_hyperparams(values, metrics)
+
+
+@runtime_checkable
+class MediaLogger(Protocol):
+    """A logger that takes more than metrics; `remote_loggers.py` has two."""
+
+    def write_text(self, tag: str, text: str, step: int) -> None:
+        """Write a text."""
+
+    def write_picture(self, tag: str, picture: np.ndarray, step: int) -> None:
+        """Write a picture, (height, width, 3) uint8."""
+
+    def write_hyperparams(self, values: Mapping[str, Any], metrics: Mapping[str, float]) -> None:
+        """Write the values by which runs are compared, and what they led to."""
+
+
+def _media_loggers(trainer: Trainer) -> list[MediaLogger]:
+    return [logger for logger in trainer.loggers if isinstance(logger, MediaLogger)]
 
 
 @slot("logger.*")

@@ -295,3 +295,15 @@ def test_a_strangers_general_text_is_typed_again() -> None:
     cfg = {"data": {"path": "a.txt"}, "trainer": {}, "callbacks": {"forgetting": node, "other": None}, "logger": {}}
     assert foreign_entries(cfg)["callbacks.forgetting.path"] == "/home/ann/diary.txt"
     assert without_foreign(cfg)["callbacks"]["forgetting"] == {**node, "path": None}
+
+
+def test_a_strangers_run_is_not_logged_to_the_strangers_account() -> None:
+    loggers = {
+        "wandb": {"_target_": "gptlab.training.remote_loggers.wandb", "project": "p", "entity": "mallory"},
+        "mlflow": {"_target_": "gptlab.training.remote_loggers.mlflow", "tracking_uri": "http://mallory.example"},
+    }
+    cfg = {"data": {"path": "a.txt"}, "trainer": {}, "callbacks": {}, "logger": loggers}
+    assert foreign_entries(cfg).keys() >= {"logger.wandb.entity", "logger.mlflow.tracking_uri"}
+    left = without_foreign(cfg)["logger"]
+    assert left["wandb"] == {**loggers["wandb"], "entity": None}
+    assert left["mlflow"] == {**loggers["mlflow"], "tracking_uri": None}

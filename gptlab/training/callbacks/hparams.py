@@ -1,10 +1,10 @@
-"""A run's row on TensorBoard's HPARAMS page."""
+"""A run's row among the runs that it is compared with, on TensorBoard's HPARAMS page."""
 
 import lightning as L
-from lightning.pytorch.loggers import TensorBoardLogger
 
 from gptlab.training.callbacks.checkpoints import BestCheckpoint
 from gptlab.training.callbacks.validation import validation_metrics
+from gptlab.training.loggers import show_hyperparams
 
 
 class HParams(L.Callback):
@@ -25,6 +25,4 @@ class HParams(L.Callback):
         best = next((callback for callback in trainer.callbacks if isinstance(callback, BestCheckpoint)), None)  # type: ignore[attr-defined]
         step, metrics = best.best_trained if best else (trainer.global_step, validation_metrics(trainer))
         best_metrics = {"val_best/" + name.removeprefix("val/"): value for name, value in metrics.items()}
-        for logger in trainer.loggers:
-            if isinstance(logger, TensorBoardLogger):
-                logger.log_hyperparams(self.values, best_metrics, step)
+        show_hyperparams(trainer, self.values, best_metrics, step)

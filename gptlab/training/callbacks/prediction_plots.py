@@ -17,7 +17,7 @@ from gptlab.heads.counts import N_BINS, confusion_matrix, reliability
 from gptlab.heads.protocol import Loss
 from gptlab.slots import slot
 from gptlab.training.context import RunContext
-from gptlab.training.loggers import show_text, tensorboard_writers
+from gptlab.training.loggers import show_picture, show_text
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -66,9 +66,8 @@ class PredictionPlots(L.Callback):
             "predictions/confusion_matrix": draw_confusion(log_probs, labels, self.class_names),
             "predictions/reliability_diagram": draw_reliability(log_probs, labels),
         }
-        for writer in tensorboard_writers(trainer):
-            for tag, picture in pictures.items():
-                writer.add_image(tag, picture, trainer.global_step, dataformats="HWC")
+        for tag, picture in pictures.items():
+            show_picture(trainer, tag, picture)
         if self.mistakes:
             worst = sorted(self.mistakes, reverse=True)
             show_text(trainer, "predictions/worst_mistakes", "\n\n".join(text for _, _, text in worst))

@@ -124,7 +124,7 @@ def estimate_run(
         accumulation=accumulation,
         world_size=batches.identity["world_size"],
         n_validations=math.ceil(steps.total / every) - steps.first // every + (steps.start is not None),
-        n_final_rows=N_TRAIN_SAMPLE,
+        n_final_rows=N_TRAIN_SAMPLE if cfg.final_evaluation else 0,
     )
     accelerator, n_rows = cfg.trainer.accelerator, work.n_steps * accumulation * batch_size
     place: dict[str, Any] = {"device": torch.device(device_type(accelerator))}
@@ -282,6 +282,7 @@ def summarise_training(cfg: Config, trainer: "L.Trainer", modules: nn.ModuleDict
     metrics = measure_final(
         modules,
         prepared,
+        wanted=cfg.final_evaluation,
         folder=folder,
         val=progress["val"],
         batch_size=trainer.datamodule.identity["batch_size"],  # type: ignore[attr-defined]

@@ -39,7 +39,7 @@ from gptlab.tokenizer import pretrained
 from gptlab.tokenizer.protocol import Tokenizer
 from gptlab.tokenizer.state import to_json
 from gptlab.training.context import Start, Steps
-from gptlab.training.summary import best_weights, record_stop, write_summary
+from gptlab.training.summary import best_weights, first_words, record_stop, write_summary
 from gptlab.training.tuning import list_frozen, widen_trainable
 from gptlab.weights.base import check_n_layers
 from gptlab.weights.generation_config import read_sampling
@@ -280,7 +280,7 @@ def _describe(run: Run, best_weights: str) -> dict[str, Any]:
     """Return the entries of summary.json about the run itself."""
     assert run.data is not None
     prompts = run.data.sample_prompts(run.tokenizer, None)
-    sample_prompt = " ".join(prompts[0].shown.split()[:4]) if prompts else ""
+    sample_prompt = first_words(prompts[0].shown) if prompts else ""
     return {
         "name": run.cfg.name,
         "parameters": count_parameters(run),

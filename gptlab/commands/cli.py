@@ -4,12 +4,14 @@ A verb is a module of this folder with a `main(overrides)`, imported when it is 
 `conf/<verb>.yaml`, a schema in `config/schema.py`, and a line in `VERBS`.
 """
 
+import logging
 import platform
 import sys
 from importlib import import_module
 from importlib.metadata import version
 
 from gptlab.commands.memory import keep_freed_memory
+from gptlab.commands.terminal import WarningHandler, escape_unencodable, write
 from gptlab.errors import nearest
 
 VERBS = {
@@ -37,6 +39,8 @@ def main(words: list[str] | None = None) -> int:
     Returns:
         0 if all went well, 2 for an unknown verb. A user's error exits with 1, see `errors.py`.
     """
+    escape_unencodable()
+    logging.lastResort = WarningHandler(logging.WARNING)
     words = sys.argv[1:] if words is None else words
     verb, *overrides = words or ["help"]
     if verb in VERSION:
@@ -49,7 +53,8 @@ def main(words: list[str] | None = None) -> int:
         return 0
     if verb not in VERBS:
         guess = nearest(verb, VERBS)
-        print(f"gptlab {verb}: there is no such verb{guess}; there are {', '.join(VERBS)}", file=sys.stderr)
+        sentence = f"gptlab {verb}: there is no such verb{guess}; there are {', '.join(VERBS)}\n"
+        write(sentence, sys.stderr, style="red")
         return 2
     if verb != "train" and any(word in HELP for word in overrides):  # train prints a page of its own
         from gptlab.config.manual.pages import verb_page

@@ -26,10 +26,10 @@ def report_errors() -> Iterator[None]:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise SystemExit(1) from None
     except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
+        write("interrupted\n", sys.stderr, style="yellow")
         raise SystemExit(130) from None
     except Exception as error:
         if not is_users(error) or os.environ.get("GPTLAB_TRACEBACK"):
             raise
-        write(f"{error}\n", sys.stderr)  # the message may quote an untrusted file
+        write(f"{error}\n", sys.stderr, style="red")  # the message may quote an untrusted file
         raise SystemExit(1) from None

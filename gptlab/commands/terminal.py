@@ -1,24 +1,64 @@
 """Text from the command line, and to the terminal."""
 
+import codecs
+import json
+import logging
 import sys
 from collections.abc import Mapping
 from typing import Any, TextIO
 
+ASCII = str.maketrans({"·": "-", "…": "..."})  # what our own lines contain
 
-def write(text: str, stream: TextIO | None = None) -> None:
+
+def escape_unencodable() -> None:
+    """Write what standard output and error cannot encode as JSON's escapes.
+
+    Python would fail. No character is lost, and JSON stays JSON.
+    """
+    codecs.register_error("gptlab", _escape)
+    for stream in (sys.stdout, sys.stderr):
+        own = {"strict", "backslashreplace"}  # Python's choices; the user asked for any other
+        if getattr(stream, "encoding", None) != "utf-8":
+            own.add("surrogateescape")  # in the C locale, where it fails for all but file names
+        if getattr(stream, "errors", None) in own:
+            stream.reconfigure(errors="gptlab")  # type: ignore[union-attr]
+
+
+def _escape(error: UnicodeError) -> tuple[str, int]:
+    assert isinstance(error, UnicodeEncodeError)
+    return json.dumps(error.object[error.start : error.end].translate(ASCII))[1:-1], error.end
+
+
+def write(text: str, stream: TextIO | None = None, *, style: str = "") -> None:
     """Write and flush a text without a terminal's control characters.
 
     A terminal would execute them. Files and pipes get the unchanged text.
 
     Args:
         stream: None is standard output.
+        style: colour in a terminal.
     """
     stream = stream or sys.stdout
+    if style:
+        from rich.console import Console
+
+        from gptlab.console import print_text
+
+        print_text(text.removesuffix("\n"), Console(file=stream), style=style)
+        return
     if stream.isatty():
         from gptlab.console import printable
 
         text = printable(text)
     print(text, end="", file=stream, flush=True)
+
+
+class WarningHandler(logging.Handler):
+    """Print warnings and errors, in colour, where a command has no log."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Print one record to standard error."""
+        write(f"{self.format(record)}\n", sys.stderr, style="yellow" if record.levelno == logging.WARNING else "red")
 
 
 def write_own_sampling(values: Mapping[str, Any]) -> None:

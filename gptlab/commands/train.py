@@ -14,6 +14,7 @@ from omegaconf import DictConfig
 from gptlab.commands.cli import version_line
 from gptlab.commands.errors import report_errors
 from gptlab.commands.memory import keep_freed_memory
+from gptlab.commands.terminal import escape_unencodable
 from gptlab.config.compose import ConfigError, check_composes
 from gptlab.config.hydra_internals import run_command_line, run_job
 from gptlab.config.manual.habits import split_habits
@@ -37,6 +38,7 @@ def main(overrides: list[str] | None = None) -> float | None:
     Raises:
         SystemExit: 1 after a user's mistake, 130 after Ctrl-C.
     """
+    escape_unencodable()
     words, argv = sys.argv[1:] if overrides is None else overrides, sys.argv
     if any(word in ("--help", "-h") for word in words):
         with report_errors():

@@ -25,7 +25,7 @@ from gptlab.storage.signature import is_own
 # by its fingerprint, and another number of devices.)
 MAY_CHANGE = (
     *("trainer.max_steps", "trainer.max_epochs", "trainer.val_check_interval", "trainer.log_every_n_steps"),
-    *("trainer.accelerator", "trainer.devices", "compile", "activation_checkpointing"),
+    *("trainer.accelerator", "trainer.devices", "compile", "activation_checkpointing", "final_evaluation"),
     *("callbacks", "logger", "sampling", "data.path", "data.n_workers", "data.cache_dir", "data.max_expansion"),
 )
 CONFIG_FILE = ".hydra/config.yaml"

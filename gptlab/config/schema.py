@@ -30,6 +30,7 @@ class TrainSchema:
     resume: str | None = MISSING
     compile: Literal["auto"] | bool = MISSING
     activation_checkpointing: bool = MISSING
+    final_evaluation: bool = MISSING
     tokenizer: dict[str, Any] = MISSING
     data: dict[str, Any] = MISSING
     prompt: dict[str, Any] = MISSING

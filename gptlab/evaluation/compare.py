@@ -9,7 +9,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from gptlab.console import printable
+from gptlab.console import print_text, printable
 from gptlab.data.text.windows import Windows
 from gptlab.errors import UserError
 from gptlab.evaluation.blocks import bits_per_byte_difference, loss_difference
@@ -162,7 +162,7 @@ def show_comparison(report: dict[str, Any], console: Console) -> None:
     """
     names = ascii_uppercase[: len(report["models"])]
     legend = (f"{name}  {printable(model['run'])}" for name, model in zip(names, report["models"], strict=True))
-    console.print("\n".join(legend), soft_wrap=True, highlight=False, markup=False)
+    print_text("\n".join(legend), console)
     if report["config"]:
         console.print(
             _table(
@@ -170,7 +170,8 @@ def show_comparison(report: dict[str, Any], console: Console) -> None:
             )
         )
     console.print(_table("Metrics on the same text", names, _numbers(report["models"])))
-    console.print("\n".join(_conclusions(report["models"], names)), soft_wrap=True, highlight=False, markup=False)
+    for sentence, style in _conclusions(report["models"], names):
+        print_text(sentence, console, style=style)
     if report["answers"]:
         rows = ((entry["prompt"], map(str.strip, entry["answers"])) for entry in report["answers"])
         console.print(_table("Continuations", names, rows))
@@ -200,20 +201,21 @@ def _numbers(models: list[dict[str, Any]]) -> Iterator[tuple[str, list[str]]]:
             yield f"tokens {kind} per second", [f"{speed:,.0f}" for speed in speeds]
 
 
-def _conclusions(models: list[dict[str, Any]], names: str) -> Iterator[str]:
-    """Yield one sentence for each model after the first."""
+def _conclusions(models: list[dict[str, Any]], names: str) -> Iterator[tuple[str, str]]:
+    """Yield a sentence, and its colour, for each model after the first."""
     for name, model in zip(names[1:], models[1:], strict=True):
         difference = model["difference"]
         if difference["note"] is not None:
-            yield f"{name} cannot be compared with {names[0]}: {difference['note']}"
+            yield f"{name} cannot be compared with {names[0]}: {difference['note']}", "yellow"
             continue
         measured = f"{difference['of'].replace('_', ' ')} {difference['value']:+.4f}"
         if difference["low"] is None:
-            yield f"The text is too short to tell whether {name} is better than {names[0]}: {measured}"
+            yield f"The text is too short to tell whether {name} is better than {names[0]}: {measured}", ""
             continue
         better = "better" if difference["value"] < 0 else "worse"
         relation = f"{better} than" if difference["significant"] else "no different, as far as this text can tell, from"
-        yield f"{name} is {relation} {names[0]}: {measured} ({format_interval(difference, '+.4f')})"
+        colour = {"better": "green", "worse": "red"}[better] if difference["significant"] else ""
+        yield f"{name} is {relation} {names[0]}: {measured} ({format_interval(difference, '+.4f')})", colour
 
 
 def _with_interval(entry: dict[str, Any]) -> str:

@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from gptlab.console import printable
+from gptlab.console import print_text, printable
 from gptlab.data.text.windows import Windows
 from gptlab.evaluation.blocks import bit_sums, choose_blocks, loss_sums
 from gptlab.evaluation.intervals import Interval, bootstrap, with_interval
@@ -110,7 +110,7 @@ def show_report(report: dict[str, Any], console: Console) -> None:
     """Print an evaluation report as tables."""
     if "metrics" in report:
         console.print(_metrics_table(report["metrics"]))
-        console.print("\n".join(_lines(report)), soft_wrap=True, highlight=False, markup=False)
+        print_text("\n".join(_lines(report)), console)
     if "confusion" in report:
         console.print(_confusion_table(report["confusion"]))
     if "answers" in report:

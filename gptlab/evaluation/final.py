@@ -1,15 +1,21 @@
 """Metrics of a run's final weights, for summary.json."""
 
+import logging
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from torch import nn
 
+from gptlab.batch import Batch
+from gptlab.console import unit_progress
 from gptlab.data.protocol import Prepared, Rows
 from gptlab.evaluation.inference import compute_metrics
 from gptlab.hardware.precision import ForwardContext
 from gptlab.weights.restore import load_best
+
+log = logging.getLogger(__name__)
 
 N_TRAIN_SAMPLE = 200  # training rows to measure the final weights on
 
@@ -18,6 +24,7 @@ def measure_final(
     modules: nn.ModuleDict,
     data: Prepared,
     *,
+    wanted: bool,
     folder: Path,
     val: dict[str, float],
     batch_size: int,
@@ -30,23 +37,29 @@ def measure_final(
 
     Args:
         modules: the `model` and its `head`.
+        wanted: whether to measure the training and the test set; the validation set always is.
         folder: the run's folder, with its best weights.
         val: metrics of the validation after the last step; empty if the process was killed before it.
     """
     model, head = modules["model"], modules["head"]
 
-    def compute(stage: str, rows: Rows, row_numbers: np.ndarray) -> dict[str, float]:
-        batches = (rows[part] for part in np.array_split(row_numbers, -(-len(row_numbers) // batch_size)))
-        return compute_metrics(model, head, batches, stage=stage, forward_context=forward_context)  # type: ignore[arg-type]
+    def compute(stage: str, rows: Rows, numbers: np.ndarray) -> dict[str, float]:
+        def batches() -> Iterator[Batch]:
+            for part in np.array_split(numbers, -(-len(numbers) // batch_size)):
+                yield rows[part]
+                advance(len(part))
 
+        with unit_progress(f"Final evaluation: {stage}", len(numbers), "rows") as advance:
+            return compute_metrics(model, head, batches(), stage=stage, forward_context=forward_context)  # type: ignore[arg-type]
+
+    metrics: dict[str, Any] = {"train": {}, "val": val or compute("val", data.val, data.val.reading_order())}
+    if not wanted:
+        return metrics
     order = data.train.reading_order()
-    sample = order[
-        np.unique(np.linspace(0, len(order) - 1, N_TRAIN_SAMPLE).astype(int))
-    ]  # spread over the training set
-    metrics: dict[str, Any] = {
-        "train": compute("train", data.train, sample),
-        "val": val or compute("val", data.val, data.val.reading_order()),
-    }
+    sample = order[np.unique(np.linspace(0, len(order) - 1, N_TRAIN_SAMPLE).astype(int))]  # spread over the set
+    test = f" and {len(data.test):,} test rows" if data.test is not None else ""
+    log.info(f"measuring {len(sample)} training rows{test} (final_evaluation=false leaves it out)")
+    metrics["train"] = compute("train", data.train, sample)
     if data.test is not None:
         metrics["test_of"] = load_best(modules, folder)  # Run.open loads these weights
         metrics["test"] = compute("test", data.test, data.test.reading_order())

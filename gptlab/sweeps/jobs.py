@@ -104,6 +104,7 @@ def _is_unfinished(folder: Path, overrides: list[str]) -> bool:
     """
     from rich import get_console
 
+    from gptlab.console import print_text
     from gptlab.storage.run_folder import is_locked
 
     earlier = read_job_record(folder)
@@ -115,7 +116,7 @@ def _is_unfinished(folder: Path, overrides: list[str]) -> bool:
             "hydra.sweep.dir, or repeat the command of the sweep in it"
         )
     if "value" in earlier:  # printed, not logged: the files of a finished job do not change
-        get_console().print(f"{folder} has finished already", markup=False, highlight=False, soft_wrap=True)
+        print_text(f"{folder} has finished already", get_console())
         return False
     if is_locked(folder):
         raise UserError(f"{folder} is being trained by another process: wait for it, or stop it first")

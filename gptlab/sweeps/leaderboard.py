@@ -7,7 +7,6 @@ import csv
 import io
 import shlex
 import sys
-import textwrap
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -117,10 +116,11 @@ def write_leaderboard(sweep: Path) -> None:
 
 def show_leaderboard(jobs: list[Job], sweep: Path, console: "Console") -> None:
     """Print the table, errors and next commands."""
+    from gptlab.console import print_text
+
     console.print(_table(jobs), highlight=False)
     for sentence in _failures(jobs):
-        for line in textwrap.wrap(sentence, console.width, break_long_words=False, break_on_hyphens=False):
-            console.print(line, style="red", markup=False, highlight=False, soft_wrap=True)
+        print_text(sentence, console, style="red")
     best, folder = jobs[0], shlex.quote(str(sweep))
     lines = [f"\nAll metrics of all jobs: {sweep / 'leaderboard.csv'}"]
     if any(not job.summary for job in jobs):
@@ -131,7 +131,7 @@ def show_leaderboard(jobs: list[Job], sweep: Path, console: "Console") -> None:
     if best.summary:
         lines.append(f"  {best.summary['next_command']}")
     lines.append(f"  tensorboard --logdir {folder}")
-    console.print("\n".join(lines), soft_wrap=True, highlight=False, markup=False)
+    print_text("\n".join(lines), console)
 
 
 def _table(jobs: list[Job]) -> "Table":
@@ -145,7 +145,7 @@ def _table(jobs: list[Job]) -> "Table":
 
     varied = _varied(jobs)
     own = {name.rpartition("/")[2] for job in jobs if job.summary for name in job.summary["train"]}
-    measured = [name for name in _measured(jobs) if name.rpartition("/")[2] in own]  # the head's own
+    measured = [name for name in _measured(jobs) if not own or name.rpartition("/")[2] in own]  # the head's own
     monitor = f": the best {measured[0]} first" if measured else ""
     table = Table(title=f"{len(jobs)} jobs{monitor}", title_justify="left", box=SIMPLE_HEAD, padding=0, pad_edge=False)
     short = [key.rpartition(".")[2] for key in varied]
@@ -165,8 +165,16 @@ def _table(jobs: list[Job]) -> "Table":
             *(f"{job.metrics[name]:.4g}" if name in job.metrics else "" for name in measured),
             *costs,
             job.record["status"],
+            style=_colour(job, rank, n_jobs=len(jobs)),
         )
     return table
+
+
+def _colour(job: Job, rank: int, *, n_jobs: int) -> str:
+    """Return the colour of a row: that of the best, that of a failed job, or none."""
+    if job.summary:
+        return "green" if rank == 1 < n_jobs else ""
+    return "red" if job.record["status"] == "failed" else "yellow"
 
 
 def _failures(jobs: list[Job]) -> Iterator[str]:

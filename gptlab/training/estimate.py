@@ -31,7 +31,7 @@ class Work(NamedTuple):
     accumulation: int  # micro-batches per step
     world_size: int
     n_validations: int
-    n_final_rows: int  # training rows that are measured at the end
+    n_final_rows: int  # training rows that are measured at the end; 0 if nothing is
 
 
 class Estimate(NamedTuple):
@@ -39,7 +39,9 @@ class Estimate(NamedTuple):
 
     n_steps: int
     step_tokens: int  # of all devices, padding included
-    seconds: float  # of training and validation
+    seconds: float  # of training, validation and the final evaluation
+    validation_seconds: float  # of one validation
+    final_seconds: float  # of the final evaluation
     tokens_per_second: float  # in training steps
     flops: float
     memory: dict[str, int]  # what takes it -> bytes at the peak, for each device
@@ -115,7 +117,9 @@ def estimate_training(
     sharing = work.world_size if on_cpu else 1  # processes of a CPU share its cores and memory
     optimizer = module.optimizer_factory(module.named_parameters())
     seconds = sharing * _seconds_per_step(optimizer, measured, step_tokens, flops)
-    validating = measured.forward_seconds_per_token * _forward_tokens(data, work, row_tokens)
+    reading = measured.forward_seconds_per_token * sharing / work.world_size  # seconds per token
+    validation = reading * _all_tokens(data.val, work.batch_size)
+    final = measured.forward_seconds_per_token * _final_tokens(data, work, row_tokens)  # on one device
     sizes = _sizes(module, precision)
     in_use = measured.memory_before if on_cpu else 0
     memory = _memory(sizes, measured, in_use=in_use) | {"update": update_bytes(optimizer)}
@@ -123,7 +127,9 @@ def estimate_training(
     return Estimate(
         n_steps=work.n_steps,
         step_tokens=step_tokens * work.world_size,
-        seconds=round(work.n_steps * seconds + validating * sharing / work.world_size, 1),
+        seconds=round(work.n_steps * seconds + work.n_validations * validation + final, 1),
+        validation_seconds=round(validation, 3),
+        final_seconds=round(final, 3),
         tokens_per_second=round(step_tokens * work.world_size / seconds, 1),
         flops=float(flops * step_tokens * work.world_size * work.n_steps),
         memory=memory,
@@ -190,13 +196,17 @@ def _seconds_per_step(optimizer: torch.optim.Optimizer, measured: Measurement, s
     return step_tokens * measured.seconds_per_token + OPTIMIZER_READS * measured.gradient_seconds + products
 
 
-def _forward_tokens(data: Prepared, work: Work, train_row_tokens: float) -> float:
-    """Return the tokens that are read without learning: validations, and the metrics at the end."""
-    tokens = min(work.n_final_rows, len(data.train)) * train_row_tokens
-    for rows, times in ((data.val, work.n_validations), (data.test, 1)):
-        if rows is not None and len(rows):
-            tokens += times * len(rows) * _row_tokens(rows, rows.reading_order(), work.batch_size)[0]
-    return tokens
+def _final_tokens(data: Prepared, work: Work, train_row_tokens: float) -> float:
+    """Return the tokens that the final evaluation reads."""
+    if not work.n_final_rows:
+        return 0.0
+    train = min(work.n_final_rows, len(data.train)) * train_row_tokens
+    return train + (0.0 if data.test is None else _all_tokens(data.test, work.batch_size))
+
+
+def _all_tokens(rows: Rows, batch_size: int) -> float:
+    """Return the tokens of all rows, with their padding."""
+    return len(rows) * _row_tokens(rows, rows.reading_order(), batch_size)[0] if len(rows) else 0.0
 
 
 def _row_tokens(rows: Rows, order: np.ndarray, batch_size: int) -> tuple[float, int]:

@@ -4,16 +4,20 @@ import json
 import logging
 import math
 import shlex
+import textwrap
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
+from gptlab.console import print_text
 from gptlab.heads.protocol import Monitor
 from gptlab.storage.atomic import atomic_write
 
 log = logging.getLogger(__name__)
+
+PROMPT_CHARACTERS = 16  # of the prompt in the next command
 
 
 def write_summary(summary: dict[str, Any], folder: Path) -> None:
@@ -96,7 +100,7 @@ def record_stop(folder: Path, error: BaseException, trainer: Any) -> None:
     saved = list_checkpoints(folder)
     steps = trainer.global_step
     write_summary({"status": status, "steps": steps, **_collect_comparable(trainer), "checkpoints": saved}, folder)
-    advice = f"resume with: python train.py resume={shlex.quote(str(folder))}"
+    advice = f"resume with: gptlab train resume={shlex.quote(str(folder))}"
     log.warning(f"{status} at step {steps}; " + (advice if "last" in saved else "no checkpoint was saved yet"))
 
 
@@ -114,34 +118,40 @@ def show_summary(summary: dict[str, Any], console: Console) -> None:
     table = Table(title=f"{summary['status']} after {summary['steps']:,} steps", title_justify="left")
     best_column, best = ("val, best", "best") if summary["best_step"] != 0 else ("val, best after", "best_trained")
     columns = {
-        "train": (summary["train"], "train"),
+        **({"train": (summary["train"], "train")} if summary["train"] else {}),
         **({"val, start": (summary["start"], "val")} if "start" in summary else {}),
         "val, final": (summary["val"], "val"),
         **({best_column: (summary[best], "val")} if summary["best"] else {}),
         **({f"test, {summary['test_of']}": (summary["test"], "test")} if "test" in summary else {}),
     }
     for column in ("", *columns):
-        table.add_column(column, justify="right" if column else "left")
+        table.add_column(column, justify="right" if column else "left", overflow="fold")
     for name in _names(summary):
         values = (metrics.get(f"{stage}/{name}") for metrics, stage in columns.values())
         table.add_row(name.replace("_", " "), *("" if value is None else f"{value:.4g}" for value in values))
     console.print(table)
+    comparison = _capitalised(summary.get("comparison", ""))
     lines = [
         f"{summary['parameters']:,} parameters, {summary['precision']}",
         f"{summary['tokens']:,} tokens in {summary['seconds']:.0f} s of training: "
         f"{summary['tokens_per_second']:,.0f} a second ({summary['total_seconds']:.0f} s in all)",
         f"The run is in {folder}",
-        *(["", _capitalised(summary["comparison"])] if "comparison" in summary else []),
+        *(["", comparison] if comparison else []),
         "",
         "Next, with the weights that the run started from" if summary["best_step"] == 0 else "Next",
         f"  {summary['next_command']}",
         f"  tensorboard --logdir {shlex.quote(str(Path(folder).parent))}",
     ]
-    console.print("\n".join(lines), soft_wrap=True, highlight=False, markup=False)
+    print_text("\n".join(lines), console, marks={comparison: "red"} if comparison else {})
+
+
+def first_words(text: str) -> str:
+    """Return the beginning of a text, short enough for a command that fits a line of 80 columns."""
+    return textwrap.shorten(text, PROMPT_CHARACTERS, placeholder="") or text.strip()[:PROMPT_CHARACTERS]
 
 
 def _capitalised(sentence: str) -> str:
-    return sentence[0].upper() + sentence[1:]
+    return sentence[:1].upper() + sentence[1:]
 
 
 def _names(summary: dict[str, Any]) -> list[str]:

@@ -93,6 +93,12 @@ def test_a_run_is_compared_with_its_start(
         assert "its best weights are those it started from, hub/model: use them" in found
 
 
+def test_a_run_without_a_final_evaluation_has_no_column_for_it() -> None:
+    console = Console(record=True, width=120)
+    show_summary({name: value for name, value in SUMMARY.items() if name != "test"} | {"train": {}}, console)
+    assert [line for line in console.export_text().splitlines() if "┃" in line] == ["┃      ┃ val, final ┃"]
+
+
 def test_a_run_that_kept_no_best_weights_is_compared_too() -> None:
     summary = SUMMARY | {"start": {"val/loss": 1.0}, "started_from": "a", "best_trained": {}}
     found = compare_with_start(summary, Monitor("val/loss", "min"))

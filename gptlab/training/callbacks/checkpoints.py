@@ -51,6 +51,10 @@ class BestCheckpoint(L.Callback):
             if found.step:
                 trainer.save_checkpoint(self.path, weights_only=True)
 
+    def is_better(self, metrics: Mapping[str, float]) -> bool:
+        """Return whether the metrics are better than the best before them."""
+        return self._improves(Validation(metrics=metrics), self.best)
+
     def _improves(self, found: Validation, best: Validation) -> bool:
         """Return whether the monitored metric is better."""
         return self.sign * found.metrics[self.name] < self.sign * best.metrics.get(self.name, math.inf * self.sign)

@@ -13,7 +13,7 @@ from gptlab.training.loggers import show_text
 
 log = logging.getLogger(__name__)
 
-LINE_CHARACTERS = 100  # in the terminal and on TensorBoard's text page
+PAGE_WIDTH, LOG_WIDTH = 100, 76  # characters of a line, on TensorBoard's text page and in the log
 
 
 @slot("callbacks.*")
@@ -44,9 +44,8 @@ class Samples(L.Callback):
         samples = "\n\n".join(self.write_samples(self.prompt))
         if not samples:
             return
-        text = "\n".join(textwrap.fill(line, LINE_CHARACTERS) for line in samples.split("\n"))
-        show_text(trainer, "samples", text)
-        log.info(textwrap.indent(text.strip(), "    ") + "\n")
+        show_text(trainer, "samples", _fill(samples, PAGE_WIDTH))
+        log.info(textwrap.indent(_fill(samples, LOG_WIDTH).strip(), "    ") + "\n", extra={"style": "dim"})
 
     def state_dict(self) -> dict[str, Any]:
         """Return the count of validations."""
@@ -55,3 +54,8 @@ class Samples(L.Callback):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restore the count of validations."""
         self.validations = int(state_dict["validations"])
+
+
+def _fill(text: str, width: int) -> str:
+    """Return a text with its lines broken at `width` characters."""
+    return "\n".join(textwrap.fill(line, width) for line in text.split("\n"))

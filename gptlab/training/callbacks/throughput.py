@@ -26,8 +26,6 @@ class Throughput(L.Callback):
         self.log_every_n_steps = log_every_n_steps
         self.tokens = 0
         self.seconds = 0.0
-        self.loss = math.nan  # train/loss as last logged
-        self.rate = math.nan  # tokens per second between the last two logs
         self._learning_rate = math.nan  # of the first group of parameters, in the last step
         self._mark = 0.0  # when the clock was last read; 0 if it is stopped
         self._logged = (0, 0.0)  # tokens and seconds at the last log
@@ -64,23 +62,23 @@ class Throughput(L.Callback):
             self._log(trainer, pl_module, n_tokens=batch["ids"].size(1))
 
     def _log(self, trainer: L.Trainer, pl_module: Any, *, n_tokens: int) -> None:
-        self.loss = float(pl_module.step_loss)
-        if not math.isfinite(self.loss):
+        loss = float(pl_module.step_loss)
+        if not math.isfinite(loss):
             raise UserError(
-                f"the training loss is {self.loss} at step {trainer.global_step}: lower optim.lr, or set "
+                f"the training loss is {loss} at step {trainer.global_step}: lower optim.lr, or set "
                 "trainer.gradient_clip_val; the last whole checkpoint is kept"
             )
         tokens, seconds = self._logged
-        self.rate = (self.tokens - tokens) / max(self.seconds - seconds, 1e-9)
+        rate = (self.tokens - tokens) / max(self.seconds - seconds, 1e-9)
         self._logged = self.tokens, self.seconds
         metrics = {
-            "train/loss": self.loss,
-            **({"train/perplexity": math.exp(min(self.loss, 700.0))} if "perplexity" in pl_module.metrics else {}),
+            "train/loss": loss,
+            **({"train/perplexity": math.exp(min(loss, 700.0))} if "perplexity" in pl_module.metrics else {}),
             "train/learning_rate": self._learning_rate,
             "train/gradient_norm": float(pl_module.grad_norm),
             "train/tokens": float(self.tokens),
-            "train/tokens_per_second": self.rate,
-            "train/mfu": self.rate * flops_per_token(pl_module.model, pl_module.head, n_tokens=n_tokens) / self._peak,
+            "train/tokens_per_second": rate,
+            "train/mfu": rate * flops_per_token(pl_module.model, pl_module.head, n_tokens=n_tokens) / self._peak,
             "train/memory_gb": memory_in_use(trainer.strategy.root_device) / 1e9,
         }
         self._write(trainer, metrics)
@@ -105,10 +103,9 @@ class Throughput(L.Callback):
         self._mark = 0.0
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the counts and the last logged values."""
-        return {"tokens": self.tokens, "seconds": self.seconds, "loss": self.loss, "rate": self.rate}
+        """Return the counts."""
+        return {"tokens": self.tokens, "seconds": self.seconds}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restore the counts; the next rate is measured from here."""
         self.tokens, self.seconds = self._logged = int(state_dict["tokens"]), float(state_dict["seconds"])
-        self.loss, self.rate = float(state_dict["loss"]), float(state_dict["rate"])

@@ -1,10 +1,8 @@
 """TensorBoard's pages and the log lines of a run."""
 
-import re
+import json
 import shlex
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
 import pytest
 import torch
@@ -14,7 +12,6 @@ from tensorboard.plugins.custom_scalar import layout_pb2
 
 from gptlab.batch import IGNORE_INDEX
 from gptlab.commands.train import main
-from gptlab.training.callbacks.progress import ProgressLines
 from gptlab.training.callbacks.run_info import RunInfo
 from gptlab.training.callbacks.throughput import Throughput
 from gptlab.training.loggers import tensorboard
@@ -100,30 +97,14 @@ def test_a_resumed_run_is_not_described_again(tmp_path: Path) -> None:
     assert not {"run/info/text_summary", "run/config/text_summary", "custom_scalars__config__"} & set(tags["tensors"])
 
 
-def test_the_log_has_a_short_line_for_each_validation(tiny_run: TrainedRun) -> None:
-    log = (tiny_run.folder / "train.log").read_text(encoding="utf-8")
-    lines = re.findall(r"step \d+/30 .* val/.*", log)  # on a slow machine other lines come between them
-    assert [line.split()[1] for line in lines] == ["10/30", "20/30", "30/30"]
-    for line in lines:
-        assert re.search(r" train/loss [\d.]+ .* val/bits_per_byte [\d.]+ · [\d,]+ tokens/s$", line)
-        assert len(line) <= 120
-
-
-def test_a_long_run_logs_the_time_left(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    progress = ProgressLines(context(tmp_path, start_step=2), every_n_seconds=15)
-    progress.throughput = Throughput(log_every_n_steps=1)
-    trainer: Any = SimpleNamespace(global_step=4)  # two of three steps since the run was resumed
-    with caplog.at_level("INFO"):
-        for seconds in (6.0, 60_000.0):
-            progress.throughput.seconds = seconds
-            progress._log(trainer, "train/loss 3")
-    assert caplog.messages == ["step 4/5 · train/loss 3", "step 4/5 · train/loss 3 · 8 h 20 min left"]
-
-
 def test_tensorboard_and_a_table_side_by_side(toy_text: Path, tmp_path: Path) -> None:
     more = ["logger=[tensorboard,csv]", "trainer.max_steps=2", f"output_dir={tmp_path / 'run'}"]
+    more.append("final_evaluation=false")
     main([*TINY, "data=text", f"data.path={toy_text}", *more])
     assert list((tmp_path / "run" / "tensorboard").glob("events.out.tfevents.*"))
     header, *steps = (tmp_path / "run" / "csv" / "metrics.csv").read_text(encoding="utf-8").splitlines()
     assert {"step", "train/loss", "val/loss"} <= set(header.split(","))
     assert [row.split(",")[0] for row in steps] == ["1", "2"]
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text(encoding="utf-8"))
+    assert (summary["train"], summary["estimate"]["final_seconds"]) == ({}, 0.0)
+    assert {"val/loss"} <= summary["val"].keys()

@@ -22,7 +22,7 @@ from gptlab.config.hparams import hparams_values
 from gptlab.config.plain import Config, to_yaml
 from gptlab.config.pretrained import row_length
 from gptlab.data.protocol import EvaluationRequest, Prepared
-from gptlab.data.samplers import batches_per_epoch
+from gptlab.data.samplers import rows_at_once
 from gptlab.data.text.split import ALL
 from gptlab.generation.generator import TextGenerator
 from gptlab.hardware.compile import choose_compile
@@ -63,7 +63,8 @@ def make_batches(cfg: Config, modules: nn.ModuleDict, prepared: Prepared) -> tup
     plan = make_plan(
         max_steps=cfg.trainer.max_steps,
         max_epochs=cfg.trainer.max_epochs,
-        batches_per_epoch=batches_per_epoch(len(prepared.train), batch_size=micro_batch_size, world_size=world_size),
+        n_rows=(n_rows := len(prepared.train)),
+        rows_at_once=rows_at_once(n_rows, batch_size=micro_batch_size, world_size=world_size),
         accumulate_grad_batches=accumulation,
     )
     steps = cfg.trainer.max_steps

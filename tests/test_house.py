@@ -64,7 +64,10 @@ GROUPS = {  # where the code of a configuration group lives
     "hydra": "gptlab.sweeps",
 }
 # the keys that people type after `model.` and `data.`
-MANY_ARGUMENTS = {"GPT.__init__", "TextData.__init__", "InstructionData.__init__", "LabelledData.__init__"}
+MANY_ARGUMENTS = {
+    "GPT.__init__",
+    *(f"{data}.__init__" for data in ("TextData", "InstructionData", "LabelledData", "PreferenceData")),
+}
 
 
 def room(path: Path) -> str:

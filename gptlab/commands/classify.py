@@ -22,7 +22,7 @@ def main(overrides: list[str]) -> None:
         from gptlab.workflows.classify import classify, read_texts
         from gptlab.workflows.precision import choose_device, set_precision
 
-        options = {"field": cfg.field, "max_expansion": cfg.max_expansion, "cache_dir": cfg.cache_dir}
+        options = {key: cfg[key] for key in ("field", "columns", "delimiter", "quoting", "max_expansion", "cache_dir")}
         texts = [text] if text is not None else read_texts(cfg.file, **options)
         run = Run.open(cfg.run, device=choose_device(cfg.device))
         context = set_precision(run, cfg.precision).context
@@ -34,10 +34,12 @@ def main(overrides: list[str]) -> None:
 
 
 def _line(prediction: dict, *, whole: bool) -> str:
-    """Format a prediction.
+    """Format a prediction, that of a blank text as an empty line.
 
     A single text gets all probabilities; each of many gets the most probable class and the text's beginning.
     """
+    if prediction["predicted"] is None:
+        return ""
     ranked = sorted(prediction["probabilities"].items(), key=lambda pair: -pair[1])
     if whole:
         return "\n".join(f"{p:7.2%}  {name}" for name, p in ranked)

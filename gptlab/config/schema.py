@@ -90,6 +90,9 @@ class ClassifySchema:
     text: str | None = MISSING
     file: str | None = MISSING
     field: str = MISSING
+    columns: list[str] | None = MISSING
+    delimiter: str | None = MISSING
+    quoting: bool | None = MISSING
     batch_tokens: Positive = MISSING
     device: str = MISSING
     precision: ComputePrecision = MISSING

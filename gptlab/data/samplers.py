@@ -4,6 +4,7 @@ B batch.
 """
 
 from collections.abc import Iterator
+from functools import lru_cache
 
 import numpy as np
 from torch.utils.data import Sampler
@@ -12,31 +13,29 @@ from gptlab.data.protocol import Rows
 from gptlab.errors import UserError
 
 
-def batches_per_epoch(n_rows: int, *, batch_size: int, world_size: int) -> int:
-    """Return each device's batches per epoch.
-
-    The last rows, too few for a batch on every device, are dropped.
+def rows_at_once(n_rows: int, *, batch_size: int, world_size: int) -> int:
+    """Return the rows of a batch over all devices.
 
     Raises:
         UserError: there are fewer rows than one batch needs.
     """
-    rows_at_once = batch_size * world_size
-    if n_rows < rows_at_once:
+    if n_rows < batch_size * world_size:
         devices = f" on {world_size} devices" if world_size > 1 else ""
         raise UserError(
             f"data.batch_size={batch_size}{devices}, but the training split has only {n_rows} rows or "
             f"windows: lower data.batch_size to at most {n_rows // world_size}, give more data, or cut a text into "
             "shorter windows with model.context_length"
         )
-    return n_rows // rows_at_once
+    return batch_size * world_size
 
 
 class TrainSampler(Sampler[np.ndarray]):
     """Training batches of a whole run.
 
-    Each epoch has an order of its own, see `Rows.epoch`. Batch i is a pure function of (seed, i), so a run can resume
-    at any batch. Each batch is divided among the devices: together they see the rows that one device would see with a
-    batch `world_size` times as large.
+    Each epoch has an order of its own, see `Rows.epoch`, and every row once: where its last rows fill no batch, the
+    first rows of the next epoch complete one, so that all batches are of one size. Batch i is a pure function of
+    (seed, i), so a run can resume at any batch. Each batch is divided among the devices: together they see the rows
+    that one device would see with a batch `world_size` times as large.
 
     Args:
         n_batches: of the whole run, over all its epochs.
@@ -48,7 +47,7 @@ class TrainSampler(Sampler[np.ndarray]):
     ) -> None:
         self.rows, self.batch_size, self.seed = rows, batch_size, seed
         self.n_batches, self.start, self.rank, self.world_size = n_batches, start, rank, world_size
-        self.per_epoch = batches_per_epoch(len(rows), batch_size=batch_size, world_size=world_size)
+        self.rows_at_once = rows_at_once(len(rows), batch_size=batch_size, world_size=world_size)
 
     def __len__(self) -> int:
         """Return the batches of the whole run.
@@ -59,14 +58,17 @@ class TrainSampler(Sampler[np.ndarray]):
 
     def __iter__(self) -> Iterator[np.ndarray]:
         """Yield this device's row numbers, (B,) each."""
-        order, epoch_of_order = np.empty(0, int), -1
+        order = lru_cache(maxsize=2)(self._order)
         for number in range(self.start, self.n_batches):
-            epoch, place = divmod(number, self.per_epoch)
-            if epoch != epoch_of_order:
-                generator = np.random.default_rng([self.seed, epoch])
-                order, epoch_of_order = self.rows.epoch(generator, self.batch_size * self.world_size), epoch
-            first = (place * self.world_size + self.rank) * self.batch_size
-            yield order[first : first + self.batch_size]
+            epoch, place = divmod(number * self.rows_at_once + self.rank * self.batch_size, len(self.rows))
+            batch = order(epoch)[place : place + self.batch_size]
+            missing = self.batch_size - len(batch)
+            yield np.concatenate([batch, order(epoch + 1)[:missing]]) if missing else batch
+
+    def _order(self, epoch: int) -> np.ndarray:
+        """Return an epoch's row numbers, those that complete the previous epoch's last batch first.   -> (N,)"""
+        order = self.rows.epoch(np.random.default_rng([self.seed, epoch]), self.rows_at_once)
+        return np.roll(order, -epoch * len(self.rows) % self.rows_at_once)  # its own batches stay whole
 
 
 class ValSampler(Sampler[np.ndarray]):

@@ -14,6 +14,7 @@ class Message(NamedTuple):
     role: Role
     content: str
     input: str = ""  # the text that the instruction is about, if the data separates it, as Alpaca does
+    learned: bool = True  # whether it is learned, if it is an answer
 
 
 Turn = Message | dict[str, Any]  # or a message as chat templates take it: {role, content, tool_calls ...}
@@ -76,6 +77,9 @@ class PromptStyle(Protocol):
 
         It is one row; or one per answer, in order, if the style writes earlier answers differently later. A row begins
         with what was asked, and ends with the last answer that is learned.
+
+        Args:
+            messages: the last is an answer that is learned; others may be there only to be read.
 
         Raises:
             UserError: the order of roles is impossible, or the style cannot write it.

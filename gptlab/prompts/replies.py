@@ -1,6 +1,7 @@
 """What the process of a chat template replies: texts, and marks in them."""
 
 from collections.abc import Iterator, Sequence
+from itertools import compress
 from typing import NamedTuple
 
 from gptlab.errors import UserError
@@ -42,6 +43,23 @@ def read_marks(numbers: str, text: str) -> Rendered:
     if not all(0 <= start <= end for start, end in marks):
         raise UserError("the process of the chat template sends no spans: choose another prompt=")
     return Rendered(text, [(start, min(end, len(text))) for start, end in marks if start < min(end, len(text))])
+
+
+def with_marks_of(learned: Sequence[bool], answered: Sequence[Rendered]) -> Rendered:
+    """Return a conversation's text with the marks of some of its answers.
+
+    Args:
+        learned: whether an answer is one of these.
+        answered: the conversation up to each answer.
+
+    Raises:
+        UserError: the template does not mark each answer once.
+    """
+    if any(len(rendered.marks) != number for number, rendered in enumerate(answered, start=1)):
+        raise UserError(
+            "the chat template does not mark each answer once, so none can be left out: choose another prompt="
+        )
+    return answered[-1]._replace(marks=list(compress(sorted(answered[-1].marks), learned)))
 
 
 def one_line(text: str) -> str:

@@ -108,9 +108,9 @@ class TurnStyle:
                 words = message.content + (_fill(self.input, message.input) if message.input else "")
                 yield Piece(text + _fill(self.user, words) + self.assistant, learned=False)
             else:
-                yield Piece(message.content + (self.end or ""), learned=True)
+                yield Piece(message.content + (self.end or ""), learned=message.learned)
                 if self.end is None:
-                    yield END_OF_TEXT
+                    yield END_OF_TEXT._replace(learned=message.learned)
                 text = self.separator
 
 

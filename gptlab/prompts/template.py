@@ -5,12 +5,13 @@ from collections.abc import Iterator, Sequence
 from datetime import date as Date
 from datetime import datetime, time
 from functools import cached_property
+from itertools import compress
 from typing import Any, NamedTuple
 
 from gptlab.errors import UserError
 from gptlab.prompts.process import Ask, RefusalError, TemplateProcess
 from gptlab.prompts.protocol import END_OF_ROW, Message, Piece, Turn, check_turns
-from gptlab.prompts.replies import Rendered
+from gptlab.prompts.replies import Rendered, with_marks_of
 from gptlab.slots import slot
 
 MAX_TEMPLATE_BYTES = 1 << 20
@@ -101,7 +102,8 @@ class ChatTemplate:
         follows the text that asks for it.
 
         Raises:
-            UserError: the template refuses the conversation, or does not write its answers.
+            UserError: the template refuses the conversation, does not write its answers, or does not mark each once
+                although one of them is not learned.
         """
         check_turns(messages, answer_next=False)
         turns, now = self._turns(messages), datetime.now() if self.day is None else datetime.combine(self.day, time())
@@ -111,10 +113,12 @@ class ChatTemplate:
             asks += [Ask(0, i + 1, answer_next=False, probed=True), Ask(0, i, answer_next=True)]
             asks += [Ask(0, i + 1, answer_next=False)]
         rendered = list(self._render(turns, asks, now=now))
+        learned = [messages[i].learned for i in answers]
         if rendered[-1].marks:
-            return [_marked(rendered[-1])]
+            return [_marked(rendered[-1] if all(learned) else with_marks_of(learned, rendered[2::3]))]
         texts = (each.text for each in rendered)
         taught = [_taught(next(texts), next(texts), next(texts), messages[i].content) for i in answers]
+        taught = list(compress(taught, learned))
         return [_nested(taught)] if _nests(taught) else [_nested([each]) for each in taught]
 
     def _turns(self, messages: Sequence[Turn]) -> list[dict[str, Any]]:

@@ -47,11 +47,15 @@ class TrainerParts(NamedTuple):
 
 
 def make_plan(
-    *, max_steps: int | None, max_epochs: int | None, batches_per_epoch: int, accumulate_grad_batches: int
+    *, max_steps: int | None, max_epochs: int | None, n_rows: int, rows_at_once: int, accumulate_grad_batches: int
 ) -> Plan:
     """Return the run's length, by whichever limit comes first.
 
-    A step may cross the end of an epoch.
+    A step may cross the end of an epoch, also of the last: every row is then read max_epochs times, and some once more.
+
+    Args:
+        n_rows: of an epoch.
+        rows_at_once: of a micro-batch over all devices.
 
     Raises:
         UserError: neither limit is given.
@@ -59,12 +63,12 @@ def make_plan(
     if max_steps is None and max_epochs is None:
         raise UserError("trainer.max_steps and trainer.max_epochs are both null: give one, or the run has no end")
     by_steps = math.inf if max_steps is None else max_steps * accumulate_grad_batches
-    by_epochs = math.inf if max_epochs is None else max_epochs * batches_per_epoch
+    by_epochs = math.inf if max_epochs is None else -(-max_epochs * n_rows // rows_at_once)
     n_batches = int(min(by_steps, by_epochs))
     return Plan(
         n_batches=n_batches,
         n_steps=math.ceil(n_batches / accumulate_grad_batches),
-        steps_per_epoch=math.ceil(batches_per_epoch / accumulate_grad_batches),
+        steps_per_epoch=max(1, round(n_rows / rows_at_once / accumulate_grad_batches)),
     )
 
 

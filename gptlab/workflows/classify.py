@@ -1,5 +1,6 @@
 """Prediction of texts' classes, for `gptlab classify`."""
 
+import logging
 from collections.abc import Iterator
 from typing import Any
 
@@ -7,8 +8,10 @@ import numpy as np
 
 from gptlab.config.build import build
 from gptlab.data.classification.rows import tokenised_rows
+from gptlab.data.files.faults import Faults
 from gptlab.data.files.paths import TextFile, collect
 from gptlab.data.files.records import ENDINGS, read_records
+from gptlab.data.files.tables import TableFormat
 from gptlab.data.protocol import LabelledTexts, ScoredRows
 from gptlab.errors import UserError
 from gptlab.evaluation.classification import predict_rows, prediction_values
@@ -16,13 +19,25 @@ from gptlab.hardware.precision import ForwardContext
 from gptlab.run import Run
 from gptlab.storage.files import expand_path
 
+log = logging.getLogger(__name__)
 
-def read_texts(path: str, *, field: str, max_expansion: float, cache_dir: str) -> list[str]:
-    """Return the texts of a file.
 
-    They are the non-blank lines of a .txt file, or one field of each record.
+def read_texts(
+    path: str,
+    *,
+    field: str,
+    columns: list[str] | None,
+    delimiter: str | None,
+    quoting: bool | None,
+    max_expansion: float,
+    cache_dir: str,
+) -> list[str]:
+    """Return the texts of a file, blank ones too.
+
+    They are the lines of a .txt file, which end in a line feed and nothing else, or one field of each record.
 
     Args:
+        columns, delimiter, quoting: of a .csv or .tsv file, see `TableFormat`.
         max_expansion: the most bytes that one byte of an archive or a gzip file may unpack to.
         cache_dir: keeps downloads and members of archives.
 
@@ -34,13 +49,16 @@ def read_texts(path: str, *, field: str, max_expansion: float, cache_dir: str) -
     files = collect(
         path, endings=(".txt", *ENDINGS), sha256=None, cache_dir=cache, max_expansion=max_expansion, key="file"
     )
-    texts = []
+    table, texts = TableFormat(columns, delimiter, quoting, keys=""), []
     for file in files:
         if file.name.endswith(".txt"):
-            texts += [line for line in _content(file).splitlines() if line.strip()]
+            texts += [line.removesuffix("\r") for line in _content(file).removesuffix("\n").split("\n")]
         else:
-            texts += [record.text(field, "field") for record in read_records([file], columns=None)]
-    if not texts:
+            texts += [
+                record.text(field, "field")
+                for record in read_records([file], table=table, faults=Faults(on_error=None))
+            ]
+    if not any(map(str.strip, texts)):
         raise UserError(f"{path} holds no text: give a file with a text in each line or record")
     return texts
 
@@ -56,22 +74,28 @@ def _content(file: TextFile) -> str:
 def classify(
     run: Run, texts: list[str], *, batch_tokens: int, forward_context: ForwardContext
 ) -> Iterator[dict[str, Any]]:
-    """Yield each text with its predicted class and all probabilities.
+    """Yield each text with its predicted class and all probabilities, both None for a blank text.
 
     Args:
         batch_tokens: the most tokens of a batch, which holds at least one text.
 
     Raises:
-        UserError: the run has no classes.
+        UserError: the run has no classes, or every text is blank.
     """
     if not run.labels:
         raise UserError("the run knows no classes: give one that was trained with head=classifier")
     classes = list(run.labels)
-    scored = _text_rows(run, texts, classes)
+    filled = [text for text in texts if text.strip()]
+    if not filled:
+        raise UserError("there is nothing to classify: the text is blank")
+    if len(filled) < len(texts):
+        log.warning(f"{len(texts) - len(filled):,} of {len(texts):,} texts are blank, and get no class")
+    scored = _text_rows(run, filled, classes)
     batch_size = max(1, batch_tokens // scored.row_tokens)
     predictions = predict_rows(run.model, run.head, scored.rows, batch_size=batch_size, forward_context=forward_context)
-    for text, log_probs in zip(texts, predictions.log_probs, strict=True):
-        yield {"text": text, **prediction_values(log_probs, classes)}
+    values = (prediction_values(log_probs, classes) for log_probs in predictions.log_probs)
+    for text in texts:
+        yield {"text": text, **(next(values) if text.strip() else dict.fromkeys(("predicted", "probabilities")))}
 
 
 def _text_rows(run: Run, texts: list[str], classes: list[str]) -> ScoredRows:

@@ -19,14 +19,14 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     file.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     words = [word for word in TINY if not word.startswith(("tokenizer", "sampling"))]
     more = ["tokenizer=bytes", "optim=adamw", "optim.lr=1e-2", "trainer.max_steps=40", f"output_dir={folder / 'run'}"]
-    train([*words, "head=classifier", "data=jsonl", f"data.path={file}", *more])
+    train([*words, "head=classifier", "data=jsonl", f"data.path={file}", "data.group_by_length=false", *more])
     return folder / "run"
 
 
 def predictions(capsys: pytest.CaptureFixture[str], *words: str) -> list[dict]:
     capsys.readouterr()
     gptlab(["classify", *words, "output=json"])
-    return [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    return [json.loads(line) for line in capsys.readouterr().out.removesuffix("\n").split("\n")]
 
 
 def test_a_typed_text_is_classified_unchanged(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -51,6 +51,26 @@ def test_the_texts_of_a_file_one_by_one_and_together(
         assert a["probabilities"] == pytest.approx(b["probabilities"], abs=1e-5)
 
 
+def test_each_line_of_a_file_has_its_line_of_output(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    lines = ["the king\u2028sleeps", "", "a\x0cking\x0b\x85\x1c\u2029", "  ", "the river\rsleeps", "a king", ""]
+    (tmp_path / "a.txt").write_bytes("\ufeff".encode() + "\n".join(lines).encode() + b"\r\n\n")
+    found = predictions(capsys, f"run={run}", f"file={tmp_path / 'a.txt'}")
+    assert [each["text"] for each in found] == [*lines[:-1], "", ""]
+    blank = [not line.strip() for line in (*lines[:-1], "", "")]
+    assert [each["predicted"] is None for each in found] == blank == [each["probabilities"] is None for each in found]
+    gptlab(["classify", f"run={run}", f"file={tmp_path / 'a.txt'}"])
+    assert [line == "" for line in capsys.readouterr().out.removesuffix("\n").split("\n")] == blank
+    assert "4 of 8 texts are blank, and get no class" in caplog.text
+    (tmp_path / "a.csv").write_text('who;text\na;"the king\nsleeps"\nb;\n', encoding="utf-8")
+    found = predictions(capsys, f"run={run}", f"file={tmp_path / 'a.csv'}")
+    assert [(each["text"], each["predicted"] is None) for each in found] == [("the king\nsleeps", False), ("", True)]
+    (tmp_path / "a.tsv").write_text('x\t"a king\ny\ta "river"\n', encoding="utf-8")
+    found = predictions(capsys, f"run={run}", f"file={tmp_path / 'a.tsv'}", "columns=[who,text]")
+    assert [each["text"] for each in found] == ['"a king', 'a "river"']
+
+
 def test_evaluate_agrees_with_the_summary(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     summary = json.loads((run / "summary.json").read_text(encoding="utf-8"))["test"]
     capsys.readouterr()
@@ -67,12 +87,16 @@ def test_mistakes_are_reported(
     run: Path, tiny_run: TrainedRun, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "a.csv").write_text("words\nhello\n", encoding="utf-8")
+    (tmp_path / "c.txt").write_text("\n \n", encoding="utf-8")
     (tmp_path / "b.txt").write_bytes("é".encode("latin-1"))
     for words, said in (
         (["classify", f"run={run}"], "there is nothing to classify"),
         (["classify", f"run={run}", "text=a", "file=b.txt"], "text= and file= are both given"),
         (["classify", f"run={run}", f"file={tmp_path / 'a.csv'}"], "a.csv, line 2: no field 'text'; there are words"),
         (["classify", f"run={run}", f"file={tmp_path / 'b.txt'}"], "b.txt: not UTF-8"),
+        (["classify", f"run={run}", "text= "], "there is nothing to classify: the text is blank"),
+        (["classify", f"run={run}", f"file={tmp_path / 'c.txt'}"], "c.txt holds no text"),
+        (["classify", f"run={run}", f"file={tmp_path / 'a.csv'}", "delimiter=ab"], "delimiter is 'ab', wanted comma"),
         (["classify", f"run={run}", "file=/nowhere.txt"], "file: there is no /nowhere.txt"),
         (["classify", f"run={tiny_run.folder}", "text=a"], "the run knows no classes"),
         (["generate", f"run={run}", "prompt=a"], "it is a classifier, of king, river, and generates no text"),

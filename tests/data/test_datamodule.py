@@ -23,7 +23,7 @@ def module(data: PreparedText, *, n_batches: int = 22, world_size: int = 1) -> R
 
 @pytest.mark.parametrize("n_workers", [0, 2])
 def test_a_resumed_module_yields_the_remaining_batches(tmp_path: Path, n_workers: int) -> None:
-    data = prepared(tmp_path, batch_size=5, n_workers=n_workers)  # 56 windows: 11 batches an epoch
+    data = prepared(tmp_path, batch_size=5, n_workers=n_workers)  # 56 windows: batch 12 crosses into the second epoch
     whole = [batch["ids"] for batch in module(data).train_dataloader()]
     assert len(whole) == 22
     later = module(data)

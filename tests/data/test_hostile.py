@@ -21,11 +21,14 @@ import pytest
 
 from gptlab.data.chat.chatterbot import ChatterBotReader
 from gptlab.data.chat.readers import ConversationReader
+from gptlab.data.chat.reading import Reading
 from gptlab.data.files import archive as archives
 from gptlab.data.files import download as downloads
 from gptlab.data.files.download import download
+from gptlab.data.files.faults import Faults
 from gptlab.data.files.paths import TextFile, collect
 from gptlab.data.files.records import ENDINGS, read_records
+from gptlab.data.files.tables import TableFormat
 from gptlab.data.text.kjv import KjvReader, read_books
 from gptlab.data.text.readers import TextReader
 from gptlab.workflows.classify import read_texts
@@ -41,6 +44,7 @@ def zeros(n_megabytes: int) -> bytes:
 
 
 BOMB = zeros(70)
+GUESSED = {"columns": None, "delimiter": None, "quoting": None}
 EVERY_ENDING = (*ENDINGS, *TextReader.endings, ".yml", ".db")
 
 
@@ -58,7 +62,7 @@ def drain(file: TextFile) -> None:
             while raw.read(1 << 20):
                 pass
     else:
-        list(read_records([file], columns=None))
+        list(read_records([file], table=TableFormat(None, None, None), faults=Faults(on_error=None)))
 
 
 @pytest.mark.parametrize("ending", [".txt", ".jsonl", ".json", ".csv", ".tsv"])
@@ -102,7 +106,7 @@ def test_the_message_names_max_expansion(tmp_path: Path) -> None:
 def test_files_to_classify_have_the_limit_too(ending: str, tmp_path: Path) -> None:
     (tmp_path / f"a{ending}").write_bytes(BOMB)
     with pytest.raises(ValueError, match=r"unpacks to more than 67,108,864, the most that max_expansion=100 allows"):
-        read_texts(str(tmp_path / f"a{ending}"), field="text", max_expansion=100, cache_dir=str(tmp_path))
+        read_texts(str(tmp_path / f"a{ending}"), field="text", **GUESSED, max_expansion=100, cache_dir=str(tmp_path))
 
 
 def pack(path: Path, **members: bytes) -> Path:
@@ -261,7 +265,12 @@ def test_json_without_texts_is_reported_with_its_place(content: str, tmp_path: P
         path = tmp_path / f"a{ending}"
         path.write_text(content)
         return [
-            lambda: [r.text("text", "field") for r in read_records([collected(path, tmp_path)], columns=None)],
+            lambda: [
+                r.text("text", "field")
+                for r in read_records(
+                    [collected(path, tmp_path)], table=TableFormat(None, None, None), faults=Faults(on_error=None)
+                )
+            ],
             lambda: read_documents(TextReader(field="text", separator=None), path),
         ]
 
@@ -280,11 +289,15 @@ def test_a_table_never_lowers_the_csv_limit(tmp_path: Path) -> None:
     assert csv.field_size_limit() >= before
 
 
+def reading() -> Reading:
+    return Reading(on_error="error", repair=True)
+
+
 def test_an_invalid_role_is_reported(tmp_path: Path) -> None:
     (tmp_path / "a.json").write_text('[{"messages": [{"role": ["user"], "content": "a"}]}]')
-    reader = ConversationReader(format="messages", prompt_field="a", response_field="b", columns=None)
+    reader = ConversationReader(format="messages", prompt_field="a", response_field="b", ignore=[], **GUESSED)
     with pytest.raises(ValueError, match=r"entry 1: message 1: the role is \['user'\], wanted one of"):
-        list(reader.read([collected(tmp_path / "a.json", tmp_path)]))
+        list(reader.read([collected(tmp_path / "a.json", tmp_path)], reading()))
 
 
 LAUGHS = "conversations:\n- &a [x, x]\n- *a\n"
@@ -304,7 +317,7 @@ YAML = {
 def test_yaml_without_conversations_is_reported(content: str, sentence: str, tmp_path: Path) -> None:
     (tmp_path / "a.yml").write_text(content)
     with pytest.raises(ValueError, match=rf"a\.yml.*{sentence}") as raised:
-        list(ChatterBotReader(sha256=None).read([collected(tmp_path / "a.yml", tmp_path)]))
+        list(ChatterBotReader(sha256=None).read([collected(tmp_path / "a.yml", tmp_path)], reading()))
     assert len(str(raised.value).splitlines()) == 1
 
 

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from gptlab.batch import Batch
-from gptlab.data.samplers import TrainSampler, ValSampler, batches_per_epoch
+from gptlab.data.padding import draw_epoch
+from gptlab.data.samplers import TrainSampler, ValSampler, rows_at_once
 
 
 class Numbers:
@@ -45,10 +46,29 @@ def test_each_epoch_has_every_window_once_in_its_own_order() -> None:
     assert (epochs[1] != epochs[2]).any()
 
 
-def test_the_incomplete_last_batch_of_an_epoch_is_dropped() -> None:
-    assert batches_per_epoch(10, batch_size=4, world_size=1) == 2
-    epochs = drawn(10, n_batches=6).reshape(3, 8)
-    assert [len(set(epoch.tolist())) for epoch in epochs] == [8, 8, 8]
+@pytest.mark.parametrize(("n_rows", "batch_size"), [(32, 12), (10, 4), (11, 3), (8, 8), (13, 8)])
+def test_an_epoch_whose_last_rows_fill_no_batch_is_seen_whole(n_rows: int, batch_size: int) -> None:
+    rows = drawn(n_rows, batch_size=batch_size, n_batches=3 * n_rows).ravel()  # batch_size * 3 epochs
+    assert rows_at_once(n_rows, batch_size=batch_size, world_size=1) == batch_size
+    epochs = rows.reshape(-1, n_rows)
+    assert all(sorted(epoch.tolist()) == list(range(n_rows)) for epoch in epochs)
+    assert len({tuple(epoch) for epoch in epochs.tolist()}) == len(epochs)
+    for start in range(1, 3 * n_rows, 5):
+        rest = drawn(n_rows, batch_size=batch_size, n_batches=3 * n_rows, start=start)
+        assert (rest.ravel() == rows[start * batch_size :]).all()
+
+
+def test_batches_of_similar_lengths_stay_whole_after_a_batch_that_crosses_epochs() -> None:
+    lengths = np.arange(101)
+
+    class Unequal(Numbers):
+        def epoch(self, generator: np.random.Generator, batch_rows: int) -> np.ndarray:
+            return draw_epoch(len(lengths), lengths, generator, batch_rows=batch_rows, group_by_length=True)
+
+    sampler = TrainSampler(Unequal(101), batch_size=5, seed=0, n_batches=101, start=0, rank=0, world_size=1)
+    batches = np.stack(list(sampler))
+    assert all(sorted(epoch.tolist()) == list(range(101)) for epoch in batches.reshape(5, 101))
+    assert (np.ptp(lengths[batches], axis=1) < 10).sum() > 90, "at most two batches of an epoch are mixed"
 
 
 def test_a_run_resumes_at_any_batch() -> None:
@@ -67,6 +87,9 @@ def test_seeds_give_different_orders() -> None:
 def test_devices_divide_the_batches_of_one() -> None:
     whole = drawn(100, batch_size=8, n_batches=20)
     shares = [drawn(100, batch_size=4, n_batches=20, rank=rank, world_size=2) for rank in (0, 1)]
+    assert (np.concatenate(shares, axis=1) == whole).all()
+    whole = drawn(101, batch_size=6, n_batches=50)
+    shares = [drawn(101, batch_size=2, n_batches=50, rank=rank, world_size=3) for rank in range(3)]
     assert (np.concatenate(shares, axis=1) == whole).all()
 
 

@@ -71,7 +71,8 @@ def trained(
     plan = make_plan(
         max_steps=arguments["max_steps"],
         max_epochs=arguments["max_epochs"],
-        batches_per_epoch=len(loader),
+        n_rows=len(loader),
+        rows_at_once=1,
         accumulate_grad_batches=accumulate,
     )
     watch = Watch()
@@ -128,13 +129,17 @@ def test_validation_is_counted_in_steps_and_follows_the_last_one() -> None:
 
 def test_a_plan_ends_at_the_nearer_limit() -> None:
     def steps(max_steps: int | None, max_epochs: int | None) -> tuple[int, int]:
-        plan = make_plan(max_steps=max_steps, max_epochs=max_epochs, batches_per_epoch=11, accumulate_grad_batches=4)
+        plan = make_plan(
+            max_steps=max_steps, max_epochs=max_epochs, n_rows=32, rows_at_once=3, accumulate_grad_batches=4
+        )
         assert plan.steps_per_epoch == 3
         return plan.n_steps, plan.n_batches
 
     assert steps(5, None) == (5, 20)
-    assert steps(None, 3) == (9, 33)  # the last step has only the one batch that is left
+    assert steps(None, 3) == (8, 32)  # 96 rows
+    assert steps(None, 1) == (3, 11)  # the last batch completes the 32 rows with one of the next epoch
+    assert steps(None, 4) == (11, 43)  # the last step has only the three batches that are left
     assert steps(5, 3) == (5, 20)
-    assert steps(50, 3) == (9, 33)
+    assert steps(50, 3) == (8, 32)
     with pytest.raises(ValueError, match="both null"):
         steps(None, None)

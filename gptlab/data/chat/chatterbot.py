@@ -8,6 +8,7 @@ from typing import Any
 import yaml  # type: ignore[import-untyped]
 
 from gptlab.data.chat.readers import Conversation
+from gptlab.data.chat.reading import Reading
 from gptlab.data.files.paths import TextFile
 from gptlab.errors import UserError
 from gptlab.prompts.protocol import Message
@@ -36,7 +37,7 @@ class ChatterBotReader:
     def __init__(self, *, sha256: str | None) -> None:
         self.sha256 = sha256
 
-    def read(self, files: list[TextFile]) -> Iterator[Conversation]:
+    def read(self, files: list[TextFile], reading: Reading) -> Iterator[Conversation]:
         """Yield the conversations in order.
 
         Raises:
@@ -52,10 +53,13 @@ class ChatterBotReader:
         seen = set()
         for file, content in zip(files, contents, strict=True):
             for number, turns in enumerate(_entries(content, file.path), start=1):
-                for spoken in _conversations(turns, answers=file.path.name in ANSWER_FILES):
-                    if spoken not in seen:
-                        seen.add(spoken)
-                        yield Conversation(_messages(spoken), f"{file.path}, entry {number}")
+                place = f"{file.path}, entry {number}"
+                with reading.faults.caught():
+                    _check_texts(turns, place)
+                    for spoken in _conversations(turns, answers=file.path.name in ANSWER_FILES):
+                        if spoken not in seen:
+                            seen.add(spoken)
+                            yield Conversation(_messages(spoken), place)
 
 
 def _content(file: TextFile) -> bytes:
@@ -71,14 +75,15 @@ def _entries(content: bytes, path: Path) -> list[list[str]]:
         _check_plain(yaml.parse(content, loader))
         entries = yaml.load(content, loader)["conversations"]
         # one entry of the package is a bare text
-        whole = [entry if isinstance(entry, list) else [] for entry in entries]
+        return [entry if isinstance(entry, list) else [] for entry in entries]
     except (yaml.YAMLError, TypeError, KeyError, ValueError, OverflowError) as error:
         why = " ".join(str(error).split())
         raise UserError(f"{path} is not a list of conversations ({why:.200}): reinstall the package") from error
-    for number, entry in enumerate(whole, start=1):
-        if strange := [turn for turn in entry if not isinstance(turn, str)]:
-            raise UserError(f"{path}, entry {number}: {excerpt(strange[0])} is not a text: put it in quotes")
-    return whole
+
+
+def _check_texts(turns: list[Any], place: str) -> None:
+    if strange := [turn for turn in turns if not isinstance(turn, str)]:
+        raise UserError(f"{place}: {excerpt(strange[0])} is not a text: put it in quotes")
 
 
 def _check_plain(events: Iterable[Any]) -> None:

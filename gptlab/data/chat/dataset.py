@@ -7,11 +7,14 @@ from typing import Annotated, ClassVar, Literal
 from gptlab.bounds import AtLeast, LessThan, MoreThan
 from gptlab.data.chat.prepared import PreparedConversations
 from gptlab.data.chat.readers import Conversation, ConversationSource, has_empty_answer
+from gptlab.data.chat.reading import Reading
 from gptlab.data.chat.rows import RowEncoder
 from gptlab.data.chat.split import ChatSplits, ConversationText, split_conversations
+from gptlab.data.files.faults import OnError
 from gptlab.data.files.source import FileSource
 from gptlab.data.protocol import EvaluationRequest, EvaluationSet, Question, ScoredRows
 from gptlab.data.text.split import TEST, TRAIN, VAL
+from gptlab.errors import UserError
 from gptlab.prompts.encoding import check_style, question_ids
 from gptlab.prompts.protocol import PromptStyle, plain_text
 from gptlab.slots import slot
@@ -38,6 +41,8 @@ class InstructionData:
         group_by_length: puts rows of similar length into the same batches; packed rows ignore it.
         batch_size: rows per batch on each device.
         n_workers: processes that load batches; 0 loads them in the run itself.
+        on_error: whether a malformed record is an error, or left out and counted.
+        repair: whether turns that are out of order are joined or dropped, and counted; otherwise they are an error.
         max_expansion: most unpacked bytes per byte of an archive or gzip file.
 
     Raises:
@@ -60,6 +65,8 @@ class InstructionData:
         split_seed: Annotated[int, AtLeast(0)] | None,
         train_on: Literal["answers", "all"],
         overlong: Literal["cut", "drop"],
+        on_error: OnError,
+        repair: bool,
         packing: bool,
         group_by_length: bool,
         batch_size: Annotated[int, AtLeast(1)],
@@ -71,7 +78,7 @@ class InstructionData:
         self.path, self.reader, self.test_path = path, reader, test_path
         self.val_fraction, self.test_fraction, self.split_seed = val_fraction, test_fraction, split_seed
         self.train_on, self.overlong, self.packing, self.group_by_length = train_on, overlong, packing, group_by_length
-        self.batch_size, self.n_workers = batch_size, n_workers
+        self.batch_size, self.n_workers, self.on_error, self.repair = batch_size, n_workers, on_error, repair
 
     def training_text(self) -> TrainingText:
         """Return the words of the training set."""
@@ -147,16 +154,32 @@ class InstructionData:
         """
         whole = self._read(self.files)
         test_fraction = self.test_fraction if self.test_path is None else 0.0
-        splits = split_conversations(whole, self.val_fraction, test_fraction, self.split_seed)
+        splits = split_conversations(whole, self.val_fraction, test_fraction, self.split_seed, plural="conversations")
         if self.test_path is not None:
             splits = splits._replace(test=self._read(self.files.at(self.test_path, "data.test_path")))
-        splits.check(len(whole), "conversations")
         return splits
 
     def _read(self, files: FileSource) -> list[Conversation]:
-        whole = list(self.reader.read(files.collect(self.reader.endings)))
-        kept = [conversation for conversation in whole if not has_empty_answer(conversation)]
-        if n_empty := len(whole) - len(kept):
-            first = next(conversation.place for conversation in whole if has_empty_answer(conversation))
-            log.warning(f"left out {n_empty:,} of {len(whole):,} conversations: an answer is empty, first in {first}")
+        reading = Reading(on_error=self.on_error, repair=self.repair)
+        whole = list(self.reader.read(files.collect(self.reader.endings), reading))
+        reading.report(len(whole))
+        unlearned = reading.unlearned_answers + reading.unlearned_others
+        if unlearned and self.train_on == "all":
+            raise UserError(
+                f"{unlearned[0]}: a message is not to be learned, but data.train_on=all learns every token: set it to "
+                "answers"
+            )
+        left_out = {
+            "an answer is empty": [c for c in whole if has_empty_answer(c)],
+            "none of their answers is learned": [c for c in whole if not c.n_answers],
+        }
+        for reason, conversations in left_out.items():
+            if conversations:
+                log.warning(
+                    f"left out {len(conversations):,} of {len(whole):,} conversations: {reason}, first in "
+                    f"{conversations[0].place}"
+                )
+        kept = [c.taught() for c in whole if c.n_answers and not has_empty_answer(c)]
+        if not kept:
+            raise UserError(f"{files.path} holds no conversation with an answer to learn")
         return kept

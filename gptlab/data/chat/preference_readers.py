@@ -3,12 +3,16 @@
 from collections.abc import Iterator
 from typing import Literal, NamedTuple
 
-from gptlab.data.chat.readers import Conversation, alpaca_question, read_turns
+from gptlab.data.chat.fields import TURNS, Fields
+from gptlab.data.chat.readers import Conversation, is_answer
+from gptlab.data.chat.reading import Reading
 from gptlab.data.files.paths import TextFile
 from gptlab.data.files.records import ENDINGS, Record, read_records
+from gptlab.data.files.tables import TableFormat
 from gptlab.errors import UserError
-from gptlab.prompts.protocol import Message, check_turns
+from gptlab.prompts.protocol import Message
 from gptlab.slots import slot
+from gptlab.storage.excerpts import excerpt
 
 
 class Pair(NamedTuple):
@@ -27,14 +31,17 @@ class Pair(NamedTuple):
 class PairReader:
     """Reads .json, .jsonl, .csv and .tsv files of pairs.
 
-    The two answers are in fields of their own. The file formats are those of `records.py`.
+    The two answers are in fields of their own. The file formats are those of `records.py`. System messages beside the
+    answers, and other keys, are as for `ConversationReader`.
 
     Args:
-        format: `alpaca`: the question is an instruction, perhaps with an input. `columns`: it is in a field of its own.
-            `messages`: each answer field is a whole conversation, a list of {role, content}, and the two differ in the
-            last answer only.
+        format: `alpaca`: the question is an instruction, perhaps with an input and a history. `columns`: it is in a
+            field of its own. `messages`: each answer field is a list of {role, content} or {from, value}; it is a whole
+            conversation, of which the two differ in the last answer only, or the answer to what precedes both: a text
+            or a list in the prompt field, or in `messages` or `conversations`.
         prompt_field, chosen_field, rejected_field: names of the fields.
-        columns: names for the columns of a .csv or .tsv file without a header; None takes them from its first line.
+        ignore: keys of records and messages that are left aside.
+        columns, delimiter, quoting: of a .csv or .tsv file, see `TableFormat`.
     """
 
     endings = ENDINGS
@@ -46,38 +53,85 @@ class PairReader:
         prompt_field: str,
         chosen_field: str,
         rejected_field: str,
+        ignore: list[str],
         columns: list[str] | None,
+        delimiter: str | None,
+        quoting: bool | None,
     ) -> None:
-        self.format, self.prompt_field, self.columns = format, prompt_field, columns
+        self.format, self.prompt_field, self.ignore = format, prompt_field, ignore
+        self.table = TableFormat(columns, delimiter, quoting)
         self.fields = chosen_field, rejected_field
 
-    def read(self, files: list[TextFile]) -> Iterator[Pair]:
+    def read(self, files: list[TextFile], reading: Reading) -> Iterator[Pair]:
         """Yield the pairs in order.
 
         Raises:
-            UserError: a file is malformed, or a record has another format or impossible turns, reported with its place.
+            UserError: a file is malformed, or a record is, which `reading` may leave out.
         """
-        for record in read_records(files, columns=self.columns):
-            chosen, rejected = (self._conversation(record, field) for field in self.fields)
-            if chosen.messages[:-1] != rejected.messages[:-1]:
-                raise UserError(
-                    f"{record.place}: its two answers have different questions, wanted the same: correct it"
-                )
-            yield Pair(chosen, rejected)
+        for record in read_records(files, table=self.table, faults=reading.faults):
+            with reading.faults.caught():
+                yield self._pair(record, reading)
 
-    def _conversation(self, record: Record, field: str) -> Conversation:
-        if self.format == "messages":
-            messages = tuple(read_turns(record, field, "role", "content"))
-        else:
-            answer = Message("assistant", record.text(field, "data.reader.chosen_field and .rejected_field"))
-            messages = (self._question(record), answer)
-        try:
-            check_turns(messages, answer_next=False)
-        except ValueError as error:
-            raise UserError(f"{record.place}: {field}: {error}") from None
-        return Conversation(messages, record.place)
+    def _pair(self, record: Record, reading: Reading) -> Pair:
+        fields, place = Fields(record, ignore=self.ignore, reading=reading), record.place
+        ends = [self._answer(fields, field) for field in self.fields]
+        question = self._question(fields, are_whole=all(map(_is_whole, ends)))
+        whole = [
+            fields.after_system(_continued(question, end, f"{place}: {field}"))
+            for end, field in zip(ends, self.fields, strict=True)
+        ]
+        fields.finish()
+        chosen, rejected = (
+            reading.ordered(messages, place, field=field) for messages, field in zip(whole, self.fields, strict=True)
+        )
+        if chosen[:-1] != rejected[:-1]:
+            raise UserError(f"{place}: its two answers have different questions, wanted the same: correct it")
+        if not (is_answer(chosen[-1]) and is_answer(rejected[-1])):
+            raise UserError(f"{place}: an answer is not to be learned, wanted two that are: leave out the pair")
+        return Pair(Conversation(chosen, place), Conversation(rejected, place))
 
-    def _question(self, record: Record) -> Message:
+    def _question(self, fields: Fields, *, are_whole: bool) -> list[Message]:
+        """Return what precedes both answers.
+
+        Args:
+            are_whole: whether the answer fields hold whole conversations.
+        """
         if self.format == "alpaca":
-            return alpaca_question(record)
-        return Message("user", record.text(self.prompt_field, "data.reader.prompt_field"))
+            return fields.question()
+        if self.format == "columns" or isinstance(fields.values.get(self.prompt_field), str):
+            return [Message("user", fields.text(self.prompt_field, "data.reader.prompt_field"))]
+        known = (self.prompt_field,) if are_whole else (self.prompt_field, *TURNS)
+        named = [field for field in known if fields.values.get(field) is not None]
+        return fields.turns(named[0]) if named else []
+
+    def _answer(self, fields: Fields, field: str) -> list[Message]:
+        value = fields.values.get(field)
+        if self.format == "messages":
+            return fields.turns(field)
+        if isinstance(value, list | dict):
+            raise UserError(
+                f"{fields.place}: {field!r} is {excerpt(value)}, wanted a text: data.reader.format=messages reads "
+                "messages"
+            )
+        return [Message("assistant", fields.text(field, "data.reader.chosen_field and .rejected_field"))]
+
+
+def _is_whole(messages: list[Message]) -> bool:
+    """Return whether messages begin with a question."""
+    return next((message.role == "user" for message in messages if message.role != "system"), False)
+
+
+def _continued(question: list[Message], answer: list[Message], place: str) -> list[Message]:
+    """Return the conversation of a question and an answer.
+
+    Raises:
+        UserError: the answer is a whole conversation with another question.
+    """
+    if not question or not _is_whole(answer):
+        return question + answer
+    asked, begun = ([(m.role, m.content.strip()) for m in part] for part in (question, answer))
+    if begun[0][0] == "system" != asked[0][0]:
+        del begun[0]
+    if begun[: len(asked)] != asked:
+        raise UserError(f"{place} begins with another question than the record: leave one of them aside")
+    return answer

@@ -8,13 +8,17 @@ from collections.abc import Sequence
 from functools import cached_property
 from typing import Annotated, ClassVar
 
+import numpy as np
+
 from gptlab.bounds import AtLeast, LessThan, MoreThan
 from gptlab.data.chat.preference_readers import Pair, PairReader
 from gptlab.data.chat.prepared import PreparedConversations
 from gptlab.data.chat.prepared_preferences import PairRows, PreparedPreferences
 from gptlab.data.chat.readers import has_empty_answer
+from gptlab.data.chat.reading import Reading
 from gptlab.data.chat.rows import RowEncoder
 from gptlab.data.chat.split import ChatSplits, ConversationText, split_conversations
+from gptlab.data.files.faults import OnError
 from gptlab.data.files.source import FileSource
 from gptlab.data.protocol import EvaluationRequest, EvaluationSet, ScoredRows
 from gptlab.data.text.split import TEST, TRAIN, VAL
@@ -38,6 +42,7 @@ class PreferenceData:
         group_by_length: puts pairs of similar length into the same batches.
         batch_size: pairs per batch on each device.
         n_workers: processes that load batches; 0 loads them in the run itself.
+        on_error, repair: see `InstructionData`.
         max_expansion: most unpacked bytes per byte of an archive or gzip file.
 
     Raises:
@@ -57,6 +62,8 @@ class PreferenceData:
         val_fraction: Annotated[float, MoreThan(0), LessThan(1)],
         test_fraction: Annotated[float, AtLeast(0), LessThan(1)],
         split_seed: Annotated[int, AtLeast(0)] | None,
+        on_error: OnError,
+        repair: bool,
         group_by_length: bool,
         batch_size: Annotated[int, AtLeast(1)],
         n_workers: Annotated[int, AtLeast(0)],
@@ -67,6 +74,7 @@ class PreferenceData:
         self.path, self.reader = path, reader
         self.val_fraction, self.test_fraction, self.split_seed = val_fraction, test_fraction, split_seed
         self.group_by_length, self.batch_size, self.n_workers = group_by_length, batch_size, n_workers
+        self.on_error, self.repair = on_error, repair
 
     def training_text(self) -> TrainingText:
         """Return the training text, rejected answers included."""
@@ -131,32 +139,53 @@ class PreferenceData:
         Raises:
             UserError: a file is malformed, or a split is empty.
         """
-        pairs = _preferring(list(self.reader.read(self.files.collect(self.reader.endings))))
-        splits = split_conversations(pairs, self.val_fraction, self.test_fraction, self.split_seed)
-        splits.check(len(pairs), "pairs")
-        return splits
+        reading = Reading(on_error=self.on_error, repair=self.repair)
+        pairs = list(self.reader.read(self.files.collect(self.reader.endings), reading))
+        reading.report(len(pairs))
+        pairs = _preferring(pairs)
+        if not pairs:
+            raise UserError(f"{self.path} holds no pair of two different answers")
+        return split_conversations(pairs, self.val_fraction, self.test_fraction, self.split_seed, plural="pairs")
 
 
 def _preferring(pairs: list[Pair]) -> list[Pair]:
     """Drop pairs whose answers are equal or empty."""
-    kept = [pair for pair in pairs if pair.chosen.messages != pair.rejected.messages]
-    kept = [pair for pair in kept if not any(has_empty_answer(conversation) for conversation in pair)]
-    if len(kept) < len(pairs):
-        log.warning(f"left out {len(pairs) - len(kept):,} of {len(pairs):,} pairs: two equal answers, or an empty one")
+    kept = []
+    equal, empty = 0, 0
+    for pair in pairs:
+        if any(has_empty_answer(conversation) for conversation in pair):
+            empty += 1
+        elif pair.chosen.messages == pair.rejected.messages:
+            equal += 1
+        else:
+            kept.append(pair)
+    for n, reason in ((equal, "their two answers are equal"), (empty, "an answer is empty")):
+        if n:
+            log.warning(f"left out {n:,} of {len(pairs):,} pairs: {reason}")
     return kept
 
 
 def _fitting(split: str, pairs: Sequence[Pair], encoder: RowEncoder) -> list[Pair]:
-    """Return the pairs that fit into the context.
+    """Return the pairs that differ within the context.
 
     Both answers must begin within it.
     """
-    kept = [pair for pair in pairs if all(encoder.fits(conversation) for conversation in pair)]
-    if len(kept) < len(pairs):
-        log.warning(
-            f"left out {len(pairs) - len(kept):,} of {len(pairs):,} {split} pairs: an answer does not begin within "
-            f"model.context_length={encoder.context_length}"
-        )
+    kept = []
+    beyond, equal = 0, 0
+    for pair in pairs:
+        chosen, rejected = (encoder.row(conversation) for conversation in pair)
+        if chosen is None or rejected is None:
+            beyond += 1
+        elif np.array_equal(chosen.ids, rejected.ids) and np.array_equal(chosen.targets, rejected.targets):
+            equal += 1
+        else:
+            kept.append(pair)
+    context = f"model.context_length={encoder.context_length}"
+    reasons = {f"an answer does not begin within {context}": beyond, f"two answers are equal within {context}": equal}
+    for reason, n in reasons.items():
+        if n and kept:
+            log.warning(f"left out {n:,} of {len(pairs):,} {split} pairs: {reason}")
     if not kept:
-        raise UserError(f"none of {len(pairs):,} {split} pairs fits into the context: raise model.context_length")
+        why = ", ".join(f"in {n:,} {reason}" for reason, n in reasons.items() if n)
+        raise UserError(f"none of {len(pairs):,} {split} pairs can be learned, {why}: raise model.context_length")
     return kept

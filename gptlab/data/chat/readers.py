@@ -3,21 +3,14 @@
 from collections.abc import Iterator
 from typing import Literal, NamedTuple, Protocol
 
+from gptlab.data.chat.fields import TURNS, Fields
+from gptlab.data.chat.reading import Reading
 from gptlab.data.files.paths import TextFile
-from gptlab.data.files.records import ENDINGS, Record, check_characters, read_records
+from gptlab.data.files.records import ENDINGS, Record, read_records
+from gptlab.data.files.tables import TableFormat
 from gptlab.errors import UserError
-from gptlab.prompts.protocol import Message, Role, check_turns
+from gptlab.prompts.protocol import Message
 from gptlab.slots import slot
-from gptlab.storage.excerpts import excerpt, excerpt_names
-
-ROLES: dict[str, Role] = {  # role names in other data sets -> ours
-    "system": "system",
-    "user": "user",
-    "human": "user",
-    "assistant": "assistant",
-    "gpt": "assistant",
-    "model": "assistant",
-}
 
 
 class Conversation(NamedTuple):
@@ -34,8 +27,13 @@ class Conversation(NamedTuple):
 
     @property
     def n_answers(self) -> int:
-        """Return how many messages are the assistant's."""
-        return sum(message.role == "assistant" for message in self.messages)
+        """Return how many answers are learned."""
+        return sum(is_answer(message) for message in self.messages)
+
+    def taught(self) -> "Conversation":
+        """Return the conversation up to the last answer that is learned."""
+        after = next(n for n in range(len(self.messages), 0, -1) if is_answer(self.messages[n - 1]))
+        return self._replace(messages=self.messages[:after])
 
 
 class ConversationSource(Protocol):
@@ -45,10 +43,13 @@ class ConversationSource(Protocol):
     def endings(self) -> tuple[str, ...]:
         """Return the endings of the files it reads."""
 
-    def read(self, files: list[TextFile]) -> Iterator[Conversation]:
+    def read(self, files: list[TextFile], reading: Reading) -> Iterator[Conversation]:
         """Yield the conversations in order.
 
         User and assistant take turns, and the last message is the assistant's.
+
+        Args:
+            reading: decides about faults and turns out of order, and takes notes.
         """
 
 
@@ -56,13 +57,16 @@ class ConversationSource(Protocol):
 class ConversationReader:
     """Reads .json, .jsonl, .csv and .tsv files of conversations.
 
-    The file formats are those of `records.py`.
+    The file formats are those of `records.py`. In each format, a `system`, `system_prompt` or `system_message` beside
+    the turns is the first message, and keys that change what a record means are refused, see `meanings.py`.
 
     Args:
-        format: `alpaca`: an instruction, perhaps an input, and an output. `messages`: many turns, either `messages`, a
-            list of {role, content}, or `conversations`, a list of {from, value}. `columns`: a question and an answer.
+        format: `alpaca`: an instruction, perhaps an input and a history of earlier turns, and an output. `messages`:
+            many turns, in a list `messages` or `conversations` of {role, content} or {from, value}. `columns`: a
+            question and an answer.
         prompt_field, response_field: names of the two columns.
-        columns: names for the columns of a .csv or .tsv file without a header; None takes them from its first line.
+        ignore: keys of records and messages that are left aside.
+        columns, delimiter, quoting: of a .csv or .tsv file, see `TableFormat`.
     """
 
     endings = ENDINGS
@@ -73,81 +77,57 @@ class ConversationReader:
         format: Literal["alpaca", "messages", "columns"],
         prompt_field: str,
         response_field: str,
+        ignore: list[str],
         columns: list[str] | None,
+        delimiter: str | None,
+        quoting: bool | None,
     ) -> None:
-        self.format, self.columns = format, columns
+        self.format, self.ignore, self.table = format, ignore, TableFormat(columns, delimiter, quoting)
         self.prompt_field, self.response_field = prompt_field, response_field
 
-    def read(self, files: list[TextFile]) -> Iterator[Conversation]:
+    def read(self, files: list[TextFile], reading: Reading) -> Iterator[Conversation]:
         """Yield the conversations in order.
 
         Raises:
-            UserError: a file is malformed, or a record has another format or impossible turns, reported with its place.
+            UserError: a file is malformed, or a record is, which `reading` may leave out.
         """
+        for record in read_records(files, table=self.table, faults=reading.faults):
+            with reading.faults.caught():
+                yield self._conversation(record, reading)
+
+    def _conversation(self, record: Record, reading: Reading) -> Conversation:
+        fields = Fields(record, ignore=self.ignore, reading=reading)
         parsers = {"alpaca": _alpaca, "messages": _messages, "columns": self._columns}
-        for record in read_records(files, columns=self.columns):
-            messages = tuple(parsers[self.format](record))
-            try:
-                check_turns(messages, answer_next=False)
-            except ValueError as error:
-                raise UserError(f"{record.place}: {error}") from None
-            yield Conversation(messages, record.place)
+        messages = fields.after_system(parsers[self.format](fields))
+        fields.finish()
+        return Conversation(reading.ordered(messages, record.place), record.place)
 
-    def _columns(self, record: Record) -> Iterator[Message]:
-        yield Message("user", record.text(self.prompt_field, "data.reader.prompt_field"))
-        yield Message("assistant", record.text(self.response_field, "data.reader.response_field"))
-
-
-def alpaca_question(record: Record) -> Message:
-    """Return the instruction and its input, if there is one."""
-    if "instruction" not in record.values:
-        raise _other_format(record, "no 'instruction'")
-    content = record.text("instruction", "data.reader.format")
-    return Message("user", content, record.text("input", "data.reader.format") if record.values.get("input") else "")
+    def _columns(self, fields: Fields) -> list[Message]:
+        question = fields.text(self.prompt_field, "data.reader.prompt_field")
+        return [
+            Message("user", question),
+            Message("assistant", fields.text(self.response_field, "data.reader.response_field")),
+        ]
 
 
-def read_turns(record: Record, field: str, role: str, content: str) -> Iterator[Message]:
-    """Yield the messages of a list under a field.
-
-    Args:
-        role, content: the keys of a message.
-
-    Raises:
-        UserError: there is no such list, or a message is malformed; the message names the place.
-    """
-    turns = record.values.get(field)
-    if not isinstance(turns, list):
-        raise _other_format(record, f"no list {field!r}")
-    for number, turn in enumerate(turns, start=1):
-        place = f"{record.place}: message {number}"
-        if not isinstance(turn, dict) or not isinstance(turn.get(content), str):
-            raise UserError(f"{place} is {excerpt(turn)}, wanted {{{role}: ..., {content}: a text}}")
-        if not isinstance(turn.get(role), str) or turn[role] not in ROLES:
-            raise UserError(f"{place}: the {role} is {excerpt(turn.get(role))}, wanted one of {', '.join(ROLES)}")
-        check_characters(turn[content], place)
-        yield Message(ROLES[turn[role]], turn[content])
+def _alpaca(fields: Fields) -> list[Message]:
+    return [*fields.question(), Message("assistant", fields.text("output", "data.reader.format"))]
 
 
-def _alpaca(record: Record) -> Iterator[Message]:
-    yield alpaca_question(record)
-    yield Message("assistant", record.text("output", "data.reader.format"))
+def _messages(fields: Fields) -> list[Message]:
+    lists = [name for name in TURNS if name in fields.values]
+    if len(lists) > 1:
+        raise UserError(
+            f"{fields.place}: there are {' and '.join(lists)}: leave one aside with data.reader.ignore=[{lists[1]}]"
+        )
+    return fields.turns(lists[0] if lists else TURNS[0])
 
 
-def _messages(record: Record) -> Iterator[Message]:
-    """Return the turns in ShareGPT's format or in OpenAI's."""
-    if "conversations" in record.values:
-        return read_turns(record, "conversations", "from", "value")
-    return read_turns(record, "messages", "role", "content")
-
-
-def _other_format(record: Record, problem: str) -> UserError:
-    fields = excerpt_names(record.values) or "nothing"
-    return UserError(
-        f"{record.place}: {problem}; there are {fields}: choose the file's format with data.reader.format=alpaca, "
-        "messages or columns"
-    )
+def is_answer(message: Message) -> bool:
+    """Return whether a message is an answer that is learned."""
+    return message.role == "assistant" and message.learned
 
 
 def has_empty_answer(conversation: Conversation) -> bool:
-    """Return whether an answer is empty."""
-    return any(m.role == "assistant" and not m.content.strip() for m in conversation.messages)
+    """Return whether an answer that is learned is empty."""
+    return any(is_answer(message) and not message.content.strip() for message in conversation.messages)

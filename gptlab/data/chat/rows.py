@@ -107,9 +107,11 @@ class RowEncoder:
         self._warn(name, split, len(conversations), n_rows)
         return split
 
-    def fits(self, conversation: Conversation) -> bool:
-        """Return whether an answer begins within the context."""
-        return any(any(encoded.learned[1 : self.context_length + 1]) for encoded in self._encode(conversation))
+    def row(self, conversation: Conversation) -> TokenRow | None:
+        """Return the last row of a conversation, None if no answer begins within the context."""
+        ids, learned = self._encode(conversation)[-1]
+        n = self.context_length + 1
+        return as_row(ids[:n], learned[:n]) if any(learned[1:n]) else None
 
     def _encode(self, conversation: Conversation) -> list[Encoded]:
         try:
@@ -120,6 +122,11 @@ class RowEncoder:
 
     def _warn(self, name: str, split: EncodedSplit, n_conversations: int, n_rows: int) -> None:
         context = f"model.context_length={self.context_length}"
+        if not split.rows and split.n_overlong:
+            raise UserError(
+                f"none of {n_conversations:,} {name} conversations can be learned: {split.n_overlong:,} of {n_rows:,} "
+                f"rows are longer than {context}: raise it, or set data.overlong=cut"
+            )
         if not split.rows:
             raise UserError(
                 f"none of {n_conversations:,} {name} conversations has an answer within {context}: raise it"

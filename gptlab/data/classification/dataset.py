@@ -5,6 +5,7 @@ B batch, T tokens, N rows, C classes.
 
 import hashlib
 import logging
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from functools import cached_property, partial
 from typing import Annotated, ClassVar, Literal
@@ -12,16 +13,19 @@ from typing import Annotated, ClassVar, Literal
 import numpy as np
 
 from gptlab.bounds import AtLeast, LessThan, MoreThan
+from gptlab.data.classification.classes import choose_classes, warn_of_labels
 from gptlab.data.classification.prepared import PreparedLabelled
-from gptlab.data.classification.readers import Example, ExampleSource, named
+from gptlab.data.classification.readers import Example, ExampleSource, class_name
 from gptlab.data.classification.rows import LabelledRows, tokenised_rows
 from gptlab.data.classification.split import LabelledSplits, SplitConfig, split_examples, undersample
+from gptlab.data.files.faults import Faults, OnError
 from gptlab.data.files.source import FileSource
 from gptlab.data.protocol import EvaluationRequest, EvaluationSet, ScoredRows
 from gptlab.data.text.split import ALL, TEST, TRAIN, VAL
 from gptlab.errors import UserError
 from gptlab.prompts.protocol import PromptStyle
 from gptlab.slots import slot
+from gptlab.storage.excerpts import excerpt, excerpt_names
 from gptlab.tokenizer.protocol import Tokenizer, TrainingText
 
 log = logging.getLogger(__name__)
@@ -38,6 +42,7 @@ class LabelledData:
         test_path: files of the test set, in place of test_fraction.
         val_fraction: share of the rows in the validation set.
         test_fraction: share of the rows in the test set; 0 for none.
+        stratify: whether random splits keep the classes' shares; rows with groups are drawn in whole groups per class.
         split_seed: draws the split, and the rows that undersampling keeps.
         val_groups: groups in the validation set, see `Example`; None draws about val_fraction in
             whole groups.
@@ -48,6 +53,7 @@ class LabelledData:
         pad_to: tokens of every row, longer texts cut; None pads to the longest row of the batch.
         batch_size: rows per batch on each device.
         n_workers: processes that load batches; 0 loads them in the run itself.
+        on_error: `error` refuses a malformed record, `skip` leaves it out and counts it.
         max_expansion: most unpacked bytes per byte of an archive or gzip file.
 
     Raises:
@@ -67,6 +73,7 @@ class LabelledData:
         test_path: str | list[str] | None,
         val_fraction: Annotated[float, MoreThan(0), LessThan(1)],
         test_fraction: Annotated[float, AtLeast(0), LessThan(1)],
+        stratify: bool,
         split_seed: Annotated[int, AtLeast(0)],
         val_groups: list[str] | None,
         test_groups: list[str] | None,
@@ -75,17 +82,20 @@ class LabelledData:
         pad_to: Annotated[int, AtLeast(1)] | None,
         batch_size: Annotated[int, AtLeast(1)],
         n_workers: Annotated[int, AtLeast(0)],
+        on_error: OnError,
         cache_dir: str,
         max_expansion: Annotated[float, MoreThan(0)],
     ) -> None:
         self.files = FileSource.of(path, sha256, cache_dir, max_expansion)
         self.path, self.reader, self.test_path = path, reader, test_path
-        self.chosen_classes = None if classes is None else [named(label) for label in classes]
+        self.chosen_classes = None if classes is None else [class_name(label) for label in classes]
+        if classes is not None and (twice := [name for name, n in Counter(self.chosen_classes).items() if n > 1]):
+            raise UserError(f"data.classes names {twice[0]!r} twice: each class once, in their order")
         if test_path is not None:
             test_fraction, test_groups = 0.0, []
-        self.split_config = SplitConfig(val_fraction, test_fraction, val_groups, test_groups, split_seed)
+        self.split_config = SplitConfig(val_fraction, test_fraction, val_groups, test_groups, split_seed, stratify)
         self.balance, self.group_by_length, self.pad_to = balance, group_by_length, pad_to
-        self.batch_size, self.n_workers = batch_size, n_workers
+        self.batch_size, self.n_workers, self.on_error = batch_size, n_workers, on_error
 
     def training_text(self) -> TrainingText:
         """Return the texts of the training set."""
@@ -141,8 +151,8 @@ class LabelledData:
         for example in examples:
             if example.label not in classes:
                 raise UserError(
-                    f"{example.place}: unknown label {example.label!r}; the classes are {', '.join(classes)}: correct "
-                    "the row, or give training rows of this class"
+                    f"{example.place}: unknown label {excerpt(example.label)}; the classes are "
+                    f"{excerpt_names(classes)}: correct the row, add it to data.classes, or give training rows of it"
                 )
         return tokenised_rows(
             [example.text for example in examples],
@@ -198,10 +208,11 @@ class LabelledData:
             UserError: a file is malformed, a split would be empty, there is only one class, or a group is unknown.
             OSError: a file is missing, cannot be downloaded, or cannot be read.
         """
-        examples = self._read(self.files)
+        examples, test = self._read(self.files), self._read_test()
+        warn_of_labels([*examples, *test])
         labels = {example.label for example in examples}
         if len(labels) < 2:
-            rows = f"{len(examples):,} rows, all of class {examples[0].label!r}" if examples else "no rows"
+            rows = f"{len(examples):,} rows, all of class {excerpt(examples[0].label)}" if examples else "no rows"
             raise UserError(
                 f"data.path={self.path} has {rows}; wanted two classes or more: does data.reader.label_field name the "
                 "right column?"
@@ -210,7 +221,7 @@ class LabelledData:
             examples = undersample(examples, self.split_config.seed)
         splits = split_examples(examples, self.split_config)
         if self.test_path is not None:
-            splits = splits._replace(test=self._read_test())
+            splits = splits._replace(test=test)
         wanted = splits._fields if self.test_path or self.split_config.test_fraction else (TRAIN, VAL)
         if empty := [name for name in wanted if not getattr(splits, name)]:
             raise UserError(
@@ -224,20 +235,11 @@ class LabelledData:
         """Return the C classes in order.
 
         Raises:
-            UserError: a class has no training row.
+            UserError: a class does not occur, or has no training row.
         """
-        splits, trained = self.splits, {example.label for example in self.splits.train}
+        splits = self.splits
         examples = [*splits.train, *splits.val, *(() if self.test_path else splits.test)]
-        classes = (
-            self.chosen_classes if self.chosen_classes is not None else sorted({example.label for example in examples})
-        )
-        if idle := [name for name in classes if name not in trained]:
-            held_out = sum(example.label == idle[0] for example in examples)
-            raise UserError(
-                f"class {idle[0]!r} has no training row ({held_out:,} held out); the classes with training rows are "
-                f"{', '.join(sorted(trained))}: give more rows of it, or change data.classes or data.split_seed"
-            )
-        return classes
+        return choose_classes(self.chosen_classes, examples, {example.label for example in splits.train})
 
     def _read_test(self) -> list[Example]:
         return [] if self.test_path is None else self._read(self.files.at(self.test_path, "data.test_path"))
@@ -247,7 +249,9 @@ class LabelledData:
         files = source.collect(self.reader.endings)
         for file in files:
             file.verify()
-        examples = [example for file in files for example in self.reader.read(file)]
+        faults = Faults(on_error=self.on_error)
+        examples = [example for file in files for example in self.reader.read(file, faults)]
+        faults.report(len(examples))
         kept = [example for example in examples if example.text.strip()]
         if len(kept) < len(examples):
             log.warning(

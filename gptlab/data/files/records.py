@@ -4,14 +4,15 @@
 compressed as .gz.
 """
 
-import csv
-import io
+import codecs
 import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from gptlab.data.files.faults import Faults
 from gptlab.data.files.paths import TextFile
+from gptlab.data.files.tables import TableFormat, read_table
 from gptlab.errors import UserError
 from gptlab.storage.excerpts import excerpt, excerpt_names
 from gptlab.storage.files import parse_json
@@ -57,36 +58,41 @@ def check_characters(text: str, place: str) -> None:
         raise UserError(f"{place} holds {surrogate.group()!r}, half a character: correct it")
 
 
-def read_records(files: Iterable[TextFile], *, columns: list[str] | None) -> Iterator[Record]:
+def read_records(files: Iterable[TextFile], *, table: TableFormat, faults: Faults) -> Iterator[Record]:
     """Yield every record of the files, in order.
 
     Args:
-        columns: names of the columns of a .csv or .tsv file without a header; None takes them from its first line.
+        table: the columns and the dialect of a .csv or .tsv file.
+        faults: decides about lines of a .jsonl file, entries of a .json file and rows of a table that are no records.
 
     Raises:
         UserError: a file is not UTF-8 or does not match its ending; the message names the line.
     """
     for file in files:
-        yield from _read_file(file, columns)
+        yield from _read_file(file, table, faults)
 
 
-def _read_file(file: TextFile, columns: list[str] | None) -> Iterator[Record]:
+def _read_file(file: TextFile, table: TableFormat, faults: Faults) -> Iterator[Record]:
     with file.open() as raw:
         content = raw.read()
-    try:
-        text = content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = 1 + content.count(b"\n", 0, error.start)
-        raise UserError(f"{file.path}, line {line}: not UTF-8: save the file as UTF-8") from error
     kind = Path(file.name.removesuffix(".gz")).suffix
-    if kind == ".json":
-        return _read_json(text, file.path)
     if kind == ".jsonl":
-        return _read_lines(text, file.path)
-    return _read_table(text, file.path, delimiter="\t" if kind == ".tsv" else ",", columns=columns)
+        return _read_lines(content.removeprefix(codecs.BOM_UTF8), file.path, faults)
+    text = _decoded(content.removeprefix(codecs.BOM_UTF8), file.path, first_line=1)
+    if kind == ".json":
+        return _read_json(text, file.path, faults)
+    return _read_rows(text, file.path, table, faults, usual_sign="\t" if kind == ".tsv" else ",")
 
 
-def _read_json(text: str, path: Path) -> Iterator[Record]:
+def _decoded(content: bytes, path: Path, *, first_line: int) -> str:
+    try:
+        return content.decode("utf-8")
+    except UnicodeDecodeError as error:
+        line = first_line + content.count(b"\n", 0, error.start)
+        raise UserError(f"{path}, line {line}: not UTF-8: save the file as UTF-8") from error
+
+
+def _read_json(text: str, path: Path, faults: Faults) -> Iterator[Record]:
     try:
         entries = parse_json(text, str(path))
     except ValueError as error:
@@ -94,17 +100,23 @@ def _read_json(text: str, path: Path) -> Iterator[Record]:
     if not isinstance(entries, list):
         raise UserError(f"{path} holds a {type(entries).__name__}, wanted a list of objects")
     for number, entry in enumerate(entries, start=1):
-        yield _record(entry, f"{path}, entry {number}")
+        with faults.caught():
+            yield _record(entry, f"{path}, entry {number}")
 
 
-def _read_lines(text: str, path: Path) -> Iterator[Record]:
-    for number, line in enumerate(text.split("\n"), start=1):
-        if line.strip():
-            try:
-                entry = parse_json(line, f"{path}, line {number}")
-            except ValueError as error:
-                raise UserError(f"{error}; wanted one object per line") from error
-            yield _record(entry, f"{path}, line {number}")
+def _read_lines(content: bytes, path: Path, faults: Faults) -> Iterator[Record]:
+    for number, line in enumerate(content.split(b"\n"), start=1):
+        with faults.caught():
+            if (text := _decoded(line, path, first_line=number)).strip():
+                yield _parsed(text, f"{path}, line {number}")
+
+
+def _parsed(line: str, place: str) -> Record:
+    try:
+        entry = parse_json(line, place)
+    except ValueError as error:
+        raise UserError(f"{error}; wanted one object per line") from error
+    return _record(entry, place)
 
 
 def _record(entry: Any, place: str) -> Record:
@@ -113,30 +125,9 @@ def _record(entry: Any, place: str) -> Record:
     return Record(entry, place)
 
 
-def _read_table(text: str, path: Path, *, delimiter: str, columns: list[str] | None) -> Iterator[Record]:
-    """Yield the rows of a table.
-
-    A text may span several lines; its place is then its last line.
-    """
-    # The csv module's default limit is 131,072 characters. The setting is global, so it is only ever raised.
-    csv.field_size_limit(max(csv.field_size_limit(), len(text) + 1))
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
-    try:
-        names = columns if columns is not None else next(reader, [])
-        if len(names) == 1 and (other := next((sign for sign in ";\t|" if sign in names[0]), None)):
-            raise UserError(
-                f"{path}, line 1: one column, {excerpt(names[0])}; wanted several, separated by "
-                f"{delimiter!r} and not by {other!r}: save it that way"
-            )
-        for row in reader:
-            if not row:
-                continue
-            place = f"{path}, line {reader.line_num}"
-            if len(row) != len(names):
-                raise UserError(
-                    f"{place}: {len(row)} columns, wanted {len(names)} ({excerpt_names(names)}): quote texts that "
-                    f"hold {delimiter!r}"
-                )
-            yield Record(dict(zip(names, row, strict=True)), place)
-    except csv.Error as error:
-        raise UserError(f"{path}, line {reader.line_num}: {error}: correct the row") from error
+def _read_rows(text: str, path: Path, table: TableFormat, faults: Faults, *, usual_sign: str) -> Iterator[Record]:
+    for place, values in read_table(text, path, table, usual_sign=usual_sign):
+        with faults.caught():
+            if isinstance(values, UserError):
+                raise values
+            yield Record(values, place)

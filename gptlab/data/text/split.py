@@ -107,14 +107,15 @@ def places_summing_to(sizes: Sequence[float], wanted: float) -> list[int]:
     """Return places of sizes summing to about `wanted`.
 
     Sizes are visited in order, and each is taken if it brings the sum nearer to `wanted`. So a large document is
-    skipped if taking it would hold out nearly everything. At least one place is left out.
+    skipped if taking it would hold out nearly everything. At least one place is taken, and at least one is left out; of
+    fewer than two, none is taken.
     """
     chosen, total = [], 0.0
     for place, size in enumerate(sizes):
         if total + size / 2 <= wanted:
             chosen.append(place)
             total += size
-    return chosen[: len(sizes) - 1] or [int(np.argmin(sizes))]
+    return chosen[: len(sizes) - 1] or ([int(np.argmin(sizes))] if len(sizes) > 1 else [])
 
 
 class SplitText:

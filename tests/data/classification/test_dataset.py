@@ -12,18 +12,18 @@ from rich.console import Console
 from gptlab.data.classification.dataset import LabelledData
 from gptlab.data.classification.prepared import PreparedLabelled
 from gptlab.data.classification.readers import LabelledReader
+from gptlab.data.files.faults import Faults
 from gptlab.data.files.paths import collect
 from gptlab.tokenizer import gpt2
 from tests.support.data import ByteTokenizer
 
+GUESSED = {"columns": None, "delimiter": None, "quoting": None}
 BYTES = ByteTokenizer(eot=True)
 
 
 def reader(**changes: Any) -> LabelledReader:
     """Build the reader of conf/data/reader/labelled.yaml."""
-    return LabelledReader(
-        **({"text_field": "text", "label_field": "label", "group_field": None, "columns": None} | changes)
-    )
+    return LabelledReader(**({"text_field": "text", "label_field": "label", "group_field": None, **GUESSED} | changes))
 
 
 def labelled(path: Path, tmp_path: Path, **changes: Any) -> LabelledData:
@@ -36,6 +36,7 @@ def labelled(path: Path, tmp_path: Path, **changes: Any) -> LabelledData:
         "test_path": None,
         "val_fraction": 0.1,
         "test_fraction": 0.2,
+        "stratify": True,
         "split_seed": 123,
         "val_groups": None,
         "test_groups": None,
@@ -44,6 +45,7 @@ def labelled(path: Path, tmp_path: Path, **changes: Any) -> LabelledData:
         "pad_to": None,
         "batch_size": 4,
         "n_workers": 0,
+        "on_error": "error",
         "cache_dir": str(tmp_path / "cache"),
         "max_expansion": 100,
     }
@@ -79,7 +81,9 @@ def test_the_books_spam_split(shared_data: Path, tmp_path: Path) -> None:
     numpy's permutation gives the places of the first spam and of a ham.
     """
     file, columns = shared_data / "SMSSpamCollection.tsv", ["label", "text"]
-    data = labelled(file, tmp_path, reader=reader(columns=columns), balance="undersample", pad_to=120)
+    data = labelled(
+        file, tmp_path, reader=reader(columns=columns, quoting=True), balance="undersample", stratify=False, pad_to=120
+    )
     prepared = data.prepare(gpt2.load(encoding="gpt2"), context_length=1024)
     assert [len(rows) for rows in prepared.splits.values()] == [1045, 149, 300]
     assert prepared.train.lengths.max() == 120
@@ -118,7 +122,7 @@ def test_a_separate_test_file(path: Path, tmp_path: Path) -> None:
 def test_without_a_test_set(path: Path, tmp_path: Path) -> None:
     data = labelled(path, tmp_path, test_fraction=0.0).prepare(BYTES, context_length=64)
     assert (len(data.train), len(data.val), data.test) == (54, 6, None)
-    assert data.summary_line() == "training on 54 rows (35 a, 14 b, 5 c), validation on 6"
+    assert data.summary_line() == "training on 54 rows (36 a, 13 b, 5 c), validation on 6"
 
 
 def test_undersampling_cuts_every_class_to_the_smallest(path: Path, tmp_path: Path) -> None:
@@ -307,10 +311,7 @@ def test_the_report(tmp_path: Path) -> None:
         (["text,label", "one,"], r"my\.csv, line 2: 'label' is empty"),
         (["text,label", *["one,a"] * 20], r"my\.csv has 20 rows, all of class 'a'; wanted two classes or more"),
         (["text,label"], r"my\.csv has no rows; wanted two classes or more"),
-        (
-            ["text;label", "one;a"],
-            r"my\.csv, line 1: one column, 'text;label'; wanted several, separated by ',' and not",
-        ),
+        (["text,label,label", "one,a,a"], r"my\.csv has two columns of the name label: rename one"),
         (["text,label", "one,a", "two,b"], r"2 rows are too few: none is left for val"),
     ],
 )
@@ -335,8 +336,12 @@ def test_an_unknown_test_label_is_reported(path: Path, tmp_path: Path) -> None:
 
 
 def test_a_chosen_class_without_training_rows_is_reported(path: Path, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"class 'e' has no training row \(0 held out\); the classes with training"):
+    with pytest.raises(
+        ValueError, match=r"data\.classes names e, which no row .*; those that occur are a, b, c: correct"
+    ):
         _ = labelled(path, tmp_path, classes=["a", "b", "c", "e"]).classes
+    with pytest.raises(ValueError, match=r"data\.classes names '1' twice"):
+        labelled(path, tmp_path, classes=[1, "1.0"])
     with pytest.raises(ValueError, match=r"my\.jsonl, line \d+: unknown label 'c'; the classes are a, b:"):
         labelled(path, tmp_path, classes=["a", "b"]).prepare(BYTES, context_length=64)
 
@@ -345,7 +350,8 @@ def test_a_field_may_exceed_the_csv_default_limit(tmp_path: Path) -> None:
     file = tmp_path / "long.csv"
     file.write_text(f"text,label\n{'x' * 200_000},a\n", encoding="utf-8")
     (example,) = reader().read(
-        collect(str(file), endings=(".csv",), sha256=None, cache_dir=tmp_path, max_expansion=100)[0]
+        collect(str(file), endings=(".csv",), sha256=None, cache_dir=tmp_path, max_expansion=100)[0],
+        Faults(on_error=None),
     )
     assert len(example.text) == 200_000
 
@@ -366,7 +372,7 @@ def test_a_class_held_out_by_chance_is_reported(tmp_path: Path) -> None:
     rows = [{"text": f"text {i}", "label": f"{i % 2}" if i < 20 else "rare"} for i in range(21)]
     path, told = write(tmp_path / "my.jsonl", rows), []
     for seed in range(20):
-        data = labelled(path, tmp_path, split_seed=seed)
+        data = labelled(path, tmp_path, split_seed=seed, stratify=False)
         if any(example.label == "rare" for example in data.splits.train):
             assert len(data.classes) == 3
         else:
@@ -379,3 +385,65 @@ def test_a_class_held_out_by_chance_is_reported(tmp_path: Path) -> None:
 def test_fractions_without_a_training_set_are_reported(path: Path, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"data\.val_fraction=0\.5 and data\.test_fraction=0\.5 leave nothing"):
         _ = labelled(path, tmp_path, val_fraction=0.5, test_fraction=0.5).splits
+
+
+def told(tmp_path: Path, rows: list[dict[str, Any]], **changes: Any) -> list[str]:
+    """Return the classes of rows that are written to a file."""
+    return list(labelled(write(tmp_path / "told.jsonl", rows), tmp_path, **changes).classes)
+
+
+def test_whole_numbers_are_ordered_as_numbers(tmp_path: Path) -> None:
+    rows = [{"text": f"t {i}", "label": i % 12} for i in range(60)]
+    assert told(tmp_path, rows) == [str(i) for i in range(12)]
+    assert told(tmp_path, [row | {"label": [-1, 10, "b", "a"][i % 4]} for i, row in enumerate(rows)]) == [
+        *("-1", "10"),
+        *("a", "b"),
+    ]
+
+
+@pytest.mark.parametrize("written", [["False", "1.0"], ["FALSE", "1"], [" false ", "1.00"]])
+def test_what_pandas_and_spreadsheets_write_matches_json(tmp_path: Path, written: list[str]) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text("text,label\n" + "".join(f"t {i},{written[i % 2]}\n" for i in range(40)), encoding="utf-8")
+    for classes in ([False, 1], ["False", "1.0"], None):
+        assert set(labelled(path, tmp_path, classes=classes).classes) == {"false", "1"}
+    rows = [{"text": f"t {i}", "label": [False, 1.0][i % 2]} for i in range(40)]
+    assert told(tmp_path, rows, classes=[False, 1]) == ["false", "1"]
+
+
+def test_random_splits_keep_the_shares_of_the_classes(tmp_path: Path) -> None:
+    rows = [{"text": f"t {i}", "label": "a" if i < 180 else "b" if i < 200 else "c"} for i in range(201)]
+    path = write(tmp_path / "a.jsonl", rows)
+    for seed in range(10):
+        splits = labelled(path, tmp_path, split_seed=seed).splits
+        assert sum(example.label == "c" for example in splits.train) == 1, "a class of one row is trained on"
+        for rows_of, share in zip(splits, (0.7, 0.1, 0.2), strict=True):
+            assert abs(sum(example.label == "b" for example in rows_of) - 20 * share) <= 1
+    assert labelled(path, tmp_path, split_seed=1).splits != labelled(path, tmp_path, split_seed=2).splits
+    spread = {
+        sum(example.label == "b" for example in labelled(path, tmp_path, split_seed=seed, stratify=False).splits.val)
+        for seed in range(10)
+    }
+    assert len(spread) > 2, "without it, shares differ"
+
+
+def test_labels_that_contradict_or_resemble_each_other_are_counted(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    rows = [{"text": f"t {i % 30}", "label": ["Spam", "ham"][i % 2] if i < 30 else "spam"} for i in range(60)]
+    assert told(tmp_path, rows) == ["Spam", "ham", "spam"]
+    assert "the classes Spam, spam differ in case or blanks only" in caplog.text
+    assert "30 of 30 different texts have more than one label, such as 't 0': Spam, spam" in caplog.text
+
+
+def test_malformed_records_are_left_out_and_counted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    rows: list[dict[str, Any]] = [{"text": f"t {i}", "label": "ab"[i % 2]} for i in range(40)]
+    wrong = [{"text": "x"}, {"text": "x", "label": None}, {"text": "x", "label": 1.5}, {"text": 3, "label": "a"}]
+    path = write(tmp_path / "a.jsonl", [*wrong, *rows])
+    assert sum(map(len, labelled(path, tmp_path, on_error="skip").splits)) == 40
+    assert "left out 4 of 44 records that are malformed" in caplog.text
+    with pytest.raises(ValueError, match=r"line 1: no field 'label'.*data\.on_error=skip"):
+        _ = labelled(path, tmp_path).splits
+    for row, value in ((wrong[1], "null"), (wrong[2], "1.5")):
+        with pytest.raises(ValueError, match=f"'label' is {value}, wanted a text, a whole number, true or false"):
+            _ = labelled(write(tmp_path / "a.jsonl", [row, *rows]), tmp_path).splits

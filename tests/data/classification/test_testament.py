@@ -9,6 +9,7 @@ from gptlab.config.compose import compose_config
 from gptlab.data.classification.dataset import LabelledData
 from gptlab.data.classification.readers import Example
 from gptlab.data.classification.testament import TestamentReader
+from gptlab.data.files.faults import Faults
 from gptlab.data.files.paths import collect
 from tests.support.data import ByteTokenizer
 
@@ -24,7 +25,7 @@ def verses(tmp_path_factory: pytest.TempPathFactory) -> list[Example]:
         cache_dir=tmp_path_factory.mktemp("a"),
         max_expansion=100,
     )
-    return list(TestamentReader().read(file))
+    return list(TestamentReader().read(file, Faults(on_error=None)))
 
 
 def data(*overrides: str) -> LabelledData:

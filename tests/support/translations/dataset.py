@@ -11,8 +11,10 @@ from torch import Tensor
 
 from gptlab.batch import Batch
 from gptlab.data.chat.packing import PaddedRows, TokenRow, as_row
+from gptlab.data.files.faults import Faults
 from gptlab.data.files.records import read_records
 from gptlab.data.files.source import FileSource
+from gptlab.data.files.tables import TableFormat
 from gptlab.data.protocol import Decode, EvaluationRequest, EvaluationSet, Question, SamplePrompt, ScoredRows
 from gptlab.data.row_table import show_targets
 from gptlab.errors import UserError
@@ -63,7 +65,9 @@ class TranslationData:
 
     @cached_property
     def splits(self) -> dict[str, list[Pair]]:
-        records = read_records(self.files.collect((".tsv",)), columns=None)
+        records = read_records(
+            self.files.collect((".tsv",)), table=TableFormat(None, None, None), faults=Faults(on_error=None)
+        )
         pairs = [Pair(record.text("source", "source"), record.text("target", "target")) for record in records]
         return {"train": pairs[: -self.n_val], "val": pairs[-self.n_val :], "all": pairs}
 

@@ -116,7 +116,7 @@ def _check_values(node: Mapping[str, Any], path: str, slot: str, known: Mapping[
         elif known is not None and name not in known:
             guess = nearest(name, known) or f": {node['_target_']} takes {', '.join(known)}"
             yield f"{key} is not a key{guess}"
-        elif value == "???" or (value == "" and name == "path"):
+        elif value == "???":
             yield f"{key} is missing: give {key}=VALUE"
         elif (group := conf_dir() / path / name).is_dir() and not _is_node(value):
             choices = ", ".join(sorted(file.stem for file in group.glob("*.yaml")))

@@ -8,7 +8,8 @@ from typing import IO, Any
 
 from gptlab.errors import UserError
 
-MAX_NAME_CHARACTERS = 255  # limit of a file or folder name on common file systems
+MAX_NAME_BYTES = 255  # limit of a file or folder name on common file systems
+MAX_PATH_BYTES = 4095  # limit of a whole path on Linux
 MAX_JSON_BYTES = 256 << 20  # size limit of a JSON file; the largest published tokenizer.json has about 35 MB
 
 
@@ -109,9 +110,10 @@ def expand_path(path: str, *, key: str) -> Path:
     """
     if "\0" in path:
         raise UserError(f"{key} is {path!r:.200}, which holds a NUL character: leave it out")
-    if any(len(part) > MAX_NAME_CHARACTERS for part in path.split("/")):
+    sizes = [len(part.encode("utf-8", "surrogatepass")) for part in path.split("/")]
+    if max(sizes) > MAX_NAME_BYTES or sum(sizes) + len(sizes) > MAX_PATH_BYTES:
         raise UserError(
-            f"{key} is {path!r:.100}..., a name of more than {MAX_NAME_CHARACTERS} characters: give a shorter one"
+            f"{key} is {path!r:.100}...: wanted names of at most {MAX_NAME_BYTES} bytes, and {MAX_PATH_BYTES:,} in all"
         )
     try:
         return Path(path).expanduser()

@@ -8,6 +8,7 @@ import numpy as np
 
 from gptlab.config.build import build
 from gptlab.data.classification.rows import tokenised_rows
+from gptlab.data.files.encoding import BEGINNING_BYTES, check_beginning, decode_utf8
 from gptlab.data.files.faults import Faults
 from gptlab.data.files.paths import TextFile, collect
 from gptlab.data.files.records import ENDINGS, read_records
@@ -65,10 +66,9 @@ def read_texts(
 
 def _content(file: TextFile) -> str:
     with file.open() as raw:
-        try:
-            return raw.read().decode("utf-8-sig")
-        except UnicodeDecodeError as error:
-            raise UserError(f"{file.path}: not UTF-8 at byte {error.start}: save the file as UTF-8") from error
+        content = raw.read()
+    check_beginning(content[:BEGINNING_BYTES], file.path)
+    return decode_utf8(content, file.path)
 
 
 def classify(

@@ -93,7 +93,7 @@ def test_mistakes_are_reported(
         (["classify", f"run={run}"], "there is nothing to classify"),
         (["classify", f"run={run}", "text=a", "file=b.txt"], "text= and file= are both given"),
         (["classify", f"run={run}", f"file={tmp_path / 'a.csv'}"], "a.csv, line 2: no field 'text'; there are words"),
-        (["classify", f"run={run}", f"file={tmp_path / 'b.txt'}"], "b.txt: not UTF-8"),
+        (["classify", f"run={run}", f"file={tmp_path / 'b.txt'}"], "b.txt, line 1: not UTF-8"),
         (["classify", f"run={run}", "text= "], "there is nothing to classify: the text is blank"),
         (["classify", f"run={run}", f"file={tmp_path / 'c.txt'}"], "c.txt holds no text"),
         (["classify", f"run={run}", f"file={tmp_path / 'a.csv'}", "delimiter=ab"], "delimiter is 'ab', wanted comma"),

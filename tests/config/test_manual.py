@@ -89,7 +89,6 @@ ANSWERS = {
     "model=tiny,mini": "model=tiny,mini: a run takes one value: -m trains a run for each",
     "data.reader=jsonl": "data.reader is 'jsonl': choose a part with data/reader=NAME; there are chatterbot",
     "data/reader=jsonl": "a reader takes a file's format from its ending",
-    "data.path=": "data.path is missing: give data.path=VALUE",
     "model=gpt2": "write model=gpt2_small for its architecture, weights=gpt2 for its weights too",
     "model=ORG/NAME": "weights=hf weights.path=ORG/NAME",
     "optim=adam": "write optim=torch optim.name=Adam",

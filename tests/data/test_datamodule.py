@@ -1,12 +1,14 @@
 """RunDataModule: batches, and resuming."""
 
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
 from gptlab.batch import IGNORE_INDEX
-from gptlab.data.datamodule import RunDataModule
+from gptlab.data.datamodule import RunDataModule, few_scored
 from gptlab.data.text.prepared import PreparedText
 from tests.support.data import ByteTokenizer, text_data
 
@@ -19,6 +21,45 @@ def prepared(tmp_path: Path, **changes: object) -> PreparedText:
 
 def module(data: PreparedText, *, n_batches: int = 22, world_size: int = 1) -> RunDataModule:
     return RunDataModule(data, batch_size=data.batch_size, seed=1, n_batches=n_batches, world_size=world_size)
+
+
+class FewRows:
+    """A split of equal rows."""
+
+    def __init__(self, n_rows: int, **row: torch.Tensor) -> None:
+        self.n_rows, self.row = n_rows, row
+
+    def __len__(self) -> int:
+        return self.n_rows
+
+    def __getitem__(self, index: np.ndarray) -> Any:
+        return {name: values.repeat(len(index), 1) for name, values in self.row.items()}
+
+
+SCORED = torch.tensor([[IGNORE_INDEX, 1, 2, 3]])
+WARNINGS: list[tuple[int, dict[str, torch.Tensor], str | None]] = [
+    (1, {"ids": SCORED, "targets": SCORED}, "scores 3 tokens: with fewer than 100"),
+    (33, {"ids": SCORED, "targets": SCORED}, "scores 99 tokens"),
+    (34, {"ids": SCORED, "targets": SCORED}, None),
+    (29, {"ids": SCORED, "lengths": SCORED, "labels": SCORED}, "scores 29 rows: with fewer than 30"),
+    (30, {"ids": SCORED, "lengths": SCORED, "labels": SCORED}, None),
+    (1, {"ids": SCORED.repeat(2, 1), "targets": SCORED.repeat(2, 1)}, "scores 1 pair: with fewer than 30"),
+    (30, {"ids": SCORED.repeat(2, 1), "targets": SCORED.repeat(2, 1)}, None),
+]
+
+
+@pytest.mark.parametrize(("n_rows", "row", "sentence"), WARNINGS)
+def test_a_small_validation_set_is_noticed(n_rows: int, row: dict[str, torch.Tensor], sentence: str | None) -> None:
+    warning = few_scored(FewRows(n_rows, **row))  # type: ignore[arg-type]
+    assert warning is None if sentence is None else sentence in str(warning)
+
+
+def test_training_begins_with_that_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    module(prepared(tmp_path, val_fraction=0.01))
+    assert caplog.messages == [
+        "the validation set scores 4 tokens: with fewer than 100 it is mostly chance which weights are best, so hold "
+        "out more, for example with data.val_fraction"
+    ]
 
 
 @pytest.mark.parametrize("n_workers", [0, 2])

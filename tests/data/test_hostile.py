@@ -37,13 +37,13 @@ from tests.support.data import read_documents, text_data
 needs_pipes = pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="the system has no named pipes")
 
 
-def zeros(n_megabytes: int) -> bytes:
-    """Write a gzip file of this many zeros."""
-    packer, block = zlib.compressobj(9, zlib.DEFLATED, 31), bytes(1 << 20)
+def repeated(n_megabytes: int) -> bytes:
+    """Write a gzip file of this many megabytes of one letter."""
+    packer, block = zlib.compressobj(9, zlib.DEFLATED, 31), b"a" * (1 << 20)
     return b"".join(packer.compress(block) for _ in range(n_megabytes)) + packer.flush()
 
 
-BOMB = zeros(70)
+BOMB = repeated(70)
 GUESSED = {"columns": None, "delimiter": None, "quoting": None}
 EVERY_ENDING = (*ENDINGS, *TextReader.endings, ".yml", ".db")
 
@@ -129,7 +129,7 @@ def test_an_oversized_member_is_refused_before_and_during_reading(tmp_path: Path
 
 
 def test_gzip_within_zip_is_measured_by_the_archive(tmp_path: Path) -> None:
-    path = pack(tmp_path / "a.zip", **{"a.txt.gz": zeros(66)})
+    path = pack(tmp_path / "a.zip", **{"a.txt.gz": repeated(66)})
     with (
         pytest.raises(ValueError, match=r"a\.txt\.gz has \d{3} bytes and unpacks to more"),
         collected(f"{path}#a.txt.gz", tmp_path, max_expansion=1000).open() as raw,
@@ -355,7 +355,7 @@ def test_another_database_is_reported(statements: list[str], why: str, tmp_path:
 def test_a_file_that_is_not_a_database_is_reported(content: bytes, tmp_path: Path) -> None:
     (tmp_path / "a.db").write_bytes(content)
     with pytest.raises(ValueError, match=r"a\.db is not the database"):
-        list(KjvReader().read(collected(tmp_path / "a.db", tmp_path)))
+        list(KjvReader().read(collected(tmp_path / "a.db", tmp_path), Faults(on_error=None)))
 
 
 def test_a_database_of_gigabytes_is_not_read(tmp_path: Path) -> None:

@@ -27,27 +27,127 @@ ONE_TEXT = ("data=text", "data.path={folder}/a.txt")
 ONE_JSONL = ("data=text", "data.path={folder}/a.jsonl")
 ONE_TABLE = ("data=csv", "data.path={folder}/a.csv")
 LABELS = [f"t {i},{'ab'[i % 2]}" for i in range(40)]  # rows of a table without a fault
+
 ONE_CHAT = ("data=chat", "data.path={folder}/a.jsonl")
+
+SENTENCES = [f"The river number {i} flows to the sea." for i in range(20)]
+MARKED = lines(*SENTENCES) + b"<|endoftext|>" + lines(*SENTENCES[::-1])  # two documents
+ENDS = r"<\|endoftext\|> 1 times as plain.*data\.reader\.separator='<\|endoftext\|>' splits there"
+JSONL = lines(*(f'{{"text": "{sentence * 4}"}}' for sentence in SENTENCES))
+SKIPPING = (*ONE_JSONL, "data.on_error=skip")
+
+
+def encoded(encoding: str) -> dict[str, bytes]:
+    """Return a file in another encoding."""
+    return {"a.txt": ("The caf\u00e9 by the river.\n" * 20).encode(encoding)}
+
 
 TEXT = [
     Fault("no fault", {"a.txt": WORDS}, ONE_TEXT),
     Fault("no such file", {}, ONE_TEXT, says=r"there is no .*a\.txt"),
     Fault("an empty file", {"a.txt": b""}, ONE_TEXT, says=r"a\.txt is empty"),
+    Fault("an empty folder", {"b.pdf": b"%PDF"}, ("data=text", "data.path={folder}"), says="names no file that ends"),
+    Fault("nothing but blanks", {"a.txt": b" \n\t\n" * 50}, ONE_TEXT, says=r"there is no text left in .*a\.txt"),
+    Fault("a text of one line", {"a.txt": b"word " * 300_000}, ONE_TEXT),
+    Fault("no spaces", {"a.txt": "\u5b57".encode() * 500_000}, ONE_TEXT),
     Fault(
-        "an empty folder", {"b.pdf": b"%PDF"}, ("data=text", "data.path={folder}"), says=r"names no file that ends in"
+        "too short to train on", {"a.txt": b"And the king."}, ONE_TEXT, says=r"train split has .* window of .*=64 needs"
     ),
-    Fault("Latin-1", {"a.txt": WORDS + "caf\u00e9".encode("latin-1")}, ONE_TEXT, says=r"a\.txt, line 21, byte 643"),
+    # the path
+    Fault("an empty path", {}, ("data=text", "data.path=''"), says="data.path is '', wanted a path or a list of paths"),
+    Fault("a number", {}, ("data=text", "data.path=2024"), says=r"data\.path is 2024.* a file or folder .* is \./2024"),
+    Fault("no paths", {}, ("data=text", "data.path=[]"), says=r"data\.path is \[\], wanted"),
+    Fault("null among paths", {}, ("data=text", "data.path=[null]"), says=r"data\.path is \[None\], wanted"),
+    Fault("a long path", {}, ("data=text", "data.path=" + "/".join(["ab"] * 2000)), says="wanted names of at most 255"),
+    Fault(
+        "a long name", {}, ("data=text", "data.path='" + "\u00e9" * 200 + "'"), says="wanted names of at most 255 bytes"
+    ),
+    Fault("a long cache", {"a.txt": WORDS}, (*ONE_TEXT, "data.cache_dir=" + "ab/" * 2000), says="data.cache_dir is"),
+    Fault(
+        "a bucket", {}, ("data=text", "data.path=s3://a/b.txt"), says="s3:// is not read.*fetch the file another way"
+    ),
+    Fault("an archive", {"a.zip": b""}, ("data=text", "data.path={folder}/a.zip"), says=r"name a file in it after a #"),
+    Fault("a tar file", {"a.tgz": b""}, ("data=text", "data.path={folder}/a.tgz"), says="unpack it and give the"),
+    Fault("a host that is none", {}, ("data=text", "data.path=http://a..b/c.txt"), says="is not an address"),
+    Fault("a long host", {}, ("data=text", f"data.path=http://{'a' * 64}.com/c.txt"), says="is not an address"),
+    Fault(
+        "a password",
+        {},
+        ("data=text", "data.path='https://me:secret@b.c/d.txt'"),
+        says="^an address at b.c names a user",
+    ),
+    Fault(
+        "no checksum", {"a.txt": WORDS}, (*ONE_TEXT, "data.sha256=zz"), says="data.sha256 is 'zz', wanted 64 hexadec"
+    ),
+    # the encoding
+    Fault(
+        "Latin-1",
+        {"a.txt": WORDS + b"caf\xe9"},
+        ONE_TEXT,
+        says=r"a\.txt, line 21, byte 643: not UTF-8 \(0xe9, '\u00e9' in W",
+    ),
+    Fault("UTF-16", encoded("utf-16"), ONE_TEXT, says=r"a\.txt is UTF-16, wanted UTF-8: .*iconv -f UTF-16 -t UTF-8"),
+    Fault("UTF-32", encoded("utf-32"), ONE_TEXT, says=r"a\.txt is UTF-32, wanted UTF-8"),
+    Fault(
+        "UTF-16 without a mark", encoded("utf-16-le"), ONE_TEXT, says=r"NUL characters, as UTF-16.*iconv -f UTF-16LE"
+    ),
+    Fault("UTF-16, big end first", encoded("utf-16-be"), ONE_TEXT, says="iconv -f UTF-16BE"),
+    Fault("UTF-16 records", {"a.jsonl": JSONL.decode().encode("utf-16")}, SKIPPING, says=r"a\.jsonl is UTF-16, wanted"),
+    Fault("a mark", {"a.txt": b"\xef\xbb\xbf" + WORDS}, ONE_TEXT),
+    Fault("joined files", {"a.jsonl": (b"\xef\xbb\xbf" + JSONL) * 2}, ONE_JSONL),
+    Fault(
+        "gzip without its ending", {"a.txt": b"\x1f\x8b" + WORDS}, ONE_TEXT, says=r"is no text but a gzip file.* \.gz"
+    ),
+    Fault("a renamed .docx", {"a.txt": b"PK\3\4" + WORDS}, ONE_TEXT, says=r"is no text but a zip file, as \.docx"),
+    Fault("a renamed .pdf", {"a.txt": b"%PDF-1.4\n" + WORDS}, ONE_TEXT, says="is no text but a PDF file"),
+    # records
     Fault(
         "a line that is not JSON",
-        {"a.jsonl": lines('{"text": "a"}', "{")},
+        {"a.jsonl": JSONL + b"{\n"},
         ONE_JSONL,
-        says=r"a\.jsonl, line 2: not JSON",
+        says=r"a\.jsonl, line 21: not JSON.*on_error=skip",
     ),
     Fault(
-        "another field",
-        {"a.jsonl": lines('{"body": "a"}')},
+        "such a line left out", {"a.jsonl": JSONL + b"{\n"}, SKIPPING, logs="left out 1 of 21 records.* line 21: not J"
+    ),
+    Fault(
+        "another field", {"a.jsonl": lines('{"body": "a"}')}, ONE_JSONL, says=r"no field 'text'.*data\.reader\.field="
+    ),
+    Fault(
+        "no text in a line",
+        {"a.jsonl": JSONL + b'{"text": null}\n'},
         ONE_JSONL,
-        says=r"line 1: no field 'text'.*data\.reader\.field=",
+        says="line 21: field 'text' holds null",
+    ),
+    Fault("that line left out", {"a.jsonl": JSONL + b'{"text": null}\n'}, SKIPPING, logs="left out 1 of 21 records"),
+    Fault(
+        "a broken line left out",
+        {"a.jsonl": JSONL + b'{"text": "\xff"}\n'},
+        SKIPPING,
+        logs="left out 1 of 21.*not UTF-8",
+    ),
+    Fault(
+        "no usable line",
+        {"a.jsonl": b"{\n" * 9},
+        SKIPPING,
+        says="none of 9 records can be used, first: .*line 1: not JSON",
+    ),
+    # the text
+    Fault("an end in the text", {"a.txt": MARKED}, ONE_TEXT, logs=ENDS),
+    Fault(
+        "another's end in the text", {"a.txt": MARKED.replace(b"<|endoftext|>", b"</s>")}, ONE_TEXT, logs="</s> 1 times"
+    ),
+    Fault(
+        "copies",
+        {"a.txt": WORDS, "b.txt": WORDS, "c.txt": MARKED},
+        ("data=text", "data.path={folder}"),
+        logs="1 of 3 doc",
+    ),
+    Fault(
+        "copies only",
+        {"a.txt": WORDS, "b.txt": WORDS},
+        ("data=text", "data.path={folder}"),
+        says="all 2 documents are eq",
     ),
 ]
 
@@ -84,7 +184,7 @@ LABELLED = [
         "UTF-16 without a mark",
         {"a.csv": "text,label\none,a\n".encode("utf-16-le")},
         ONE_TABLE,
-        says=r"a\.csv, line \d+: .*(NUL|no field)",
+        says=r"a\.csv holds NUL characters, as UTF-16",
     ),
     Fault(
         "rows that end in a delimiter",

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from gptlab.data.files.expansion import ExpansionLimit
+from gptlab.data.files.faults import Faults
 from gptlab.data.files.paths import TextFile
 from gptlab.data.text.dataset import TextData
 from gptlab.data.text.readers import TextReader
@@ -18,6 +19,7 @@ class ByteTokenizer:
 
     def __init__(self, *, eot: bool) -> None:
         self.eot_id = 256 if eot else None
+        self.end_ids = (256,) if eot else ()
         self.vocab_size = 257 if eot else 256
         self.n_calls = 0
 
@@ -30,6 +32,9 @@ class ByteTokenizer:
 
     def decode(self, ids: Any) -> str:
         return bytes(token for token in ids if token < 256).decode("utf-8", "replace")
+
+    def special_ids(self) -> dict[str, int]:
+        return {"<|endoftext|>": 256} if self.eot_id else {}
 
     def token_bytes(self) -> np.ndarray:
         return np.array([1] * 256 + [0] * (self.vocab_size - 256))
@@ -57,9 +62,9 @@ class CountingReader(TextReader):
 
     n_reads = 0
 
-    def read(self, file: Any) -> Any:
+    def read(self, file: Any, faults: Any) -> Any:
         self.n_reads += 1
-        return super().read(file)
+        return super().read(file, faults)
 
 
 def plain_reader(**changes: Any) -> TextReader:
@@ -83,6 +88,7 @@ def text_data(path: Path | list[str] | str, cache_dir: Path, **changes: Any) -> 
         "batch_tokens": None,
         "n_workers": 0,
         "cache_dir": str(cache_dir),
+        "on_error": "error",
         "max_expansion": 100,
     }
     return TextData(**(arguments | changes))
@@ -93,6 +99,7 @@ def read_documents(reader: TextReader, path: Path, name: str | None = None) -> d
     stat = path.stat()
     documents: dict[str, str] = {}
     limit = ExpansionLimit(stat.st_size, 100, "data.max_expansion")
-    for chunk in reader.read(TextFile(path, name or path.name, stat.st_size, stat.st_mtime_ns, None, limit)):
+    file = TextFile(path, name or path.name, stat.st_size, stat.st_mtime_ns, None, limit)
+    for chunk in reader.read(file, Faults(on_error=None)):
         documents[chunk.document] = documents.get(chunk.document, "") + chunk.text
     return documents

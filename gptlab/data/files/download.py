@@ -15,6 +15,7 @@ from gptlab.console import byte_progress
 from gptlab.data.files.cache import locked_entry, safe_name
 from gptlab.errors import NoConnectionError, UserError
 from gptlab.storage.atomic import atomic_replace
+from gptlab.storage.excerpts import excerpt_path
 
 log = logging.getLogger(__name__)
 
@@ -53,37 +54,42 @@ def address_name(url: str) -> str:
     """Return the last part of an address's path.
 
     Raises:
-        UserError: it is not a well-formed http:// or https:// address.
+        UserError: it is not a well-formed http:// or https:// address, or holds a password.
     """
     try:
         parts = urllib.parse.urlparse(url)
+        (parts.hostname or "").encode("idna")  # as a connection will
         valid = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port or 1) > 0
-    except ValueError:  # a stray bracket, or a port that is not a number
+    except ValueError:  # a stray bracket, a port that is not a number, a part of the host's name without letters
         valid = False
     if not valid or not url.isascii() or not url.isprintable() or " " in url:
         raise UserError(
             f"{url!r:.200} is not an address: give https://HOST/PATH, with %XX for blanks and characters beyond ASCII"
         )
+    if "@" in parts.netloc:  # the address is not quoted, and is kept out of the log
+        raise UserError(
+            f"an address at {parts.hostname:.200} names a user: fetch the file another way and pass data.path=FILE"
+        )
     return Path(parts.path).name
 
 
 def _fetch(url: str, path: Path, sha256: str | None) -> None:
-    instead = "or fetch it another way and pass data.path=FILE"
+    shown, instead = excerpt_path(url), "or fetch it another way and pass data.path=FILE"
     try:
         digest, n_bytes, announced = _write_response(url, path)
     except urllib.error.HTTPError as error:
         error.close()
         raise NoConnectionError(
-            f"{url} cannot be downloaded: HTTP {error.code} {error.reason:.100}; check the address, {instead}"
+            f"{shown} cannot be downloaded: HTTP {error.code} {error.reason:.100}; check the address, {instead}"
         ) from error
     except (urllib.error.URLError, http.client.HTTPException, TimeoutError, ConnectionError) as error:
         reason = getattr(error, "reason", error)
-        raise NoConnectionError(f"{url} cannot be downloaded: {reason}; check the network, {instead}") from error
+        raise NoConnectionError(f"{shown} cannot be downloaded: {reason}; check the network, {instead}") from error
     if announced is not None and n_bytes != announced:
-        raise NoConnectionError(f"{url} broke off after {n_bytes:,} of {announced:,} bytes: try again, {instead}")
+        raise NoConnectionError(f"{shown} broke off after {n_bytes:,} of {announced:,} bytes: try again, {instead}")
     if sha256 is not None and digest != sha256:
         raise UserError(
-            f"{url} has the sha256 {digest}, but data.sha256 is {sha256}: the file has changed, or a proxy sent "
+            f"{shown} has the sha256 {digest}, but data.sha256 is {sha256}: the file has changed, or a proxy sent "
             f"something else; set data.sha256=null to accept any content, {instead}"
         )
 

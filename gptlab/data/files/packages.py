@@ -31,7 +31,9 @@ def find_in_package(path: str, *, key: str) -> tuple[Path, Path]:
     except ValueError:  # a module without a spec, as __main__
         spec = None
     if spec is None or not spec.submodule_search_locations:
-        raise MissingFileError(f'{key}={path}: {name} is not installed; pip install "gptlab[samples]" installs it')
+        raise MissingFileError(
+            f'{key}={PREFIX}{name}: {name} is not installed; pip install "gptlab[samples]" installs it'
+        )
     folder = Path(next(iter(spec.submodule_search_locations)))
     return folder, folder / inside
 

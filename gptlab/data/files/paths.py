@@ -11,20 +11,25 @@ import gzip
 import hashlib
 import logging
 import os
+import re
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, NamedTuple
+from typing import IO, Any, NamedTuple
 
 from gptlab.data.files.archive import extract_member
 from gptlab.data.files.download import address_name, download
 from gptlab.data.files.expansion import ExpansionLimit, check_expansion, open_gzip
 from gptlab.data.files.packages import PREFIX, check_within, find_in_package
-from gptlab.errors import MissingFileError, UserError, nearest
+from gptlab.errors import MissingFileError, NoPermissionError, UnusablePathError, UserError, nearest
+from gptlab.storage.excerpts import excerpt
 from gptlab.storage.files import expand_path, open_regular
 
 log = logging.getLogger(__name__)
+
+SCHEME = re.compile(r"([a-z][a-z0-9+.-]+)://", re.IGNORECASE)
+ARCHIVES = (".tar", ".tgz", ".tar.gz", ".tar.bz2", ".tar.xz", ".7z", ".rar", ".bz2", ".xz", ".zst")
 
 
 @dataclass(frozen=True)
@@ -72,8 +77,11 @@ class TextFile:
                 self._check_unchanged(os.fstat(raw.fileno()))
                 yield raw
                 self._check_unchanged(self.path.stat())
+        except UserError:
+            raise
         except OSError as error:
-            raise type(error)(f"{self.path} cannot be read: {error.strerror or error}") from error
+            kind = next((kind for kind in (MissingFileError, NoPermissionError) if issubclass(kind, type(error))), None)
+            raise (kind or UnusablePathError)(f"{self.path} cannot be read: {error.strerror or error}") from error
 
     def _check_unchanged(self, now: os.stat_result) -> None:
         if (now.st_size, now.st_mtime_ns) != (self.size, self.mtime_ns):
@@ -104,7 +112,7 @@ def collect(
         FileNotFoundError: there is no such file, folder or package.
         ConnectionError: a download failed.
     """
-    paths = [path] if isinstance(path, str) else path
+    paths = _check_paths(path, key)
     if sha256 is not None and sum(map(_is_remote, paths)) > 1:
         raise UserError(f"data.sha256 is the hash of one file, but {key} names several: set data.sha256=null")
     expansion_key = "max_expansion" if key == "file" else "data.max_expansion"
@@ -123,6 +131,19 @@ def collect(
         names = ", ".join(map(_one_line, paths))
         raise UserError(f"{key}={names} names no file that ends in {' '.join(endings)}: give another path")
     return list(files.values())
+
+
+def _check_paths(path: Any, key: str) -> list[str]:
+    """Return the paths as a list.
+
+    Raises:
+        UserError: one is empty, which would be the current folder, or is no text.
+    """
+    paths = [path] if isinstance(path, str | int) else path
+    if not isinstance(paths, list) or not paths or not all(isinstance(entry, str) and entry for entry in paths):
+        number = f"; a file or folder of that name is ./{path}" if isinstance(path, int) else ""
+        raise UserError(f"{key} is {excerpt(path)}, wanted a path or a list of paths{number}")
+    return paths
 
 
 def _is_remote(path: str) -> bool:
@@ -152,6 +173,11 @@ class _Search(NamedTuple):
         archive, is_member, member = path.partition(".zip#")
         if is_member:
             return [self._member(path, f"{archive}.zip", member)]
+        if (scheme := SCHEME.match(path)) and not _is_remote(path):
+            raise UserError(
+                f"{self.key}={_one_line(path)}: {scheme.group(1)}:// is not read, only https://, http:// and {PREFIX}: "
+                "fetch the file another way, and give its path"
+            )
         if path.startswith(("https://", "http://")):
             _check_ending(f"{self.key}={_one_line(path)}", name := address_name(path), self.endings)
             return [_FoundFile(download(path, sha256=self.sha256, folder=self.downloads), name)]
@@ -185,27 +211,34 @@ class _Search(NamedTuple):
 
     def _local(self, path: str, local: Path) -> list[_FoundFile]:
         if local.is_dir():
-            return _readable_files(_walk(local), local, self.endings)
+            return _readable_files(_walk(local, self.key), local, self.endings)
         if local.exists():
             if not local.is_file():
-                raise UserError(f"{self.key}: {local} is not a regular file: give a file or folder")
-            _check_ending(f"{self.key}={path}", local.name, self.endings)
+                raise UserError(f"{self.key}: {_one_line(local)} is not a regular file: give a file or folder")
+            _check_ending(f"{self.key}={_one_line(path)}", local.name, self.endings)
             if local.stat().st_size == 0:
-                raise UserError(f"{local} is empty: give {self.key} a file with text")
+                raise UserError(f"{_one_line(local)} is empty: give {self.key} a file with text")
             return [_FoundFile(local, local.name)]
         if glob.has_magic(str(local)):
             matches = [Path(match) for match in glob.glob(str(local), recursive=True)]
             files = [match for match in matches if not match.is_dir()]
             return _readable_files(files, _fixed_folder(local), self.endings)
+        if local.is_symlink():
+            target = _one_line(os.readlink(local))
+            raise MissingFileError(f"{self.key}: {_one_line(local)} is a link that leads nowhere, to {target}: mend it")
         raise MissingFileError(f"{self.key}: there is no {_one_line(path)}{_suggestion(local)}")
 
 
-def _one_line(path: str) -> str:
+def _one_line(path: str | Path) -> str:
     """Return a path on one line."""
-    return path if path.isprintable() else repr(path)
+    return str(path) if str(path).isprintable() else repr(str(path))
 
 
 def _check_ending(entry: str, name: str, endings: tuple[str, ...]) -> None:
+    if name.endswith(".zip"):
+        raise UserError(f"{entry} is an archive: name a file in it after a #, as in '{name}#a{endings[0]}'")
+    if name.endswith(ARCHIVES):
+        raise UserError(f"{entry} is an archive of another kind than .zip: unpack it and give the file or folder")
     if not name.endswith(endings):
         raise UserError(f"{entry} cannot be read as text: wanted a name that ends in {' '.join(endings)}")
 
@@ -223,13 +256,23 @@ def _readable_files(files: list[Path], folder: Path, endings: tuple[str, ...]) -
     return sorted(named, key=lambda file: file.name)
 
 
-def _walk(folder: Path) -> list[Path]:
+def _walk(folder: Path, key: str) -> list[Path]:
     """Return every file below a folder except hidden ones.
 
     Hidden files belong to editors and version control.
+
+    Raises:
+        UserError: a folder cannot be read; its files would be missing without a word.
     """
+
+    def refuse(error: OSError) -> None:
+        name = _one_line(error.filename)
+        raise UnusablePathError(
+            f"{key}: the folder {name} cannot be read ({error.strerror}): allow it, or give another path"
+        )
+
     paths = []
-    for parent, folders, files in os.walk(folder):
+    for parent, folders, files in os.walk(folder, onerror=refuse):
         folders[:] = [name for name in folders if not name.startswith(".")]
         paths += [Path(parent, name) for name in files if not name.startswith(".")]
     return paths
@@ -245,5 +288,5 @@ def _fixed_folder(pattern: Path) -> Path:
 def _suggestion(path: Path) -> str:
     """Return similar names, for a missing path's message."""
     if not path.parent.is_dir():
-        return f", nor a folder {path.parent}: check the path"
-    return nearest(path.name, os.listdir(path.parent), n_most=3) or ": check the path"
+        return f", nor a folder {_one_line(path.parent)}: check the path"
+    return nearest(path.name, filter(str.isprintable, os.listdir(path.parent)), n_most=3) or ": check the path"

@@ -4,12 +4,12 @@
 compressed as .gz.
 """
 
-import codecs
 import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from gptlab.data.files.encoding import BEGINNING_BYTES, check_beginning, decode_utf8
 from gptlab.data.files.faults import Faults
 from gptlab.data.files.paths import TextFile
 from gptlab.data.files.tables import TableFormat, read_table
@@ -75,21 +75,14 @@ def read_records(files: Iterable[TextFile], *, table: TableFormat, faults: Fault
 def _read_file(file: TextFile, table: TableFormat, faults: Faults) -> Iterator[Record]:
     with file.open() as raw:
         content = raw.read()
+    check_beginning(content[:BEGINNING_BYTES], file.path)
     kind = Path(file.name.removesuffix(".gz")).suffix
     if kind == ".jsonl":
-        return _read_lines(content.removeprefix(codecs.BOM_UTF8), file.path, faults)
-    text = _decoded(content.removeprefix(codecs.BOM_UTF8), file.path, first_line=1)
+        return _read_lines(content, file.path, faults)
+    text = decode_utf8(content, file.path)
     if kind == ".json":
         return _read_json(text, file.path, faults)
     return _read_rows(text, file.path, table, faults, usual_sign="\t" if kind == ".tsv" else ",")
-
-
-def _decoded(content: bytes, path: Path, *, first_line: int) -> str:
-    try:
-        return content.decode("utf-8")
-    except UnicodeDecodeError as error:
-        line = first_line + content.count(b"\n", 0, error.start)
-        raise UserError(f"{path}, line {line}: not UTF-8: save the file as UTF-8") from error
 
 
 def _read_json(text: str, path: Path, faults: Faults) -> Iterator[Record]:
@@ -107,7 +100,7 @@ def _read_json(text: str, path: Path, faults: Faults) -> Iterator[Record]:
 def _read_lines(content: bytes, path: Path, faults: Faults) -> Iterator[Record]:
     for number, line in enumerate(content.split(b"\n"), start=1):
         with faults.caught():
-            if (text := _decoded(line, path, first_line=number)).strip():
+            if (text := decode_utf8(line, path, first_line=number)).strip():
                 yield _parsed(text, f"{path}, line {number}")
 
 

@@ -1,9 +1,12 @@
 """The arguments that locate a dataset's files."""
 
+import re
 from pathlib import Path
 from typing import NamedTuple
 
 from gptlab.data.files.paths import TextFile, collect
+from gptlab.errors import UserError
+from gptlab.storage.excerpts import excerpt
 from gptlab.storage.files import expand_path
 
 
@@ -21,8 +24,12 @@ class FileSource(NamedTuple):
         """Return the source with its cache folder expanded.
 
         Raises:
-            UserError: `cache_dir` is not a valid path.
+            UserError: `cache_dir` is not a valid path, or `sha256` no checksum.
         """
+        if sha256 is not None and not re.fullmatch("[0-9a-f]{64}", sha256 := str(sha256).lower()):
+            raise UserError(
+                f"data.sha256 is {excerpt(sha256)}, wanted 64 hexadecimal digits, or null to accept any content"
+            )
         return cls(path, sha256, expand_path(cache_dir, key="data.cache_dir"), max_expansion)
 
     def at(self, path: str | list[str], key: str) -> "FileSource":

@@ -12,14 +12,19 @@ import numpy as np
 
 from gptlab.errors import UserError, nearest
 
-CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ufeff]")
+# besides \n and \r: vertical tab, form feed, the separators of files, groups and records, NEL
+CONTROL_LINE_ENDS = "\x0b\x0c\x1c\x1d\x1e\x85"
+LINE_ENDS = f"\r{CONTROL_LINE_ENDS}\u2028\u2029"  # with Unicode's separators of lines and paragraphs
+UNIT_SEPARATOR = "\x1f"  # between words, as a space
+INVISIBLE = "\xad\u2060\ufeff"  # soft hyphen, word joiner, byte order mark: hints without width
+CONTROL = re.compile(f"[\x00-\x08\x0e-\x1b\x7f-\x84\x86-\x9f{INVISIBLE}]")
 EXTRA_BLANK_LINES = re.compile("\n\n\n+")  # five times as fast as \n{3,}
 QUOTES = dict.fromkeys("\u2018\u2019\u201a\u201b", "'") | dict.fromkeys("\u201c\u201d\u201e\u201f", '"')
 
 
 def newlines(text: str) -> str:
-    r"""Replace \r\n and \r by \n."""
-    return text.replace("\r\n", "\n").replace("\r", "\n")
+    r"""Replace \r\n, \r, form feeds and other line ends by \n."""
+    return _replace_line_ends(text.replace("\r\n", "\n"), LINE_ENDS)
 
 
 def nfc(text: str) -> str:
@@ -28,11 +33,14 @@ def nfc(text: str) -> str:
 
 
 def control_characters(text: str) -> str:
-    """Remove control characters and byte order marks.
+    r"""Remove control characters, byte order marks and soft hyphens.
 
-    Tabs and line ends stay.
+    Tabs and line ends stay; those that are control characters become \n.
     """
-    return CONTROL.sub("", text) if "\ufeff" in text or _has_control(text) else text
+    if not _has_control(text) and (text.isascii() or not any(sign in text for sign in INVISIBLE)):
+        return text
+    text = _replace_line_ends(text, CONTROL_LINE_ENDS).replace(UNIT_SEPARATOR, " ")
+    return CONTROL.sub("", text)
 
 
 def trailing_spaces(text: str) -> str:
@@ -52,6 +60,15 @@ def quotes(text: str) -> str:
     if not text.isascii():
         for typographic, plain in QUOTES.items():
             text = text.replace(typographic, plain)
+    return text
+
+
+def _replace_line_ends(text: str, ends: str) -> str:
+    r"""Replace each of some line ends by \n; a form feed beside one adds none."""
+    for end in ends:
+        if end == "\f":
+            text = text.replace("\n\f", "\n").replace("\f\n", "\n")
+        text = text.replace(end, "\n")
     return text
 
 

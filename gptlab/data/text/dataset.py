@@ -3,16 +3,19 @@
 T tokens of a window.
 """
 
+import logging
 from collections.abc import Iterator
 from functools import cached_property, partial
 from typing import Annotated, ClassVar
 
 from gptlab.bounds import AtLeast, LessThan, MoreThan
+from gptlab.data.files.faults import OnError
 from gptlab.data.files.source import FileSource
 from gptlab.data.protocol import EvaluationRequest, EvaluationSet, RunningText
 from gptlab.data.text.cleaning import parse_cleaning
 from gptlab.data.text.corpus import Corpus, SplitTokens, open_corpus
 from gptlab.data.text.index import index_corpus
+from gptlab.data.text.markers import literal_ends
 from gptlab.data.text.prepared import PreparedText, first_words
 from gptlab.data.text.readers import Reader
 from gptlab.data.text.split import ALL, SPLITS, TEST, TRAIN, VAL, SplitText, split_text
@@ -21,6 +24,8 @@ from gptlab.errors import UserError
 from gptlab.prompts.protocol import PromptStyle
 from gptlab.slots import slot
 from gptlab.tokenizer.protocol import Tokenizer, TrainingText
+
+log = logging.getLogger(__name__)
 
 
 @slot("data")
@@ -38,6 +43,7 @@ class TextData:
         stride: tokens from one training window to the next; None is the window's length.
         score_tail: whether validation ends with an incomplete window, so that every token is scored; the book drops it.
         n_workers: processes that load batches; 0 loads them in the run itself.
+        on_error: whether a malformed line of a .jsonl file is an error, or left out and counted.
         max_expansion: most unpacked bytes per byte of an archive or gzip file.
 
     Raises:
@@ -64,6 +70,7 @@ class TextData:
         batch_tokens: Annotated[int, AtLeast(1)] | None,
         n_workers: Annotated[int, AtLeast(0)],
         cache_dir: str,
+        on_error: OnError,
         max_expansion: Annotated[float, MoreThan(0)],
     ) -> None:
         _check_at_least("batch_size", batch_size, 1)
@@ -74,7 +81,7 @@ class TextData:
         self.path, self.reader, self.cleaning = path, reader, parse_cleaning(clean)
         self.val_fraction, self.val_documents, self.split_seed = val_fraction, val_documents, split_seed
         self.stride, self.score_tail, self.n_workers = stride, score_tail, n_workers
-        self.batch_size, self.batch_tokens = batch_size, batch_tokens
+        self.batch_size, self.batch_tokens, self.on_error = batch_size, batch_tokens, on_error
 
     def training_text(self) -> TrainingText:
         """Return the cleaned text of the training split."""
@@ -95,6 +102,8 @@ class TextData:
         if self.batch_tokens is not None:
             _check_at_least("batch_tokens", self.batch_tokens, context_length, why=", a window of model.context_length")
             batch_size = self.batch_tokens // context_length
+        if ends := literal_ends(self.text.index.markers, tokenizer):
+            log.warning(ends)
         corpus = self._corpus(tokenizer)
         stride = self.stride or context_length
         return PreparedText(
@@ -130,10 +139,18 @@ class TextData:
 
     @cached_property
     def text(self) -> SplitText:
-        """Collect, index and split the files."""
-        index = index_corpus(
-            self.files.collect(self.reader.endings), self.reader, self.cleaning, cache_dir=self.files.cache_dir
-        )
+        """Collect, index and split the files.
+
+        Log which records were left out, and how many documents are copies.
+        """
+        files = self.files.collect(self.reader.endings)
+        index = index_corpus(files, self.reader, self.cleaning, on_error=self.on_error, cache_dir=self.files.cache_dir)
+        index.faults.report(len(index.kept))
+        if index.n_copies:
+            log.info(
+                f"{index.n_copies:,} of {index.kept.sum():,} documents are copies of earlier ones, which stay in one "
+                "split: the step duplicates in data.clean leaves them out"
+            )
         split = split_text(
             index, val_fraction=self.val_fraction, val_documents=self.val_documents, split_seed=self.split_seed
         )

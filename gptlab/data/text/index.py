@@ -22,15 +22,17 @@ import numpy as np
 from gptlab.console import byte_progress
 from gptlab.data.files.cache import locked_entry
 from gptlab.data.files.expansion import ExpansionLimit
+from gptlab.data.files.faults import Faults, OnError
 from gptlab.data.files.paths import TextFile
 from gptlab.data.text.cleaning import Cleaning, Step
+from gptlab.data.text.markers import MarkerCounter
 from gptlab.data.text.readers import Reader
 from gptlab.errors import UserError
 from gptlab.storage.atomic import atomic_replace
 
 log = logging.getLogger(__name__)
 
-FORMAT = 3  # raise it when the content of an index, a reader or a cleaning function changes
+FORMAT = 4  # raise it when the content of an index, a reader or a cleaning function changes
 N_NAMES = 10_000  # documents whose names are kept, for messages and reports; of later ones only hashes
 N_FILES_SHOWN = 5  # changed files named in the log
 
@@ -52,6 +54,13 @@ class CorpusIndex:
     n_characters: np.ndarray  # (N,) int64, cleaned
     n_bytes: np.ndarray  # (N,) int64, cleaned, in UTF-8
     kept: np.ndarray  # (N,) bool, False for documents that a filter drops
+    markers: dict[str, int]  # names of special tokens that stand in the text -> how often
+    faults: Faults  # records that were left out
+
+    @property
+    def n_copies(self) -> int:
+        """Return how many kept documents repeat an earlier one."""
+        return int(self.kept.sum()) - len(np.unique(self.digests[self.kept]))
 
 
 def name_hash(name: str) -> int:
@@ -59,17 +68,22 @@ def name_hash(name: str) -> int:
     return _to_int(hashlib.blake2b(name.encode("utf-8", "surrogateescape"), digest_size=8).digest())
 
 
-def index_corpus(files: list[TextFile], reader: Reader, cleaning: Cleaning, *, cache_dir: Path) -> CorpusIndex:
+def index_corpus(
+    files: list[TextFile], reader: Reader, cleaning: Cleaning, *, on_error: OnError, cache_dir: Path
+) -> CorpusIndex:
     """Return the index of the files.
 
     It comes from the cache if no file changed.
+
+    Args:
+        on_error: whether a malformed line of a .jsonl file is an error, or left out and counted.
 
     Raises:
         UserError: there is no text in the files, or one cannot be read; the message names file and line.
     """
     functions = [function.__name__ for function in cleaning.functions]
     names = [(str(file.path), file.name, file.sha256) for file in files]
-    request = [FORMAT, reader.state(), functions, cleaning.filters, names]
+    request = [FORMAT, reader.state(), functions, cleaning.filters, names, on_error]
     key = hashlib.sha256(json.dumps(request).encode()).hexdigest()[:16]
     path = cache_dir / "indexes" / f"{key}.npz"
     if (cached := _load(path, log.debug)) and cached.files == files:
@@ -80,7 +94,7 @@ def index_corpus(files: list[TextFile], reader: Reader, cleaning: Cleaning, *, c
             return cached
         if cached:
             log.info(f"reading the text again: {_changed_files(cached.files, files)}")
-        index = _read_files(files, reader, cleaning)
+        index = _read_files(files, reader, cleaning, Faults(on_error=on_error))
         with atomic_replace(path, locked=True) as temporary:
             _save(index, temporary)
     log.info(f"indexed {len(index.digests):,} documents in {len(files):,} files")
@@ -102,17 +116,21 @@ class _DocumentTable:
 
     def _begin_document(self) -> None:
         self._digest, self._n_characters, self._n_bytes = hashlib.blake2b(digest_size=8), 0, 0
+        self._is_blank = True
 
     def add(self, text: str) -> int:
         """Add a cleaned chunk to the current document; return its bytes."""
         encoded = text.encode()
         self._digest.update(encoded)
         self._n_characters += len(text)
+        self._is_blank = self._is_blank and (not text or text.isspace())
         self._n_bytes += len(encoded)
         return len(encoded)
 
     def end_document(self, name: str) -> None:
-        """Write the row of the current document."""
+        """Write the row of the current document, which is empty if it holds blanks only."""
+        if self._is_blank:
+            self._n_characters = self._n_bytes = 0
         if len(self.first_names) < N_NAMES:
             self.first_names.append(name)
         self.name_hashes.append(name_hash(name))
@@ -122,20 +140,23 @@ class _DocumentTable:
         self._begin_document()
 
 
-def _read_files(files: list[TextFile], reader: Reader, cleaning: Cleaning) -> CorpusIndex:
-    table = _DocumentTable()
+def _read_files(files: list[TextFile], reader: Reader, cleaning: Cleaning, faults: Faults) -> CorpusIndex:
+    table, markers = _DocumentTable(), MarkerCounter()
     sizes = [0] * (1 + len(cleaning.functions))  # characters before cleaning, then after each function
     compressed = any(file.path.suffix == ".gz" for file in files)
     with byte_progress("Reading", None if compressed else sum(file.size for file in files)) as advance:
         for file in files:
             file.verify()
-            for chunk in reader.read(file):
+            for chunk in reader.read(file, faults):
                 stages = list(accumulate(cleaning.functions, lambda text, clean: clean(text), initial=chunk.text))
                 sizes = [size + len(text) for size, text in zip(sizes, stages, strict=True)]
                 advance(table.add(stages[-1]))
+                markers.add(stages[-1])
                 if chunk.ends_document:
                     table.end_document(chunk.document)
     n = len(table.digests)
+    if not n:
+        faults.report(n)
     steps = [Step(f.__name__, n, n, sizes[stage], sizes[stage + 1]) for stage, f in enumerate(cleaning.functions)]
     index = CorpusIndex(
         files,
@@ -146,6 +167,8 @@ def _read_files(files: list[TextFile], reader: Reader, cleaning: Cleaning) -> Co
         n_characters=np.array(table.n_characters),
         n_bytes=np.array(table.n_bytes),
         kept=np.ones(n, dtype=bool),
+        markers=dict(markers.counts),
+        faults=faults,
     )
     return _apply_filters(index, cleaning)
 
@@ -185,7 +208,8 @@ def _drop_duplicates(digests: np.ndarray, kept: np.ndarray) -> np.ndarray:
 
 def _save(index: CorpusIndex, path: Path) -> None:
     files = [dataclasses.asdict(file) | {"path": str(file.path)} for file in index.files]
-    values = json.dumps({"files": files, "first_names": index.first_names, "steps": index.steps})
+    texts = {"files": files, "first_names": index.first_names, "steps": index.steps, "markers": index.markers}
+    values = json.dumps(texts | {"n_faults": index.faults.n_records, "first_faults": index.faults.first})
     with path.open("wb") as file:
         np.savez(file, values=np.array(values), **{name: getattr(index, name) for name in ARRAYS})
 
@@ -208,7 +232,10 @@ def _load(path: Path, report: Callable[[str], None]) -> CorpusIndex | None:
         TextFile(**entry | {"path": Path(entry["path"]), "limit": ExpansionLimit(*entry["limit"])})
         for entry in values["files"]
     ]
-    return CorpusIndex(files, values["first_names"], [Step(*step) for step in values["steps"]], **arrays)
+    faults = Faults(on_error="skip")
+    faults.n_records, faults.first = values["n_faults"], values["first_faults"]
+    steps = [Step(*step) for step in values["steps"]]
+    return CorpusIndex(files, values["first_names"], steps, **arrays, markers=values["markers"], faults=faults)
 
 
 def _changed_files(before: list[TextFile], now: list[TextFile]) -> str:

@@ -9,6 +9,7 @@ import sqlite3
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
+from gptlab.data.files.faults import Faults
 from gptlab.data.files.paths import TextFile
 from gptlab.data.text.chunking import cut_blocks, cut_chunks
 from gptlab.data.text.readers import TextChunk
@@ -60,8 +61,11 @@ class KjvReader:
 
     endings = (".db",)
 
-    def read(self, file: TextFile) -> Iterator[TextChunk]:
+    def read(self, file: TextFile, faults: Faults) -> Iterator[TextChunk]:
         """Yield the books, chunk by chunk.
+
+        Args:
+            faults: not used, since a database is read whole or not.
 
         Raises:
             UserError: the file is not this database.

@@ -8,6 +8,8 @@ import json
 from collections.abc import Iterator
 from typing import IO, Any, NamedTuple, Protocol
 
+from gptlab.data.files.encoding import BEGINNING_BYTES, check_beginning, not_utf8
+from gptlab.data.files.faults import Faults
 from gptlab.data.files.paths import TextFile
 from gptlab.data.files.records import check_characters
 from gptlab.data.text.chunking import cut_blocks, cut_chunks, split_documents
@@ -34,8 +36,12 @@ class Reader(Protocol):
     def endings(self) -> tuple[str, ...]:
         """Return the endings of readable files' names."""
 
-    def read(self, file: TextFile) -> Iterator[TextChunk]:
-        """Yield the file's documents, chunk by chunk."""
+    def read(self, file: TextFile, faults: Faults) -> Iterator[TextChunk]:
+        """Yield the file's documents, chunk by chunk.
+
+        Args:
+            faults: decides about records without a text.
+        """
 
     def state(self) -> dict[str, Any]:
         """Return the reader's settings, for cache keys."""
@@ -61,15 +67,20 @@ class TextReader:
             raise UserError("data.reader.separator is empty: give the text between two documents, or null for none")
         self.field, self.separator = field, separator
 
-    def read(self, file: TextFile) -> Iterator[TextChunk]:
+    def read(self, file: TextFile, faults: Faults) -> Iterator[TextChunk]:
         """Yield the file's documents, chunk by chunk.
 
+        Args:
+            faults: decides about .jsonl lines that are not an object with a text in `field`.
+
         Raises:
-            UserError: the file is not UTF-8, or a .jsonl line is not an object with a text in `field`.
+            UserError: the file is not UTF-8, or such a line is an error.
         """
         with file.open() as raw:
+            check_beginning(raw.read(BEGINNING_BYTES), file.path)
+            raw.seek(0)
             if file.name.removesuffix(".gz").endswith(".jsonl"):
-                yield from self._read_lines(file, raw)
+                yield from self._read_lines(file, raw, faults)
             elif self.separator is None:
                 yield from (TextChunk(file.name, text, last) for text, last in cut_chunks(_decode_blocks(file, raw)))
             else:
@@ -81,11 +92,12 @@ class TextReader:
         """Return the reader's settings, for cache keys."""
         return {"reader": "text", "field": self.field, "separator": self.separator}
 
-    def _read_lines(self, file: TextFile, raw: IO[bytes]) -> Iterator[TextChunk]:
-        start = 3 if raw.read(3) == codecs.BOM_UTF8 else 0  # offset of the line in bytes
-        raw.seek(start)
+    def _read_lines(self, file: TextFile, raw: IO[bytes], faults: Faults) -> Iterator[TextChunk]:
+        start = 0  # offset of the line in bytes
         for number, line in enumerate(raw, start=1):
-            text = _parse_line(line, self.field, f"{file.path}, line {number}", start)
+            text = None
+            with faults.caught():
+                text = _parse_line(line, self.field, f"{file.path}, line {number}", start)
             if text is not None:
                 name = f"{file.name}:{number}"
                 yield from (TextChunk(name, chunk, last) for chunk, last in cut_chunks(cut_blocks(text)))
@@ -108,15 +120,11 @@ def _decode_blocks(file: TextFile, raw: IO[bytes]) -> Iterator[str]:
             before = error.object[: error.start]
             line = 1 + n_lines + before.count(b"\n")
             place = n_read - len(error.object) + error.start
-            raise UserError(_not_utf8(f"{file.path}, line {line}", place, error)) from error
+            raise not_utf8(f"{file.path}, line {line}, byte {place}", error) from error
         yield text
         if not block:
             return
         n_lines += block.count(b"\n")
-
-
-def _not_utf8(place: str, byte: int, error: UnicodeDecodeError) -> str:
-    return f"{place}, byte {byte}: not UTF-8 (0x{error.object[error.start]:02x}): save the file as UTF-8"
 
 
 def _parse_line(line: bytes, field: str, place: str, start: int) -> str | None:
@@ -129,9 +137,9 @@ def _parse_line(line: bytes, field: str, place: str, start: int) -> str | None:
     if not line.strip():
         return None
     try:
-        value = parse_json(line.rstrip().decode("utf-8"), place)
+        value = parse_json(line.rstrip().decode("utf-8").removeprefix("\ufeff"), place)  # files may be joined
     except UnicodeDecodeError as error:
-        raise UserError(_not_utf8(place, start + error.start, error)) from error
+        raise not_utf8(f"{place}, byte {start + error.start}", error) from error
     except ValueError as error:
         raise UserError(f"{error}; wanted one object per line") from error
     if not isinstance(value, dict):
@@ -141,6 +149,7 @@ def _parse_line(line: bytes, field: str, place: str, start: int) -> str | None:
         raise UserError(f"{place}: no field {field!r}; there are {fields}: name one with data.reader.field=")
     text = value[field]
     if not isinstance(text, str):
-        raise UserError(f"{place}: field {field!r} holds {type(text).__name__}, wanted a string: correct it")
+        kind = "null" if text is None else type(text).__name__
+        raise UserError(f"{place}: field {field!r} holds {kind}, wanted a string: correct it")
     check_characters(text, f"{place}: field {field!r}")
     return text

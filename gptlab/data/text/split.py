@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from gptlab.data.files.faults import Faults
 from gptlab.data.text.cleaning import Cleaning
 from gptlab.data.text.index import CorpusIndex, name_hash
 from gptlab.data.text.readers import Reader
@@ -173,9 +174,9 @@ class SplitText:
 
         Each comes as (document number, text, whether it ends the document).
         """
-        number = 0
+        number, faults = 0, Faults(on_error="skip")  # the index has counted them, or there are none
         for file in self.index.files:
-            for chunk in self._reader.read(file):
+            for chunk in self._reader.read(file, faults):
                 if self.index.kept[number]:
                     yield number, chunk.text, chunk.ends_document
                 number += chunk.ends_document

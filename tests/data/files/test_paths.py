@@ -8,6 +8,7 @@ import pytest
 
 from gptlab.data.files.paths import TextFile, collect
 from gptlab.data.text.readers import TextReader
+from gptlab.errors import is_users
 
 
 def names(path: str | list[str], tmp_path: Path) -> list[str]:
@@ -108,12 +109,31 @@ def test_wrong_paths_are_reported(
 def test_an_unreadable_file_is_reported(folder: Path, tmp_path: Path) -> None:
     (folder / "b.txt").chmod(0)
     [file] = collected(str(folder / "b.txt"), tmp_path)
-    with pytest.raises(PermissionError, match=r"b\.txt cannot be read: Permission denied"), file.open():
+    with pytest.raises(PermissionError, match=r"b\.txt cannot be read: Permission denied") as raised, file.open():
         pass
+    assert is_users(raised.value)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+def test_an_unreadable_folder_is_reported_and_not_passed_over(folder: Path, tmp_path: Path) -> None:
+    (folder / "more").mkdir()
+    (folder / "more").chmod(0)
+    with pytest.raises(OSError, match=r"the folder .*more cannot be read \(Permission denied\): allow it") as raised:
+        collected(str(folder), tmp_path)
+    assert is_users(raised.value)
+
+
+@pytest.mark.parametrize("target", ["nowhere.txt", "c.txt"])
+def test_a_link_that_leads_nowhere_is_reported(folder: Path, tmp_path: Path, target: str) -> None:
+    (folder / "c.txt").unlink(missing_ok=True)
+    (folder / "c.txt").symlink_to(target)
+    with pytest.raises(FileNotFoundError, match=rf"c\.txt is a link that leads nowhere, to {target}: mend it"):
+        collected(str(folder / "c.txt"), tmp_path)
 
 
 def test_a_deleted_file_is_reported(folder: Path, tmp_path: Path) -> None:
     [file] = collected(str(folder / "b.txt"), tmp_path)
     file.path.unlink()
-    with pytest.raises(FileNotFoundError, match=r"b\.txt cannot be read: No such file"), file.open():
+    with pytest.raises(FileNotFoundError, match=r"b\.txt cannot be read: No such file") as raised, file.open():
         pass
+    assert is_users(raised.value)

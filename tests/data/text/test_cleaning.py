@@ -9,8 +9,12 @@ from gptlab.data.text.cleaning import FUNCTIONS, parse_cleaning
     ("name", "before", "after"),
     [
         ("newlines", "a\r\nb\rc\n", "a\nb\nc\n"),
+        ("newlines", "page.\fNEXT\vline\x85line\u2028line\u2029end\x1d", "page.\nNEXT\nline\nline\nline\nend\n"),
+        ("newlines", "a page\r\n\fgoes on\f\n\nafter a blank line", "a page\ngoes on\n\nafter a blank line"),
         ("nfc", "e\u0301", "é"),
-        ("control_characters", "\ufeffa\x00b\x0c\tc\n\x7f\x9f", "ab\tc\n"),
+        ("control_characters", "\ufeffa\x00b\x0c\tc\n\x7f\x9f", "ab\n\tc\n"),
+        ("control_characters", "soft\xadware word\u2060s a\x1fb\x85c", "software words a b\nc"),
+        ("control_characters", "\u0e01\u200b\u0e02 \u0645\u200c\u06cc", "\u0e01\u200b\u0e02 \u0645\u200c\u06cc"),
         ("trailing_spaces", "a  \n b\t \nc ", "a\n b\nc"),
         ("trailing_spaces", " \n\t\n \t\na\t\n \n\n\tb c\t \t", "\n\n\na\n\n\n\tb c"),
         ("blank_lines", "a\n\n\n\nb\n\nc\nd", "a\n\nb\n\nc\nd"),
@@ -24,10 +28,11 @@ def test_each_function(name: str, before: str, after: str) -> None:
 
 def test_control_characters_and_only_those_are_detected() -> None:
     clean = FUNCTIONS["control_characters"]
-    controls = {chr(n) for n in (*range(32), *range(0x7F, 0xA0), 0xFEFF)} - set("\t\n\r")
-    for code in (*range(0x300), *range(0xFE00, 0x10000)):
+    controls = {chr(n) for n in (*range(32), *range(0x7F, 0xA0), 0xAD, 0x2060, 0xFEFF)} - set("\t\n\r")
+    instead = dict.fromkeys(controls, "") | dict.fromkeys("\x0b\x0c\x1c\x1d\x1e\x85", "\n") | {"\x1f": " "}
+    for code in (*range(0x300), *range(0x2000, 0x2100), *range(0xFE00, 0x10000)):
         sign = chr(code)
-        assert clean(f"a{sign}\r\n\tb") == f"a{'' if sign in controls else sign}\r\n\tb", hex(code)
+        assert clean(f"a{sign}\r\n\tb") == f"a{instead.get(sign, sign)}\r\n\tb", hex(code)
 
 
 def test_steps_run_in_the_order_given() -> None:

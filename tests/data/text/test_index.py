@@ -8,7 +8,7 @@ import pytest
 
 from gptlab.data.text.cleaning import Step
 from gptlab.data.text.index import CorpusIndex
-from tests.support.data import CountingReader, plain_reader, text_data
+from tests.support.data import ByteTokenizer, CountingReader, plain_reader, text_data
 
 
 def look(path: Path, cache: Path, **changes: object) -> CorpusIndex:
@@ -82,8 +82,8 @@ def test_a_damaged_index_is_rebuilt(folder: Path, tmp_path: Path, caplog: pytest
 class WritingReader(CountingReader):
     """A reader whose file changes during reading."""
 
-    def read(self, file):  # type: ignore[no-untyped-def]
-        for chunk in super().read(file):
+    def read(self, file, faults):  # type: ignore[no-untyped-def]
+        for chunk in super().read(file, faults):
             with file.path.open("a") as handle:
                 handle.write("more")
             yield chunk
@@ -101,11 +101,41 @@ def test_a_file_that_changes_between_passes_is_reported(folder: Path, tmp_path: 
         list(text)
 
 
-@pytest.mark.parametrize("content", [b"\n\n", b"\x00\x01"])
+@pytest.mark.parametrize("content", [b"\n\n", b"\x01\x02"])
 def test_an_empty_text_after_cleaning_is_reported(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "a.txt").write_bytes(content)
     with pytest.raises(ValueError, match=r"there is no text left in .*a\.txt after cleaning \(1 documents before\)"):
         look(tmp_path / "a.txt", tmp_path / "cache", clean=["control_characters", "min_length=5"])
+
+
+def test_what_was_left_out_and_noticed_is_said_again_from_the_cache(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = tmp_path / "texts"
+    folder.mkdir()
+    (folder / "a.jsonl").write_text(f'{{"text": "a</s>b{"c" * 99}"}}\n' * 3 + "{}\n")
+    (folder / "b.jsonl").write_text(f'{{"text": "{"d" * 99}"}}\n')
+    said = []
+    for reader in (CountingReader(field="text", separator=None), CountingReader(field="text", separator=None)):
+        caplog.clear()
+        with caplog.at_level("INFO"):
+            data = text_data(folder, tmp_path / "cache", reader=reader, on_error="skip")
+            data.prepare(ByteTokenizer(eot=True), context_length=8)
+        said.append([line for line in caplog.messages if "wrote" not in line and "indexed" not in line])
+    assert reader.n_reads == 0
+    assert said[0] == said[1]
+    assert [line.partition(",")[0].partition(":")[0] for line in said[0]] == [
+        "left out 1 of 5 records that are malformed",
+        "2 of 4 documents are copies of earlier ones",
+        "the text holds </s> 3 times as plain characters",
+    ]
+    assert data.text.index.markers == {"</s>": 3}
+
+
+def test_documents_of_blanks_are_empty(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("one|\n \n|two|")
+    index = look(tmp_path / "a.txt", tmp_path / "cache", reader=plain_reader(separator="|"))
+    assert index.kept.tolist() == [True, False, True, False]
 
 
 def test_only_the_first_of_many_names_are_kept(tmp_path: Path) -> None:

@@ -84,9 +84,9 @@ def test_text_that_is_not_utf8_is_reported_with_line_and_byte(
         (b'{"txet": "a", "id": 1}', r"line 2: no field 'text'; there are txet, id"),
         (b"{}", r"line 2: no field 'text'; there are none: name one with"),
         (b'{"text": ["a"]}', r"line 2: field 'text' holds list, wanted a string"),
-        (b'{"text": null}', r"line 2: field 'text' holds NoneType, wanted a string"),
+        (b'{"text": null}', r"line 2: field 'text' holds null, wanted a string"),
         (b'{"text": "\\ud800"}', r"line 2: field 'text' holds '\\ud800', half a character"),
-        (b'{"text": "\xff"}', r"line 2, byte 24: not UTF-8 \(0xff\)"),
+        (b'{"text": "\xff"}', r"line 2, byte 24: not UTF-8 \(0xff, 'ÿ' in Windows-1252\): save the file as UTF-8"),
     ],
 )
 def test_a_wrong_line_is_reported(tmp_path: Path, line: bytes, sentence: str) -> None:

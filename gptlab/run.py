@@ -283,6 +283,8 @@ def _describe(run: Run, best_weights: str) -> dict[str, Any]:
     sample_prompt = first_words(prompts[0].shown) if prompts else ""
     return {
         "name": run.cfg.name,
+        "task": run.origin["chosen"].get("head", type(run.head).__name__),
+        "monitor": run.head.monitor.name,
         "parameters": count_parameters(run),
         "next_command": run.data.next_command(shlex.quote(best_weights), shlex.quote(sample_prompt)),
         "sample_prompt": sample_prompt,

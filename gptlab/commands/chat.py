@@ -13,8 +13,9 @@ from omegaconf.errors import OmegaConfBaseException
 
 from gptlab.commands.errors import report_errors
 from gptlab.commands.terminal import write, write_own_sampling
-from gptlab.config.compose import compose_config, typed_values
+from gptlab.config.compose import typed_values
 from gptlab.errors import UserError, is_users
+from gptlab.workflows.run_choice import compose_with_run
 
 if TYPE_CHECKING:
     from gptlab.generation.chat_session import ChatSession
@@ -32,7 +33,7 @@ HELP = """\
 def main(overrides: list[str]) -> None:
     """Chat in the terminal until the user quits."""
     with report_errors():
-        cfg = compose_config("chat", overrides)
+        cfg = compose_with_run("chat", overrides)
 
         # torch takes seconds to import: a user's errors are reported before
         from gptlab.run import Run

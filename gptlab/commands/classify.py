@@ -4,7 +4,7 @@ import json
 
 from gptlab.commands.errors import report_errors
 from gptlab.commands.terminal import raw_option, write
-from gptlab.config.compose import compose_config
+from gptlab.workflows.run_choice import compose_with_run
 
 NOTHING = 'there is nothing to classify: give text="..." or file=FILE'
 BOTH = "text= and file= are both given: choose one"
@@ -15,7 +15,7 @@ def main(overrides: list[str]) -> None:
     with report_errors():
         text, others = raw_option("text", overrides)
         n_given = (text is not None) + any(word.startswith("file=") and word != "file=" for word in others)
-        cfg = compose_config("classify", others, problems=[] if n_given == 1 else [(NOTHING, "", BOTH)[n_given]])
+        cfg = compose_with_run("classify", others, problems=[] if n_given == 1 else [(NOTHING, "", BOTH)[n_given]])
 
         # torch takes seconds to import, so overrides are checked before
         from gptlab.run import Run

@@ -7,8 +7,8 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from gptlab.commands.errors import report_errors
-from gptlab.config.compose import compose_config
 from gptlab.config.plain import Config, keywords
+from gptlab.workflows.run_choice import compose_with_run
 
 if TYPE_CHECKING:
     from gptlab.evaluation.compare import ModelResult
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 def main(overrides: list[str]) -> None:
     """Measure one model after the other, and compare them."""
     with report_errors():
-        cfg = compose_config("compare", overrides)
+        cfg = compose_with_run("compare", overrides)
 
         import rich
 

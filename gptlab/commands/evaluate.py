@@ -1,19 +1,21 @@
 """gptlab evaluate run=...: measure a model, with confidence intervals."""
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
 from gptlab.commands.errors import report_errors
-from gptlab.config.compose import compose_config
+from gptlab.commands.terminal import write
 from gptlab.config.plain import Config
 from gptlab.errors import UserError
+from gptlab.workflows.run_choice import compose_with_run
 
 
 def main(overrides: list[str]) -> None:
     """Measure a run, and print and save the report."""
     with report_errors():
-        cfg = compose_config("evaluate", overrides)
+        cfg = compose_with_run("evaluate", overrides)
 
         import rich
 
@@ -45,7 +47,7 @@ def main(overrides: list[str]) -> None:
             print(json.dumps(report, indent=2))
         else:
             show_report(report, rich.get_console())
-            print("\n".join(saved_lines))
+        write("\n".join([*saved_lines, ""]), sys.stderr if cfg.output == "json" else None)
 
 
 def _tasks(names: list[str]) -> Any:

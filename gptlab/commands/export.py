@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gptlab.commands.errors import report_errors
-from gptlab.config.compose import compose_config
 from gptlab.config.plain import Config
+from gptlab.workflows.run_choice import compose_with_run
 
 if TYPE_CHECKING:
     from gptlab.run import Run
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 def main(overrides: list[str]) -> None:
     """Export the model, and print how to load it."""
     with report_errors():
-        cfg = compose_config("export", overrides)
+        cfg = compose_with_run("export", overrides)
 
         from gptlab.run import Run
         from gptlab.workflows.export import merge_adapter

@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING, Any
 
 from gptlab.commands.errors import report_errors
 from gptlab.commands.terminal import raw_option, write, write_own_sampling
-from gptlab.config.compose import compose_config, typed_values
+from gptlab.config.compose import typed_values
+from gptlab.workflows.run_choice import compose_with_run
 
 if TYPE_CHECKING:
     from gptlab.run import Run
@@ -17,7 +18,7 @@ def main(overrides: list[str]) -> None:
     """Stream one text, or print several once all are generated."""
     with report_errors():
         prompt, others = raw_option("prompt", overrides)
-        cfg = compose_config("generate", others, problems=[] if prompt is not None else [MISSING])
+        cfg = compose_with_run("generate", others, problems=[] if prompt is not None else [MISSING])
         assert prompt is not None
 
         # torch takes seconds to import: a user's errors are reported before

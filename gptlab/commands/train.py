@@ -4,6 +4,7 @@ import logging
 import os
 import re
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,8 +20,10 @@ from gptlab.config.compose import ConfigError, check_composes
 from gptlab.config.hydra_internals import run_command_line, run_job
 from gptlab.config.manual.habits import split_habits
 from gptlab.config.manual.pages import train_page
-from gptlab.config.resume import discard_config_on_failure, resolve_resume
-from gptlab.sweeps.grid import check_job, check_jobs, sweep_jobs
+from gptlab.config.resume import FOLDER_KEYS, TrainCommand, discard_config_on_failure, resolve_resume
+from gptlab.config.run_paths import name_runs
+from gptlab.storage.run_folder import begin_run
+from gptlab.sweeps.grid import check_job, check_jobs, check_single, sweep_jobs
 from gptlab.sweeps.jobs import Outcome, run_sweep_job
 
 if TYPE_CHECKING:
@@ -49,7 +52,7 @@ def main(overrides: list[str] | None = None) -> float | None:
         return None
     keep_freed_memory()
     with report_errors():
-        words, whole = _checked(words)
+        words, single = _checked(words)
     best: list[float] = []
 
     def job(cfg: DictConfig) -> float:
@@ -60,9 +63,9 @@ def main(overrides: list[str] | None = None) -> float | None:
         return best[-1]
 
     try:
-        if whole is not None:
+        if single is not None:
             with report_errors():
-                run_job(whole, job)
+                _run_in_folder(single, job)
         else:
             run_command_line(words, job)
     finally:
@@ -70,8 +73,8 @@ def main(overrides: list[str] | None = None) -> float | None:
     return best[-1] if best else None
 
 
-def _checked(words: list[str]) -> tuple[list[str], DictConfig | None]:
-    """Return the words for Hydra, and a single run's checked configuration.
+def _checked(words: list[str]) -> tuple[list[str], TrainCommand | None]:
+    """Return the words for Hydra, and a single run's checked command.
 
     Raises:
         UserError: all problems at once, before a folder is created.
@@ -79,15 +82,32 @@ def _checked(words: list[str]) -> tuple[list[str], DictConfig | None]:
     if sentences := split_habits(words, bare_key="data.path")[0]:
         raise ConfigError(sentences)
     if jobs := sweep_jobs(words):
-        check_jobs(jobs)
+        words, notes = name_runs(words)
+        check_jobs(sweep_jobs(words) if notes else jobs)
+        _print_notes(notes)
         return sorted(words, key=lambda word: not word.startswith("-")), None  # Hydra wants -m before all or after all
     if "--cfg" in words or "-c" in words:
         check_composes("train", [word for word in words if re.match(r"[^-].*=|[~+]", word)])
     if any(word.startswith("-") for word in words):  # --cfg and its like are Hydra's
         return words, None
     command = resolve_resume(words)
-    print(*command.notes, sep="\n", end="\n" if command.notes else "")
-    return command.words, command.whole if command.whole.hydra.mode != RunMode.MULTIRUN else None
+    _print_notes(command.notes)
+    if command.whole.hydra.mode == RunMode.MULTIRUN:
+        return command.words, None
+    check_single(command.words)
+    return command.words, command
+
+
+def _print_notes(notes: list[str]) -> None:
+    print(*notes, sep="\n", end="\n" if notes else "", flush=True)
+
+
+def _run_in_folder(command: TrainCommand, job: Callable[[DictConfig], float]) -> None:
+    """Run a single run's job in a folder that no other process uses, and that stays only if training begins."""
+    whole = command.whole
+    with begin_run(Path(whole.output_dir), dated=command.dated, resumes=whole.resume is not None) as folder:
+        whole.output_dir = whole.hydra.run.dir = str(folder)
+        run_job(whole, job)
 
 
 def _sweep_job(cfg: DictConfig) -> float:
@@ -114,8 +134,9 @@ def _single_run(cfg: DictConfig) -> float:
 def _restart_command(argv: list[str], words: list[str]) -> list[str]:
     """Return the command that Lightning runs for each further device.
 
-    Its `resume=` is already resolved.
+    Its `resume=` is already resolved. Lightning adds the run's folder, with Hydra's key.
     """
+    words = [word for word in words if word.partition("=")[0] not in FOLDER_KEYS]
     return [argv[0], *(["train"] if argv[1:2] == ["train"] else []), *words]
 
 

@@ -10,6 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from gptlab.config.check import HYDRA_KEYS, check
+from gptlab.config.command import settle_folder
 from gptlab.config.hydra_internals import Override, our_hydra, parse_override
 from gptlab.config.manual.habits import answer_several_values, answer_unknown_choice, answer_unknown_key, split_habits
 from gptlab.config.plain import Config, keywords, resolved
@@ -33,6 +34,7 @@ class Composed(NamedTuple):
 
     cfg: Config
     whole: DictConfig  # unresolved, with Hydra's own settings
+    dated: bool  # the name of the run's folder says when it was made, see `new_folder`
 
 
 def compose_config(root: str, overrides: list[str], problems: Sequence[str] = ()) -> Config:
@@ -59,13 +61,14 @@ def compose_whole(root: str, overrides: list[str], problems: Sequence[str] = ())
         parsed = parse_overrides(overrides, problems)
         whole = _at_once(root, parsed) or _one_by_one(root, parsed, problems)
     try:
+        dated = "output_dir" in whole and settle_folder(whole, {override.key_or_group for override in parsed})
         cfg = resolved(OmegaConf.masked_copy(whole, [str(key) for key in whole if key != "hydra"]))
-    except UserError as error:
-        raise ConfigError([*problems, str(error)]) from error
+    except (UserError, OmegaConfBaseException) as error:
+        raise ConfigError([*problems, str(error).partition("\n")[0]]) from error
     problems += check(cfg)
     if problems:
         raise ConfigError(list(dict.fromkeys(problems)))
-    return Composed(cfg, whole)
+    return Composed(cfg, whole, dated)
 
 
 def _at_once(root: str, parsed: list[Override]) -> DictConfig | None:

@@ -11,10 +11,18 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig
 
 from gptlab.config.check import check_root
-from gptlab.config.compose import ConfigError, compose_config, compose_whole, is_choice, parse_overrides, quote_tilde
+from gptlab.config.compose import (
+    ConfigError,
+    compose_config,
+    compose_whole,
+    is_choice,
+    parse_overrides,
+    quote_tilde,
+)
 from gptlab.config.hydra_internals import Override
 from gptlab.config.plain import Config, escaped, flat, plain, select
 from gptlab.config.record import foreign_entries, on_this_machine, without_foreign
+from gptlab.config.run_paths import name_runs, quoted
 from gptlab.config.schema import TrainSchema
 from gptlab.errors import UserError
 from gptlab.storage.places import check_inside
@@ -30,6 +38,8 @@ MAY_CHANGE = (
 )
 CONFIG_FILE = ".hydra/config.yaml"
 FIXED_KEYS = ("resume", "output_dir")  # set by the resumed run
+FOLDER_KEYS = ("output_dir", "hydra.run.dir")
+LENGTH = ("trainer.max_steps", "trainer.max_epochs")
 
 
 class TrainCommand(NamedTuple):
@@ -39,6 +49,7 @@ class TrainCommand(NamedTuple):
     words: list[str]  # for this run's further processes: `resume=` names the checkpoint
     notes: list[str]  # for the user
     whole: DictConfig  # composed of the overrides, with Hydra's own settings
+    dated: bool  # see `Composed`
 
 
 def resolve_resume(words: list[str]) -> TrainCommand:
@@ -51,19 +62,21 @@ def resolve_resume(words: list[str]) -> TrainCommand:
         MissingFileError: there is nothing to resume.
         UserError: the checkpoint is damaged, or not a run's.
     """
-    words = [quote_tilde(word) for word in words]
+    words, notes = name_runs([quote_tilde(word) for word in words])
     paths = [word.partition("=")[2].strip("\"'") for word in words if word.startswith("resume=")]
     others = [word for word in words if not word.startswith("resume=")]
     path = paths[-1] if paths else "null"
     if path not in ("null", "", "auto"):
-        return _resume_from(find_last(Path(path).expanduser()), others, [])
-    cfg, whole = compose_whole("train", others)
+        return _resume_from(find_last(Path(path).expanduser()), others, notes)
+    cfg, whole, dated = compose_whole("train", others)
     if path != "auto":
-        return TrainCommand(others, others, [], whole)
-    checkpoint, notes = _find_newest(cfg, others)
+        return TrainCommand(others, others, notes, whole, dated)
+    checkpoint, skipped = _find_newest(cfg, others)
     if checkpoint is None:
-        return TrainCommand(others, others, [*notes, "resume=auto: no unfinished run, starting a new one"], whole)
-    return _resume_from(checkpoint, others, [*notes, f"resume=auto: resuming {checkpoint.parents[1]}"])
+        notes += [*skipped, "resume=auto: no unfinished run, starting a new one"]
+        return TrainCommand(others, others, notes, whole, dated)
+    others = [word for word in others if word.partition("=")[0] not in FOLDER_KEYS]
+    return _resume_from(checkpoint, others, [*notes, *skipped, f"resume=auto: resuming {checkpoint.parents[1]}"])
 
 
 @contextmanager
@@ -92,7 +105,7 @@ def _find_newest(cfg: Config, words: list[str]) -> tuple[Path | None, list[str]]
         The checkpoint or None, and a note for each run that was skipped.
     """
     folder, notes = Path(cfg.output_dir), []
-    is_given = any(word.startswith("output_dir=") for word in words)  # then only this folder's run can resume
+    is_given = any(word.partition("=")[0] in FOLDER_KEYS for word in words)  # then only this folder's run can resume
     configs = [folder / CONFIG_FILE] if is_given else folder.parent.glob(f"*/{CONFIG_FILE}")
     for config in sorted((path for path in configs if path.is_file()), key=lambda path: -path.stat().st_mtime):
         candidate = config.parents[1]
@@ -119,13 +132,14 @@ def _resume_from(checkpoint: Path, words: list[str], notes: list[str]) -> TrainC
     """
     from gptlab.storage.checkpoint import RECORD, read_checkpoint  # torch takes seconds to import
 
-    run, record = checkpoint.parents[1], read_checkpoint(checkpoint, mmap=True)[RECORD]
+    content = read_checkpoint(checkpoint, mmap=True)
+    run, record = checkpoint.parents[1], content[RECORD]
     own = is_own(record)
     if not own:
         check_inside(run)
     # conf/resume.yaml adds the rest
     ConfigStore.instance().store(name="config", node=plain(_base_config(record, checkpoint, own=own)))
-    given = [f"output_dir={_quoted(run)}", f"resume={_quoted(checkpoint)}"]
+    given = [f"output_dir={quoted(run)}", f"resume={quoted(checkpoint)}"]
     if not any(word.startswith("hydra.output_subdir=") for word in words):
         n_before = max(map(_number, run.glob(".hydra/resume_*/")), default=0)
         given.append(f"hydra.output_subdir=.hydra/resume_{n_before + 1}")
@@ -133,11 +147,12 @@ def _resume_from(checkpoint: Path, words: list[str], notes: list[str]) -> TrainC
     foreign = {} if own else foreign_entries(record["config"])
     problems = [*_untyped_entries(foreign, words, run)]
     changes = list(_changes(words, before, record["choices"], problems))
-    after, whole = compose_whole("resume", [*changes, *given])
+    after, whole, _ = compose_whole("resume", [*changes, *given])
+    problems += _end_reached(run, before, after, content.get("global_step"))
     problems += _forbidden_changes(run, before, after, may_change=(*MAY_CHANGE, *FIXED_KEYS, *foreign))
     if problems:
         raise ConfigError(problems)
-    return TrainCommand([*changes, *given], [*words, given[1]], notes, whole)
+    return TrainCommand([*changes, *given], [*words, given[1]], notes, whole, dated=False)
 
 
 def _base_config(record: dict[str, Any], checkpoint: Path, *, own: bool) -> dict[str, Any]:
@@ -187,12 +202,30 @@ def _changes(words: list[str], before: Config, choices: dict[str, Any], problems
         elif override.is_delete():
             if select(before, key) is not None:
                 yield word
-        elif key == "hydra.run.dir" and Path(str(override.value())).absolute() != Path(before.output_dir).absolute():
+        elif key in FOLDER_KEYS and Path(str(override.value())).absolute() != Path(before.output_dir).absolute():
             problems.append(
                 f"{word} cannot change: a run is resumed in its own folder, {before.output_dir}; leave it out"
             )
         elif key.partition(".")[0] not in FIXED_KEYS:
             yield f"++{word.lstrip('+')}" if word.startswith("+") else word
+
+
+def _end_reached(run: Path, before: Config, after: Config, step: Any) -> Iterator[str]:
+    """Yield a sentence if no step is left.
+
+    Steps that an epoch's end decides are not known before the data are prepared, except for a finished run's.
+    """
+    n_steps, n_epochs = after.trainer.max_steps, after.trainer.max_epochs
+    status, more = read_status(run), f"to train it further, give resume={run}"
+    if not isinstance(step, int) or status not in FINISHED:
+        return
+    if isinstance(n_steps, int) and step > n_steps:
+        yield f"resume={run}: the run has trained {step:,} steps, trainer.max_steps is {n_steps:,}: give more"
+    elif step == n_steps:
+        yield f"resume={run}: the run has finished its {step:,} steps; {more} trainer.max_steps={2 * step}"
+    elif status == FINISHED[0] and all(select(before, key) == select(after, key) for key in LENGTH):
+        epochs = f"its {n_epochs:,} epochs, {step:,} steps"
+        yield f"resume={run}: the run has finished {epochs}; {more} trainer.max_epochs={2 * n_epochs}"
 
 
 def _forbidden_changes(run: Path, before: Config, after: Config, *, may_change: tuple[str, ...]) -> Iterator[str]:
@@ -218,8 +251,3 @@ def _number(folder: Path) -> int:
     """
     match = re.fullmatch(r"resume_(\d+)", folder.name)
     return int(match.group(1)) if match else 0
-
-
-def _quoted(value: Any) -> str:
-    """Return a text quoted for Hydra."""
-    return "'" + str(value).replace("\\", "\\\\").replace("'", "\\'") + "'"

@@ -6,12 +6,14 @@ This module does not import torch.
 import json
 import logging
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+import shutil
+from collections.abc import Container, Iterable, Iterator
+from contextlib import contextmanager, nullcontext, suppress
+from itertools import count
 from pathlib import Path
 from typing import Any
 
-from gptlab.errors import MissingFileError, UserError
+from gptlab.errors import MissingFileError, UnusablePathError, UserError
 from gptlab.storage.atomic import atomic_write
 from gptlab.storage.checksum import check_checksum
 from gptlab.storage.excerpts import excerpt_path
@@ -26,18 +28,125 @@ FINISHED = ("finished", "stopped early")  # statuses of a complete run
 
 
 @contextmanager
-def lock_run(folder: Path) -> Iterator[None]:
+def lock_run(folder: Path, *, again: bool = False) -> Iterator[None]:
     """Lock a run's folder against other training processes.
+
+    Args:
+        again: this process may hold the lock already.
 
     Raises:
         UserError: another process trains in it.
     """
     folder.mkdir(parents=True, exist_ok=True)
     try:
-        with locked(folder / ".lock", wait=False):
+        with locked(folder / ".lock", wait=False, again=again):
             yield
     except TimeoutError:
         raise UserError(f"{folder} is being trained by another process: wait for it, or stop it first") from None
+
+
+@contextmanager
+def begin_run(folder: Path, *, dated: bool, resumes: bool) -> Iterator[Path]:
+    """Yield the run's folder, locked from before its first file.
+
+    If training never begins, for an error or Ctrl-C, what was written into it is deleted: the whole folder unless it
+    was there before. Only rank 0 does so.
+
+    Args:
+        folder: the folder of the configuration.
+        dated: as for `new_folder`.
+        resumes: it is the folder of the run that is resumed.
+
+    Raises:
+        UserError: another process trains in the folder, it holds a run that is not being resumed, or it cannot be made.
+    """
+    if _is_helper() or resumes:
+        with nullcontext() if _is_helper() else lock_run(folder, again=True):
+            yield folder
+        return
+    made = missing_folders(folder)
+    try:
+        folder = new_folder(folder, dated=dated)
+    except UserError:
+        remove_empty(made)
+        raise
+    before = {path.name for path in folder.iterdir()}
+    try:
+        with lock_run(folder, again=True):
+            try:
+                claim_folder(folder)
+                yield folder
+            except BaseException:
+                discard_unbegun(folder, keep={*before, ".lock"})
+                raise
+    finally:
+        if {path.name for path in folder.iterdir()} - before == {".lock"}:
+            (folder / ".lock").unlink()
+        remove_empty({folder, *made})
+
+
+def new_folder(folder: Path, *, dated: bool) -> Path:
+    """Create the folder of a run or sweep, and return it.
+
+    Args:
+        dated: its name says when it was made, so it must not exist yet: the second of two that are made in the same
+            second has `_2` at its end.
+
+    Raises:
+        UnusablePathError: it cannot be made.
+    """
+    for number in count(1):
+        numbered = folder if number == 1 else folder.with_name(f"{folder.name}_{number}")
+        try:
+            numbered.mkdir(parents=True, exist_ok=not dated)  # atomic: one process makes it, all others fail
+            return numbered
+        except OSError as error:
+            if not (dated and isinstance(error, FileExistsError)):
+                raise UnusablePathError(
+                    f"{numbered} cannot be made ({error}): choose another folder, with output_dir= for a run, or "
+                    "hydra.sweep.dir= for a sweep"
+                ) from error
+    raise AssertionError
+
+
+def missing_folders(folder: Path) -> list[Path]:
+    """Return the folder and its parents that do not exist yet."""
+    return [path for path in (folder, *folder.parents) if not os.path.exists(path)]  # raises nothing
+
+
+def remove_empty(folders: Iterable[Path]) -> None:
+    """Remove those of the folders that are empty, inner ones first."""
+    for folder in sorted(folders, key=lambda path: -len(path.parts)):
+        with suppress(OSError):
+            folder.rmdir()
+
+
+def has_begun(folder: Path) -> bool:
+    """Return whether training began in the folder: there is a checkpoint or a summary."""
+    return (folder / "summary.json").exists() or any((folder / "checkpoints").glob("*.ckpt"))
+
+
+def discard_unbegun(folder: Path, *, keep: Container[str]) -> None:
+    """Delete what a run wrote into its folder before training, unless training began.
+
+    Args:
+        keep: names in the folder that stay.
+    """
+    if has_begun(folder):
+        return
+    root = logging.getLogger()
+    for handler in [one for one in root.handlers if isinstance(one, logging.FileHandler)]:
+        if Path(handler.baseFilename).parent == folder.absolute():  # an open file cannot be deleted on Windows
+            root.removeHandler(handler)
+            handler.close()
+    for path in folder.iterdir():
+        if path.name not in keep:
+            shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+
+
+def _is_helper() -> bool:
+    """Return whether this is not the run's first process, which alone writes its files."""
+    return bool(int(os.environ.get("LOCAL_RANK", 0)))
 
 
 @contextmanager
@@ -49,10 +158,10 @@ def training_folder(folder: Path, *, resumes: bool) -> Iterator[None]:
     Raises:
         UserError: another process trains in the folder, or it holds a run that is not being resumed.
     """
-    if int(os.environ.get("LOCAL_RANK", 0)):
+    if _is_helper():
         yield
         return
-    with lock_run(folder):
+    with lock_run(folder, again=True):
         if not resumes:
             claim_folder(folder)
         yield

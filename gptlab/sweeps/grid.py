@@ -15,8 +15,11 @@ from gptlab.config.plain import resolved
 
 MULTIRUN = {"-m", "--multirun"}
 OUTPUT_DIR = (
-    "output_dir= is the folder of a single run, but this is a sweep: give the sweep's folder with "
-    "hydra.sweep.dir=FOLDER"
+    "{key}= is the folder of a single run, but this is a sweep: give the sweep's folder with hydra.sweep.dir=FOLDER"
+)
+SWEEP_DIR = (
+    "{key}= is for the folders of a sweep, but this is a single run: give its folder with output_dir=FOLDER, or make "
+    "it a sweep with -m"
 )
 RESUME = (
     "resume= resumes a single run, but this is a sweep: to resume a sweep, repeat its command with "
@@ -39,6 +42,8 @@ def sweep_jobs(words: list[str]) -> list[list[str]]:
         params = _params(named, multirun=bool(flags))
         if params is None:
             return []
+        if any(word.startswith("hydra.run.dir=") for word in overrides):
+            raise ConfigError([OUTPUT_DIR.format(key="hydra.run.dir")])
         values: dict[str, list[str]] = {}
         for text in [*params, *overrides]:
             values |= _values(text)
@@ -57,7 +62,7 @@ def check_jobs(jobs: list[list[str]]) -> None:
     with our_hydra():
         for words in jobs:
             if any(word.startswith("output_dir=") for word in words):
-                raise ConfigError([OUTPUT_DIR])
+                raise ConfigError([OUTPUT_DIR.format(key="output_dir")])
             try:
                 cfg = compose("train", words)
             except (HydraException, OmegaConfBaseException, ValueError):
@@ -68,6 +73,13 @@ def check_jobs(jobs: list[list[str]]) -> None:
             problems.append(_job_problems(cfg))
     if all(problems):
         raise ConfigError(list(dict.fromkeys(itertools.chain(*problems))))
+
+
+def check_single(words: list[str]) -> None:
+    """Raise a ConfigError if a single run is given the folder of a sweep, which Hydra would ignore."""
+    keys = [word.partition("=")[0] for word in words if word.startswith("hydra.sweep.")]
+    if keys:
+        raise ConfigError([SWEEP_DIR.format(key=keys[0])])
 
 
 def check_job(cfg: DictConfig) -> None:

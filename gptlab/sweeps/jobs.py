@@ -19,7 +19,7 @@ from omegaconf import DictConfig, OmegaConf
 from gptlab.config.admission import load
 from gptlab.config.hydra_internals import parse_override
 from gptlab.errors import UserError
-from gptlab.storage.run_folder import JOB_RECORD, read_job_record, trained_metrics, write_job_record
+from gptlab.storage.run_folder import JOB_RECORD, discard_unbegun, read_job_record, trained_metrics, write_job_record
 
 log = logging.getLogger(__name__)
 
@@ -130,12 +130,11 @@ def _find_checkpoint(folder: Path) -> str | None:
     """
     from gptlab.storage.run_folder import find_last
 
-    try:
-        return str(find_last(folder))
-    except FileNotFoundError:
-        pass
-    except UserError as error:
-        log.warning(f"{error}\nthe job starts again")
+    if (folder / "checkpoints" / "last.ckpt").is_file():
+        try:
+            return str(find_last(folder))
+        except UserError as error:
+            log.warning(f"{error}\nthe job starts again")
     for path in folder.iterdir():
         if path.name not in KEPT_FILES:
             shutil.rmtree(path) if path.is_dir() else path.unlink()
@@ -162,6 +161,7 @@ def _train(cfg: DictConfig, train: Callable[[DictConfig], Outcome]) -> dict[str,
     except SystemExit as end:
         if end.code != 1:
             raise
+        discard_unbegun(Path(cfg.output_dir), keep={JOB_RECORD})
         return {"status": "failed", "error": str(end.__context__)}
     except Exception as error:  # a bug, or out of memory: the other jobs may still succeed
         log.exception("the job failed")

@@ -6,8 +6,9 @@ It is read from the jobs' folders, because jobs may run in other processes.
 import csv
 import io
 import shlex
+import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -15,9 +16,21 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from hydra.types import RunMode
 from omegaconf import DictConfig, read_write
 
+from gptlab.config.command import is_dated
 from gptlab.config.hydra_internals import HydraCallback, JobReturn
+from gptlab.config.plain import references
+from gptlab.config.run_paths import quoted
+from gptlab.errors import UserError
 from gptlab.storage.atomic import atomic_write
-from gptlab.storage.run_folder import JOB_RECORD, read_job_record, read_summary, trained_metrics
+from gptlab.storage.run_folder import (
+    JOB_RECORD,
+    missing_folders,
+    new_folder,
+    read_job_record,
+    read_summary,
+    remove_empty,
+    trained_metrics,
+)
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -45,13 +58,23 @@ class Leaderboard(HydraCallback):
     """Hydra callback that writes and prints the leaderboard."""
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
-        """Put all jobs into one folder.
+        """Put all jobs into one folder, which no other sweep uses.
 
         A job with its own `name` would otherwise be written elsewhere.
+
+        Raises:
+            SystemExit: 1 if the folder cannot be made; Hydra would swallow any other exception.
         """
-        folder = str(config.hydra.sweep.dir).replace("'", "\\'")
+        sweep = config.hydra.sweep
+        self.made = missing_folders(Path(sweep.dir))
+        try:
+            folder = new_folder(Path(sweep.dir), dated=is_dated(references(sweep)["dir"]))
+        except UserError as error:
+            print(error, file=sys.stderr)
+            sys.exit(1)
         with read_write(config):
-            config.hydra.overrides.hydra.append(f"hydra.sweep.dir='{folder}'")
+            sweep.dir = str(folder)
+            config.hydra.overrides.hydra.append(f"hydra.sweep.dir={quoted(folder)}")
 
     def on_job_end(self, config: DictConfig, job_return: JobReturn, **_: Any) -> None:
         """Update the file while the sweep runs."""
@@ -59,15 +82,20 @@ class Leaderboard(HydraCallback):
             write_leaderboard(Path(config.hydra.sweep.dir))
 
     def on_multirun_end(self, config: DictConfig, **_: Any) -> None:
-        """Print the table.
+        """Print the table; a sweep all of whose jobs were refused leaves no folder.
 
         Raises:
             SystemExit: 1 if a job did not finish; Hydra would swallow any other exception.
         """
         from rich import get_console
 
-        jobs = read_jobs(Path(config.hydra.sweep.dir))
-        show_leaderboard(jobs, Path(config.hydra.sweep.dir), get_console())
+        sweep = Path(config.hydra.sweep.dir)
+        jobs = read_jobs(sweep)
+        if jobs and all([path.name for path in job.folder.iterdir()] == [JOB_RECORD] for job in jobs):
+            show_failures(jobs, get_console())
+            discard_sweep(jobs, {sweep, *self.made})
+        else:
+            show_leaderboard(jobs, sweep, get_console())
         if any(not job.summary for job in jobs):
             sys.exit(1)
 
@@ -114,13 +142,22 @@ def write_leaderboard(sweep: Path) -> None:
     atomic_write(sweep / "leaderboard.csv", text.getvalue())
 
 
+def discard_sweep(jobs: list[Job], folders: Iterable[Path]) -> None:
+    """Delete what a sweep wrote, and those of the folders that are empty then."""
+    for job in jobs:
+        shutil.rmtree(job.folder)
+    for folder in folders:
+        for name in ("leaderboard.csv", "multirun.yaml"):
+            (folder / name).unlink(missing_ok=True)
+    remove_empty(folders)
+
+
 def show_leaderboard(jobs: list[Job], sweep: Path, console: "Console") -> None:
     """Print the table, errors and next commands."""
     from gptlab.console import print_text
 
     console.print(_table(jobs), highlight=False)
-    for sentence in _failures(jobs):
-        print_text(sentence, console, style="red")
+    show_failures(jobs, console)
     best, folder = jobs[0], shlex.quote(str(sweep))
     lines = [f"\nAll metrics of all jobs: {sweep / 'leaderboard.csv'}"]
     if any(not job.summary for job in jobs):
@@ -132,6 +169,14 @@ def show_leaderboard(jobs: list[Job], sweep: Path, console: "Console") -> None:
         lines.append(f"  {best.summary['next_command']}")
     lines.append(f"  tensorboard --logdir {folder}")
     print_text("\n".join(lines), console)
+
+
+def show_failures(jobs: list[Job], console: "Console") -> None:
+    """Print each error with the jobs that failed for it."""
+    from gptlab.console import print_text
+
+    for sentence in _failures(jobs):
+        print_text(sentence, console, style="red")
 
 
 def _table(jobs: list[Job]) -> "Table":

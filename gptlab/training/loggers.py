@@ -27,21 +27,27 @@ class SingleEventLogger(TensorBoardLogger):
         """Write all metrics of a step as one event."""
         write_scalars(self.experiment, metrics, step)
 
+    @rank_zero_only
+    def save(self) -> None:
+        """Write what is still in memory; Lightning's own adds an empty hparams.yaml."""
+        self.experiment.flush()
+
 
 @slot("logger.*")
-def tensorboard(context: RunContext, *, folder: str) -> TensorBoardLogger:
+def tensorboard(context: RunContext, *, folder: str | None) -> TensorBoardLogger:
     """Return a logger that writes TensorBoard's files.
 
     When a resumed run repeats steps, TensorBoard shows only the repetition.
 
     Args:
-        folder: name of the files' folder in the run's.
+        folder: name of the files' folder in the run's; None is the run's folder itself, whose name TensorBoard shows.
     """
-    subfolder(context.folder, folder)
+    if folder is not None:
+        subfolder(context.folder, folder)
     return SingleEventLogger(
         context.folder,
         name="",
-        version=folder,
+        version=folder or "",
         default_hp_metric=False,  # would add a metric `hp_metric` that nothing measures
         # also for a new run: TensorBoard's pages take the first purge step as the start, and act on later ones
         purge_step=context.start_step + 1,

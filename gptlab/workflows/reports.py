@@ -1,11 +1,16 @@
-"""Reports saved in a run's folder."""
+"""Reports saved in a run's folder, or where the user is."""
 
 import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from gptlab.config.run_paths import outputs_folder
 from gptlab.storage.atomic import atomic_write
+from gptlab.storage.foreign.kind import is_run
+
+EVALUATIONS = "evaluations"  # beside the runs: a folder for each model that is not in a run's folder
 
 
 def folder_of_run(path: str) -> Path:
@@ -20,6 +25,8 @@ def folder_of_run(path: str) -> Path:
 def save_report(report: dict[str, Any], path: str, *, name: str) -> list[str]:
     """Write a report to `evaluation/<name>.json` in the run's folder.
 
+    That of a model that is in no run's folder, such as a published one, goes to `outputs/evaluations/<model>/`.
+
     Returns:
         A line that says where the report is, or why it was not saved.
     """
@@ -27,7 +34,7 @@ def save_report(report: dict[str, Any], path: str, *, name: str) -> list[str]:
 
 
 def save_items(items: Sequence[dict[str, Any]], path: str, *, name: str) -> list[str]:
-    """Write single results to `evaluation/<name>.jsonl` in the run's folder.
+    """Write single results to `<name>.jsonl` beside the report.
 
     Returns:
         As `save_report`; an empty list without items.
@@ -36,14 +43,22 @@ def save_items(items: Sequence[dict[str, Any]], path: str, *, name: str) -> list
     return _save(lines, path, f"{name}.jsonl", content="list of rows and answers") if items else []
 
 
+def report_folder(path: str) -> Path:
+    """Return the folder for the reports of a run, checkpoint, published folder or model on the hub."""
+    run = folder_of_run(path)
+    if is_run(run) and os.access(run, os.W_OK):
+        return run / "evaluation"
+    given = Path(path).expanduser()
+    names = Path(path).parts[-2:] if not given.exists() else (given.resolve().name,)  # org/name on the hub
+    return outputs_folder().joinpath(EVALUATIONS, *names)
+
+
 def _save(text: str, path: str, name: str, *, content: str) -> list[str]:
-    file = folder_of_run(path) / "evaluation" / name
-    if not folder_of_run(path).is_dir():
-        return [f"{path} is not a local folder, so the {content} is not saved"]
+    file = report_folder(path) / name
     if file.parent.is_symlink():
         return [f"{file.parent} is a link, so the {content} is not saved"]
     try:
-        file.parent.mkdir(exist_ok=True)
+        file.parent.mkdir(parents=True, exist_ok=True)
         atomic_write(file, text)
     except OSError as error:
         return [f"the {content} cannot be saved ({error})"]

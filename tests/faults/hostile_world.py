@@ -30,7 +30,7 @@ class World:
     def __init__(self, root: Path, text: Path, lm: Path) -> None:
         self.root, self.text, self.cases = root, text, root / "cases"
         self.home, self.cache = root / "home", root / "cache"
-        for folder in (self.cases, self.home, self.cache, root / "cwd", root / "evil"):
+        for folder in (self.cases, self.home, self.cache, root / "cwd" / "outputs", root / "evil"):
             folder.mkdir(parents=True)
         (self.home / "secret.txt").write_text(SECRETS["SECRET"] * 100, encoding="utf-8")
         (root / "packages" / "evilpkg").mkdir(parents=True)
@@ -80,10 +80,10 @@ class World:
         return subprocess.Popen(command, cwd=self.root / "cwd", env=environment, text=True, **pipes)  # type: ignore[call-overload]
 
     def tree(self) -> dict[str, tuple[int, int]]:
-        """Return each file and folder with its size and inode, except in the cache and the cases."""
+        """Return each file and folder with its size and inode, except in the cache, the cases and the reports."""
         found = {}
         for parent, folders, files in os.walk(self.root):
-            if Path(parent) in (self.cache, self.cases):
+            if Path(parent) in (self.cache, self.cases, self.root / "cwd" / "outputs"):
                 folders[:] = []
                 continue
             for name in (*folders, *files):

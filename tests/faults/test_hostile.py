@@ -92,7 +92,14 @@ def written(folder: Path) -> str:
 def check_events(events: list[str], usual: dict[str, Any], world: World, folder: Path) -> None:
     """Check that imports, code, files, processes and connections are those of the harmless input."""
     known = {event.replace(usual["folder"], str(folder)) for event in usual["events"]}
-    own = (str(folder), str(world.cache), str(world.home / ".config"), "/dev/null", "/proc/self/")
+    own = (
+        str(folder),
+        str(world.root / "cwd" / "outputs" / "evaluations"),
+        str(world.cache),
+        str(world.home / ".config"),
+        "/dev/null",
+        "/proc/self/",
+    )
     for event in set(events) - known:
         what, _, rest = event.partition(" ")
         if what == "write":

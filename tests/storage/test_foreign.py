@@ -239,6 +239,10 @@ FOLDERS: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "deepspeed": ({"zero_to_fp32__py": b"", "latest": b"global_step1"}, "that DeepSpeed writes"),
     "distributed": ({"__metadata": b"x", "__0_0__distcp": b"x"}, "dcp_to_torch"),
+    "run": (
+        {"train__log": b"x", "__hydra/config__yaml": {}, "events__out__tfevents__1": b"x"},
+        "is a run that has saved no checkpoint",
+    ),
     "tensorboard": ({"events__out__tfevents__1": b"x"}, "holds curves for TensorBoard"),
     "hub cache": ({"refs/main": b"1", "snapshots/1/config__json": {}}, "is the hub's cache of a model"),
     "models": ({"checkpoint-10/config__json": {}, "checkpoint-20/config__json": {}}, "such as .*checkpoint-20"),

@@ -45,7 +45,7 @@ def test_a_fifth_kind_of_data_is_one_folder_one_yaml_and_one_test(
     summary = json.loads((run / "summary.json").read_text(encoding="utf-8"))
     assert summary["next_command"].startswith(f"gptlab generate run={run} prompt=")
     assert "training on 80 translations, validation on 20" in (run / "train.log").read_text(encoding="utf-8")
-    (event,) = EventAccumulator(str(run / "tensorboard")).Reload().Tensors("run/first_batch/text_summary")
+    (event,) = EventAccumulator(str(run)).Reload().Tensors("run/first_batch/text_summary")
     assert "a translation: row 1 of 4" in event.tensor_proto.string_val[0].decode()
 
     capsys.readouterr()

@@ -73,7 +73,7 @@ def test_allowed_changes_apply_and_persist(run: Path) -> None:
     words = resolve_resume([f"resume={run}", "trainer.max_steps=12", "~callbacks.early_stopping"])
     assert {"trainer.max_steps=12", "~callbacks.early_stopping"} <= set(words.overrides)
     main([f"resume={run}", "trainer.max_steps=12", "~callbacks.early_stopping"])
-    later = resolve_resume([f"resume={run}", "trainer.max_steps=12", "~callbacks.early_stopping"])
+    later = resolve_resume([f"resume={run}", "trainer.max_steps=13", "~callbacks.early_stopping"])
     assert "~callbacks.early_stopping" not in later.overrides  # it was already removed
     assert any("resume_2" in word for word in later.overrides)
 
@@ -86,8 +86,8 @@ def test_allowed_changes_apply_and_persist(run: Path) -> None:
         (["model=modern"], "model=modern cannot be chosen for a resumed run: it has mini"),
         (["model.n_layer=3"], r"model\.n_layer is not a key \(did you mean model\.n_layers\?\)"),
         (["trainer.max_steps=0"], r"trainer\.max_steps is 0: it must be at least 1"),
-        ([], "the run has trained 10 steps and ends at 10: give a larger trainer.max_steps"),
-        (["trainer.max_steps=8"], "the run has trained 10 steps and ends at 8"),
+        ([], "the run has finished its 10 steps; to train it further, give resume=.*run trainer.max_steps=20"),
+        (["trainer.max_steps=8"], "the run has trained 10 steps, trainer.max_steps is 8: give more"),
         (["data.val_fraction=0.2", "trainer.max_steps=20"], r"data\.val_fraction is 0\.1 .*cannot become 0\.2"),
     ],
 )
@@ -113,7 +113,7 @@ def test_paths_that_are_not_runs_are_reported(run: Path, tmp_path: Path, capsys:
     assert "it holds only weights: give last.ckpt" in error_of([f"resume={run}/checkpoints/best.ckpt"], capsys)
     (empty := tmp_path / "empty").mkdir()
     assert "no checkpoints/last.ckpt to resume from" in error_of([f"resume={empty}"], capsys)
-    assert f"holds runs or models: give one of them, such as {run}" in error_of([f"resume={tmp_path}"], capsys)
+    assert f"resume={run}: the run has finished" in error_of([f"resume={tmp_path}"], capsys)  # the newest run below it
     alone = shutil.copy(run / "checkpoints" / "last.ckpt", tmp_path)
     assert "it is not in a run's checkpoints folder" in error_of([f"resume={alone}"], capsys)
 
@@ -175,7 +175,7 @@ def test_auto_takes_the_newest_unfinished_whole_run(
     found = resolve_resume(auto)
     assert any("resume='outputs/gpt/d/checkpoints/last.ckpt'" in word for word in found.overrides)
     assert len(found.notes) == 3
-    assert "outputs/gpt/b: it holds no checkpoints/last.ckpt" in found.notes[0]
+    assert "outputs/gpt/b is a run that has saved no checkpoint" in found.notes[0]
     assert "last.ckpt is damaged" in found.notes[1]
     assert found.notes[2] == "resume=auto: resuming outputs/gpt/d"
     chosen = resolve_resume([*auto, f"output_dir={older}"])

@@ -79,7 +79,7 @@ def test_the_weights_are_validated_before_the_first_step(better: Path, tiny_run:
     log = (better / "train.log").read_text(encoding="utf-8")
     assert re.findall(r"step (\d)/4 · (?:train/loss|val/loss)", log) == ["0", "2", "4"]
     assert "nan" not in log
-    events = EventAccumulator(str(better / "tensorboard")).Reload()
+    events = EventAccumulator(str(better)).Reload()
     assert [event.step for event in events.Scalars("val/loss")] == [0, 2, 4]
     assert [event.step for event in events.Scalars("val/word_order")] == [0, 2, 4]
     assert [event.step for event in events.Tensors("samples/text_summary")] == [0, 2, 4]
@@ -191,7 +191,7 @@ def test_a_sweep_compares_what_training_did(
     for number, one in enumerate(found):
         record = json.loads((tmp_path / str(number) / "status.json").read_text(encoding="utf-8"))
         assert record["value"] == one["best_trained"]["val/loss"] > one["best"]["val/loss"]
-        events = EventAccumulator(str(tmp_path / str(number) / "tensorboard")).Reload()
+        events = EventAccumulator(str(tmp_path / str(number))).Reload()
         assert events.Scalars("val_best/loss")[0].value == pytest.approx(record["value"])
     shown, base = capsys.readouterr().out, tiny_run.folder / "checkpoints" / "best.ckpt"
     start = f"{found[0]['start']['val/loss']:.4g}"

@@ -1,5 +1,6 @@
 """A sweep's jobs, their problems, and their rank."""
 
+import copy
 import csv
 import json
 import math
@@ -12,12 +13,13 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from gptlab.config.compose import ConfigError
+from gptlab.config.compose import ConfigError, compose_whole
 from gptlab.config.resume import resolve_resume
+from gptlab.errors import UserError
 from gptlab.storage.run_folder import read_job_record, write_job_record
 from gptlab.sweeps.grid import check_jobs, sweep_jobs
 from gptlab.sweeps.jobs import WORST_VALUE, Outcome, run_sweep_job
-from gptlab.sweeps.leaderboard import Job, rank_jobs, write_leaderboard
+from gptlab.sweeps.leaderboard import Job, Leaderboard, rank_jobs, write_leaderboard
 
 JOBS = {
     ("-m", "a=1,2", "b=x,y"): [["a=1", "b=x"], ["a=1", "b=y"], ["a=2", "b=x"], ["a=2", "b=y"]],
@@ -128,14 +130,69 @@ def test_a_failed_job_returns_the_worst_value(hydra_job: Callable[..., Any]) -> 
 def test_the_leftovers_of_a_killed_attempt_are_deleted(hydra_job: Callable[..., Any]) -> None:
     cfg, folder = hydra_job(0, "a=1")
     write_job_record(folder, {"job": 0, "status": "running", "overrides": ["a=1"], "varies": {}})
-    for name in ("checkpoints/best.ckpt", "tensorboard/events", ".hydra/config.yaml", "train.log"):
+    for name in ("checkpoints/best.ckpt", "events.out.tfevents.1", ".hydra/config.yaml", "train.log"):
         (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).touch()
     run_sweep_job(cfg, came_to(1.0))
     there = {path.name for path in folder.iterdir()}
     assert there >= {".hydra", "train.log", "status.json"}
-    assert not there & {"checkpoints", "tensorboard"}
+    assert not there & {"checkpoints", "events.out.tfevents.1"}
     assert cfg.resume is None
+
+
+def test_a_refused_job_leaves_only_its_record(hydra_job: Callable[..., Any]) -> None:
+    def refuse(cfg: DictConfig) -> Outcome:
+        (Path(cfg.output_dir) / ".hydra").mkdir()
+        (Path(cfg.output_dir) / "train.log").touch()
+        try:
+            raise UserError("no such column")
+        except UserError:
+            raise SystemExit(1) from None
+
+    cfg, folder = hydra_job(0, "a=1")
+    assert run_sweep_job(cfg, refuse) == WORST_VALUE
+    assert read_job_record(folder)["error"] == "no such column"
+    assert [path.name for path in folder.iterdir()] == ["status.json"]
+
+
+def test_two_sweeps_of_one_second_have_two_folders(tmp_path: Path) -> None:
+    """A folder that the user named is used as it is, so that its sweep is resumed."""
+    words = [f"hydra.sweep.dir={tmp_path}/" + "${now:%Y}"], [f"hydra.sweep.dir={tmp_path}/mine"]
+    dated, named = (compose_whole("train", [*more]).whole for more in words)
+    folders = []
+    for whole in (dated, copy.deepcopy(dated), named, copy.deepcopy(named)):
+        Leaderboard().on_multirun_start(whole)
+        folders.append(whole.hydra.sweep.dir)
+        assert whole.hydra.overrides.hydra[-1] == f"hydra.sweep.dir='{folders[-1]}'"  # for jobs in other processes
+    assert folders[1:] == [f"{folders[0]}_2", f"{tmp_path}/mine", f"{tmp_path}/mine"]
+    assert all(Path(folder).is_dir() for folder in folders)
+
+
+@pytest.mark.parametrize("more", [None, "notes.txt", "1/train.log"])
+def test_a_sweep_of_refused_jobs_leaves_no_folder(
+    more: str | None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sweep = tmp_path / "sweeps" / "gpt" / "1"
+    config = OmegaConf.create({"hydra": {"sweep": {"dir": str(sweep)}, "overrides": {"hydra": []}}})
+    board = Leaderboard()
+    board.on_multirun_start(config)
+    (sweep / "multirun.yaml").touch()
+    for number in range(2):
+        (sweep / str(number)).mkdir()
+        record = {"job": number, "overrides": [], "varies": {}, "status": "failed", "error": "no such column"}
+        write_job_record(sweep / str(number), record)
+    write_leaderboard(sweep)
+    if more:
+        (sweep / more).touch()
+    with pytest.raises(SystemExit, match="1"):
+        board.on_multirun_end(config)
+    assert "jobs 0, 1: no such column" in capsys.readouterr().out
+    left = {path.relative_to(sweep).as_posix() for path in sweep.rglob("*") if path.is_file()}
+    if more == "1/train.log":  # an internal error, whose traceback it holds
+        assert left >= {"leaderboard.csv", "0/status.json", "1/train.log"}
+    else:
+        assert left == ({more} if more else set())
+        assert (tmp_path / "sweeps").exists() == bool(more)
 
 
 def test_a_run_outside_the_sweep_is_not_overwritten(hydra_job: Callable[..., Any]) -> None:

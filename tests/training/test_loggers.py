@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.backend.event_processing.plugin_event_accumulator import EventAccumulator as ServedAccumulator
+from tensorboard.backend.event_processing.plugin_event_multiplexer import EventMultiplexer
 from tensorboard.util.tensor_util import make_ndarray
 
 from gptlab.training.loggers import CSVFile, tensorboard
@@ -61,14 +62,25 @@ def test_tensorboard_shows_a_repeated_step_once(tmp_path: Path, monkeypatch: pyt
     now = time.time()
     for start_step, offset in ((0, 0.0), (20, 0.5)):
         monkeypatch.setattr(time, "time", lambda later=start_step: now + later)  # files are ordered by the second
-        logger = tensorboard(context(tmp_path, start_step=start_step), folder="tensorboard")
+        logger = tensorboard(context(tmp_path, start_step=start_step), folder=None)
         for step in range(start_step + 10, 50, 10):
             logger.log_metrics({TAG: step + offset}, step)
         logger.finalize("failed")
-    assert len(list((tmp_path / "tensorboard").glob("events.out.tfevents.*"))) == 2
+    assert len(list((tmp_path).glob("events.out.tfevents.*"))) == 2
     for accumulator in (EventAccumulator, ServedAccumulator):
-        events = accumulator(str(tmp_path / "tensorboard")).Reload()
+        events = accumulator(str(tmp_path)).Reload()
         assert [(e.step, value(e)) for e in curve(events)] == [(10, 10.0), (20, 20.0), (30, 30.5), (40, 40.5)]
+
+
+def test_tensorboard_names_a_run_as_its_folder(tmp_path: Path) -> None:
+    """Also one that an earlier version began with its files in a folder of their own."""
+    for run, folder in (("gpt/2026-11-30_02-05-17", None), ("sweeps/lr/1/0", None), ("gpt/old", "tensorboard")):
+        logger = tensorboard(context(tmp_path / run), folder=folder)
+        logger.log_metrics({TAG: 1.0}, 1)
+        logger.finalize("success")
+    assert [path.suffix for path in (tmp_path / "gpt").rglob("hparams*")] == []
+    shown = EventMultiplexer().AddRunsFromDirectory(str(tmp_path)).Runs()
+    assert set(shown) == {"gpt/2026-11-30_02-05-17", "sweeps/lr/1/0", "gpt/old/tensorboard"}
 
 
 def curve(events: Any) -> list[Any]:

@@ -122,6 +122,11 @@ FOLDERS = (
         lambda seen: f"is a part of a run: give the run's folder, {seen.path.absolute().parent}",
     ),
     Kind(
+        "run without a checkpoint",
+        lambda seen: {".hydra", "train.log"} <= seen.names,
+        "is a run that has saved no checkpoint: wait for its first, or give another run",
+    ),
+    Kind(
         "tensorboard",
         lambda seen: any(name.startswith("events.out.tfevents.") for name in seen.names),
         "holds curves for TensorBoard and no weights: give the folder of the run that they belong to",

@@ -25,7 +25,7 @@ VAL = ["bits_per_byte", "last_word", "loss", "passage", "perplexity", "word_orde
 
 @pytest.fixture(scope="module")
 def events(tiny_run: TrainedRun) -> EventAccumulator:
-    return EventAccumulator(str(tiny_run.folder / "tensorboard")).Reload()
+    return EventAccumulator(str(tiny_run.folder)).Reload()
 
 
 def page(events: EventAccumulator, tag: str) -> str:
@@ -81,9 +81,9 @@ def test_the_page_shows_where_training_starts_in_a_row(tmp_path: Path) -> None:
     batch = rows()
     for row in batch[:B]:
         row["targets"][:7] = IGNORE_INDEX
-    logger = tensorboard(context(tmp_path), folder="tensorboard")
+    logger = tensorboard(context(tmp_path), folder=None)
     watched(Throughput(log_every_n_steps=1), RunInfo(context(tmp_path), n_rows=1), logger=logger, data=batch)
-    text = page(EventAccumulator(str(tmp_path / "tensorboard")).Reload(), "run/first_batch")
+    text = page(EventAccumulator(str(tmp_path)).Reload(), "run/first_batch")
     head, _, ids, inputs, targets = text.split("\n")
     assert head == "row 1 of 3, 12 tokens, 5 targets are learned; from token 4"
     assert ids.split()[1:] == inputs.split()[1:] == [str(i) for i in batch[0]["ids"][3:].tolist()]
@@ -91,9 +91,9 @@ def test_the_page_shows_where_training_starts_in_a_row(tmp_path: Path) -> None:
 
 
 def test_a_resumed_run_is_not_described_again(tmp_path: Path) -> None:
-    logger = tensorboard(context(tmp_path, start_step=2), folder="tensorboard")
+    logger = tensorboard(context(tmp_path, start_step=2), folder=None)
     watched(Throughput(log_every_n_steps=1), RunInfo(context(tmp_path, start_step=2), n_rows=1), logger=logger)
-    tags = EventAccumulator(str(tmp_path / "tensorboard")).Reload().Tags()
+    tags = EventAccumulator(str(tmp_path)).Reload().Tags()
     assert not {"run/info/text_summary", "run/config/text_summary", "custom_scalars__config__"} & set(tags["tensors"])
 
 
@@ -101,7 +101,7 @@ def test_tensorboard_and_a_table_side_by_side(toy_text: Path, tmp_path: Path) ->
     more = ["logger=[tensorboard,csv]", "trainer.max_steps=2", f"output_dir={tmp_path / 'run'}"]
     more.append("final_evaluation=false")
     main([*TINY, "data=text", f"data.path={toy_text}", *more])
-    assert list((tmp_path / "run" / "tensorboard").glob("events.out.tfevents.*"))
+    assert list((tmp_path / "run").glob("events.out.tfevents.*"))
     header, *steps = (tmp_path / "run" / "csv" / "metrics.csv").read_text(encoding="utf-8").splitlines()
     assert {"step", "train/loss", "val/loss"} <= set(header.split(","))
     assert [row.split(",")[0] for row in steps] == ["1", "2"]

@@ -25,6 +25,7 @@ from gptlab.data.protocol import EvaluationRequest, Prepared
 from gptlab.data.samplers import rows_at_once
 from gptlab.data.text.split import ALL
 from gptlab.generation.generator import TextGenerator
+from gptlab.generation.sampling import nth_seed
 from gptlab.hardware.compile import choose_compile
 from gptlab.hardware.memory import free_memory
 from gptlab.hardware.precision import ForwardContext, check_accelerator, choose_precision, count_devices, device_type
@@ -157,7 +158,7 @@ def make_context(
     estimate: "Estimate",
 ) -> "RunContext":
     """Return the facts and functions that callbacks and loggers use."""
-    from gptlab.evaluation.probes import ProbeRunner
+    from gptlab.evaluation.probes.runner import ProbeRunner
     from gptlab.training.context import RunContext
 
     model, tokenizer = text_generator.model, text_generator.tokenizer
@@ -192,9 +193,11 @@ def write_samples(text_generator: TextGenerator, prepared: Prepared, prompt: str
     """
     if not isinstance(text_generator.head, TokenHead):
         return []
-    continue_ids = partial(text_generator.continue_ids, seed=None, changes={})
-    prompts = prepared.sample_prompts(text_generator.tokenizer, prompt)
-    return [sample.shown + "".join(continue_ids(sample.ids, stop=sample.stop)) for sample in prompts]
+    continue_ids, seed = partial(text_generator.continue_ids, changes={}), text_generator.seed
+    return [  # a prompt has the same seed at each validation, so that the model makes the difference
+        sample.shown + "".join(continue_ids(sample.ids, stop=sample.stop, seed=nth_seed(seed, number)))
+        for number, sample in enumerate(prepared.sample_prompts(text_generator.tokenizer, prompt))
+    ]
 
 
 def read_text(
@@ -255,13 +258,14 @@ def make_trainer(
     from gptlab.training.callbacks.reseed import Reseed
     from gptlab.training.callbacks.signals import StopOnSignal
     from gptlab.training.callbacks.throughput import Throughput
-    from gptlab.training.callbacks.validation import FinalValidation
+    from gptlab.training.callbacks.validation import FinalValidation, FiniteValidation
     from gptlab.training.checkpoint import CheckpointFiles
     from gptlab.training.trainer import TrainerParts
 
     callbacks = [
         Reseed(seed=cfg.seed),
         Throughput(log_every_n_steps=cfg.trainer.log_every_n_steps),
+        FiniteValidation(context),
         FinalValidation(),
         HParams(hparams_values(cfg, record["choices"])),
         *(build_for(context, node, "callbacks.*") for node in cfg.callbacks.values() if node is not None),

@@ -5,7 +5,7 @@ B batch, T tokens, V vocabulary.
 
 import logging
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import nullcontext
 from functools import cached_property, partial
 from pathlib import Path
@@ -27,6 +27,8 @@ from gptlab.config.pretrained import adopt, row_length
 from gptlab.config.record import as_written, describe_config, record_config
 from gptlab.data.protocol import Prepared
 from gptlab.generation.generator import TextGenerator
+from gptlab.generation.streaming import TextPieces
+from gptlab.hardware.memory import TRAIN_IN_LESS, enough_memory
 from gptlab.hardware.precision import float32_matmul_precision
 from gptlab.heads.protocol import HeadContext, ReferenceHead
 from gptlab.model.cache import KVCache
@@ -160,7 +162,8 @@ class Run:
         frozen_names = list_frozen(modules) if self.tuning.partial else ()
         module = make_module(cfg, modules, n_steps=plan.n_steps, frozen_names=frozen_names)
         matmul_precision = float32_matmul_precision(cfg.trainer.precision, cfg.trainer.accelerator)
-        with matmul_precision, training_folder(folder, resumes=resumes):  # nothing is written before this
+        # nothing is written before this
+        with matmul_precision, enough_memory(TRAIN_IN_LESS), training_folder(folder, resumes=resumes):
             record = _record(self)
             start_step = find_start_step(cfg.resume, batches, n_steps=plan.n_steps, base=record.get("base"))
             steps = Steps(total=plan.n_steps, first=start_step, start=self.start)
@@ -171,13 +174,14 @@ class Run:
                 write_summary({"status": "training"}, folder)  # an extended run is no longer finished
             try:
                 fit(trainer, module, batches, checkpoint=cfg.resume)
+                measured = summarise_training(cfg, trainer, modules, self.data) if trainer.is_global_zero else {}
             except BaseException as error:
                 if trainer.is_global_zero:
                     record_stop(folder, error, trainer)
                 raise
             if not trainer.is_global_zero:
                 raise SystemExit(0)  # only rank 0 writes the summary
-            summary = summarise_training(cfg, trainer, modules, self.data) | {"estimate": estimate._asdict()}
+            summary = measured | {"estimate": estimate._asdict()}
             summary |= _describe(self, best_weights(summary))
             summary["total_seconds"] = round(perf_counter() - started, 3)  # with validations, samples and checkpoints
             write_summary(summary, folder)
@@ -209,8 +213,8 @@ class Run:
         """
         return question_ids(self.style, messages, self.tokenizer, tools=tools)
 
-    def stream(self, prompt: str, *, seed: int | None = None, cache: bool = True, **sampling: Any) -> Iterator[str]:
-        """Yield the continuation of a prompt as it is generated, in whole characters.
+    def stream(self, prompt: str, *, seed: int | None = None, cache: bool = True, **sampling: Any) -> TextPieces:
+        """Return the continuation of a prompt as it is generated, in pieces of whole characters.
 
         Args:
             seed: None for the run's own.
@@ -227,7 +231,8 @@ class Run:
         self, prompt: str, n_samples: int, *, seed: int | None = None, cache: bool = True, **sampling: Any
     ) -> list[str]:
         """Return several continuations of a prompt, generated as one batch. Arguments as for `stream`."""
-        return self.text_generator.generate_batch(prompt, n_samples, seed=seed, cache=cache, changes=sampling)
+        samples = self.text_generator.generate_batch(prompt, n_samples, seed=seed, cache=cache, changes=sampling)
+        return [sample.text for sample in samples]
 
 
 def _open_folder(path: str, device: str) -> Run:

@@ -4,7 +4,7 @@ import contextlib
 import dataclasses
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,13 +12,16 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from gptlab.commands.errors import report_errors
-from gptlab.commands.terminal import write, write_own_sampling
+from gptlab.commands.terminal import write, write_note, write_own_sampling
 from gptlab.config.compose import typed_values
 from gptlab.errors import UserError, is_users
 from gptlab.workflows.run_choice import compose_with_run
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from gptlab.generation.chat_session import ChatSession
+    from gptlab.generation.streaming import TextPieces
 
 HELP = """\
   /regenerate            answer the last question again
@@ -49,11 +52,25 @@ def main(overrides: list[str]) -> None:
             _Terminal(session).run()
 
 
+def _typing_prompt(console: "Console") -> str:
+    """Return the prompt at which the user types, coloured where the console is."""
+    if console.color_system is None or console.no_color:
+        return "you> "
+    cyan, end = "\x1b[36m", "\x1b[0m"
+    if "readline" in sys.modules:
+        cyan, end = f"\001{cyan}\002", f"\001{end}\002"  # which it does not count as characters
+    return f"{cyan}you> {end}"
+
+
 class _Terminal:
     """Read lines: commands that begin with `/`, and questions."""
 
     def __init__(self, session: "ChatSession") -> None:
+        from rich.console import Console
+
         self.session = session
+        self.console = Console(highlight=False, soft_wrap=True)
+        self.prompt = ""  # what the user types after; empty if nobody types
         self.n_forgotten = 0  # turns that no longer fit, as last reported to the user
         self.commands: dict[str, Callable[[str], None]] = {
             "/regenerate": lambda _: self._print_answer(self.session.ask_again()),
@@ -69,6 +86,7 @@ class _Terminal:
         with contextlib.suppress(ImportError):
             import readline  # noqa: F401  # arrow keys while typing, if the system has it
         if sys.stdin.isatty():
+            self.prompt = _typing_prompt(self.console)
             print("/help lists the commands; Ctrl-C stops an answer, Ctrl-D quits")
         while (line := self._read_line()) is not None:
             try:
@@ -76,13 +94,13 @@ class _Terminal:
             except Exception as error:
                 if not is_users(error):
                     raise
-                print(error)
+                write(f"{error}\n", style="red")
 
     def _read_line(self) -> str | None:
         """Return the next line, or None at the end."""
         while True:
             try:
-                line = input("> " if sys.stdin.isatty() else "").strip()
+                line = input(self.prompt).strip()
             except KeyboardInterrupt:
                 print("\n(Ctrl-D or /quit to quit)")
                 continue
@@ -97,22 +115,28 @@ class _Terminal:
         if word in self.commands:
             self.commands[word](rest.strip())
         elif word.startswith("/") and word[1:].isalpha():
-            print(f"{word} is not a command; there are {', '.join(self.commands)}, /quit")
+            write(f"{word} is not a command; there are {', '.join(self.commands)}, /quit\n", style="red")
         else:
             self._print_answer(self.session.ask(line))
 
-    def _print_answer(self, pieces: Iterator[str]) -> None:
+    def _print_answer(self, pieces: "TextPieces") -> None:
         """Stream an answer to the terminal; Ctrl-C stops it."""
         if self.session.n_forgotten > self.n_forgotten:
-            print(f"(the first {self.session.n_forgotten} turns no longer fit into the context)")
+            write_note(f"(the first {self.session.n_forgotten} turns no longer fit into the context)")
         self.n_forgotten = self.session.n_forgotten
+        if self.console.is_terminal:
+            self.console.print("model> ", style="green", end="")
         try:
             for piece in pieces:
                 write(piece)
         except KeyboardInterrupt:
             print(" ...", end="")
-            pieces.close()  # type: ignore[attr-defined]  # on closing, the generator keeps the answer so far
+            pieces.close()  # the generator then keeps the answer so far
         print()
+        if pieces.cut:
+            write_note(f"(cut at max_new_tokens={self.session.max_new_tokens}; /set max_new_tokens=N changes it)")
+        elif not self.session.turns[-1].content:
+            write_note("(the model ended its turn at once: an empty answer)")
 
     def _restart(self, system: str | None) -> None:
         """Start a new conversation."""

@@ -4,12 +4,12 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from gptlab.commands.errors import report_errors
-from gptlab.commands.terminal import raw_option, write, write_own_sampling
+from gptlab.commands.terminal import raw_option, write, write_note, write_own_sampling
 from gptlab.config.compose import typed_values
 from gptlab.workflows.run_choice import compose_with_run
 
 if TYPE_CHECKING:
-    from gptlab.run import Run
+    from gptlab.generation.generator import TextGenerator
 
 MISSING = "prompt is missing: give prompt=VALUE"
 
@@ -30,21 +30,40 @@ def main(overrides: list[str]) -> None:
         check_writes_text(run)
         changes, own = choose_sampling(run, cfg.sampling, typed_values("sampling", cfg, others))
         write_own_sampling(own)
-        options = {"seed": cfg.seed, "cache": cfg.cache, **changes}
+        options = {"seed": cfg.seed, "cache": cfg.cache, "changes": changes}
         with prepare_generation(run, cfg.precision):
-            _write(run, prompt, cfg.n_samples, cfg.output, options)
+            if cfg.n_samples == 1 and cfg.output == "text":
+                _write_one(run.text_generator, prompt, options)
+            else:
+                _write_several(run.text_generator, prompt, cfg.n_samples, cfg.output, options)
 
 
-def _write(run: "Run", prompt: str, n_samples: int, output: str, options: dict[str, Any]) -> None:
-    """Write the texts in the format of `output`."""
+def _limit(options: dict[str, Any]) -> str:
+    return f"cut at sampling.max_new_tokens={options['changes']['max_new_tokens']}"
+
+
+def _write_one(text_generator: "TextGenerator", prompt: str, options: dict[str, Any]) -> None:
+    """Write a text as it is generated."""
+    pieces = text_generator.stream(prompt, **options)
+    write(prompt)
+    for piece in pieces:
+        write(piece)
+    print()
+    if pieces.cut:
+        write_note(f"({_limit(options)})")
+
+
+def _write_several(
+    text_generator: "TextGenerator", prompt: str, n_samples: int, output: str, options: dict[str, Any]
+) -> None:
+    """Write finished texts in the format of `output`."""
+    samples = text_generator.generate_batch(prompt, n_samples, **options)
+    n_cut = sum(sample.cut for sample in samples)
     if output == "json":
-        texts = run.generate_many(prompt, n_samples, **options)
-        print(json.dumps({"prompt": prompt, "texts": texts}, ensure_ascii=False, indent=2))
-    elif n_samples == 1:
-        print(prompt, end="", flush=True)
-        for piece in run.stream(prompt, **options):
-            write(piece)
-        print()
-    else:
-        for number, text in enumerate(run.generate_many(prompt, n_samples, **options), 1):
-            write(f"--- {number} of {n_samples}\n{prompt}{text}\n\n")
+        texts, cut = ([getattr(sample, name) for sample in samples] for name in ("text", "cut"))
+        print(json.dumps({"prompt": prompt, "texts": texts, "cut": cut}, ensure_ascii=False, indent=2))
+        return
+    for number, sample in enumerate(samples, 1):
+        write(f"--- {number} of {n_samples}\n{prompt}{sample.text}\n\n")
+    if n_cut:
+        write_note(f"({n_cut} of {n_samples} texts were {_limit(options)})")

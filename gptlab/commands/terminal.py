@@ -61,6 +61,11 @@ class WarningHandler(logging.Handler):
         write(f"{self.format(record)}\n", sys.stderr, style="yellow" if record.levelno == logging.WARNING else "red")
 
 
+def write_note(text: str) -> None:
+    """Write a remark about a result to standard error, coloured for a terminal."""
+    write(f"{text}\n", sys.stderr, style="yellow")
+
+
 def write_own_sampling(values: Mapping[str, Any]) -> None:
     """Write what a model's folder says about sampling to standard error."""
     if values:

@@ -24,6 +24,7 @@ class Answer(NamedTuple):
     question: str
     reference: str
     answer: str
+    cut: bool  # whether max_new_tokens cut it, which costs it scores
     scores: dict[str, float]  # by `MEASURES`, 0 to 1
     judged: int | None  # 0 to 100; None without a judge, or if its reply has no number
     reply: str | None  # the judge's whole reply
@@ -35,6 +36,7 @@ def answer_questions(
     *,
     stop: Sequence[str],
     batch_tokens: int,
+    seed: int,
     sampling: dict[str, Any],
     forward_context: ForwardContext,
     judge: Judge | None,
@@ -44,6 +46,7 @@ def answer_questions(
     Args:
         stop: texts that end an answer, besides those of the sampling.
         batch_tokens: tokens in a batch of questions and answers, which holds at least one question.
+        seed: of the draws, if the sampling is not greedy.
         sampling: the sampling configuration of the answers.
     """
     prompts = [question.prompt for question in questions]
@@ -51,21 +54,26 @@ def answer_questions(
         inference(text_generator.model, forward_context),
         unit_progress("Answering", len(prompts), "questions") as advance,
     ):
-        texts = text_generator.generate_many(
-            prompts, stop=stop, batch_tokens=batch_tokens, changes=sampling, advance=advance
+        samples = text_generator.generate_many(
+            prompts, stop=stop, batch_tokens=batch_tokens, seed=seed, changes=sampling, advance=advance
+        )
+    if n_cut := sum(sample.cut for sample in samples):
+        log.warning(
+            f"{n_cut:,} of {len(samples):,} answers were cut at sampling.max_new_tokens={sampling['max_new_tokens']}, "
+            "and are compared as they are"
         )
     answers: list[Answer] = []
-    with unit_progress("Judging", len(texts), "answers") as advance:
-        for question, text in zip(questions, texts, strict=True):
+    with unit_progress("Judging", len(samples), "answers") as advance:
+        for question, (text, cut) in zip(questions, samples, strict=True):
             scores = {name: measure(text, question.reference) for name, measure in MEASURES.items()}
             judged, reply = None, None
             if judge is not None:
                 try:
                     judged, reply = judge.score(question.text, question.reference, text)
                 except ConnectionError as error:  # the answers and scores so far are kept
-                    log.warning(f"{error}; {len(answers)} of {len(texts)} answers were judged")
+                    log.warning(f"{error}; {len(answers)} of {len(samples)} answers were judged")
                     judge = None
-            answers.append(Answer(question.text, question.reference, text, scores, judged, reply))
+            answers.append(Answer(question.text, question.reference, text, cut, scores, judged, reply))
             advance(1)
     if n_unscored := sum(answer.reply is not None and answer.judged is None for answer in answers):
         log.warning(f"{n_unscored} of the judge's {len(answers)} replies hold no number from 0 to 100")

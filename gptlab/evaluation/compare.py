@@ -16,6 +16,7 @@ from gptlab.evaluation.blocks import bits_per_byte_difference, loss_difference
 from gptlab.evaluation.evaluate import format_interval, format_number, summarise_scores
 from gptlab.evaluation.score import Scores, score_text
 from gptlab.generation.generator import TextGenerator
+from gptlab.generation.sampling import nth_seed
 from gptlab.hardware.precision import ForwardContext
 from gptlab.heads.protocol import TokenHead
 
@@ -74,7 +75,8 @@ def examine_model(
     scored = perf_counter()
     with forward_context():
         answers = [
-            "".join(text_generator.stream(prompt, seed=seed, cache=True, changes=sampling)) for prompt in prompts
+            "".join(text_generator.stream(prompt, seed=nth_seed(seed, number), cache=True, changes=sampling))
+            for number, prompt in enumerate(prompts)
         ]
     n_written = sum(len(tokenizer.encode(answer)) for answer in answers)
     return ModelResult(

@@ -12,7 +12,8 @@ from gptlab.console import print_text, printable
 from gptlab.data.text.windows import Windows
 from gptlab.evaluation.blocks import bit_sums, choose_blocks, loss_sums
 from gptlab.evaluation.intervals import Interval, bootstrap, with_interval
-from gptlab.evaluation.probes import make_probes, run_probes
+from gptlab.evaluation.probes.questions import answer
+from gptlab.evaluation.probes.runner import choose_questions
 from gptlab.evaluation.rows import head_metrics
 from gptlab.evaluation.score import Scores, exp, score_text
 from gptlab.hardware.precision import ForwardContext
@@ -61,14 +62,18 @@ def evaluate(
         return {"metrics": metrics, **_reading(windows), "seconds": perf_counter() - start}
     scores = score_text(model, head, tokenizer, windows, batch_size=batch_size, forward_context=forward_context)
     seconds = perf_counter() - start
-    probes = make_probes(documents, n_questions=n_questions, seed=seed)
-    results = run_probes(model, head, tokenizer, probes, batch_tokens=batch_tokens, forward_context=forward_context)
+    asked = choose_questions(
+        documents, tokenizer, n_questions=n_questions, seed=seed, context_length=model.context_length
+    )
+    results = answer(model, head, asked.questions, batch_tokens=batch_tokens, forward_context=forward_context)
     return {
         **summarise_scores(scores, seed=seed),
         **_reading(windows),
         "seconds": seconds,  # spent on scoring
         "tokens_per_second": scores.n_tokens / seconds,
         "probes": {kind: result._asdict() for kind, result in results.items()},
+        "probes_about": asked.unit,
+        "probes_note": asked.note,
     }
 
 
@@ -117,7 +122,9 @@ def show_report(report: dict[str, Any], console: Console) -> None:
         n = next(iter(report["answers"].values()))["n"]
         console.print(_metrics_table(report["answers"], title=f"{_count(n, 'answers')}, compared with the references"))
     if report.get("probes"):
-        console.print(_probes_table(report["probes"]))
+        console.print(_probes_table(report["probes"], about=report["probes_about"]))
+    if report.get("probes_note"):
+        console.print(_capitalised(report["probes_note"]), soft_wrap=True, highlight=False, markup=False)
     for task, metrics in report.get("tasks", {}).items():
         console.print(_metrics_table(metrics, title=task))
 
@@ -168,11 +175,16 @@ def _count(n: int, plural: str) -> str:
     return f"{n:,} {plural if n != 1 else plural.removesuffix('es' if plural.endswith('ches') else 's')}"
 
 
-def _probes_table(results: dict[str, dict[str, Any]]) -> Table:
+def _capitalised(sentence: str) -> str:
+    return sentence[0].upper() + sentence[1:]
+
+
+def _probes_table(results: dict[str, dict[str, Any]], *, about: str) -> Table:
     table = Table(title="Probes made from the same text", title_justify="left")
     for column in ("", "accuracy", "95 % interval", "chance", "questions"):
         table.add_column(column, justify="right" if column else "left")
     for kind, result in results.items():
         accuracy, chance = f"{result['accuracy']:.1%}", f"{result['chance']:.1%}"
-        table.add_row(PROBE_TITLES[kind], accuracy, format_interval(result, ".1%"), chance, f"{result['n']:,}")
+        title = PROBE_TITLES[kind] if about == "words" else PROBE_TITLES[kind].replace("word", "token")
+        table.add_row(title, accuracy, format_interval(result, ".1%"), chance, f"{result['n']:,}")
     return table

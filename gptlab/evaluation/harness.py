@@ -92,16 +92,19 @@ class HarnessModel(TemplateLM):
         for numbers in groups.values():
             sampling = _sampling(requests[numbers[0]].args[1])
             max_prompt = max(1, self.text_generator.model.context_length - sampling["max_new_tokens"])
-            prompts = [self.tok_encode(requests[number].args[0])[-max_prompt:] for number in numbers]
+            whole = [self.tok_encode(requests[number].args[0]) for number in numbers]
+            _warn_of_cut([len(ids) for ids in whole], max_prompt)
+            prompts = [ids[-max_prompt:] for ids in whole]
             with self.forward_context():
                 answers = self.text_generator.generate_many(prompts, batch_tokens=self.batch_tokens, changes=sampling)
-            for number, text in zip(numbers, answers, strict=True):
-                texts[number] = text
+            for number, answer in zip(numbers, answers, strict=True):
+                texts[number] = answer.text
         return texts
 
     def _likelihoods(self, pairs: Sequence[Pair]) -> list[Any]:
         model, head = self.text_generator.model, self.text_generator.head
         assert isinstance(head, TokenHead)
+        _warn_of_cut([len(context) + len(ids) - 1 for context, ids in pairs], model.context_length)
         return score_continuations(
             model, head, pairs, batch_tokens=self.batch_tokens, forward_context=self.forward_context
         )
@@ -171,6 +174,15 @@ class Tasks:
                 f"({type(error).__name__}): connect once, or name a yaml file of a task with files of your own"
             ) from error
         return {name: _table(metrics) for name, metrics in output["results"].items()}
+
+
+def _warn_of_cut(lengths: Sequence[int], n_most: int) -> None:
+    """Log how many requests are longer than the model reads."""
+    if n_cut := sum(length > n_most for length in lengths):
+        logger.warning(
+            f"{n_cut:,} of {len(lengths):,} requests have more than {n_most:,} tokens, the longest {max(lengths):,}: "
+            "they are cut at the beginning"
+        )
 
 
 def _name(task: str) -> str:

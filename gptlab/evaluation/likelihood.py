@@ -13,6 +13,7 @@ from torch import Tensor
 from gptlab.batch import Batch
 from gptlab.errors import UserError
 from gptlab.evaluation.inference import inference
+from gptlab.evaluation.score import require_finite
 from gptlab.hardware.precision import ForwardContext
 from gptlab.heads.protocol import TokenHead
 from gptlab.model.gpt import GPT
@@ -56,7 +57,7 @@ def score_continuations(
         forward_context: the precision to compute in.
 
     Raises:
-        UserError: a continuation is longer than the model's context.
+        UserError: a continuation is longer than the model's context, or a log probability is not finite.
     """
     readers: dict[tuple[int, ...], list[int]] = {}  # input ids -> numbers of the pairs that need them
     for number, pair in enumerate(pairs):
@@ -73,6 +74,7 @@ def score_continuations(
             log_probs, best = _score_targets(
                 head, torch.cat(last), torch.tensor([*chain(*targets)], device=device)
             )  # (N,)
+            require_finite("log probability", float(log_probs.sum()))
             answers = zip(asked, log_probs.split(sizes), best.split(sizes), strict=True)
             found |= {number: Likelihood(float(p.sum()), bool(b.all())) for (_, number), p, b in answers}
     return [found[number] for number in range(len(pairs))]

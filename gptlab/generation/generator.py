@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from gptlab.batch import Batch
 from gptlab.errors import UserError
 from gptlab.generation.engine import generate_ids
-from gptlab.generation.sampling import Sampling
-from gptlab.generation.streaming import finished_texts, stream_text
+from gptlab.generation.sampling import Sampling, nth_seed
+from gptlab.generation.streaming import Sample, TextPieces, finished_texts, stream_text
 from gptlab.model.cache import KVCache
 from gptlab.model.gpt import GPT
 from gptlab.tokenizer.protocol import Tokenizer
@@ -48,6 +48,7 @@ class TextGenerator:
     ) -> None:
         self.model, self.head, self.tokenizer, self.sampling, self.seed = model, head, tokenizer, sampling, seed
         self.turn_ends = turn_ends
+        self._reported: set[int] = set()  # lengths of prompts that did not fit, and were reported
 
     @cached_property
     def end_ids(self) -> tuple[int, ...]:
@@ -59,22 +60,23 @@ class TextGenerator:
             turn_ends = ()
         return self._ends(turn_ends, self.tokenizer.end_ids)[0]
 
-    def stream(self, prompt: str, *, seed: int | None, cache: bool, changes: dict[str, Any]) -> Iterator[str]:
-        """Yield one text as it is generated, in pieces of whole characters.
+    def stream(self, prompt: str, *, seed: int | None, cache: bool, changes: dict[str, Any]) -> TextPieces:
+        """Return one text as it is generated, in pieces of whole characters.
 
         Args:
             changes: fields of the sampling to replace.
         """
         sampling = dataclasses.replace(self.sampling, **changes)
         before = self.tokenizer.encode(prompt)
-        ids = self._generate_ids([prepend_bos(self.tokenizer, before)], sampling, self.end_ids, seed, cache)
-        new = (int(step[0]) for step in ids)
-        return stream_text(self.tokenizer, new, before=before, end_ids=self.end_ids, stop=sampling.stop)
+        [ids] = self._fitting([prepend_bos(self.tokenizer, before)])
+        steps = self._generate_ids([ids], sampling, self.end_ids, self._seed(seed), cache)
+        new = (int(step[0]) for step in steps)
+        return TextPieces(stream_text(self.tokenizer, new, before=before, end_ids=self.end_ids, stop=sampling.stop))
 
     def continue_ids(
         self, ids: list[int], *, stop: Sequence[str], seed: int | None, changes: dict[str, Any]
-    ) -> Iterator[str]:
-        """Yield the text that follows these ids, in pieces.
+    ) -> TextPieces:
+        """Return the text that follows these ids, in pieces.
 
         Args:
             ids: of the prompt, with the tokenizer's beginning of text.
@@ -82,18 +84,18 @@ class TextGenerator:
         """
         sampling = dataclasses.replace(self.sampling, **changes)
         end_ids, texts = self._ends(stop, self.end_ids)
-        new = self._generate_ids([ids], sampling, end_ids, seed, cache=True)
-        new_ids = (int(step[0]) for step in new)
-        return stream_text(self.tokenizer, new_ids, before=ids, end_ids=end_ids, stop=[*sampling.stop, *texts])
+        steps = self._generate_ids(self._fitting([ids]), sampling, end_ids, self._seed(seed), cache=True)
+        new = (int(step[0]) for step in steps)
+        return TextPieces(stream_text(self.tokenizer, new, before=ids, end_ids=end_ids, stop=[*sampling.stop, *texts]))
 
     def generate_batch(
         self, prompt: str, n_samples: int, *, seed: int | None, cache: bool, changes: dict[str, Any]
-    ) -> list[str]:
+    ) -> list[Sample]:
         """Return several texts after one prompt, generated as one batch."""
         sampling = dataclasses.replace(self.sampling, **changes)
         before = self.tokenizer.encode(prompt)
-        rows = [prepend_bos(self.tokenizer, before)] * n_samples
-        steps = self._generate_ids(rows, sampling, self.end_ids, seed, cache)
+        rows = self._fitting([prepend_bos(self.tokenizer, before)]) * n_samples
+        steps = self._generate_ids(rows, sampling, self.end_ids, self._seed(seed), cache)
         return finished_texts(
             self.tokenizer,
             steps,
@@ -109,9 +111,10 @@ class TextGenerator:
         *,
         stop: Sequence[str] = (),
         batch_tokens: int,
+        seed: int | None = None,
         changes: dict[str, Any],
         advance: Callable[[int], None] = lambda n: None,
-    ) -> list[str]:
+    ) -> list[Sample]:
         """Return one text after each of many prompts.
 
         Prompts of similar lengths share a batch.
@@ -120,28 +123,50 @@ class TextGenerator:
             prompts: their ids, with the tokenizer's beginning of text, at least one each.
             stop: texts that end a sample, beside those of the sampling, see `_ends`.
             batch_tokens: the most tokens in a batch, read and generated, unless one prompt alone has more.
+            seed: of all batches together; None is the generator's own.
             advance: called with the number of texts after each batch.
         """
         sampling = dataclasses.replace(self.sampling, **changes)
         end_ids, more = self._ends(stop, self.end_ids)
+        prompts = self._fitting(prompts)
         order = sorted(range(len(prompts)), key=lambda number: -len(prompts[number]))
-        texts = [""] * len(prompts)
+        samples: list[Sample] = [Sample("", cut=False)] * len(prompts)
+        n_read = 0
         while order:
             n = max(1, batch_tokens // (len(prompts[order[0]]) + sampling.max_new_tokens))
             numbers, order = order[:n], order[n:]
             rows = [prompts[number] for number in numbers]
             finished = finished_texts(
                 self.tokenizer,
-                self._generate_ids(rows, sampling, end_ids, self.seed, cache=True),
+                self._generate_ids(rows, sampling, end_ids, nth_seed(self._seed(seed), n_read), cache=True),
                 prompts=rows,
                 max_new_tokens=sampling.max_new_tokens,
                 end_ids=end_ids,
                 stop=[*sampling.stop, *more],
             )
-            for number, text in zip(numbers, finished, strict=True):
-                texts[number] = text
-            advance(n)
-        return texts
+            for number, sample in zip(numbers, finished, strict=True):
+                samples[number] = sample
+            n_read += len(rows)
+            advance(len(rows))
+        return samples
+
+    def _seed(self, seed: int | None) -> int:
+        return self.seed if seed is None else seed
+
+    def _fitting(self, prompts: Sequence[list[int]]) -> list[list[int]]:
+        """Return prompts, cut to the last tokens that the model reads at once.
+
+        What was cut is logged once for each length of a prompt.
+        """
+        n_most = self.model.context_length
+        lengths = [len(prompt) for prompt in prompts if len(prompt) > n_most]
+        if lengths and max(lengths) not in self._reported:
+            self._reported.add(max(lengths))
+            one = f"the prompt has {lengths[0]:,} tokens, the last {n_most:,} are read"
+            many = f"{len(lengths):,} of {len(prompts):,} prompts have more than {n_most:,} tokens, the longest "
+            many += f"{max(lengths):,}: the last {n_most:,} of each are read"
+            log.warning(one if len(prompts) == 1 else many)
+        return [prompt[-n_most:] for prompt in prompts]
 
     def _ends(self, stop: Sequence[str], end_ids: Sequence[int]) -> tuple[tuple[int, ...], list[str]]:
         """Return end ids with the special tokens among stop texts, and the other texts.
@@ -154,7 +179,7 @@ class TextGenerator:
         return tuple(dict.fromkeys([*end_ids, *found])), [text for text in stop if text.strip() not in special]
 
     def _generate_ids(
-        self, rows: list[list[int]], sampling: Sampling, end_ids: Sequence[int], seed: int | None, cache: bool
+        self, rows: list[list[int]], sampling: Sampling, end_ids: Sequence[int], seed: int, cache: bool
     ) -> Iterator[Tensor]:
         """Yield the next ids of prompts of any lengths, see `generate_ids`.
 
@@ -174,7 +199,7 @@ class TextGenerator:
                 lengths=lengths,
                 context_length=self.model.context_length,
                 sampling=sampling,
-                generator=torch.Generator(device).manual_seed(self.seed if seed is None else seed),
+                generator=torch.Generator(device).manual_seed(seed),
                 end_ids=torch.tensor(end_ids, dtype=torch.long, device=device),
                 unused_ids=torch.tensor(unused, device=device) if unused else None,
                 new_cache=self.model.new_cache if cache else None,

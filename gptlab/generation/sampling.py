@@ -7,6 +7,7 @@ import math
 from dataclasses import dataclass
 from typing import Annotated
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -67,20 +68,37 @@ def next_ids(logits: Tensor, seen: Tensor, sampling: Sampling, generator: torch.
         generator: a random generator on the device of the logits; None is PyTorch's default.
 
     Raises:
-        UserError: the logits are nan, because the model has diverged.
+        UserError: the logits are not finite, because the model has diverged; or the temperature overflows them.
     """
     logits = logits.float()
     if sampling.repetition_penalty != 1:
         logits = penalise(logits, seen, sampling.repetition_penalty)
+    best, best_ids = logits.max(dim=-1)  # (B,) each; the maximum is nan if any logit is
+    if not best.isfinite().all():  # a GPU waits here, as it does for each id that becomes text
+        raise UserError(
+            "the model gives no numbers (its logits are not finite): take an earlier checkpoint, or a precision with a "
+            "larger range"
+        )
     if sampling.temperature == 0:
-        return logits.argmax(dim=-1)
+        return best_ids
     probs = warp(logits, sampling).softmax(dim=-1)
     try:
         return torch.multinomial(probs, 1, generator=generator).squeeze(-1)
-    except RuntimeError as error:  # a check before drawing would make a GPU wait at each token
+    except RuntimeError as error:
         if probs.isfinite().all():
             raise
-        raise UserError("the logits are nan, because the model has diverged: take an earlier checkpoint") from error
+        raise UserError(
+            f"sampling.temperature is {sampling.temperature}, and dividing by it overflows: give 0, which takes the "
+            "best token"
+        ) from error
+
+
+def nth_seed(seed: int, number: int) -> int:
+    """Return the seed of one text of a series.
+
+    The first has the series' own seed. The texts of one series share no random numbers, nor do two series.
+    """
+    return seed if number == 0 else int(np.random.SeedSequence([seed, number]).generate_state(1, np.uint64)[0])
 
 
 def penalise(logits: Tensor, seen: Tensor, penalty: float) -> Tensor:

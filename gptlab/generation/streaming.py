@@ -3,7 +3,8 @@
 B samples
 """
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Generator, Iterable, Sequence
+from typing import NamedTuple
 
 from torch import Tensor
 
@@ -12,6 +13,13 @@ from gptlab.tokenizer.protocol import Tokenizer
 REPLACEMENT = "\ufffd"  # stands for bytes that are not a character, or not yet a whole one
 N_WAITING_BYTES = 3  # a character has up to four bytes, so up to three may wait for the rest
 N_TAIL_BYTES = 12  # enough for all that waits: three marks of at most three bytes, after a cut character
+
+
+class Sample(NamedTuple):
+    """One finished text."""
+
+    text: str
+    cut: bool  # whether it was cut at max_new_tokens, and had not ended
 
 
 class TextStream:
@@ -103,20 +111,53 @@ def stream_text(
     before: Sequence[int],
     end_ids: Collection[int],
     stop: Sequence[str],
-) -> Iterator[str]:
+) -> Generator[str, None, bool]:
     """Yield one sample's text in pieces of whole characters.
 
     The pieces join to the text that the ids add to the decoded ids `before` them, up to a stop text or one of the
     `end_ids`. No id is read after that.
+
+    Returns:
+        whether the text was cut, because the ids ended first (see `TextPieces`).
     """
     stream = TextStream(tokenizer, before=before, end_ids=end_ids, stop=stop)
     for token in ids:
         if piece := stream.push(token):
             yield piece
         if stream.done:
-            return
+            return False
+    ended = stream.done
     if piece := stream.close():
         yield piece
+    return not ended
+
+
+class TextPieces:
+    """The pieces of a text, and how it ended.
+
+    Closing it ends the text early.
+
+    Args:
+        pieces: yields the text, and returns whether it was cut.
+    """
+
+    def __init__(self, pieces: Generator[str, None, bool]) -> None:
+        self.pieces = pieces
+        self.cut = False  # whether the text was cut at max_new_tokens; known when all pieces have been read
+
+    def __iter__(self) -> "TextPieces":
+        return self
+
+    def __next__(self) -> str:
+        try:
+            return next(self.pieces)
+        except StopIteration as end:
+            self.cut = self.cut or bool(end.value)
+            raise
+
+    def close(self) -> None:
+        """End the text here."""
+        self.pieces.close()
 
 
 def finished_texts(
@@ -127,7 +168,7 @@ def finished_texts(
     max_new_tokens: int,
     end_ids: Collection[int],
     stop: Sequence[str],
-) -> list[str]:
+) -> list[Sample]:
     """Return the whole texts of a batch of samples.
 
     No step is read once all samples have ended.
@@ -146,4 +187,6 @@ def finished_texts(
                 texts[i] += streams[i].push(token)
         if all(stream.done or n + 1 >= wait + max_new_tokens for stream, wait in zip(streams, waits, strict=True)):
             break
-    return [text + stream.close() for text, stream in zip(texts, streams, strict=True)]
+    cut = [not stream.done for stream in streams]
+    ends = [stream.close() for stream in streams]
+    return [Sample(text + end, was_cut) for text, end, was_cut in zip(texts, ends, cut, strict=True)]

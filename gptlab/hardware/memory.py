@@ -1,11 +1,37 @@
 """Free and used memory of a device."""
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
 
+from gptlab.errors import UserError
+
+TRAIN_IN_LESS = (  # memory
+    "set activation_checkpointing=true, or start again with a smaller data.batch_size, shorter rows "
+    "(model.context_length) or trainer.accumulate_grad_batches=auto"
+)
 MEMORY_FRACTION = 0.9  # of the free memory can be used; freed and reallocated blocks leave holes in the rest
+
+
+@contextmanager
+def enough_memory(remedy: str) -> Iterator[None]:
+    """Report a lack of memory in one sentence.
+
+    Args:
+        remedy: what to do about it.
+
+    Raises:
+        UserError: there was not enough memory for a tensor.
+    """
+    try:
+        yield
+    except RuntimeError as error:  # on a CPU, torch has no class of its own for it
+        if not isinstance(error, torch.OutOfMemoryError) and "can't allocate memory" not in str(error):
+            raise
+        raise UserError(f"the memory is not enough ({' '.join(str(error).split()):.200}): {remedy}") from error
 
 
 def memory_in_use(device: torch.device) -> int:

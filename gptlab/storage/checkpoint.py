@@ -150,9 +150,10 @@ def write_checkpoint(content: dict[str, Any], path: Path) -> None:
             announce_checksum(path, digest)
         record_checksum(path, digest)
     except (OSError, RuntimeError) as error:  # torch reports a full disk as a RuntimeError
+        kept = "; the previous one is unchanged" if path.exists() else ""
         free = shutil.disk_usage(path.parent).free / 1e6 if path.parent.exists() else 0.0
         raise UnusablePathError(
             f"{path}: the checkpoint cannot be written ({error}; {free:,.0f} MB are free): make room, or choose "
-            "another output_dir; the previous checkpoint is unchanged"
+            f"another output_dir{kept}"
         ) from error
     sync_folder(path.parent)

@@ -5,9 +5,17 @@ from pathlib import Path
 from typing import NamedTuple
 
 from gptlab.batch import Batch
+from gptlab.errors import UserError
 from gptlab.hardware.precision import ForwardContext
 from gptlab.heads.protocol import Monitor
 from gptlab.training.estimate import Estimate
+
+
+class DivergedError(UserError):
+    """The loss of a run is no longer finite, and would not be again if the run were resumed."""
+
+    def __init__(self, name: str, value: object, step: int) -> None:
+        super().__init__(f"{name} is {value} at step {step}: lower optim.lr, or set trainer.gradient_clip_val")
 
 
 class Start(NamedTuple):

@@ -125,6 +125,14 @@ def write_loop_counters(checkpoint: dict[str, Any], n_batches: int, *, owes_vali
     }
 
 
+def processed_batches(checkpoint: Mapping[str, Any]) -> int:
+    """Return the micro-batches that a run had processed when it was saved.
+
+    Relies on the counters that `write_loop_counters` writes.
+    """
+    return int(checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]["total"]["processed"])
+
+
 def data_state(checkpoint: Mapping[str, Any], kind: type[L.LightningDataModule]) -> Any:
     """Return the data module's saved state, or None.
 

@@ -144,4 +144,5 @@ class GPTModule(L.LightningModule):
         for group, rate in zip(groups, [group["lr"] for group in fresh.param_groups], strict=True):
             group |= {"initial_lr": rate, "lr": rate * self.schedule(step)}
         saved["param_groups"] = groups
-        checkpoint["lr_schedulers"] = [{"last_epoch": step, "_step_count": step + 1, "lr_lambdas": []}]
+        place = {"last_epoch": step, "_step_count": step + 1, "_last_lr": [group["lr"] for group in groups]}
+        checkpoint["lr_schedulers"] = [{**place, "lr_lambdas": []}]

@@ -5,6 +5,7 @@ import logging
 import math
 import shlex
 import textwrap
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from rich.table import Table
 from gptlab.console import print_text
 from gptlab.heads.protocol import Monitor
 from gptlab.storage.atomic import atomic_write
+from gptlab.training.context import DivergedError
 
 log = logging.getLogger(__name__)
 
@@ -94,14 +96,43 @@ def compare_with_start(summary: dict[str, Any], monitor: Monitor) -> str | None:
 
 
 def record_stop(folder: Path, error: BaseException, trainer: Any) -> None:
-    """Write an interrupted run's summary; log how to resume it."""
+    """Write an interrupted run's summary; log what it has saved and how to go on."""
     interrupted = isinstance(error, KeyboardInterrupt) or (isinstance(error, SystemExit) and error.code in (130, 143))
     status = "interrupted" if interrupted else "failed"
-    saved = list_checkpoints(folder)
-    steps = trainer.global_step
-    write_summary({"status": status, "steps": steps, **_collect_comparable(trainer), "checkpoints": saved}, folder)
-    advice = f"resume with: gptlab train resume={shlex.quote(str(folder))}"
-    log.warning(f"{status} at step {steps}; " + (advice if "last" in saved else "no checkpoint was saved yet"))
+    comparable, saved, steps = _collect_comparable(trainer), list_checkpoints(folder), trainer.global_step
+    try:
+        write_summary({"status": status, "steps": steps, **comparable, "checkpoints": saved}, folder)
+    except OSError as full:  # perhaps what ended the run too
+        log.warning(f"summary.json cannot be written ({full})")
+    saved_steps = {"last": _last_saved_step(trainer), "best": comparable["best_step"]}
+    log.warning(f"{status} at step {steps}; {_what_is_left(folder, saved, saved_steps, error)}")
+
+
+def _what_is_left(folder: Path, saved: Collection[str], steps: Mapping[str, int | None], error: BaseException) -> str:
+    """Return what an interrupted run has saved, and how to go on from it.
+
+    Args:
+        saved: names of the checkpoints.
+        steps: name of a checkpoint -> its step, None where it is unknown.
+    """
+    if not saved:
+        return "nothing was saved before"
+    known = {name: step for name, step in steps.items() if name in saved and step}
+    held = " and ".join(f"{name}.ckpt holds step {step:,}" for name, step in known.items())
+    path = shlex.quote(str(folder))
+    if isinstance(error, DivergedError):  # a resumed run would diverge again, bit for bit
+        advice = f"start from these weights with weights=run weights.run={path}"
+    elif "last" in saved:
+        advice = f"resume with: gptlab train resume={path}"
+    else:
+        advice = "without a last.ckpt it cannot be resumed"
+    return "; ".join([*([held] if held else []), advice])
+
+
+def _last_saved_step(trainer: Any) -> int | None:
+    from gptlab.training.callbacks.checkpoints import LastCheckpoint
+
+    return next((each.saved_step for each in trainer.callbacks if isinstance(each, LastCheckpoint)), None)
 
 
 def list_checkpoints(folder: Path) -> dict[str, str]:

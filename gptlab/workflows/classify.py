@@ -112,4 +112,6 @@ def _text_rows(run: Run, texts: list[str], classes: list[str]) -> ScoredRows:
         group_by_length=True,
         even=False,
     )
+    if note := rows.cut_note():
+        log.warning(note)
     return ScoredRows(rows, int(rows.lengths.max()), scored_by="classes", classes=classes)

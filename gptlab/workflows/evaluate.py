@@ -133,6 +133,7 @@ def _answer(run: Run, measured: EvaluationSet, cfg: Config, precision: Inference
         measured.questions,
         stop=measured.stop,
         batch_tokens=cfg.batch_tokens,
+        seed=cfg.seed,
         sampling=keywords(cfg.sampling),
         forward_context=precision.context,
         judge=build(cfg.judge, "judge") if cfg.judge is not None else None,

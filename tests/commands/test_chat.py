@@ -7,9 +7,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 
 from gptlab.commands.cli import main as gptlab
 from gptlab.config.compose import compose_config
+from gptlab.errors import UserError
 from gptlab.run import Run
 from gptlab.workflows.chat import start_chat
 from tests.conftest import TrainedRun
@@ -46,11 +48,73 @@ def test_a_conversation_is_saved_as_data(chat: Chat, tmp_path: Path) -> None:
     assert "/save needs a file: /save talk.jsonl" in said
 
 
+@pytest.mark.parametrize("again", ["/regenerate", "And the king"])
+def test_draws_go_on_from_turn_to_turn_and_a_seed_repeats_the_conversation(again: str, tiny_run: TrainedRun) -> None:
+    """The model sees nothing of the conversation, so only the draws can differ."""
+
+    def talk(seed: int) -> list[str]:
+        run.text_generator.seed = seed
+        session = start_chat(run, prompt, system=None)
+        session.sampling = {"temperature": 5.0, "max_new_tokens": 6}
+        session.encode = lambda turns: run.tokenizer.encode("And the king")
+        asks = [session.ask("And the king")] + [
+            session.ask_again() if again == "/regenerate" else session.ask(again) for _ in range(2)
+        ]
+        return ["".join(pieces) for pieces in asks]
+
+    run, prompt = Run.open(tiny_run.folder), compose_config("chat", ["run=a", "prompt=plain"]).prompt
+    first, second = talk(1), talk(2)
+    assert talk(1) == first
+    assert len({*first, *second}) == 6
+
+
 def test_the_same_question_is_answered_anew(chat: Chat) -> None:
     wild = ("sampling=creative", "sampling.temperature=5", "sampling.max_new_tokens=12")
     once, again = (chat("And the king", *more, overrides=wild) for more in ((), ("/regenerate",)))
     assert again[: len(once)] == once
     assert again[len(once) :] not in ([], once)
+
+
+def test_an_answer_cut_at_its_limit_says_so_apart_from_the_answer(
+    tiny_run: TrainedRun, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    whole = Run.open(tiny_run.folder).generate("And the king\n", temperature=0.0, max_new_tokens=4)
+    words = [f"run={tiny_run.folder}", "prompt=plain", "sampling=greedy", "sampling.max_new_tokens=4"]
+    for stop in ("[]", f"['{whole[:1]}']"):
+        monkeypatch.setattr(sys, "stdin", io.StringIO("And the king\n"))
+        gptlab(["chat", *words, f"sampling.stop={stop}"])
+    said = capsys.readouterr()
+    assert said.out == whole + "\n\n"
+    assert said.err.splitlines() == [
+        "(cut at max_new_tokens=4; /set max_new_tokens=N changes it)",
+        "(the model ended its turn at once: an empty answer)",
+    ]
+    assert "\x1b" not in said.out + said.err
+
+
+@pytest.mark.parametrize("no_color", [False, True])
+def test_roles_are_coloured_on_a_terminal_that_has_colours(
+    no_color: bool, tiny_run: TrainedRun, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("TTY_COMPATIBLE", "1")  # what rich asks before it asks the file
+    monkeypatch.setenv("TERM", "xterm-256color")
+    monkeypatch.setenv("NO_COLOR", "1" if no_color else "")
+    monkeypatch.setattr(sys, "stdin", io.StringIO("And the king\n/sing\n"))
+    gptlab(["chat", f"run={tiny_run.folder}", "prompt=plain", "sampling=greedy", "sampling.max_new_tokens=4"])
+    said = capsys.readouterr()
+    assert ("\x1b" in said.out + said.err) != no_color
+    assert ("\x1b[32mmodel> \x1b[0m" in said.out, "model> " in said.out) == (not no_color, True)
+
+
+def test_a_question_that_a_broken_model_cannot_answer_is_not_kept(tiny_run: TrainedRun) -> None:
+    run = Run.open(tiny_run.folder)
+    session = start_chat(run, compose_config("chat", ["run=a", "prompt=plain"]).prompt, system=None)
+    run.model.final_norm.weight.data.fill_(torch.nan)
+    for sampling in ({"temperature": 0.0}, {"temperature": 1.0}):
+        session.sampling = sampling
+        with pytest.raises(UserError, match="the model gives no numbers"):
+            "".join(session.ask("And the king"))
+    assert session.turns == []
 
 
 def test_errors_are_reported_and_the_conversation_continues(chat: Chat) -> None:

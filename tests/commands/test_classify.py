@@ -71,6 +71,25 @@ def test_each_line_of_a_file_has_its_line_of_output(
     assert [each["text"] for each in found] == ['"a king', 'a "river"']
 
 
+def test_texts_longer_than_the_model_reads_are_counted_and_the_rest_is_read(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    """The context is 32 bytes."""
+    long, file = "the king sleeps and sleeps until the river comes", tmp_path / "texts.txt"
+    (cut,) = predictions(capsys, f"run={run}", f"text={long}")
+    assert caplog.messages == ["the text has 48 tokens, the first 32 are read"]
+    (read,) = predictions(capsys, f"run={run}", f"text={long[:32]}")
+    assert cut["probabilities"] == read["probabilities"]
+    assert len(caplog.messages) == 1
+    file.write_text(f"{long}\na river\n{long[:33]}\n", encoding="utf-8")
+    predictions(capsys, f"run={run}", f"file={file}")
+    assert caplog.messages[1] == "2 of 3 texts have more than 32 tokens, the longest 48: the first 32 of each are read"
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text("".join(json.dumps({"text": text, "label": "king"}) + "\n" for text in (long, "a king")))
+    gptlab(["evaluate", f"run={run}", "data=jsonl", f"data.path={rows}", "split=all"])
+    assert caplog.messages[2] == "1 of 2 texts have more than 32 tokens, the longest 48: the first 32 of each are read"
+
+
 def test_evaluate_agrees_with_the_summary(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     summary = json.loads((run / "summary.json").read_text(encoding="utf-8"))["test"]
     capsys.readouterr()

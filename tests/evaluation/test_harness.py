@@ -2,6 +2,7 @@
 
 import json
 import random
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,10 @@ from gptlab.workflows.precision import set_precision
 from tests.conftest import TrainedRun
 
 pytest.importorskip("lm_eval", reason="the harness needs the dev extra")
+
+from lm_eval.api.instance import Instance
+
+from gptlab.evaluation.harness import HarnessModel
 
 CHOICE = """
 task: local_choice
@@ -109,6 +114,23 @@ def test_an_unknown_task_is_reported(tiny_run: TrainedRun, capsys: pytest.Captur
     with pytest.raises(SystemExit):
         evaluate.main([f"run={tiny_run.folder}", "tasks=[local_chioce]"])
     assert "local_chioce is not a task of the lm-evaluation-harness" in capsys.readouterr().err
+
+
+def test_requests_that_are_cut_are_counted(tiny_run: TrainedRun, caplog: pytest.LogCaptureFixture) -> None:
+    """The context is 32 tokens."""
+
+    run = Run.open(tiny_run.folder)
+    model = HarnessModel(run.text_generator, batch_tokens=1000, forward_context=nullcontext)
+    model.loglikelihood_rolling([Instance("loglikelihood_rolling", {}, ("the king " * 50,), 0)])
+    assert caplog.messages == []  # every token is scored
+    requests = [(("", ""), [5] * n, [6, 7]) for n in (31, 32, 60)]
+    model._loglikelihood_tokens(requests)
+    assert caplog.messages == [
+        "2 of 3 requests have more than 32 tokens, the longest 61: they are cut at the beginning"
+    ]
+    asked = {"until": [], "max_gen_toks": 8}
+    model.generate_until([Instance("generate_until", {}, (text, asked), 0) for text in ("the", "x" * 100)])
+    assert caplog.messages[1].startswith("1 of 2 requests have more than 24 tokens, the longest ")
 
 
 def test_intervals_of_shares_stay_between_0_and_1() -> None:

@@ -8,7 +8,10 @@ import pytest
 from torch import Tensor, nn
 
 from gptlab.batch import Batch
-from gptlab.evaluation.probes import N_CONTEXT, N_FOLLOWING, ProbeResult, Probes, make_probes, run_probes
+from gptlab.evaluation.probes.questions import ProbeResult, answer
+from gptlab.evaluation.probes.runner import choose_questions
+from gptlab.evaluation.probes.tokens import ask_tokens
+from gptlab.evaluation.probes.words import N_CONTEXT, N_FOLLOWING, Probes, encode_probes, make_probes
 from gptlab.tokenizer import char, word
 from gptlab.tokenizer.bytes import ByteTokenizer
 from gptlab.tokenizer.protocol import Tokenizer
@@ -34,7 +37,7 @@ ONE = " ".join("abcdefghij" * 6) + ". " + " ".join("klmnopqrst")  # one passage,
 
 
 def asked(n_questions: int = 40, seed: int = 0, texts: list[str] = TEXTS) -> Probes:
-    return make_probes(iter(texts), n_questions=n_questions, seed=seed)
+    return make_probes(texts, n_questions=n_questions, seed=seed)
 
 
 def test_the_same_text_and_seed_give_the_same_questions() -> None:
@@ -93,29 +96,32 @@ def test_no_question_is_asked_twice() -> None:
 def test_a_text_without_candidates_gives_no_probes(text: str) -> None:
     questions = asked(texts=[text])
     assert questions == ([], [])
-    model, head = model_and_head()
-    tokenizer = ByteTokenizer(end_of_text=True)
-    assert run_probes(model, head, tokenizer, questions, batch_tokens=100, forward_context=FP32) == {}
+    assert answered(ByteTokenizer(end_of_text=True), questions) == {}
 
 
 def test_only_the_beginning_of_a_long_text_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gptlab.evaluation.probes.MAX_CHARACTERS", 20_000)
+    monkeypatch.setattr("gptlab.evaluation.probes.runner.MAX_CHARACTERS", 20_000)
 
     def endless() -> Any:
         while True:
             yield TEXTS[0]
 
-    questions = make_probes(endless(), n_questions=10, seed=0)
-    assert all(context + right in TEXTS[0] for context, right in questions.last_words)
+    tokenizer = ByteTokenizer(end_of_text=True)
+    chosen = choose_questions(endless(), tokenizer, n_questions=10, seed=0, context_length=400)
+    assert chosen.unit == "words"
+    assert all(tokenizer.decode(context + right) in TEXTS[0] for context, right in chosen.questions.last)
 
 
 def test_zero_questions_make_no_probes() -> None:
     assert asked(0) == ([], [])
+    chosen = choose_questions(iter(TEXTS), ByteTokenizer(end_of_text=True), n_questions=0, seed=0, context_length=400)
+    assert (chosen.questions.last, chosen.questions.following, chosen.note) == ([], [], None)
 
 
 def answered(tokenizer: Tokenizer, questions: Probes, *, context_length: int = 400) -> dict[str, ProbeResult]:
     model, head = model_and_head(tokenizer, context_length=context_length)
-    return run_probes(model, head, tokenizer, questions, batch_tokens=4000, forward_context=FP32)
+    encoded = encode_probes(questions, tokenizer, context_length=context_length)
+    return answer(model, head, encoded, batch_tokens=4000, forward_context=FP32)
 
 
 def test_a_random_model_scores_at_chance() -> None:
@@ -153,7 +159,8 @@ def test_a_model_of_word_frequencies_solves_the_passage_probe() -> None:
     every_word = InMemoryText(*(text for question in questions.following for text in question))
     tokenizer = word.train(every_word, unknown=True, end_of_text=False)
     model: Any = SeenBefore(tokenizer.vocab_size)
-    results = run_probes(model, model, tokenizer, questions, batch_tokens=4000, forward_context=FP32)
+    encoded = encode_probes(questions, tokenizer, context_length=1000)
+    results = answer(model, model, encoded, batch_tokens=4000, forward_context=FP32)
     assert results["passage"].low > 0.8
     assert results["passage"].n == 40
 
@@ -188,3 +195,72 @@ def test_a_real_text_has_probes_of_each_kind(shared_data: Path) -> None:
     questions = make_probes([text[-111_540:]], n_questions=100, seed=0)
     assert [len(kind) for kind in questions] == [100, 100]
     assert all("\n\n" not in following.text for following in questions.following)
+
+
+def spaceless(kind: str) -> list[str]:
+    """Return a text without sentences of words between blanks."""
+    draw = random.Random(3)
+    if kind == "chinese":
+        marks = [chr(0x4E00 + n) for n in range(120)]
+        return ["".join(draw.choices(marks, k=draw.randint(6, 20))) + "。" for _ in range(100)] * 2
+    if kind == "thai":
+        words = ["".join(draw.choices("กขคงจดตทนบปพมยรลวสหอ", k=3)) + "า" for _ in range(60)]
+        return [" ".join("".join(draw.choices(words, k=7)) for _ in range(40))]
+    names = draw.sample(["alpha", "beta", "gamma", "delta", "epsilon", "zeta", "eta", "theta"] * 3, k=20)
+    return ["".join(f"def {name}_{n}(x):\n    return {name}[x + {n}]\n" for n, name in enumerate(names * 3))]
+
+
+@pytest.mark.parametrize("kind", ["chinese", "thai", "code"])
+def test_a_text_without_words_between_blanks_is_asked_about_by_tokens(kind: str) -> None:
+    texts, tokenizer = ["".join(spaceless(kind))], ByteTokenizer(end_of_text=True)
+    asked, again = (
+        choose_questions(texts, tokenizer, n_questions=30, seed=seed, context_length=400) for seed in (0, 0)
+    )
+    assert asked == again
+    assert asked.unit == "tokens"
+    assert asked.note is not None
+    assert asked.note.endswith("so the questions are about tokens, and differ with the tokenizer")
+    assert (len(asked.questions.last), len(asked.questions.following)) == (30, 30)
+    for context, token in asked.questions.last:
+        assert token[0] in context
+        assert len(context) == 50
+        assert bytes(context + token) in texts[0].encode()
+    for (context, ids), (same, swapped), (other, alike) in asked.questions.following:
+        assert bytes(context + ids) in texts[0].encode()
+        assert (same, alike) == (context, ids)
+        assert other != context
+        first = next(i for i in range(10) if ids[i] != swapped[i])
+        assert swapped == [*ids[:first], ids[first + 1], ids[first], *ids[first + 2 :]]
+    model, head = model_and_head(tokenizer, context_length=400)
+    results = answer(model, head, asked.questions, batch_tokens=4000, forward_context=FP32)
+    assert [results[name].n for name in ("last_word", "word_order", "passage")] == [30] * 3
+
+
+def test_token_questions_fit_into_the_context_or_there_are_none() -> None:
+    texts, tokenizer = ["".join(spaceless("chinese"))], ByteTokenizer(end_of_text=True)
+    for context_length in (17, 30, 59, 200):
+        questions = ask_tokens(texts, tokenizer, n_questions=10, seed=0, context_length=context_length)
+        longest = max(len(context) + len(ids) - 1 for pairs in questions.following for context, ids in pairs)
+        assert longest == min(context_length, 59)
+    few = choose_questions(texts, tokenizer, n_questions=10, seed=0, context_length=16)
+    assert (few.questions.last, few.questions.following) == ([], [])
+    assert few.note is not None
+    assert few.note.startswith("there are no questions: the text has too few sentences after 50 words with blanks")
+    short = choose_questions(["天地玄黄"], tokenizer, n_questions=10, seed=0, context_length=400)
+    assert short.note == few.note.replace("16 tokens", "400 tokens")
+
+
+def test_what_is_not_asked_whole_is_counted() -> None:
+    tokenizer = ByteTokenizer(end_of_text=True)
+    whole, cut, few = (
+        choose_questions(iter(TEXTS), tokenizer, n_questions=30, seed=0, context_length=n) for n in (600, 200, 65)
+    )
+    assert (whole.unit, whole.note) == ("words", None)
+    assert cut.note == "60 of 60 questions lose the beginning of their passage, because the model's context is shorter"
+    assert few.note is not None
+    assert few.note.startswith(f"{30 - len(few.questions.following)} of 60 questions are left out, because they are")
+    assert 0 < len(few.questions.following) < 30
+    lossy = char.train(InMemoryText("abcdefghijklmnoprstuvwxyz ."), unknown=True, end_of_text=True)
+    lost = choose_questions(iter(TEXTS), lossy, n_questions=30, seed=0, context_length=600)
+    assert lost.note is not None
+    assert "are left out, because the tokenizer cannot express them" in lost.note

@@ -118,6 +118,11 @@ def test_a_non_finite_loss_stops_the_run(capsys: pytest.CaptureFixture[str], fol
     sentence = error_of(capsys, folder, "data=text", f"data.path={toy_text}", *wild, *more)
     assert "lower optim.lr" in sentence
     saved = torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)
+    log = (folder / "train.log").read_text(encoding="utf-8")
+    assert (
+        f"; last.ckpt holds step {saved['global_step']}; start from these weights with weights=run weights.run=" in log
+    )
+    assert "resume with" not in log
     assert 1 <= saved["global_step"] < 10
     assert all(weight.isfinite().all() for weight in saved["state_dict"].values())
 

@@ -1,9 +1,11 @@
 """A prompt's ids on their way into the model, and the text that comes back."""
 
 import pytest
+import torch
 from torch import Tensor, nn
 
 from gptlab.batch import Batch
+from gptlab.errors import UserError
 from gptlab.generation.generator import TextGenerator
 from gptlab.generation.sampling import Sampling
 from gptlab.model.cache import KVCache
@@ -87,7 +89,8 @@ def test_a_stop_text_that_is_a_special_token_stops_by_its_id(
     subject = text_generator(TurnTokenizer(end_of_text=True), make_sampling(max_new_tokens=6))
     assert "".join(subject.continue_ids([*b"ab"], stop=stop, seed=None, changes={})) == text
     rows = [[*b"ab"], [*b"yab"]]
-    assert subject.generate_many(rows, stop=stop, batch_tokens=100, changes={}) == [text] * 2
+    samples = subject.generate_many(rows, stop=stop, batch_tokens=100, changes={})
+    assert samples == [(text, not stop)] * 2
 
 
 def test_the_styles_end_of_a_turn_ends_every_text(make_sampling: MakeSampling) -> None:
@@ -95,17 +98,75 @@ def test_the_styles_end_of_a_turn_ends_every_text(make_sampling: MakeSampling) -
     subject.turn_ends = lambda: ["<turn>", "e"]  # the second is text, which ends turns of a chat alone
     assert subject.end_ids == (256, ord("d"))
     assert "".join(subject.stream("ab", seed=None, cache=False, changes={})) == "c"
-    assert subject.generate_batch("ab", 2, seed=None, cache=False, changes={}) == ["c"] * 2
+    assert subject.generate_batch("ab", 2, seed=None, cache=False, changes={}) == [("c", False)] * 2
 
 
 def test_ids_without_a_token_are_not_drawn(make_sampling: MakeSampling) -> None:
     subject = text_generator(ByteTokenizer(end_of_text=True), make_sampling(max_new_tokens=1))
     subject.tokenizer.unused_ids = (ord("c"),)
-    assert subject.generate_batch("ab", 1, seed=None, cache=False, changes={}) != ["c"]
+    [sample] = subject.generate_batch("ab", 1, seed=None, cache=False, changes={})
+    assert sample.text != "c"
 
 
 def test_the_space_after_the_prompt_belongs_to_the_text(make_sampling: MakeSampling) -> None:
     tokenizer = WordTokenizer(words=["one", "two", "three", "."], unknown=False, end_of_text=False)
     subject = text_generator(tokenizer, make_sampling(max_new_tokens=3))
     assert "".join(subject.stream("one", seed=None, cache=False, changes={})) == " two three."
-    assert subject.generate_batch("one", 2, seed=None, cache=False, changes={}) == [" two three."] * 2
+    assert subject.generate_batch("one", 2, seed=None, cache=False, changes={}) == [(" two three.", True)] * 2
+
+
+def test_as_much_of_a_long_prompt_as_fits_is_read_and_the_rest_is_reported(
+    make_sampling: MakeSampling, caplog: pytest.LogCaptureFixture
+) -> None:
+    text = "x" * 540 + "".join(map(chr, range(40, 100)))  # 600 tokens
+    subject = text_generator(ByteTokenizer(end_of_text=True), make_sampling(max_new_tokens=2))
+    whole, fits = [*text.encode()], [*text.encode()][-64:]
+    asks = {
+        "stream": lambda: list(subject.stream(text, seed=None, cache=True, changes={})),
+        "continue_ids": lambda: list(subject.continue_ids(whole, stop=[], seed=None, changes={})),
+        "generate_batch": lambda: subject.generate_batch(text, 1, seed=None, cache=True, changes={}),
+        "generate_many": lambda: subject.generate_many([whole], batch_tokens=100, changes={}),
+    }
+    for name, ask in asks.items():
+        subject.model.first = None
+        ask()
+        assert subject.model.first == [fits], name
+    assert caplog.messages == ["the prompt has 600 tokens, the last 64 are read"]  # not at each of a run's samples
+    assert (
+        subject.generate_many([whole[-65:], whole[-64:], whole[-5:]], batch_tokens=1000, changes={})
+        == [("de", True)] * 3
+    )
+    assert caplog.messages[1].startswith("1 of 3 prompts have more than 64 tokens, the longest 65: the last 64")
+
+
+class Broken(NextId):
+    """A model that has diverged."""
+
+    def forward(self, ids: Tensor, cache: KVCache | None) -> Tensor:
+        return super().forward(ids, cache) * torch.nan
+
+
+@pytest.mark.parametrize("temperature", [0.0, 0.8])
+def test_a_model_without_numbers_is_reported_however_it_is_asked(
+    make_sampling: MakeSampling, temperature: float
+) -> None:
+    subject = text_generator(ByteTokenizer(end_of_text=True), make_sampling(temperature=temperature))
+    subject.model = Broken()
+    for ask in (
+        lambda: list(subject.stream("a", seed=None, cache=True, changes={})),
+        lambda: list(subject.continue_ids([97], stop=[], seed=None, changes={})),
+        lambda: subject.generate_batch("a", 2, seed=None, cache=True, changes={}),
+        lambda: subject.generate_many([[97]], batch_tokens=100, changes={}),
+    ):
+        with pytest.raises(UserError, match="the model gives no numbers"):
+            ask()
+
+
+def test_batches_of_sampled_texts_draw_different_numbers(make_sampling: MakeSampling) -> None:
+    """Each prompt is a batch of its own, so a seed for each batch would give one text four times."""
+    subject = text_generator(ByteTokenizer(end_of_text=True), make_sampling(temperature=50.0, max_new_tokens=9))
+    texts, again, other = (
+        subject.generate_many([[97]] * 4, batch_tokens=1, seed=seed, changes={}) for seed in (1, 1, 2)
+    )
+    assert texts == again
+    assert len({sample.text for sample in [*texts, *other]}) == 8

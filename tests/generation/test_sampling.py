@@ -10,7 +10,8 @@ from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 from torch import Tensor
 
-from gptlab.generation.sampling import filter_min_p, filter_top_k, filter_top_p, next_ids, penalise, warp
+from gptlab.errors import UserError
+from gptlab.generation.sampling import filter_min_p, filter_top_k, filter_top_p, next_ids, nth_seed, penalise, warp
 from tests.generation.conftest import MakeSampling, Seeded
 
 CONF = Path(__file__).parents[2] / "conf"
@@ -134,8 +135,22 @@ def test_tokens_are_drawn_as_often_as_they_are_probable(make_sampling: MakeSampl
 @pytest.mark.parametrize("changes", [{}, {"top_k": 3}, {"top_p": 0.9}, {"min_p": 0.1}], ids=str)
 def test_non_finite_logits_are_reported(make_sampling: MakeSampling, logits: Tensor, changes: dict[str, Any]) -> None:
     logits[2, 5] = math.nan
-    with pytest.raises(ValueError, match=r"logits are nan, .* earlier checkpoint"):
-        next_ids(logits, NONE_SEEN.expand(6, 0), make_sampling(temperature=0.7, **changes), None)
+    for temperature in (0.0, 0.7):
+        with pytest.raises(UserError, match=r"no numbers \(its logits are not finite\): take an earlier checkpoint"):
+            next_ids(logits, NONE_SEEN.expand(6, 0), make_sampling(temperature=temperature, **changes), None)
+
+
+def test_a_temperature_that_overflows_is_not_taken_for_a_diverged_model(
+    make_sampling: MakeSampling, logits: Tensor
+) -> None:
+    with pytest.raises(UserError, match=r"sampling\.temperature is 1e-40, and dividing by it overflows"):
+        next_ids(logits, NONE_SEEN.expand(6, 0), make_sampling(temperature=1e-40), None)
+
+
+def test_the_seeds_of_a_series_are_those_of_no_other_series() -> None:
+    seeds = [nth_seed(seed, number) for seed in range(20) for number in range(20)]
+    assert len(set(seeds)) == 400
+    assert nth_seed(5, 0) == 5
 
 
 def test_coarse_logits_are_drawn_from_in_full_precision(make_sampling: MakeSampling, seeded: Seeded) -> None:

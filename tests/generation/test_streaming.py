@@ -8,7 +8,7 @@ import pytest
 import tokenizers
 import torch
 
-from gptlab.generation.streaming import REPLACEMENT, finished_texts, stream_text
+from gptlab.generation.streaming import REPLACEMENT, TextPieces, finished_texts, stream_text
 from gptlab.tokenizer.bytes import ByteTokenizer
 from gptlab.tokenizer.word import WordTokenizer
 
@@ -212,16 +212,33 @@ def test_several_samples_end_each_in_its_own_place() -> None:
     rows = [[*text[:2], EOT, *[EOT] * 3] if i == 1 else [*text[:6]] for i, text in enumerate(texts)]
     steps = (torch.tensor(column) for column in zip(*rows, strict=True))
     assert finished_texts(BYTES, steps, prompts=[[]] * 4, max_new_tokens=6, end_ids=[EOT], stop=[".", "?"]) == [
-        "yes",
-        "ab",
-        "é",
-        "012345",
+        ("yes", False),
+        ("ab", False),
+        ("é", False),
+        ("012345", True),
     ]
+
+
+def test_a_text_says_whether_it_was_cut_at_its_limit() -> None:
+    def read(*ids: int) -> tuple[str, bool]:
+        text = TextPieces(stream_text(BYTES, iter(ids), before=[], end_ids=[EOT], stop=["."]))
+        return "".join(text), text.cut
+
+    assert read(*b"ab", EOT, *b"c") == ("ab", False)
+    assert read(*b"ab.", *b"c") == ("ab", False)
+    assert read(*b"abc") == ("abc", True)
+    unread = TextPieces(stream_text(BYTES, iter(b"abc"), before=[], end_ids=[EOT], stop=[]))
+    next(unread)
+    unread.close()
+    assert (list(unread), unread.cut) == ([], False)
 
 
 def test_no_step_is_taken_once_all_samples_have_ended() -> None:
     steps = iter([torch.tensor([ord("a"), ord(".")]), torch.tensor([ord("."), ord("x")]), torch.tensor([0, 0])])
-    assert finished_texts(BYTES, steps, prompts=[[]] * 2, max_new_tokens=3, end_ids=[EOT], stop=["."]) == ["a", ""]
+    assert finished_texts(BYTES, steps, prompts=[[]] * 2, max_new_tokens=3, end_ids=[EOT], stop=["."]) == [
+        ("a", False),
+        ("", False),
+    ]
     assert len(list(steps)) == 1
 
 
@@ -229,4 +246,5 @@ def test_a_longer_prompt_s_own_ids_are_no_text_of_its_sample() -> None:
     prompts = [BYTES.encode("a"), BYTES.encode("bcd")]
     rows = [b"12345", b"cdxyz"]  # what follows the shortest prompt: of the other one first the rest of itself
     steps = (torch.tensor(column) for column in zip(*rows, strict=True))
-    assert finished_texts(BYTES, steps, prompts=prompts, max_new_tokens=3, end_ids=[EOT], stop=[]) == ["123", "xyz"]
+    found = finished_texts(BYTES, steps, prompts=prompts, max_new_tokens=3, end_ids=[EOT], stop=[])
+    assert [sample.text for sample in found] == ["123", "xyz"]

@@ -3,7 +3,9 @@
 import pytest
 import torch
 
+from gptlab.errors import UserError
 from gptlab.hardware import torch_internals as internals
+from gptlab.hardware.memory import enough_memory
 
 UPGRADE = "; adapt gptlab/hardware/torch_internals.py to this torch"
 
@@ -50,6 +52,19 @@ def test_the_functional_adamw_is_the_optimizer(fused: bool) -> None:
         with torch.no_grad():
             internals.adamw_step([ours], [gradient.clone()], means, squares, steps, **options)  # type: ignore[arg-type]
         assert torch.equal(ours, theirs), f"torch.optim.adamw.adamw differs from torch.optim.AdamW{UPGRADE}"
+
+
+@pytest.mark.parametrize("place", ["cpu", "gpu"])
+def test_a_lack_of_memory_is_reported_in_one_sentence(place: str) -> None:
+    def allocate() -> None:
+        if place == "cpu":
+            torch.empty(10**15)
+        raise torch.OutOfMemoryError("CUDA out of memory.\nTried to allocate 20.00 GiB")
+
+    with pytest.raises(UserError, match=r"^the memory is not enough \(.*\): take less$"), enough_memory("take less"):
+        allocate()
+    with pytest.raises(RuntimeError, match="another"), enough_memory("take less"):
+        raise RuntimeError("another")
 
 
 def test_triton_is_asked_for() -> None:

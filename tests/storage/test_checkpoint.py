@@ -4,10 +4,12 @@ import hashlib
 import os
 import signal
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
+from gptlab.errors import UnusablePathError
 from gptlab.storage import atomic
 from gptlab.storage.checkpoint import write_checkpoint
 from gptlab.storage.checksum import check_checksum, checksum_path
@@ -59,6 +61,20 @@ def test_a_crash_between_a_file_and_its_checksum_leaves_a_whole_pair(
         check_checksum(path)
         found = torch.load(path, weights_only=True)["step"]
         assert found == (1 if survived < 2 else 4)
+
+
+def test_a_checkpoint_that_cannot_be_written_speaks_of_the_previous_one_if_there_is_one(tmp_path: Path) -> None:
+    class Full:
+        def __reduce__(self) -> Any:
+            raise OSError(28, "the disk is full")
+
+    path = tmp_path / "last.ckpt"
+    with pytest.raises(UnusablePathError, match=r"make room, or choose another output_dir$"):
+        write_checkpoint({"a": Full()}, path)
+    write_checkpoint({"a": 1}, path)
+    with pytest.raises(UnusablePathError, match=r"another output_dir; the previous one is unchanged$"):
+        write_checkpoint({"a": Full()}, path)
+    assert torch.load(path, weights_only=True) == {"a": 1}
 
 
 def test_a_folder_belongs_to_one_run_at_a_time(tmp_path: Path) -> None:

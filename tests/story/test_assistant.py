@@ -54,6 +54,15 @@ def test_a_sample_of_the_questions_can_be_measured(run: Path, capsys: pytest.Cap
     assert "answers" not in evaluated(run, capsys, "n_answers=0")
 
 
+def test_answers_cut_at_their_limit_are_counted(
+    run: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    evaluated(run, capsys, "n_answers=3", "sampling.max_new_tokens=2")
+    assert caplog.messages == ["3 of 3 answers were cut at sampling.max_new_tokens=2, and are compared as they are"]
+    lines = (run / "evaluation" / "test.jsonl").read_text("utf-8").splitlines()
+    assert [json.loads(line)["cut"] for line in lines] == [True] * 3
+
+
 def test_a_judge_that_cannot_be_reached_loses_no_answer(
     run: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -77,7 +77,7 @@ def test_each_kind_of_end_stops_a_published_model(
     assert run.generate(prompt, **greedy) == ANSWER
     assert run.generate_many(prompt, 2, **greedy) == [ANSWER] * 2
     prompts = [run.tokenizer.encode(text) for text in (prompt, "and who are you\n")]
-    assert run.text_generator.generate_many(prompts, batch_tokens=100, changes=greedy) == [ANSWER] * 2
+    assert run.text_generator.generate_many(prompts, batch_tokens=100, changes=greedy) == [(ANSWER, False)] * 2
     generate.main([f"run={folder}", f"prompt={prompt}", "sampling=greedy"])
     assert capsys.readouterr().out == f"{prompt}{ANSWER}\n"
     export.main([f"run={folder}", f"to={tmp_path / 'exported'}"])

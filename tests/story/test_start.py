@@ -175,7 +175,8 @@ def test_a_run_stopped_during_its_first_validation_saves_nothing(
     with pytest.raises(SystemExit, match="143"):
         further(tiny_run, tmp_path / "run", *RESUMED, GOOD, *stopping(None, "start"))
     assert (summary(tmp_path / "run")["status"], summary(tmp_path / "run")["steps"]) == ("interrupted", 0)
-    assert "no checkpoint was saved yet" in (tmp_path / "run" / "train.log").read_text(encoding="utf-8")
+    log = (tmp_path / "run" / "train.log").read_text(encoding="utf-8")
+    assert "interrupted at step 0; nothing was saved before" in log
     with pytest.raises(SystemExit):
         main([f"resume={tmp_path / 'run'}"])
     assert "holds no checkpoints/last.ckpt to resume from" in capsys.readouterr().err

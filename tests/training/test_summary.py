@@ -1,13 +1,19 @@
 """The table at the end of a run."""
 
+import json
 import math
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from rich.console import Console
 
 from gptlab.heads.protocol import Monitor
-from gptlab.training.summary import compare_with_start, show_summary
+from gptlab.training.callbacks.checkpoints import BestCheckpoint, LastCheckpoint, Validation
+from gptlab.training.context import DivergedError
+from gptlab.training.summary import compare_with_start, record_stop, show_summary
+from tests.training.callbacks.test_throughput import context
 
 SUMMARY: dict[str, Any] = {
     "status": "finished",
@@ -121,3 +127,53 @@ def test_the_table_shows_the_start_and_what_was_best_after_it() -> None:
     assert "1.2 " in shown
     assert "The run made it worse" in shown
     assert "Next, with the weights that the run started from" in shown
+
+
+RESUME, START = "resume with: gptlab train resume={}", "start from these weights with weights=run weights.run={}"
+
+
+@pytest.mark.parametrize(
+    ("files", "error", "wanted"),
+    [
+        ({}, RuntimeError(), "failed at step 9; nothing was saved before"),
+        ({}, DivergedError("val/loss", math.nan, 9), "failed at step 9; nothing was saved before"),
+        ({}, KeyboardInterrupt(), "interrupted at step 9; nothing was saved before"),
+        ({"last": 9}, SystemExit(143), f"interrupted at step 9; last.ckpt holds step 9; {RESUME}"),
+        (
+            {"best": 4},
+            OSError(28, "the disk is full"),
+            "failed at step 9; best.ckpt holds step 4; without a last.ckpt it cannot be resumed",
+        ),
+        (
+            {"last": 6, "best": 4},
+            KeyboardInterrupt(),
+            f"interrupted at step 9; last.ckpt holds step 6 and best.ckpt holds step 4; {RESUME}",
+        ),
+        ({"last": 6}, DivergedError("val/loss", math.nan, 9), f"failed at step 9; last.ckpt holds step 6; {START}"),
+        ({"last": None}, RuntimeError(), f"failed at step 9; {RESUME}"),
+    ],
+)
+@pytest.mark.parametrize("full", [False, True])
+def test_the_end_of_a_run_says_what_it_has_saved_and_nothing_else(
+    files: dict[str, int | None],
+    error: BaseException,
+    wanted: str,
+    full: bool,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """`last` is None for a checkpoint of an earlier attempt, if the callback that writes it was removed."""
+    (tmp_path / "checkpoints").mkdir()
+    if full:  # nothing can be written there
+        (tmp_path / "summary.json").mkdir()
+    for name in files:
+        (tmp_path / "checkpoints" / f"{name}.ckpt").touch()
+    best, last = BestCheckpoint(context(tmp_path)), LastCheckpoint(context(tmp_path), every_n_train_steps=3)
+    best.best, last.saved_step = Validation(files.get("best")), files.get("last") or 0
+    trainer = SimpleNamespace(global_step=9, callbacks=[best, *([last] if files.get("last") else [])])
+    record_stop(tmp_path, error, trainer)
+    assert caplog.messages[-1] == wanted.format(tmp_path)
+    if full:
+        assert caplog.messages[0].startswith("summary.json cannot be written")
+    else:
+        assert json.loads((tmp_path / "summary.json").read_text(encoding="utf-8"))["steps"] == 9

@@ -170,6 +170,8 @@ class LabelledData:
         """Return unlabelled texts as rows."""
         examples = [Example(text, classes[0], None, "") for text in texts]  # any class will do: labels are not read
         rows = self.rows(examples, classes=classes, tokenizer=tokenizer, context_length=context_length)
+        if note := rows.cut_note():
+            log.warning(note)
         return ScoredRows(rows, int(rows.lengths.max()), scored_by="classes", classes=classes)
 
     def evaluation_set(self, request: EvaluationRequest) -> EvaluationSet:
@@ -182,6 +184,8 @@ class LabelledData:
         rows = self.rows(
             examples, classes=request.classes, tokenizer=request.tokenizer, context_length=request.max_tokens
         )
+        if note := rows.cut_note():
+            log.warning(note)
         items = [{"text": example.text, "label": example.label} for example in examples]
         longest = int(rows.lengths.max())
         return EvaluationSet(

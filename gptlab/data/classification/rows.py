@@ -42,7 +42,7 @@ class LabelledRows(Dataset[Batch]):
     ) -> None:
         self.labels, self.fill, self.max_tokens, self.pad_to = labels, fill, max_tokens, pad_to
         self.group_by_length, self.even = group_by_length, even
-        self.n_cut = sum(len(row) > max_tokens for row in ids)
+        self.n_cut, self.longest = sum(len(row) > max_tokens for row in ids), max(map(len, ids))  # before the cut
         self.lengths = np.array([min(len(row), max_tokens) for row in ids])
         self.ends = np.cumsum(self.lengths)
         self.tokens = np.concatenate([row[:max_tokens] for row in ids])
@@ -50,6 +50,17 @@ class LabelledRows(Dataset[Batch]):
     def __len__(self) -> int:
         """Return N."""
         return len(self.labels)
+
+    def cut_note(self) -> str | None:
+        """Return a sentence about the texts that are not read whole; None if all are."""
+        if not self.n_cut:
+            return None
+        if len(self) == 1:
+            return f"the text has {self.longest:,} tokens, the first {self.max_tokens:,} are read"
+        return (
+            f"{self.n_cut:,} of {len(self):,} texts have more than {self.max_tokens:,} tokens, the longest "
+            f"{self.longest:,}: the first {self.max_tokens:,} of each are read"
+        )
 
     @property
     def fingerprint(self) -> str:

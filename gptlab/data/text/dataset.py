@@ -133,9 +133,7 @@ class TextData:
             request.stride,
             tail=self.score_tail,
         )
-        return EvaluationSet(
-            RunningText(windows, self._chunks(request.split), partial(self._first_words, request.split))
-        )
+        return EvaluationSet(RunningText(windows, self._chunks(request.split), partial(self._first_words, request)))
 
     @cached_property
     def text(self) -> SplitText:
@@ -166,13 +164,18 @@ class TextData:
         """
         return (chunk.text for chunk in self.text.chunks(SPLITS if split == ALL else (split,)))
 
-    def _first_words(self, split: str) -> str:
+    def _first_words(self, request: EvaluationRequest) -> str:
         """Return the prompt from the beginning of a split.
 
         For `all`, the first words of the validation split.
         """
-        split = TRAIN if split == TRAIN else VAL
-        return first_words(next(self._chunks(split)), within=self.text.one_document and split == VAL)
+        split = TRAIN if request.split == TRAIN else VAL
+        return first_words(
+            next(self._chunks(split)),
+            request.tokenizer,
+            within=self.text.one_document and split == VAL,
+            context_length=request.max_tokens,
+        )
 
 
 class _TrainingText:

@@ -22,6 +22,10 @@ from gptlab.data.text.windows import Windows
 from gptlab.tokenizer.protocol import Tokenizer
 from gptlab.tokenizer.text import prepend_bos
 
+MAX_PROMPT_TOKENS = 64  # of a sample's prompt, which is mostly shorter, of eight words
+MAX_PROMPT_CHARACTERS = 1000
+REPLACEMENT = "\ufffd"  # stands for bytes that are not a whole character
+
 
 @dataclass(frozen=True)
 class PreparedText:
@@ -61,7 +65,7 @@ class PreparedText:
         if prompt is None:
             ids = self.val[np.arange(1)]["ids"][0, :64].tolist()
             text = tokenizer.decode([i for i in ids if i != tokenizer.bos_id])
-            prompt = first_words(text, within=self.text.one_document)
+            prompt = first_words(text, tokenizer, within=self.text.one_document, context_length=self.val.context_length)
         return [SamplePrompt(prompt, prepend_bos(tokenizer, tokenizer.encode(prompt)), stop=())]
 
     def held_out(self) -> Iterator[str]:
@@ -95,12 +99,21 @@ class PreparedText:
         return render(description)
 
 
-def first_words(text: str, *, within: bool) -> str:
-    """Return up to eight words of a text.
+def first_words(text: str, tokenizer: Tokenizer, *, within: bool, context_length: int) -> str:
+    """Return up to eight words of a text, and at most MAX_PROMPT_TOKENS or half of the context.
+
+    A text without blanks between its words is one long word.
 
     Args:
         within: the text begins inside a document, perhaps inside a word, so its first word is left out.
+        context_length: the most tokens that the model reads.
     """
     rest = r"\S*\s+" if within else ""
+    text = text[:MAX_PROMPT_CHARACTERS].strip(REPLACEMENT)  # a window may begin and end inside a character
     words = re.match(rf"{rest}((?:\S+\s+){{0,7}}\S+)", text)
-    return words.group(1) if words else text
+    prompt = words.group(1) if words else text
+    most = max(1, min(MAX_PROMPT_TOKENS, context_length // 2))
+    while len(prompt) > 1 and (n_tokens := len(tokenizer.encode(prompt))) > most:
+        before, *last_word = prompt.rsplit(maxsplit=1)
+        prompt = before if last_word else prompt[: max(1, len(prompt) * most // n_tokens)]
+    return prompt

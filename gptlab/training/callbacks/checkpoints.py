@@ -11,8 +11,8 @@ from gptlab.bounds import AtLeast
 from gptlab.data.lightning_internals import batches_processed
 from gptlab.slots import slot
 from gptlab.training.callbacks.validation import validation_metrics
-from gptlab.training.context import RunContext, start_counts
-from gptlab.training.lightning_internals import batches_per_validation, write_loop_counters
+from gptlab.training.context import DivergedError, RunContext, start_counts
+from gptlab.training.lightning_internals import batches_per_validation, processed_batches, write_loop_counters
 
 
 class Validation(NamedTuple):
@@ -107,16 +107,29 @@ class LastCheckpoint(L.Callback):
     def save(self, trainer: L.Trainer) -> None:
         """Write the file, once per step.
 
-        Weights that are not finite never replace a good checkpoint.
+        Raises:
+            DivergedError: the weights are not finite; they never replace a good checkpoint.
         """
         if trainer.global_step == self.saved_step:
             return
-        if all(bool(parameter.isfinite().all()) for parameter in trainer.lightning_module.parameters()):
-            self.saved_step = trainer.global_step
-            trainer.save_checkpoint(self.path)
+        if not all(bool(parameter.isfinite().all()) for parameter in trainer.lightning_module.parameters()):
+            raise DivergedError("a weight", "not finite", trainer.global_step)
+        trainer.save_checkpoint(self.path)
+        self.saved_step = trainer.global_step
 
     def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
         """Write loop counters that resume correctly from any hook."""
         n_batches = batches_processed(trainer)
         due = n_batches % batches_per_validation(trainer) == 0 and self.validated_step != trainer.global_step
         write_loop_counters(checkpoint, n_batches, owes_validation=due)
+
+    def on_load_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Decide anew whether a validation is due, by the interval of the resumed run."""
+        n_batches, step = processed_batches(checkpoint), int(checkpoint["global_step"])
+        validated_step = checkpoint["callbacks"].get(self.state_key, {}).get("validated_step", step)
+        due = n_batches % int(trainer.val_check_interval) == 0 and validated_step != step
+        write_loop_counters(checkpoint, n_batches, owes_validation=due)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the last step that was validated."""
+        return {"validated_step": self.validated_step}

@@ -9,6 +9,7 @@ from typing import Any
 import lightning as L
 
 from gptlab.training.callbacks.checkpoints import LastCheckpoint
+from gptlab.training.context import DivergedError
 from gptlab.training.lightning_internals import true_on_any_rank
 
 log = logging.getLogger(__name__)
@@ -69,6 +70,9 @@ class StopOnSignal(L.Callback):
     def _stop(self, trainer: L.Trainer) -> None:
         for callback in trainer.callbacks:  # type: ignore[attr-defined]
             if isinstance(callback, LastCheckpoint):
-                callback.save(trainer)
+                try:
+                    callback.save(trainer)
+                except DivergedError as error:  # a signal ends the run all the same
+                    log.warning(f"{error}; nothing is saved at this step")
         # if Lightning started the other processes and one exits with an error, it kills rank 0 at once
         raise SystemExit(128 + (self.signal or signal.SIGTERM) if trainer.is_global_zero else 0)

@@ -8,11 +8,11 @@ import lightning as L
 import torch
 from torch.optim import Optimizer
 
-from gptlab.errors import UserError
 from gptlab.hardware.memory import memory_in_use
 from gptlab.hardware.peak import peak_flops
 from gptlab.hardware.precision import effective_precision
 from gptlab.training.callbacks.validation import validation_metrics
+from gptlab.training.context import DivergedError
 from gptlab.training.mfu import flops_per_token
 
 
@@ -64,10 +64,7 @@ class Throughput(L.Callback):
     def _log(self, trainer: L.Trainer, pl_module: Any, *, n_tokens: int) -> None:
         loss = float(pl_module.step_loss)
         if not math.isfinite(loss):
-            raise UserError(
-                f"the training loss is {loss} at step {trainer.global_step}: lower optim.lr, or set "
-                "trainer.gradient_clip_val; the last whole checkpoint is kept"
-            )
+            raise DivergedError("the training loss", loss, trainer.global_step)
         tokens, seconds = self._logged
         rate = (self.tokens - tokens) / max(self.seconds - seconds, 1e-9)
         self._logged = self.tokens, self.seconds

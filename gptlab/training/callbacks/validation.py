@@ -8,7 +8,7 @@ import lightning as L
 from gptlab.errors import UserError
 from gptlab.slots import slot
 from gptlab.storage.excerpts import excerpt_path
-from gptlab.training.context import RunContext
+from gptlab.training.context import DivergedError, RunContext
 from gptlab.training.lightning_internals import validate
 
 
@@ -30,7 +30,7 @@ class StartValidation(L.Callback):
     """
 
     def __init__(self, context: RunContext) -> None:
-        self.start, self.monitor = context.start, context.monitor.name
+        self.start = context.start
         self.weights = context.start and context.start.weights  # None without a validation at the start
         self.metrics: dict[str, float] = {}
 
@@ -40,20 +40,9 @@ class StartValidation(L.Callback):
             validate(trainer)
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Keep the first metrics.
-
-        Raises:
-            UserError: the weights give no finite numbers.
-        """
-        if trainer.global_step > 0:
-            return
-        self.metrics = validation_metrics(trainer)
-        value = self.metrics[self.monitor]
-        if not math.isfinite(value):
-            raise UserError(
-                f"{self.weights}: {self.monitor} is {value} before the first step: take other weights, or a "
-                "trainer.precision with a larger range"
-            )
+        """Keep the first metrics."""
+        if trainer.global_step == 0:
+            self.metrics = validation_metrics(trainer)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the metrics, and where the weights came from."""
@@ -63,6 +52,34 @@ class StartValidation(L.Callback):
         """Restore the metrics, and where the weights came from."""
         self.metrics = {str(name): float(value) for name, value in state_dict["metrics"].items()}
         self.weights = None if state_dict["weights"] is None else excerpt_path(str(state_dict["weights"]))
+
+
+class FiniteValidation(L.Callback):
+    """End a run whose weights no longer give numbers.
+
+    This comes before the callbacks that generate or score a text at the end of a validation.
+    """
+
+    def __init__(self, context: RunContext) -> None:
+        self.monitor, self.start = context.monitor.name, context.start
+
+    def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: Any) -> None:
+        """Look at the metric that the head monitors.
+
+        Raises:
+            DivergedError: it is not finite.
+            UserError: the weights that the run starts from gave no numbers.
+        """
+        name = self.monitor.removeprefix("val/")
+        value = float(pl_module.metrics[name].compute()) if name in pl_module.metrics else 0.0
+        if math.isfinite(value):
+            return
+        if trainer.global_step == 0 and self.start is not None:
+            raise UserError(
+                f"{self.start.weights}: {self.monitor} is {value} before the first step: take other weights, or a "
+                "trainer.precision with a larger range"
+            )
+        raise DivergedError(self.monitor, value, trainer.global_step)
 
 
 class FinalValidation(L.Callback):

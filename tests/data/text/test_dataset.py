@@ -7,6 +7,8 @@ import pytest
 import torch
 
 from gptlab.data.text.dataset import TextData
+from gptlab.data.text.prepared import first_words
+from gptlab.tokenizer.bytes import ByteTokenizer as Bytes
 from gptlab.tokenizer.protocol import Tokenizer
 from tests.support.data import ByteTokenizer, CountingReader, text_data
 
@@ -142,3 +144,30 @@ def test_tiny_shakespeare(shared_data: Path, tmp_path: Path) -> None:
     assert (corpus.train.n_tokens, corpus.val.n_tokens) == (1_003_854, 111_540)
     text = (shared_data / "tiny-shakespeare.txt").read_bytes()
     assert np.fromfile(corpus.train.shards[0].path, "uint16").tolist() == list(text[:1_003_854])
+
+
+@pytest.mark.parametrize(
+    ("text", "within", "context_length", "prompt"),
+    [
+        (
+            "In the beginning God created the heaven and the earth",
+            False,
+            256,
+            "In the beginning God created the heaven and",
+        ),
+        ("ginning God created the heaven", True, 256, "God created the heaven"),
+        ("In the beginning God created the heaven", False, 32, "In the beginning"),  # whole words of half a context
+        ("天地玄黄宇宙洪荒日月盈昃" * 500, False, 256, "天地玄黄宇宙洪荒日月盈昃" + "天地玄黄宇宙洪荒日"),
+        ("天地玄黄宇宙洪荒日月盈昃" * 500, True, 32, "天地玄黄宇"),
+        ("\ufffd\ufffd地玄黄\ufffd", True, 32, "地玄黄"),
+        ("word", False, 1, "w"),
+        ("", False, 8, ""),
+    ],
+)
+def test_a_sample_s_prompt_is_bounded_by_tokens_in_a_text_without_blanks_too(
+    text: str, within: bool, context_length: int, prompt: str
+) -> None:
+    tokenizer = Bytes(end_of_text=True)
+    found = first_words(text, tokenizer, within=within, context_length=context_length)
+    assert found == prompt
+    assert len(tokenizer.encode(found)) <= max(1, min(64, context_length // 2))

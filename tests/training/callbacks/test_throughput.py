@@ -19,8 +19,10 @@ from gptlab.data.row_table import show_targets
 from gptlab.hardware.peak import peak_flops
 from gptlab.heads.lm import LMHead
 from gptlab.heads.protocol import HeadContext, Monitor
+from gptlab.training.callbacks.checkpoints import LastCheckpoint
 from gptlab.training.callbacks.throughput import Throughput
-from gptlab.training.context import RunContext
+from gptlab.training.callbacks.validation import FiniteValidation
+from gptlab.training.context import DivergedError, RunContext
 from gptlab.training.estimate import Estimate
 from gptlab.training.mfu import flops_per_token
 from gptlab.training.module import GPTModule
@@ -94,12 +96,17 @@ def sgd(parameters: Any) -> torch.optim.Optimizer:
 
 
 def watched(
-    *watchers: L.Callback, logger: Any = False, data: list[Batch] | None = None, **trainer: Any
+    *watchers: L.Callback,
+    logger: Any = False,
+    data: list[Batch] | None = None,
+    schedule: Any = SCHEDULE,
+    resume: Path | None = None,
+    **trainer: Any,
 ) -> L.LightningModule:
     """Train a tiny model in float64 for a few steps."""
     model = tiny_gpt().train()
     head = LMHead(model, GIVEN, tied=True, loss_chunk_rows=None)
-    module = GPTModule(model=model, head=head, optimizer=sgd, schedule=SCHEDULE)
+    module = GPTModule(model=model, head=head, optimizer=sgd, schedule=schedule)
     options: dict[str, Any] = {
         "accelerator": "cpu",
         "precision": "64-true",
@@ -111,7 +118,9 @@ def watched(
         **trainer,
     }
     loader = DataLoader(data or rows(), batch_size=B)
-    L.Trainer(callbacks=list(watchers), logger=logger, **options).fit(module, loader, DataLoader(rows()[:2]))
+    L.Trainer(callbacks=list(watchers), logger=logger, **options).fit(
+        module, loader, DataLoader(rows()[:2]), ckpt_path=resume
+    )
     return module
 
 
@@ -201,3 +210,54 @@ def test_no_step_waits_for_the_device_unless_it_logs(
 
     peak_flops(torch.device("cpu"), "32-true")  # measured once, which reads numbers too
     assert reads(4, log_every=100) == reads(12, log_every=100) < reads(12, log_every=1)
+
+
+class Poison(L.Callback):
+    """Makes a weight nan after the second step, and counts what is made of it."""
+
+    n_after = 0
+
+    def on_train_batch_end(self, trainer: L.Trainer, pl_module: Any, *_: Any) -> None:
+        if trainer.global_step == 2:
+            pl_module.model.final_norm.weight.data[0] = math.nan
+
+    def on_validation_epoch_end(self, *_: Any) -> None:
+        self.n_after += 1
+
+
+def test_weights_without_numbers_end_the_run_before_anything_is_made_of_them(tmp_path: Path) -> None:
+    poison, given = Poison(), context(tmp_path)
+    checks = [Throughput(log_every_n_steps=100), FiniteValidation(given)]
+    with pytest.raises(
+        DivergedError, match=r"^val/loss is nan at step 2: lower optim.lr, or set trainer.gradient_clip"
+    ):
+        watched(*checks, poison, val_check_interval=2, check_val_every_n_epoch=None)
+    assert poison.n_after == 0
+    last = LastCheckpoint(given, every_n_train_steps=1)
+    with pytest.raises(DivergedError, match=r"^a weight is not finite at step 2"):
+        watched(Poison(), last)
+    assert last.saved_step == 1
+
+
+@pytest.mark.parametrize(("interval", "validated"), [(2, [4, 6, 8]), (3, [6]), (4, [4, 8]), (8, [8])])
+def test_an_extended_run_takes_the_rates_and_validations_of_its_new_settings(
+    interval: int, validated: list[int], tmp_path: Path
+) -> None:
+    """It is saved after step 4, which its own interval of 3 did not validate."""
+
+    def schedule(n_steps: int) -> Any:
+        return partial(cosine, total_steps=n_steps, warmup_steps=0, start_factor=0.1, end_factor=0.0)
+
+    def train(n_steps: int, start: int, every: int) -> Keep:
+        last, logger = LastCheckpoint(context(tmp_path, start_step=start), every_n_train_steps=100), Keep()
+        own: dict[str, Any] = {"schedule": schedule(n_steps), "max_steps": n_steps, "val_check_interval": every}
+        own |= {"resume": last.path} if start else {}
+        data = [row for _ in range(3) for row in rows()]
+        watched(Throughput(log_every_n_steps=1), last, logger=logger, data=data, check_val_every_n_epoch=None, **own)
+        return logger
+
+    assert train(4, 0, 3).validated == [3]
+    logger = train(8, 4, interval)
+    assert logger.validated == validated
+    rates = [row["train/learning_rate"] for row in logger.rows]
+    assert rates == pytest.approx([LR * schedule(8)(step) for step in range(4, 8)])

@@ -4,7 +4,6 @@ Importing Lightning takes seconds, so each function imports it itself: commands 
 """
 
 import logging
-import math
 import shutil
 from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
@@ -22,7 +21,7 @@ from gptlab.config.hparams import hparams_values
 from gptlab.config.plain import Config, to_yaml
 from gptlab.config.pretrained import row_length
 from gptlab.data.protocol import EvaluationRequest, Prepared
-from gptlab.data.samplers import rows_at_once
+from gptlab.data.samplers import ValSampler, rows_at_once
 from gptlab.data.text.split import ALL
 from gptlab.generation.generator import TextGenerator
 from gptlab.generation.sampling import nth_seed
@@ -60,20 +59,18 @@ def make_batches(cfg: Config, modules: nn.ModuleDict, prepared: Prepared) -> tup
     micro_batch_size, accumulation = choose_micro_batch(
         modules, prepared, resume=cfg.resume, optimizer=build(cfg.optim, "optim"), **options
     )
-    world_size = count_devices(cfg.trainer.accelerator, cfg.trainer.devices)
+    settings = build(cfg.trainer, "trainer")
+    world_size = count_devices(settings.accelerator, settings.devices) * settings.num_nodes
+    shape = {"batch_size": micro_batch_size, "world_size": world_size}
     plan = make_plan(
-        max_steps=cfg.trainer.max_steps,
-        max_epochs=cfg.trainer.max_epochs,
-        n_rows=(n_rows := len(prepared.train)),
-        rows_at_once=rows_at_once(n_rows, batch_size=micro_batch_size, world_size=world_size),
+        settings,
+        n_rows=len(prepared.train),
+        rows_at_once=rows_at_once(len(prepared.train), **shape),
+        val_batches=len(ValSampler(prepared.val, **shape, rank=0)),
         accumulate_grad_batches=accumulation,
     )
-    steps = cfg.trainer.max_steps
-    if steps is not None and plan.n_steps < steps:
-        log.info(f"trainer.max_epochs={cfg.trainer.max_epochs} ends the run after {plan.n_steps:,} of {steps:,} steps")
-    batches = RunDataModule(
-        prepared, batch_size=micro_batch_size, seed=cfg.seed, n_batches=plan.n_batches, world_size=world_size
-    )
+    length = {"n_batches": plan.n_batches, "epoch_rows": plan.epoch_rows}
+    batches = RunDataModule(prepared, **shape, **length, seed=cfg.seed)
     return batches, plan, accumulation
 
 
@@ -87,11 +84,12 @@ def make_module(cfg: Config, modules: nn.ModuleDict, *, n_steps: int, frozen_nam
     """
     from gptlab.training.module import GPTModule
 
+    schedule = partial(build(cfg.schedule, "schedule"), total_steps=n_steps)
     module = GPTModule(
         model=modules["model"],  # type: ignore[arg-type]
         head=modules["head"],
         optimizer=build(cfg.optim, "optim"),
-        schedule=partial(build(cfg.schedule, "schedule"), total_steps=n_steps),
+        schedule=schedule() if isinstance(schedule.func, type) else schedule,
         frozen_names=frozen_names,
     )
     if choose_compile(cfg.compile, n_steps=n_steps):
@@ -115,17 +113,19 @@ def estimate_run(
     They are logged, with a warning if the run does not fit.
     """
     from gptlab.evaluation.final import N_TRAIN_SAMPLE
-    from gptlab.training.callbacks.checkpoints import BestCheckpoint, LastCheckpoint
     from gptlab.training.estimate import Work, estimate_training
     from gptlab.training.measurement import measure_step
 
-    every, batch_size = cfg.trainer.val_check_interval or plan.steps_per_epoch, batches.identity["batch_size"]
+    batch_size, world_size = batches.identity["batch_size"], batches.identity["world_size"]
+    parts = {node["_target_"].rpartition(".")[2]: node for node in cfg.callbacks.values() if node is not None}
+    averages = "AverageWeights" in parts and parts["AverageWeights"]["decay"] is not None
     work = Work(
         n_steps=steps.total - steps.first,
         batch_size=batch_size,
         accumulation=accumulation,
-        world_size=batches.identity["world_size"],
-        n_validations=math.ceil(steps.total / every) - steps.first // every + (steps.start is not None),
+        world_size=world_size,
+        n_validations=plan.n_validations(steps.first) + (steps.start is not None),
+        n_val_rows=plan.val_batches * batch_size * world_size,
         n_final_rows=N_TRAIN_SAMPLE if cfg.final_evaluation else 0,
     )
     accelerator, n_rows = cfg.trainer.accelerator, work.n_steps * accumulation * batch_size
@@ -133,10 +133,11 @@ def estimate_run(
     place |= {"precision": choose_precision(cfg.trainer.precision, accelerator)}
     modules = nn.ModuleDict({"model": module.model, "head": module.head})
     measured = measure_step(modules, batches.data.train, batch_size=batch_size, n_rows=n_rows, **place)
-    targets = {node["_target_"] for node in cfg.callbacks.values() if node is not None}
-    files = {"best": BestCheckpoint, "last": LastCheckpoint}
-    written = [name for name, kind in files.items() if f"{kind.__module__}.{kind.__name__}" in targets]
-    estimate = estimate_training(module, batches.data, work, measured, record=record, checkpoints=written, **place)
+    files = {"best": "BestCheckpoint", "last": "LastCheckpoint"}
+    written = [name for name, kind in files.items() if kind in parts and cfg.trainer.enable_checkpointing]
+    estimate = estimate_training(
+        module, batches.data, work, measured, record=record, checkpoints=written, averages=averages, **place
+    )
     _log_estimate(estimate, Path(cfg.output_dir), place["device"])
     return estimate
 
@@ -254,13 +255,13 @@ def make_trainer(
     Args:
         record: plain values that every checkpoint stores beside its tensors.
     """
+    from gptlab.training.callbacks.batches import Reseed
     from gptlab.training.callbacks.hparams import HParams
-    from gptlab.training.callbacks.reseed import Reseed
     from gptlab.training.callbacks.signals import StopOnSignal
     from gptlab.training.callbacks.throughput import Throughput
     from gptlab.training.callbacks.validation import FinalValidation, FiniteValidation
     from gptlab.training.checkpoint import CheckpointFiles
-    from gptlab.training.trainer import TrainerParts
+    from gptlab.training.trainer import TrainerParts, build_trainer
 
     callbacks = [
         Reseed(seed=cfg.seed),
@@ -272,8 +273,8 @@ def make_trainer(
         StopOnSignal(),
     ]
     loggers = [build_for(context, node, "logger.*") for node in cfg.logger.values() if node is not None]
-    parts = TrainerParts(callbacks, loggers, CheckpointFiles(record), plan)
-    return build(cfg.trainer, "trainer")(parts, accumulate_grad_batches=accumulation)
+    parts = TrainerParts(callbacks, loggers, CheckpointFiles(record), plan, folder=Path(cfg.output_dir))
+    return build_trainer(build(cfg.trainer, "trainer"), parts, accumulate_grad_batches=accumulation)
 
 
 def summarise_training(cfg: Config, trainer: "L.Trainer", modules: nn.ModuleDict, prepared: Prepared) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from gptlab.commands.cli import version_line
 from gptlab.commands.errors import report_errors
 from gptlab.commands.memory import keep_freed_memory
 from gptlab.commands.terminal import escape_unencodable
-from gptlab.config.compose import ConfigError, check_composes
+from gptlab.config.compose import ConfigError, check_composes, write_free_keys
 from gptlab.config.hydra_internals import run_command_line, run_job
 from gptlab.config.manual.habits import split_habits
 from gptlab.config.manual.pages import train_page
@@ -81,6 +81,8 @@ def _checked(words: list[str]) -> tuple[list[str], TrainCommand | None]:
     """
     if sentences := split_habits(words, bare_key="data.path")[0]:
         raise ConfigError(sentences)
+    if any(word.startswith(("-", "sweep=")) for word in words):  # Hydra composes it itself
+        words = write_free_keys("train", words)
     if jobs := sweep_jobs(words):
         words, notes = name_runs(words)
         check_jobs(sweep_jobs(words) if notes else jobs)

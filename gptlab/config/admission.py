@@ -5,15 +5,21 @@ Building a configuration runs the code that it names, so only these targets are 
 
 import importlib
 import os
+from collections.abc import Mapping
+from types import NoneType
 from typing import Any
 
-from gptlab.config.signature import slots_of
-from gptlab.errors import UserError
+from gptlab.config.signature import Argument, arguments, module_constant, public_classes, slots_of
+from gptlab.errors import UserError, nearest
 
 TRUST = "GPTLAB_TRUST"  # packages of the user's own, by environment only: a configuration cannot admit itself
 LIGHTNING = {  # slot -> package whose public classes are admitted, and their base class
     "callbacks.*": ("lightning.pytorch.callbacks", "Callback"),
     "logger.*": ("lightning.pytorch.loggers", "Logger"),
+}
+NAMING = {  # target -> module whose classes its `name` may be, and their base class
+    "gptlab.training.optimizers.torch_optimizer": ("torch.optim", "Optimizer"),
+    "gptlab.training.schedules.TorchSchedule": ("torch.optim.lr_scheduler", "LRScheduler"),
 }
 
 
@@ -42,6 +48,53 @@ def refusal(target: Any, slot: str, key: str | None = None) -> str | None:
         "its place, and Lightning's callbacks and loggers; admit a package of your own with "
         f"{TRUST}=PACKAGE in the environment"
     )
+
+
+def takes(node: Mapping[str, Any]) -> dict[str, Argument] | None:
+    """Return the arguments of a node's target by name, with those of a class that it names.
+
+    None if they are unknown.
+    """
+    target, name = node["_target_"], node.get("name")
+    if target not in NAMING:
+        return arguments(target)
+    named = arguments(public_classes(*NAMING[target]).get(str(name), ""))
+    if named is None:
+        return None
+    own = {key: kind for key, kind in (arguments(target, beside_kwargs=True) or {}).items() if key != "options"}
+    _, *free = named  # the first is the parameters, or the optimizer
+    free = [key for key in free if key not in own and key not in withheld(target)]
+    theirs = {key: named[key]._replace(by_position=False) for key in free}  # the configuration gives them by name
+    if (length := _table(target, "LENGTHS").get(name)) in theirs:  # the run knows it
+        theirs[length] = theirs[length]._replace(required=False, type=(theirs[length].type, NoneType))
+    return own | theirs
+
+
+def withheld(target: str) -> dict[str, str]:
+    """Return the arguments of named classes that a configuration cannot give, and why."""
+    return _table(target, "FIXED") if target in NAMING else {}
+
+
+def naming_problem(node: Mapping[str, Any], key: str) -> str | None:
+    """Return why a node cannot build the class that it names, None if it can."""
+    target, name = node["_target_"], node.get("name")
+    if target not in NAMING or not isinstance(name, str) or name == "???":
+        return None
+    classes, unusable = public_classes(*NAMING[target]), _table(target, "UNUSABLE")
+    if name in unusable:
+        return f"{key}.name is {name}, which cannot be used: {unusable[name]}"
+    if name not in classes:
+        usable = [known for known in classes if known not in unusable]
+        alike = [known for known in usable if known.lower() == name.lower()]
+        guess = nearest(name, alike or usable) or f": there are {', '.join(usable)}"
+        return f"{key}.name is {name!r:.80}, which {NAMING[target][0]} does not have{guess}"
+    if node.get("weight_decay") and "weight_decay" not in (arguments(classes[name]) or ()):
+        return f"{key}.weight_decay is {node['weight_decay']}, but {name} has none: set it to 0"
+    return None
+
+
+def _table(target: str, name: str) -> dict[Any, str]:
+    return module_constant(target.rpartition(".")[0], name) or {}
 
 
 def is_lightning(target: str) -> bool:

@@ -6,11 +6,11 @@ All problems are reported at once, before a weight exists.
 from collections.abc import Container, Iterable, Iterator, Mapping
 from typing import Any
 
-from gptlab.config.admission import refusal
+from gptlab.config.admission import naming_problem, refusal, takes, withheld
 from gptlab.config.plain import select
-from gptlab.config.rules import pair_problems, rule_problems
+from gptlab.config.rules import pair_problems, refused, rule_problems
 from gptlab.config.schema import bounded_root_types, root_types
-from gptlab.config.signature import Argument, arguments, class_constant
+from gptlab.config.signature import Argument, class_constant
 from gptlab.config.value_types import fits, type_name, wanted
 from gptlab.errors import nearest
 from gptlab.storage.places import conf_dir
@@ -95,10 +95,16 @@ def _check_node(node: Mapping[str, Any], path: str, slot: str) -> Iterator[str]:
     if reason := refusal(target, slot, path):
         yield reason
         return
-    known = arguments(target)
+    if reason := naming_problem(node, path):
+        yield reason
+        return
+    known = takes(node)
     waiting = [name for name, a in (known or {}).items() if a.required and (a.by_position or name in RUN_ARGUMENTS)]
     if node.get("_partial_") and known is not None and not waiting:
         yield f"{path}._partial_ is true, but {target} takes no further argument: leave it out"
+    for name in waiting if node.get("_partial_") else ():
+        if name in node and name != "vocab_size":  # a tokenizer's is the wanted one
+            yield f"{path}.{name} cannot be given: the run supplies it; leave it out"
     yield from _check_values(node, path, slot, known)
     for name, argument in (known or {}).items():
         waits = node.get("_partial_") and name in waiting
@@ -115,7 +121,9 @@ def _check_values(node: Mapping[str, Any], path: str, slot: str, known: Mapping[
                 yield f"{key} is {value!r:.80}: it must be {type_name(HYDRA_KEYS[name])}"
         elif known is not None and name not in known:
             guess = nearest(name, known) or f": {node['_target_']} takes {', '.join(known)}"
-            yield f"{key} is not a key{guess}"
+            reason = withheld(node["_target_"]).get(name)
+            unable = reason and f"{key} cannot be given: {reason}; leave it out"
+            yield refused(key) or unable or f"{key} is not a key{guess}"
         elif value == "???":
             yield f"{key} is missing: give {key}=VALUE"
         elif (group := conf_dir() / path / name).is_dir() and not _is_node(value):

@@ -9,11 +9,13 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from gptlab.config.admission import NAMING, takes
 from gptlab.config.check import HYDRA_KEYS, check
 from gptlab.config.command import settle_folder
 from gptlab.config.hydra_internals import Override, our_hydra, parse_override
 from gptlab.config.manual.habits import answer_several_values, answer_unknown_choice, answer_unknown_key, split_habits
 from gptlab.config.plain import Config, keywords, resolved
+from gptlab.config.rules import refused
 from gptlab.errors import UserError
 from gptlab.storage.places import conf_dir
 
@@ -92,13 +94,41 @@ def _one_by_one(root: str, parsed: list[Override], problems: list[str]) -> DictC
     choices = [o for o in parsed if is_choice(o)]
     base = _compose(root, choices, problems)  # removes from `choices` those that do not exist
     parsed = [o for o in parsed if o in choices or not is_choice(o)]
+    parsed = [_added(o) if not is_choice(o) and _is_free(base, o) else o for o in parsed]
     unknown = [o for o in parsed if o not in choices and not _exists(base, o)]
     all_keys = "--cfg job" if root in TRAINING_ROOTS else f"gptlab {root} --help"
     keys = list(_keys(base)) if unknown else []
     for o in unknown:
         value = (o.input_line or "").partition("=")[2]
-        problems.append(answer_unknown_key(o.key_or_group, value, keys, all_keys=all_keys))
+        answer = refused(o.key_or_group) or answer_unknown_key(o.key_or_group, value, keys, all_keys=all_keys)
+        problems.append(answer)
     return _compose(root, [o for o in parsed if o not in unknown], problems)
+
+
+def _is_free(base: DictConfig, override: Override) -> bool:
+    """Return whether a part takes a key that its yaml leaves out, so that `check` judges it.
+
+    It names a class, whose arguments depend on the name, or its own arguments include the key.
+    """
+    parent, _, name = override.key_or_group.rpartition(".")
+    node = OmegaConf.select(base, parent) if parent else None
+    if not isinstance(node, DictConfig) or name in list(node) or override.is_delete() or "_target_" not in node:
+        return False
+    return node._target_ in NAMING or name in (takes({"_target_": node._target_}) or ())
+
+
+def write_free_keys(root: str, words: list[str]) -> list[str]:
+    """Return the words as Hydra itself wants them: `++` before a key that a part takes and its yaml leaves out."""
+    with our_hydra():
+        parsed = parse_overrides([word for word in words if not word.startswith("-")], [])
+        base = _compose(root, [o for o in parsed if is_choice(o)], [])
+        free = {o.input_line: _added(o).input_line or "" for o in parsed if not is_choice(o) and _is_free(base, o)}
+    return [free.get(quote_tilde(word), word) for word in words]
+
+
+def _added(override: Override) -> Override:
+    """Return the override that adds its key."""
+    return parse_override(f"++{(override.input_line or '').lstrip('+')}")
 
 
 def typed_values(group: str, cfg: Config, overrides: list[str]) -> dict[str, Any]:

@@ -33,7 +33,11 @@ from gptlab.storage.signature import is_own
 # by its fingerprint, and another number of devices.)
 MAY_CHANGE = (
     *("trainer.max_steps", "trainer.max_epochs", "trainer.val_check_interval", "trainer.log_every_n_steps"),
-    *("trainer.accelerator", "trainer.devices", "compile", "activation_checkpointing", "final_evaluation"),
+    *("trainer.max_time", "trainer.min_steps", "trainer.min_epochs", "trainer.check_val_every_n_epoch"),
+    *("trainer.limit_val_batches", "trainer.benchmark", "trainer.detect_anomaly", "trainer.profiler"),
+    *("trainer.enable_checkpointing", "trainer.enable_progress_bar", "trainer.enable_model_summary"),
+    *("trainer.accelerator", "trainer.devices", "trainer.num_nodes"),
+    *("compile", "activation_checkpointing", "final_evaluation"),
     *("callbacks", "logger", "sampling", "data.path", "data.n_workers", "data.cache_dir", "data.max_expansion"),
 )
 CONFIG_FILE = ".hydra/config.yaml"

@@ -26,10 +26,13 @@ class Argument(NamedTuple):
 
 
 @cache
-def arguments(target: str) -> dict[str, Argument] | None:
+def arguments(target: str, *, beside_kwargs: bool = False) -> dict[str, Argument] | None:
     """Return a target's arguments by name.
 
     None if the source is not found, or if it takes `**kwargs`.
+
+    Args:
+        beside_kwargs: return the arguments before `**kwargs` instead of None.
     """
     definition, module = _definition(target)
     if isinstance(definition, ast.ClassDef):
@@ -38,7 +41,7 @@ def arguments(target: str) -> dict[str, Argument] | None:
     if isinstance(definition, ast.ClassDef):  # a dataclass or a NamedTuple: its fields
         fields = [part for part in definition.body if isinstance(part, ast.AnnAssign)]
         return {f.target.id: Argument(_type(f.annotation, module), f.value is None, False) for f in fields}  # type: ignore[union-attr]
-    if definition is None or definition.args.kwarg:
+    if definition is None or (definition.args.kwarg and not beside_kwargs):
         return None
     args = definition.args
     defaults: list[Any] = [None] * (len(args.args) - len(args.defaults)) + args.defaults
@@ -46,6 +49,32 @@ def arguments(target: str) -> dict[str, Argument] | None:
     named = {a.arg: Argument(_type(a.annotation, module), default is None, a in args.args) for a, default in pairs}
     named.pop("self", None)
     return named
+
+
+@cache
+def module_constant(module: str, name: str) -> Any:
+    """Return the literal value of a module's constant, or None."""
+    path = _source(module)
+    for part in _parse(path).body if path else ():
+        if isinstance(part, ast.Assign) and any(isinstance(t, ast.Name) and t.id == name for t in part.targets):
+            return ast.literal_eval(part.value)
+    return None
+
+
+@cache
+def public_classes(module: str, base: str) -> dict[str, str]:
+    """Return the classes that a module offers, by name, as targets.
+
+    They are those of its `__all__` that it defines or imports from its own package, without their base class.
+    """
+    path, found = _source(module), {}
+    for part in _parse(path).body if path else ():
+        if isinstance(part, ast.ClassDef):
+            found[part.name] = f"{module}.{part.name}"
+        elif isinstance(part, ast.ImportFrom) and (part.module or "").startswith(f"{module}."):
+            found |= {alias.asname or alias.name: f"{part.module}.{alias.name}" for alias in part.names}
+    names = module_constant(module, "__all__") or []
+    return {name: found[name] for name in sorted(names) if name[0].isupper() and name != base and name in found}
 
 
 @cache
@@ -119,7 +148,7 @@ def _type(annotation: ast.expr | None, module: Path | None) -> Any:
             return NoneType
         case ast.Name(id=name) if name in PLAIN:
             return PLAIN[name]
-        case ast.Name(id=name) if module:
+        case ast.Name(id=name) if module and name != "Tensor":
             return _alias(name, module)
         case ast.BinOp(left=left, op=ast.BitOr(), right=right):
             return (*_members(left, module), *_members(right, module))
@@ -132,6 +161,11 @@ def _type(annotation: ast.expr | None, module: Path | None) -> Any:
             return list[(_type(item, module),)]  # type: ignore[misc]  # a union stays one argument
         case ast.Subscript(value=ast.Name(id="dict" | "Mapping")):
             return dict
+        case ast.Subscript(value=ast.Name(id="tuple"), slice=ast.Tuple(elts=items)):
+            kinds = [kind for item in items for kind in _members(item, module)]
+            return Bounded(list[(tuple(dict.fromkeys(kinds)),)], (Length(len(items), len(items)),))  # type: ignore[misc]
+        case ast.Name(id="Tensor"):  # no plain value is one
+            return ()
     return Any
 
 

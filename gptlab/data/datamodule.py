@@ -38,13 +38,16 @@ class RunDataModule(L.LightningDataModule):
     Args:
         batch_size: rows of a micro-batch on each device.
         n_batches: micro-batches of each device in the whole run.
+        epoch_rows: rows of an epoch, the first of its order if there are more.
     """
 
-    def __init__(self, data: Prepared, *, batch_size: int, seed: int, n_batches: int, world_size: int) -> None:
+    def __init__(
+        self, data: Prepared, *, batch_size: int, seed: int, n_batches: int, epoch_rows: int, world_size: int
+    ) -> None:
         super().__init__()
         if few := few_scored(data.val):
             log.warning(few)
-        self.data, self.n_batches, self.start = data, n_batches, 0
+        self.data, self.n_batches, self.epoch_rows, self.start = data, n_batches, epoch_rows, 0
         self.identity: dict[str, Any] = {
             "seed": seed,
             "batch_size": batch_size,
@@ -55,7 +58,8 @@ class RunDataModule(L.LightningDataModule):
     def train_dataloader(self) -> DataLoader[Batch]:
         """Return the loader of the remaining training batches."""
         shape = {name: self.identity[name] for name in ("batch_size", "seed", "world_size")}
-        sampler = TrainSampler(self.data.train, **shape, n_batches=self.n_batches, start=self.start, rank=self._rank)
+        length = {"n_batches": self.n_batches, "epoch_rows": self.epoch_rows, "start": self.start}
+        sampler = TrainSampler(self.data.train, **shape, **length, rank=self._rank)
         return self._loader(self.data.train, sampler)
 
     def val_dataloader(self) -> DataLoader[Batch]:

@@ -39,14 +39,25 @@ class TrainSampler(Sampler[np.ndarray]):
 
     Args:
         n_batches: of the whole run, over all its epochs.
+        epoch_rows: rows of an epoch, the first of its order if there are more.
         start: batches already trained on; the iteration begins after them.
     """
 
     def __init__(
-        self, rows: Rows, *, batch_size: int, seed: int, n_batches: int, start: int, rank: int, world_size: int
+        self,
+        rows: Rows,
+        *,
+        batch_size: int,
+        seed: int,
+        n_batches: int,
+        epoch_rows: int,
+        start: int,
+        rank: int,
+        world_size: int,
     ) -> None:
         self.rows, self.batch_size, self.seed = rows, batch_size, seed
-        self.n_batches, self.start, self.rank, self.world_size = n_batches, start, rank, world_size
+        self.n_batches, self.epoch_rows = n_batches, epoch_rows
+        self.start, self.rank, self.world_size = start, rank, world_size
         self.rows_at_once = rows_at_once(len(rows), batch_size=batch_size, world_size=world_size)
 
     def __len__(self) -> int:
@@ -60,15 +71,15 @@ class TrainSampler(Sampler[np.ndarray]):
         """Yield this device's row numbers, (B,) each."""
         order = lru_cache(maxsize=2)(self._order)
         for number in range(self.start, self.n_batches):
-            epoch, place = divmod(number * self.rows_at_once + self.rank * self.batch_size, len(self.rows))
+            epoch, place = divmod(number * self.rows_at_once + self.rank * self.batch_size, self.epoch_rows)
             batch = order(epoch)[place : place + self.batch_size]
             missing = self.batch_size - len(batch)
             yield np.concatenate([batch, order(epoch + 1)[:missing]]) if missing else batch
 
     def _order(self, epoch: int) -> np.ndarray:
         """Return an epoch's row numbers, those that complete the previous epoch's last batch first.   -> (N,)"""
-        order = self.rows.epoch(np.random.default_rng([self.seed, epoch]), self.rows_at_once)
-        return np.roll(order, -epoch * len(self.rows) % self.rows_at_once)  # its own batches stay whole
+        order = self.rows.epoch(np.random.default_rng([self.seed, epoch]), self.rows_at_once)[: self.epoch_rows]
+        return np.roll(order, -epoch * self.epoch_rows % self.rows_at_once)  # its own batches stay whole
 
 
 class ValSampler(Sampler[np.ndarray]):

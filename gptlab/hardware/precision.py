@@ -46,7 +46,7 @@ def count_devices(accelerator: str, devices: int | str | Sequence[int]) -> int:
         UserError: more GPUs are wanted than there are, or GPU numbers are given without a GPU.
     """
     gpus = torch.cuda.device_count() if accelerator in ("auto", "cuda", "gpu") else 0
-    if devices == "auto":
+    if devices in ("auto", -1):  # -1 is Lightning's word for all
         return max(1, gpus)
     if isinstance(devices, int | str):
         wanted = int(devices)

@@ -45,6 +45,11 @@ def lock_run(folder: Path, *, again: bool = False) -> Iterator[None]:
         raise UserError(f"{folder} is being trained by another process: wait for it, or stop it first") from None
 
 
+def is_main_process() -> bool:
+    """Return whether this process writes the run's files: the first one, on the first machine."""
+    return not any(int(os.environ.get(name, 0)) for name in ("LOCAL_RANK", "NODE_RANK", "GROUP_RANK"))
+
+
 @contextmanager
 def begin_run(folder: Path, *, dated: bool, resumes: bool) -> Iterator[Path]:
     """Yield the run's folder, locked from before its first file.
@@ -60,8 +65,8 @@ def begin_run(folder: Path, *, dated: bool, resumes: bool) -> Iterator[Path]:
     Raises:
         UserError: another process trains in the folder, it holds a run that is not being resumed, or it cannot be made.
     """
-    if _is_helper() or resumes:
-        with nullcontext() if _is_helper() else lock_run(folder, again=True):
+    if not is_main_process() or resumes:
+        with lock_run(folder, again=True) if is_main_process() else nullcontext():
             yield folder
         return
     made = missing_folders(folder)
@@ -144,11 +149,6 @@ def discard_unbegun(folder: Path, *, keep: Container[str]) -> None:
             shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
 
 
-def _is_helper() -> bool:
-    """Return whether this is not the run's first process, which alone writes its files."""
-    return bool(int(os.environ.get("LOCAL_RANK", 0)))
-
-
 @contextmanager
 def training_folder(folder: Path, *, resumes: bool) -> Iterator[None]:
     """Lock the run's folder during training.
@@ -158,7 +158,7 @@ def training_folder(folder: Path, *, resumes: bool) -> Iterator[None]:
     Raises:
         UserError: another process trains in the folder, or it holds a run that is not being resumed.
     """
-    if _is_helper():
+    if not is_main_process():
         yield
         return
     with lock_run(folder, again=True):
@@ -191,7 +191,7 @@ def claim_folder(folder: Path) -> None:
 def read_status(folder: Path) -> str:
     """Return the status in summary.json.
 
-    It is finished, stopped early, interrupted, failed or training; `unfinished` without a summary.
+    It is finished, stopped early, out of time, interrupted, failed or training; `unfinished` without a summary.
     """
     return str(read_summary(folder).get("status", "unfinished"))
 

@@ -31,6 +31,7 @@ class Work(NamedTuple):
     accumulation: int  # micro-batches per step
     world_size: int
     n_validations: int
+    n_val_rows: int  # of a validation
     n_final_rows: int  # training rows that are measured at the end; 0 if nothing is
 
 
@@ -100,6 +101,7 @@ def estimate_training(
     precision: str,
     record: Mapping[str, Any],
     checkpoints: Collection[str],
+    averages: bool,
 ) -> Estimate:
     """Return what a run will take.
 
@@ -108,6 +110,7 @@ def estimate_training(
         precision: Lightning's name, not `auto`.
         record: what every checkpoint stores beside its tensors.
         checkpoints: those that the run writes, of `best` and `last`.
+        averages: whether it keeps an average of the weights, and validates both.
     """
     order = data.train.epoch(np.random.default_rng(0), work.batch_size * work.world_size)
     row_tokens, width = _row_tokens(data.train, order, work.batch_size)
@@ -118,9 +121,9 @@ def estimate_training(
     optimizer = module.optimizer_factory(module.named_parameters())
     seconds = sharing * _seconds_per_step(optimizer, measured, step_tokens, flops)
     reading = measured.forward_seconds_per_token * sharing / work.world_size  # seconds per token
-    validation = reading * _all_tokens(data.val, work.batch_size)
+    validation = reading * (1 + averages) * _all_tokens(data.val, work.batch_size, most=work.n_val_rows)
     final = measured.forward_seconds_per_token * _final_tokens(data, work, row_tokens)  # on one device
-    sizes = _sizes(module, precision)
+    sizes = _sizes(module, precision, averages=averages)
     in_use = measured.memory_before if on_cpu else 0
     memory = _memory(sizes, measured, in_use=in_use) | {"update": update_bytes(optimizer)}
     files = {name: _checkpoint_bytes(name, sizes, module.frozen_names, record) for name in checkpoints}
@@ -146,9 +149,10 @@ class _Sizes(NamedTuple):
     weights: dict[str, Tensor]  # of state_dict, each once
     gradient_bytes: int
     state: StateSize
+    average: StateSize  # of the weights, in float32
 
 
-def _sizes(module: Any, precision: str) -> _Sizes:
+def _sizes(module: Any, precision: str, *, averages: bool) -> _Sizes:
     """Return the sizes of a module's weights in training, of their gradients and of the optimizer's state."""
     dtype = weights_dtype(precision)
 
@@ -161,6 +165,7 @@ def _sizes(module: Any, precision: str) -> _Sizes:
         weights={name: size(tensor) for name, tensor in once.values()},
         gradient_bytes=sum(parameter.nbytes for parameter in learning.values()),
         state=state_size(module.optimizer_factory, learning.items()),
+        average=StateSize(averages * 4 * sum(p.numel() for p in learning.values()), averages * len(learning)),
     )
 
 
@@ -179,6 +184,7 @@ def _memory(sizes: _Sizes, measured: Measurement, *, in_use: int) -> dict[str, i
         "weights": weights,
         "gradients": sizes.gradient_bytes,
         "optimizer": sizes.state.n_bytes,
+        "average": sizes.average.n_bytes,
         "activations": measured.activation_bytes,
     }
 
@@ -186,8 +192,9 @@ def _memory(sizes: _Sizes, measured: Measurement, *, in_use: int) -> dict[str, i
 def _checkpoint_bytes(name: str, sizes: _Sizes, frozen_names: Collection[str], record: Mapping[str, Any]) -> int:
     """Return the size of `best`, which has weights alone, or of `last`, which has the optimizer's state too."""
     kept = [tensor.nbytes for key, tensor in sizes.weights.items() if key not in frozen_names]
-    state = sizes.state if name == "last" else StateSize(0, 0)
-    return content_bytes(sum(kept) + state.n_bytes, n_tensors=len(kept) + state.n_tensors, record=record)
+    states = [sizes.state, sizes.average] if name == "last" else []
+    n_bytes, n_tensors = (sum(sizes) for sizes in zip(*states, strict=True)) if states else (0, 0)
+    return content_bytes(sum(kept) + n_bytes, n_tensors=len(kept) + n_tensors, record=record)
 
 
 def _seconds_per_step(optimizer: torch.optim.Optimizer, measured: Measurement, step_tokens: int, flops: int) -> float:
@@ -201,12 +208,12 @@ def _final_tokens(data: Prepared, work: Work, train_row_tokens: float) -> float:
     if not work.n_final_rows:
         return 0.0
     train = min(work.n_final_rows, len(data.train)) * train_row_tokens
-    return train + (0.0 if data.test is None else _all_tokens(data.test, work.batch_size))
+    return train + (0.0 if data.test is None else _all_tokens(data.test, work.batch_size, most=len(data.test)))
 
 
-def _all_tokens(rows: Rows, batch_size: int) -> float:
-    """Return the tokens of all rows, with their padding."""
-    return len(rows) * _row_tokens(rows, rows.reading_order(), batch_size)[0] if len(rows) else 0.0
+def _all_tokens(rows: Rows, batch_size: int, *, most: int) -> float:
+    """Return the tokens of all rows, at most so many, with their padding."""
+    return min(most, len(rows)) * _row_tokens(rows, rows.reading_order(), batch_size)[0] if len(rows) else 0.0
 
 
 def _row_tokens(rows: Rows, order: np.ndarray, batch_size: int) -> tuple[float, int]:

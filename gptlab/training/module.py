@@ -11,7 +11,6 @@ import lightning as L
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LambdaLR
 
 from gptlab.batch import Batch
 from gptlab.hardware.torch_internals import scale_
@@ -19,6 +18,7 @@ from gptlab.heads.protocol import Loss
 from gptlab.model.gpt import GPT
 from gptlab.training.lightning_internals import sum_over_ranks
 from gptlab.training.optimizers import NamedParameters, restore_groups
+from gptlab.training.schedules import Schedule, scheduler_after
 
 
 class GPTModule(L.LightningModule):
@@ -30,7 +30,7 @@ class GPTModule(L.LightningModule):
 
     Args:
         optimizer: named parameters -> optimizer.
-        schedule: step -> fraction of the learning rate.
+        schedule: step -> fraction of the learning rate, or a scheduler of torch.
         frozen_names: tensors that checkpoints leave out; they are in the model before a checkpoint is loaded.
     """
 
@@ -40,7 +40,7 @@ class GPTModule(L.LightningModule):
         model: GPT,
         head: Any,  # a Head that is an nn.Module: Python has no type for both
         optimizer: Callable[[NamedParameters], Optimizer],
-        schedule: Callable[[int], float],
+        schedule: Schedule,
         frozen_names: Sequence[str] = (),
     ) -> None:
         super().__init__()
@@ -96,7 +96,9 @@ class GPTModule(L.LightningModule):
         Lightning's own clipping refuses every fused optimizer.
         """
         self.grad_norm = nn.utils.get_total_norm([p.grad for p in self.trainable if p.grad is not None])
-        if gradient_clip_val is not None:
+        if gradient_clip_val is not None and gradient_clip_algorithm == "value":
+            nn.utils.clip_grad_value_(self.trainable, gradient_clip_val)
+        elif gradient_clip_val is not None:
             nn.utils.clip_grads_with_norm_(self.trainable, gradient_clip_val, self.grad_norm)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> Any:
@@ -118,11 +120,13 @@ class GPTModule(L.LightningModule):
     def configure_optimizers(self) -> Any:
         """Return the optimizer and its per-step schedule."""
         optimizer = self.optimizer_factory(self.named_parameters())
-        scheduler = LambdaLR(optimizer, self.schedule)
+        scheduler = scheduler_after(self.schedule, optimizer, 0)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Drop the frozen weights from the checkpoint."""
+        """Drop from the checkpoint the frozen weights, and the schedule's state, which follows from the step."""
+        if "lr_schedulers" in checkpoint:
+            checkpoint["lr_schedulers"] = []
         for name in self.frozen_names:
             del checkpoint["state_dict"][name]
 
@@ -140,9 +144,9 @@ class GPTModule(L.LightningModule):
         checkpoint["state_dict"] |= {name: own[name] for name in self.frozen_names}
         step, [saved] = int(checkpoint["global_step"]), checkpoint["optimizer_states"]
         fresh = self.optimizer_factory(self.named_parameters())
+        scheduler = scheduler_after(self.schedule, fresh, step)
         groups = restore_groups(saved, fresh)
-        for group, rate in zip(groups, [group["lr"] for group in fresh.param_groups], strict=True):
-            group |= {"initial_lr": rate, "lr": rate * self.schedule(step)}
+        for group, new in zip(groups, fresh.param_groups, strict=True):
+            group |= {name: new[name] for name in ("initial_lr", "lr")}
         saved["param_groups"] = groups
-        place = {"last_epoch": step, "_step_count": step + 1, "_last_lr": [group["lr"] for group in groups]}
-        checkpoint["lr_schedulers"] = [{**place, "lr_lambdas": []}]
+        checkpoint["lr_schedulers"] = [scheduler.state_dict() | {"_step_count": step + 1}]

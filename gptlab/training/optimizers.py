@@ -1,7 +1,8 @@
 """Optimizers and their parameter groups."""
 
+import inspect
 from collections.abc import Callable, Iterable
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -10,6 +11,16 @@ from gptlab.bounds import AtLeast, Length, LessThan, MoreThan
 from gptlab.errors import UserError
 from gptlab.slots import slot
 from gptlab.training.muon import Muon
+
+UNUSABLE = {  # classes of torch.optim that cannot train a run -> why; config/admission.py reads it
+    "LBFGS": "it computes the loss several times in a step, from a closure: choose another optim.name",
+    "SparseAdam": "it needs sparse gradients, which no layer here has: set optim.name=Adam",
+    "Muon": "it takes matrices only: set optim=muon, which has AdamW for the rest",
+}
+FIXED = {  # arguments of a torch optimizer that a configuration cannot give -> why
+    "capturable": "it is for CUDA graphs, which the loop does not record",
+    "differentiable": "no gradient flows through a step",
+}
 
 NamedParameters = Iterable[tuple[str, nn.Parameter]]
 OptimizerFactory = Callable[[NamedParameters], torch.optim.Optimizer]
@@ -49,8 +60,8 @@ def restore_groups(saved: Any, optimizer: torch.optim.Optimizer) -> list[dict[st
         saved_groups = saved["param_groups"]
         fits = [group["params"] for group in saved_groups] == [group["params"] for group in groups]
         for number, moments in saved["state"].items():
-            shape = parameters[number].shape
-            fits &= all(not isinstance(x, Tensor) or not x.ndim or x.shape == shape for x in moments.values())
+            parameter = parameters[number]
+            fits &= all(_fits(x, parameter, optimizer) for x in moments.values())
     except (KeyError, IndexError, TypeError, AttributeError):
         fits = False
     if not fits:
@@ -62,6 +73,15 @@ def restore_groups(saved: Any, optimizer: torch.optim.Optimizer) -> list[dict[st
         new | {key: int(old[key]) for key in counters if key in new}
         for new, old in zip(groups, saved_groups, strict=True)
     ]
+
+
+def _fits(value: Any, parameter: nn.Parameter, optimizer: torch.optim.Optimizer) -> bool:
+    """Return whether a saved value can be a part of the parameter's state."""
+    if not isinstance(value, Tensor) or not value.ndim or value.shape == parameter.shape:
+        return True
+    pairs = zip(value.shape, parameter.shape, strict=False)
+    factored = isinstance(optimizer, torch.optim.Adafactor) and value.ndim == parameter.ndim  # one row and one column
+    return factored and all(size in (1, whole) for size, whole in pairs)
 
 
 class StateSize(NamedTuple):
@@ -110,6 +130,39 @@ def adamw(
     """
     groups = decay_groups(parameters, weight_decay=weight_decay, decay=decay)
     return torch.optim.AdamW(groups, lr=lr, betas=(betas[0], betas[1]), eps=eps, fused=fused)
+
+
+@slot("optim")
+def torch_optimizer(
+    parameters: NamedParameters,
+    *,
+    name: str,
+    lr: Annotated[float, MoreThan(0)],
+    weight_decay: Annotated[float, AtLeast(0)],
+    decay: Literal["matrices", "all"],
+    **options: Any,
+) -> torch.optim.Optimizer:
+    """Return an optimizer of torch.optim for the trainable parameters.
+
+    Args:
+        name: of the class.
+        decay: see `decay_groups`.
+        options: further arguments of the class.
+
+    Raises:
+        UserError: there is no such class, it cannot train a run, or it refuses a value.
+    """
+    kind = getattr(torch.optim, name, None)
+    if not (isinstance(kind, type) and issubclass(kind, torch.optim.Optimizer)) or name in UNUSABLE:
+        raise UserError(f"optim.name is {name!r:.80}: {UNUSABLE.get(name, 'torch.optim has no such optimizer')}")
+    groups = decay_groups(parameters, weight_decay=weight_decay, decay=decay)
+    if "weight_decay" not in inspect.signature(kind).parameters:
+        groups = [{"params": [p for group in groups for p in group["params"]]}]
+    values = {key: tuple(value) if isinstance(value, list) else value for key, value in options.items()}
+    try:
+        return cast(Any, kind)(groups, lr=lr, **values)
+    except (TypeError, ValueError, RuntimeError, IndexError) as error:
+        raise UserError(f"optim.name={name}: PyTorch refuses its values ({error}): correct them") from error
 
 
 @slot("optim")

@@ -20,6 +20,7 @@ from gptlab.training.context import DivergedError
 log = logging.getLogger(__name__)
 
 PROMPT_CHARACTERS = 16  # of the prompt in the next command
+OUT_OF_TIME = "out of time"  # status of a run that trainer.max_time ended; not a finished one
 
 
 def write_summary(summary: dict[str, Any], folder: Path) -> None:
@@ -38,7 +39,7 @@ def collect_progress(trainer: Any, folder: Path) -> dict[str, Any]:
 
     throughput = next(callback for callback in trainer.callbacks if isinstance(callback, Throughput))
     return {
-        "status": "finished" if trainer.global_step >= trainer.max_steps else "stopped early",
+        "status": _status(trainer),
         "folder": str(folder),
         "steps": trainer.global_step,
         "tokens": throughput.tokens,
@@ -47,8 +48,27 @@ def collect_progress(trainer: Any, folder: Path) -> dict[str, Any]:
         "precision": effective_precision(trainer.precision),
         "val": validation_metrics(trainer),
         **_collect_comparable(trainer),
+        **_collect_average(trainer),
         "checkpoints": list_checkpoints(folder),
     }
+
+
+def _collect_average(trainer: Any) -> dict[str, Any]:
+    """Return the decay of the average of the weights, if the run has one."""
+    from gptlab.training.callbacks.average import AverageWeights
+
+    decays = [callback.decay for callback in trainer.callbacks if isinstance(callback, AverageWeights)]
+    return {"average_decay": decays[0]} if decays and decays[0] is not None else {}
+
+
+def _status(trainer: Any) -> str:
+    """Return finished, stopped early or out of time; a run that is out of time can go on."""
+    from gptlab.training.callbacks.signals import StopOnTime
+
+    if trainer.global_step >= trainer.max_steps:
+        return "finished"
+    out_of_time = any(isinstance(callback, StopOnTime) and callback.is_up for callback in trainer.callbacks)
+    return OUT_OF_TIME if out_of_time else "stopped early"
 
 
 def _collect_comparable(trainer: Any) -> dict[str, Any]:
@@ -167,8 +187,11 @@ def show_summary(summary: dict[str, Any], console: Console) -> None:
         f"{summary['tokens']:,} tokens in {summary['seconds']:.0f} s of training: "
         f"{summary['tokens_per_second']:,.0f} a second ({summary['total_seconds']:.0f} s in all)",
         f"The run is in {folder}",
+        *["best.ckpt has the average of the weights, last.ckpt the weights themselves"] * ("average_decay" in summary),
         *(["", comparison] if comparison else []),
         "",
+        *[f"The time was up; go on with: gptlab train resume={shlex.quote(folder)}"]
+        * (summary["status"] == OUT_OF_TIME),
         "Next, with the weights that the run started from" if summary["best_step"] == 0 else "Next",
         f"  {summary['next_command']}",
         f"  tensorboard --logdir {shlex.quote(str(Path(folder).parent))}",

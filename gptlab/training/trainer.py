@@ -4,18 +4,27 @@ import inspect
 import logging
 import math
 import warnings
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
 import lightning as L
-from lightning.pytorch.strategies import DDPStrategy
+from lightning.pytorch.profilers import AdvancedProfiler, Profiler, SimpleProfiler
+from lightning.pytorch.strategies import DDPStrategy, Strategy
 from torch.nn.parallel import DistributedDataParallel
 
-from gptlab.bounds import AtLeast, Length, MoreThan
+from gptlab.bounds import AtLeast, AtMost, Length, MoreThan
 from gptlab.errors import UserError
 from gptlab.hardware.precision import choose_precision, count_devices, device_type, warn_if_emulated
 from gptlab.slots import slot
+from gptlab.training.callbacks.average import AverageWeights
+from gptlab.training.callbacks.checkpoints import BestCheckpoint, LastCheckpoint
+from gptlab.training.callbacks.progress import ProgressLines
+from gptlab.training.callbacks.signals import StopOnTime
 from gptlab.training.checkpoint import CheckpointFiles
 from gptlab.training.lightning_internals import NoProfiler, prune_hooks, signals_as_exits
+
+log = logging.getLogger(__name__)
 
 for _name in ("lightning.pytorch", "lightning.fabric"):  # they advertise, and repeat our own lines
     logging.getLogger(_name).setLevel(logging.WARNING)
@@ -29,12 +38,55 @@ warnings.filterwarnings("ignore", message=r"You're resuming from a checkpoint th
 warnings.filterwarnings("ignore", message=r"Be aware that when using `ckpt_path`, callbacks used to create")
 
 
+@slot("trainer")
+@dataclass(frozen=True, kw_only=True)
+class TrainerSettings:
+    """The arguments of Lightning's Trainer that a run honours.
+
+    `conf/trainer/default.yaml` says what each does. Those that it cannot honour, and why, are in `config/rules.py`.
+    """
+
+    accelerator: Literal["auto", "cpu", "gpu", "cuda", "mps"]
+    devices: Annotated[int, AtLeast(1)] | Literal["auto", -1] | Annotated[list[int], Length(1, None)]
+    num_nodes: Annotated[int, AtLeast(1)]
+    strategy: str
+    precision: Literal["auto", "32-true", "bf16-mixed", "bf16-true", "16-mixed", "16-true", "64-true", "tf32"]
+    max_steps: Annotated[int, AtLeast(1)] | None
+    max_epochs: Annotated[int, AtLeast(1)] | None
+    max_time: str | dict[str, float] | None
+    min_steps: Annotated[int, AtLeast(1)] | None
+    min_epochs: Annotated[int, AtLeast(1)] | None
+    limit_train_batches: Annotated[int, AtLeast(1)] | Annotated[float, MoreThan(0), AtMost(1)] | None
+    limit_val_batches: Annotated[int, AtLeast(0)] | Annotated[float, MoreThan(0), AtMost(1)] | None
+    val_check_interval: Annotated[int, AtLeast(1)] | Annotated[float, MoreThan(0), AtMost(1)] | None
+    check_val_every_n_epoch: Annotated[int, AtLeast(1)] | None
+    accumulate_grad_batches: Annotated[int, AtLeast(1)] | Literal["auto"]
+    gradient_clip_val: Annotated[float, MoreThan(0)] | None
+    gradient_clip_algorithm: Literal["norm", "value"]
+    log_every_n_steps: Annotated[int, AtLeast(1)]
+    deterministic: bool | Literal["warn"]
+    benchmark: bool | None
+    detect_anomaly: bool
+    sync_batchnorm: bool
+    profiler: Literal["simple", "advanced"] | None
+    enable_checkpointing: bool
+    enable_progress_bar: bool
+    enable_model_summary: bool
+
+
 class Plan(NamedTuple):
     """The length of a run."""
 
     n_batches: int  # micro-batches per device; the last step takes the remaining ones
     n_steps: int  # optimizer steps
+    epoch_rows: int  # rows of an epoch
     steps_per_epoch: int
+    val_interval: int  # steps between two validations
+    val_batches: int  # micro-batches of each device in a validation
+
+    def n_validations(self, start: int) -> int:
+        """Return the validations after a step; the last step has one."""
+        return math.ceil(self.n_steps / self.val_interval) - start // self.val_interval
 
 
 class TrainerParts(NamedTuple):
@@ -44,98 +96,135 @@ class TrainerParts(NamedTuple):
     logger: Any  # Lightning loggers, or False
     files: CheckpointFiles
     plan: Plan
+    folder: Path  # the run's folder
 
 
 def make_plan(
-    *, max_steps: int | None, max_epochs: int | None, n_rows: int, rows_at_once: int, accumulate_grad_batches: int
+    settings: TrainerSettings, *, n_rows: int, rows_at_once: int, val_batches: int, accumulate_grad_batches: int
 ) -> Plan:
     """Return the run's length, by whichever limit comes first.
 
     A step may cross the end of an epoch, also of the last: every row is then read max_epochs times, and some once more.
 
     Args:
-        n_rows: of an epoch.
+        n_rows: of the training set.
         rows_at_once: of a micro-batch over all devices.
+        val_batches: micro-batches of each device in the validation set.
 
     Raises:
         UserError: neither limit is given.
     """
+    max_steps, max_epochs = settings.max_steps, settings.max_epochs
     if max_steps is None and max_epochs is None:
         raise UserError("trainer.max_steps and trainer.max_epochs are both null: give one, or the run has no end")
+    n_limited = _limited("an epoch", -(-n_rows // rows_at_once), "limit_train_batches", settings.limit_train_batches)
+    epoch_rows = min(n_rows, n_limited * rows_at_once)
     by_steps = math.inf if max_steps is None else max_steps * accumulate_grad_batches
-    by_epochs = math.inf if max_epochs is None else -(-max_epochs * n_rows // rows_at_once)
+    by_epochs = math.inf if max_epochs is None else -(-max_epochs * epoch_rows // rows_at_once)
     n_batches = int(min(by_steps, by_epochs))
-    return Plan(
+    steps_per_epoch = max(1, round(epoch_rows / rows_at_once / accumulate_grad_batches))
+    interval = settings.val_check_interval
+    if isinstance(interval, float):
+        interval = max(1, int(interval * steps_per_epoch))
+    plan = Plan(
         n_batches=n_batches,
         n_steps=math.ceil(n_batches / accumulate_grad_batches),
-        steps_per_epoch=max(1, round(n_rows / rows_at_once / accumulate_grad_batches)),
+        epoch_rows=epoch_rows,
+        steps_per_epoch=steps_per_epoch,
+        val_interval=interval or steps_per_epoch * (settings.check_val_every_n_epoch or 1),
+        val_batches=_limited("a validation", val_batches, "limit_val_batches", settings.limit_val_batches),
     )
+    if max_steps is not None and plan.n_steps < max_steps:
+        log.info(f"trainer.max_epochs={max_epochs} ends the run after {plan.n_steps:,} of {max_steps:,} steps")
+    return plan
 
 
-@slot("trainer")
-def make_trainer(
-    parts: TrainerParts,
-    *,
-    accelerator: Literal["auto", "cpu", "gpu", "cuda", "mps"],
-    devices: Annotated[int, AtLeast(1)] | Literal["auto"] | Annotated[list[int], Length(1, None)],
-    strategy: str,
-    precision: Literal["auto", "32-true", "bf16-mixed", "bf16-true", "16-mixed", "16-true", "64-true", "tf32"],
-    max_steps: Annotated[int, AtLeast(1)] | None,
-    max_epochs: Annotated[int, AtLeast(1)] | None,
-    val_check_interval: Annotated[int, AtLeast(1)] | None,
-    accumulate_grad_batches: Annotated[int, AtLeast(1)] | Literal["auto"],
-    gradient_clip_val: Annotated[float, MoreThan(0)] | None,
-    log_every_n_steps: Annotated[int, AtLeast(1)],
-    deterministic: bool | str,
-) -> L.Trainer:
+def _limited(name: str, n_batches: int, key: str, limit: float | None) -> int:
+    """Return a number of batches within a limit, which is a number too, or a share."""
+    if limit is None:
+        return n_batches
+    allowed = max(1, int(n_batches * limit)) if isinstance(limit, float) else limit
+    if allowed < n_batches:
+        log.info(f"{name} has {allowed:,} of {n_batches:,} batches: trainer.{key}={limit}")
+    return min(n_batches, allowed)
+
+
+def build_trainer(settings: TrainerSettings, parts: TrainerParts, *, accumulate_grad_batches: int) -> L.Trainer:
     """Return a Trainer that stops at the end of `parts.plan`.
 
-    max_steps and max_epochs are not read here, because the plan was made from them.
-
     Args:
-        precision: `auto` is bfloat16 if the device multiplies in it, else float32.
-        val_check_interval: optimizer steps between two validations; None is once an epoch. The last step is validated
-            too.
         accumulate_grad_batches: micro-batches per step; `auto` is resolved before, see training/micro_batch.py.
     """
-    assert accumulate_grad_batches != "auto"
-    warn_if_emulated(precision, device_type(accelerator))
-    prune_hooks(parts.callbacks)
-    several = count_devices(accelerator, devices) > 1 and strategy in ("auto", "ddp")
+    plan = parts.plan
+    warn_if_emulated(settings.precision, device_type(settings.accelerator))
+    callbacks = _chosen_callbacks(settings, parts.callbacks)
+    prune_hooks(callbacks)
     return L.Trainer(
-        accelerator=accelerator,
-        devices=devices,
-        strategy=_data_parallel() if several else strategy,
-        precision=choose_precision(precision, accelerator),  # type: ignore[arg-type]
-        max_steps=parts.plan.n_steps,
+        **_passed_on(settings),
+        strategy=_strategy(settings),
+        precision=choose_precision(settings.precision, settings.accelerator),  # type: ignore[arg-type]
+        max_steps=plan.n_steps,
         max_epochs=-1,
+        min_epochs=0,  # with min_steps Lightning would set 1, and to it a run is one epoch
+        min_steps=max(settings.min_steps or 0, (settings.min_epochs or 0) * plan.steps_per_epoch) or None,
+        limit_val_batches=plan.val_batches,
         # Lightning counts micro-batches here, and from the run's start only if check_val_every_n_epoch is None
-        val_check_interval=(val_check_interval or parts.plan.steps_per_epoch) * accumulate_grad_batches,
+        val_check_interval=plan.val_interval * accumulate_grad_batches,
         check_val_every_n_epoch=None,
         accumulate_grad_batches=accumulate_grad_batches,
-        gradient_clip_val=gradient_clip_val,
-        log_every_n_steps=log_every_n_steps,
-        deterministic=deterministic,  # type: ignore[arg-type]
-        callbacks=parts.callbacks,
+        callbacks=callbacks,
         logger=parts.logger,
         plugins=[parts.files],
-        profiler=NoProfiler(),
+        profiler=_profiler(settings.profiler, parts.folder),
         num_sanity_val_steps=0,
         use_distributed_sampler=False,  # the batch order is ours, see data/samplers.py
         enable_checkpointing=False,  # training/callbacks/checkpoints.py writes them
         enable_progress_bar=False,
-        enable_model_summary=False,
     )
 
 
-def _data_parallel() -> DDPStrategy:
-    """Return a DDP strategy that never broadcasts buffers.
+def _chosen_callbacks(settings: TrainerSettings, callbacks: list[L.Callback]) -> list[L.Callback]:
+    """Return the callbacks without those that are switched off, and with the limit of time.
+
+    A step's weights are averaged before another callback saves them.
+    """
+    unwanted: tuple[type[L.Callback], ...] = ()
+    if not settings.enable_checkpointing:
+        unwanted += (BestCheckpoint, LastCheckpoint)
+    if not settings.enable_progress_bar:
+        unwanted += (ProgressLines,)
+    chosen = [callback for callback in callbacks if not isinstance(callback, unwanted)]
+    chosen.sort(key=lambda callback: not isinstance(callback, AverageWeights))
+    return chosen if settings.max_time is None else [*chosen, StopOnTime(settings.max_time)]
+
+
+def _passed_on(settings: TrainerSettings) -> dict[str, Any]:
+    """Return the arguments that Lightning gets as they are."""
+    names = [
+        *("accelerator", "num_nodes", "gradient_clip_val", "gradient_clip_algorithm", "log_every_n_steps"),
+        *("deterministic", "benchmark", "detect_anomaly", "sync_batchnorm", "enable_model_summary"),
+    ]
+    every = "auto" if settings.devices == -1 else settings.devices  # -1 is an error to Lightning on a CPU
+    return {"devices": every, **{name: getattr(settings, name) for name in names}}
+
+
+def _profiler(kind: str | None, folder: Path) -> Profiler:
+    """Return a profiler whose report is a file in the run's folder."""
+    if kind is None:
+        return NoProfiler()
+    return (SimpleProfiler if kind == "simple" else AdvancedProfiler)(dirpath=folder, filename="profile")
+
+
+def _strategy(settings: TrainerSettings) -> Strategy | str:
+    """Return Lightning's strategy; for several devices one that never broadcasts buffers.
 
     They are constants, and broadcasting them would make ranks wait for one with fewer validation batches.
     """
+    if count_devices(settings.accelerator, settings.devices) * settings.num_nodes == 1:
+        return settings.strategy
     arguments = inspect.signature(DistributedDataParallel).parameters
     options: Any = {"forward_sync_buffers" if "forward_sync_buffers" in arguments else "broadcast_buffers": False}
-    return DDPStrategy(**options)
+    return DDPStrategy(find_unused_parameters=settings.strategy.endswith("true"), **options)
 
 
 def fit(trainer: L.Trainer, module: L.LightningModule, data: L.LightningDataModule, *, checkpoint: str | None) -> None:

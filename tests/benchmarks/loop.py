@@ -67,7 +67,7 @@ def plain(words: list[str], n_steps: int) -> Iterator[None]:
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: rate(step, total_steps=n_steps))
     precision = choose_precision(cfg.trainer.precision, "cpu")
     options: dict[str, Any] = {"n_batches": n_steps, "start": 0, "rank": 0, "world_size": 1, "seed": cfg.seed}
-    order = TrainSampler(data.train, batch_size=data.batch_size, **options)
+    order = TrainSampler(data.train, batch_size=data.batch_size, epoch_rows=len(data.train), **options)
     for index in order:
         batch = data.train[index]
         with autocast(precision, "cpu"):

@@ -33,7 +33,9 @@ def corpus(folder: Path, n_tokens: int, context: int) -> Windows:
 
 def draw(windows: Windows, batch: int, n_batches: int) -> None:
     """Read this many batches."""
-    order = TrainSampler(windows, batch_size=batch, seed=0, n_batches=n_batches, start=0, rank=0, world_size=1)
+    order = TrainSampler(
+        windows, batch_size=batch, seed=0, n_batches=n_batches, epoch_rows=len(windows), start=0, rank=0, world_size=1
+    )
     for _ in DataLoader(windows, sampler=order, batch_size=None):  # type: ignore[arg-type]
         pass
 

@@ -46,6 +46,8 @@ NEEDS = {  # what a choice leaves to be said
     "head=classifier": ["data=testament"],
     "head=preference": ["data=preferences", "data.path=any.jsonl"],
     "model=pretrained": ["weights=gpt2"],
+    "optim=torch": ["optim.name=NAdam", "optim.lr=0.01"],
+    "schedule=torch": ["schedule.name=StepLR", "schedule.step_size=9"],
     "prompt=pretrained": ["weights=gpt2"],
     "tokenizer=pretrained": ["weights=gpt2"],
     "tuning=lora": ["weights=gpt2"],
@@ -150,7 +152,8 @@ TOGETHER = [
 @pytest.mark.parametrize("parts", TOGETHER, ids=" ".join)
 def test_every_part_trains_and_writes(parts: list[str], toy_text: Path, tmp_path: Path) -> None:
     """Two steps with it, and a text from the checkpoint."""
-    more = [*parts, "model.context_length=32", f"output_dir={tmp_path / 'run'}"]
+    needs = [word for part in parts for word in NEEDS.get(part, [])]
+    more = [*parts, *needs, "model.context_length=32", f"output_dir={tmp_path / 'run'}"]
     main(["debug=smoke", "data=text", f"data.path={toy_text}", *NARROW, *more])
     run = Run.open(tmp_path / "run")
     written = run.generate("And the king", temperature=0, max_new_tokens=6)

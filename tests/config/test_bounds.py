@@ -37,7 +37,7 @@ TABLE = {  # overrides to choose first -> key -> a wrong value, and the bound in
         "trainer.accumulate_grad_batches": ("0", "at least 1 or auto"),
         "trainer.log_every_n_steps": ("0", "at least 1"),
         "trainer.gradient_clip_val": ("0", "more than 0"),
-        "trainer.devices": ("0", "at least 1, auto or a list of at least 1"),
+        "trainer.devices": ("0", "at least 1, one of auto, -1 or a list of at least 1"),
         "trainer.accelerator": ("tpu", "one of auto, cpu, gpu, cuda, mps"),
         "trainer.precision": (
             "fp8",

@@ -20,7 +20,8 @@ def prepared(tmp_path: Path, **changes: object) -> PreparedText:
 
 
 def module(data: PreparedText, *, n_batches: int = 22, world_size: int = 1) -> RunDataModule:
-    return RunDataModule(data, batch_size=data.batch_size, seed=1, n_batches=n_batches, world_size=world_size)
+    shape = {"batch_size": data.batch_size, "world_size": world_size}
+    return RunDataModule(data, **shape, seed=1, n_batches=n_batches, epoch_rows=len(data.train))
 
 
 class FewRows:

@@ -29,11 +29,19 @@ class Numbers:
 
 def order(n_windows: int, *, batch_size: int = 4, n_batches: int = 50, **changes: int) -> TrainSampler:
     arguments = {"seed": 1, "start": 0, "rank": 0, "world_size": 1, **changes}
+    arguments = {"epoch_rows": n_windows, **arguments}
     return TrainSampler(Numbers(n_windows), batch_size=batch_size, n_batches=n_batches, **arguments)
 
 
 def drawn(*arguments: int, **changes: int) -> np.ndarray:
     return np.stack(list(order(*arguments, **changes)))
+
+
+def test_of_a_shortened_epoch_the_first_batches_are_read() -> None:
+    whole, shortened = drawn(100, n_batches=50), drawn(100, n_batches=50, epoch_rows=40)
+    assert (shortened[:10] == whole[:10]).all()
+    assert (shortened[10:20] == whole[25:35]).all()  # the second epoch begins earlier, in an order of its own
+    assert (np.stack(list(order(100, epoch_rows=40, start=13))) == shortened[13:]).all()
 
 
 def test_each_epoch_has_every_window_once_in_its_own_order() -> None:
@@ -65,7 +73,9 @@ def test_batches_of_similar_lengths_stay_whole_after_a_batch_that_crosses_epochs
         def epoch(self, generator: np.random.Generator, batch_rows: int) -> np.ndarray:
             return draw_epoch(len(lengths), lengths, generator, batch_rows=batch_rows, group_by_length=True)
 
-    sampler = TrainSampler(Unequal(101), batch_size=5, seed=0, n_batches=101, start=0, rank=0, world_size=1)
+    sampler = TrainSampler(
+        Unequal(101), batch_size=5, seed=0, n_batches=101, epoch_rows=101, start=0, rank=0, world_size=1
+    )
     batches = np.stack(list(sampler))
     assert all(sorted(epoch.tolist()) == list(range(101)) for epoch in batches.reshape(5, 101))
     assert (np.ptp(lengths[batches], axis=1) < 10).sum() > 90, "at most two batches of an epoch are mixed"

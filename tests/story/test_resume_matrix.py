@@ -18,6 +18,7 @@ from gptlab.config.resume import resolve_resume
 from tests.conftest import ROOT, TINY
 
 CONSTANT = ("schedule=constant", "trainer.val_check_interval=5", "model.drop_rate=0.1", "callbacks.samples.prompt=And")
+CONSTANT += ("callbacks.ema.decay=0.9",)
 
 
 @pytest.fixture(scope="module")
@@ -38,8 +39,11 @@ def run(ten_steps: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(ten_steps, tmp_path / "run"))
 
 
-def weights(folder: Path) -> dict[str, Any]:
-    return torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
+def weights(folder: Path, name: str = "last") -> dict[str, Any]:
+    """Return the weights of a checkpoint, and the average of them that it holds."""
+    content = torch.load(folder / "checkpoints" / f"{name}.ckpt", weights_only=True)
+    averages = content.get("callbacks", {}).get("AverageWeights", {}).get("averages", {})
+    return content["state_dict"] | {f"average of {key}": value for key, value in averages.items()}
 
 
 def interrupt(folder: Path) -> None:
@@ -63,9 +67,26 @@ def test_a_finished_run_is_extended(run: Path, words: list[str], tmp_path: Path)
     main([*words, "trainer.max_steps=15", f"output_dir={tmp_path / 'straight'}"])
     ours, theirs = weights(run), weights(tmp_path / "straight")
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+    averaged = [name for name in theirs if name.startswith("average of ")]
+    assert averaged
+    best = weights(run, "best")  # of the last step: 15 steps are too few to get worse
+    assert all(torch.equal(best[name.removeprefix("average of ")], theirs[name]) for name in averaged)
+    assert not any(torch.equal(theirs[name], theirs[name.removeprefix("average of ")]) for name in averaged)
     summary = json.loads((run / "summary.json").read_text(encoding="utf-8"))
     assert (summary["status"], summary["steps"], summary["tokens"]) == ("finished", 15, 15 * 4 * 32)
     assert (run / ".hydra" / "resume_2" / "config.yaml").is_file()
+
+
+@pytest.mark.slow
+def test_torchs_optimizer_and_schedule_resume_to_the_bit(words: list[str], tmp_path: Path) -> None:
+    torchs = ["optim=torch", "optim.name=NAdam", "optim.lr=0.01", "optim.weight_decay=0.1", "optim.betas=[0.9,0.95]"]
+    torchs += ["schedule=torch", "schedule.name=CosineAnnealingWarmRestarts", "schedule.T_0=4", "tuning=full"]
+    words = [*(word for word in words if word != "schedule=constant"), *torchs]
+    main([*words, "trainer.max_steps=7", f"output_dir={tmp_path / 'resumed'}"])
+    main([f"resume={tmp_path / 'resumed'}", "trainer.max_steps=15"])
+    main([*words, "trainer.max_steps=15", f"output_dir={tmp_path / 'straight'}"])
+    ours, theirs = weights(tmp_path / "resumed"), weights(tmp_path / "straight")
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
 
 
 def test_allowed_changes_apply_and_persist(run: Path) -> None:

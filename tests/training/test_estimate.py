@@ -36,7 +36,7 @@ MEASURED = Measurement(
     memory_before=300_000_000,
     seconds=0.5,
 )
-WORK = Work(n_steps=100, batch_size=B, accumulation=2, world_size=1, n_validations=0, n_final_rows=0)
+WORK = Work(n_steps=100, batch_size=B, accumulation=2, world_size=1, n_validations=0, n_val_rows=100, n_final_rows=0)
 RUN = (*TINY, "data=text", "logger=none", "trainer.max_steps=2", "callbacks.samples=null", "callbacks.probes=null")
 ON_BASE = [word for word in RUN if not word.startswith(("model.", "tokenizer."))]
 ON_BASE += ["weights=run", "model=pretrained", "tokenizer=pretrained", "optim=adamw", "schedule.warmup_steps=0"]
@@ -67,7 +67,13 @@ def module(**model: Any) -> GPTModule:
 
 def estimate(work: Work = WORK, measured: Measurement = MEASURED, **changes: Any) -> Estimate:
     data: Any = SimpleNamespace(train=Windows(), val=Windows(), test=None)
-    given = {"device": CPU, "precision": "32-true", "record": {}, "checkpoints": ["best", "last"], **changes}
+    given = {
+        "device": CPU,
+        "precision": "32-true",
+        "record": {},
+        "checkpoints": ["best", "last"],
+        "averages": False,
+    } | changes
     return estimate_training(module(), data, work, measured, **given)
 
 
@@ -124,6 +130,7 @@ def test_memory_is_the_sum_of_its_parts() -> None:
         "weights": 4 * n_weights,
         "gradients": 4 * n_weights,
         "optimizer": 2 * 4 * n_weights + 4 * len(list(module().parameters())),  # two moments, and a count of steps
+        "average": 0,
         "activations": 5_000_000,
         "update": 0,
     }
@@ -144,6 +151,8 @@ def test_time_grows_with_the_work() -> None:
     assert estimate(WORK._replace(n_steps=200)).seconds == pytest.approx(2 * one.seconds)
     validated = estimate(WORK._replace(n_validations=3, n_final_rows=10)).seconds
     assert validated - one.seconds == pytest.approx(310 * T * 3e-4, abs=0.11)
+    shorter = estimate(WORK._replace(n_validations=3, n_val_rows=20, n_final_rows=10)).seconds
+    assert shorter - one.seconds == pytest.approx(70 * T * 3e-4, abs=0.11)
     several = estimate(WORK._replace(world_size=2))  # processes share a CPU, GPUs do not
     assert (several.seconds, several.step_tokens) == pytest.approx((2 * one.seconds, 2 * one.step_tokens))
     assert several.more_memory == one.more_memory + sum(one.memory.values())
@@ -209,3 +218,10 @@ def test_muons_products_and_working_memory_are_counted() -> None:
         36 * (4 + 2 * 2),
         36 * (4 + 2 * 4),
     )  # in bfloat16 where the device multiplies in it
+
+
+def test_an_average_of_the_weights_takes_memory_and_disk() -> None:
+    without, averaged = estimate(), estimate(averages=True)
+    n_bytes = 4 * sum(parameter.numel() for parameter in module().parameters())
+    assert averaged.memory == {**without.memory, "average": n_bytes}
+    assert averaged.checkpoint_bytes - without.checkpoint_bytes == pytest.approx(n_bytes, rel=0.2)

@@ -1,6 +1,8 @@
 """A training step is the same however it is divided into micro-batches."""
 
+from collections.abc import Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import lightning as L
@@ -16,8 +18,9 @@ from gptlab.training.checkpoint import CheckpointFiles
 from gptlab.training.module import GPTModule
 from gptlab.training.optimizers import adamw
 from gptlab.training.schedules import constant
-from gptlab.training.trainer import TrainerParts, make_plan, make_trainer
+from gptlab.training.trainer import TrainerParts, build_trainer, make_plan
 from tests.support.tiny_models import tiny_gpt
+from tests.training.test_trainer import trainer_settings
 
 
 def ragged(n_rows: int) -> list[Batch]:
@@ -45,7 +48,13 @@ class Watch(L.Callback):
 
 
 def trained(
-    batch_size: int, accumulate: int, *, rows: list[Batch] | None = None, **changes: Any
+    batch_size: int,
+    accumulate: int,
+    *,
+    rows: list[Batch] | None = None,
+    watch: Watch | None = None,
+    callbacks: Sequence[L.Callback] = (),
+    **changes: Any,
 ) -> tuple[GPTModule, Watch]:
     """Train a tiny model in float64 on the same 22 rows, in order."""
     model = tiny_gpt().train()
@@ -54,30 +63,17 @@ def trained(
     schedule = partial(constant, total_steps=99, warmup_steps=0, start_factor=0.0)
     module = GPTModule(model=model, head=head, optimizer=optimizer, schedule=schedule)
     loader = DataLoader(rows or ragged(22), batch_size=batch_size)
-    arguments = {
-        "accelerator": "cpu",
-        "devices": 1,
-        "strategy": "auto",
-        "precision": "64-true",
-        "max_steps": None,
-        "max_epochs": 2,
-        "val_check_interval": None,
-        "accumulate_grad_batches": accumulate,
-        "gradient_clip_val": 0.5,
-        "log_every_n_steps": 1,
-        "deterministic": False,
-        **changes,
-    }
-    plan = make_plan(
-        max_steps=arguments["max_steps"],
-        max_epochs=arguments["max_epochs"],
-        n_rows=len(loader),
-        rows_at_once=1,
-        accumulate_grad_batches=accumulate,
+    settings = trainer_settings(
+        **{"precision": "64-true", "max_steps": None, "max_epochs": 2, "val_check_interval": None}
+        | {"gradient_clip_val": 0.5, "log_every_n_steps": 1, "enable_model_summary": False}
+        | changes
     )
-    watch = Watch()
-    parts = TrainerParts([watch, FinalValidation()], False, CheckpointFiles({}), plan)
-    make_trainer(parts, **arguments).fit(module, loader, DataLoader(ragged(3), batch_size=2))
+    sizes = {"n_rows": len(loader), "rows_at_once": 1, "val_batches": 2}
+    plan = make_plan(settings, **sizes, accumulate_grad_batches=accumulate)
+    watch = watch or Watch()
+    parts = TrainerParts([watch, FinalValidation(), *callbacks], False, CheckpointFiles({}), plan, Path())
+    trainer = build_trainer(settings, parts, accumulate_grad_batches=accumulate)
+    trainer.fit(module, loader, DataLoader(ragged(3), batch_size=2))
     return module, watch
 
 
@@ -129,9 +125,8 @@ def test_validation_is_counted_in_steps_and_follows_the_last_one() -> None:
 
 def test_a_plan_ends_at_the_nearer_limit() -> None:
     def steps(max_steps: int | None, max_epochs: int | None) -> tuple[int, int]:
-        plan = make_plan(
-            max_steps=max_steps, max_epochs=max_epochs, n_rows=32, rows_at_once=3, accumulate_grad_batches=4
-        )
+        settings = trainer_settings(max_steps=max_steps, max_epochs=max_epochs)
+        plan = make_plan(settings, n_rows=32, rows_at_once=3, val_batches=1, accumulate_grad_batches=4)
         assert plan.steps_per_epoch == 3
         return plan.n_steps, plan.n_batches
 
@@ -143,3 +138,28 @@ def test_a_plan_ends_at_the_nearer_limit() -> None:
     assert steps(50, 3) == (8, 32)
     with pytest.raises(ValueError, match="both null"):
         steps(None, None)
+
+
+def test_a_run_out_of_time_ends_after_a_whole_step_and_a_validation() -> None:
+    _, watched = trained(2, 2, max_steps=7, max_epochs=None, val_check_interval=3, max_time={"seconds": 0})
+    assert watched.validated == [1]
+    _, watched = trained(2, 2, max_steps=7, max_epochs=None, val_check_interval=3, max_time="00:00:00:00", min_steps=4)
+    assert watched.validated == [3, 4]
+
+
+def test_each_number_of_the_gradient_can_be_clipped() -> None:
+    largest = []
+
+    class Watched(Watch):
+        def on_train_batch_end(self, trainer: L.Trainer, pl_module: Any, *_: Any) -> None:
+            largest.append(max(float(p.grad.abs().max()) for p in pl_module.parameters()))
+
+    module, _ = trained(8, 1, max_epochs=1, gradient_clip_val=0.01, gradient_clip_algorithm="value", watch=Watched())
+    assert max(largest) == 0.01
+    assert float(module.grad_norm) > 0.01  # before clipping
+
+
+def test_a_run_without_validation_batches_trains_on() -> None:
+    _, watched = trained(8, 1, limit_val_batches=0)
+    assert watched.validated == []
+    assert len(watched.losses) == 6

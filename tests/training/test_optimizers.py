@@ -1,6 +1,7 @@
 """Parameter groups: which parameters decay, and what a resumed run takes from its checkpoint."""
 
 import copy
+import io
 from functools import partial
 from typing import Any
 
@@ -8,11 +9,12 @@ import pytest
 import torch
 from torch import nn
 
+from gptlab.config.signature import public_classes
 from gptlab.errors import UserError
 from gptlab.heads.lm import LMHead
 from gptlab.heads.protocol import HeadContext
 from gptlab.training.module import GPTModule
-from gptlab.training.optimizers import adamw, muon, restore_groups
+from gptlab.training.optimizers import UNUSABLE, adamw, muon, restore_groups, state_size, torch_optimizer
 from gptlab.training.schedules import cosine
 from tests.support.tiny_models import tiny_gpt
 from tests.training.test_muon import SETTINGS
@@ -49,6 +51,81 @@ def test_all_decay_as_in_the_book() -> None:
     (group,) = made("all").param_groups
     assert group["weight_decay"] == 0.1
     assert len(group["params"]) == 4
+
+
+def descend(optimizer: torch.optim.Optimizer, model: nn.Module, *, start: int, end: int) -> None:
+    """Take steps whose gradients follow from the step and the weights."""
+    for step in range(start, end):
+        sum((parameter * (step + parameter)).sum() for parameter in model.parameters()).backward()
+        optimizer.step()
+        optimizer.zero_grad()
+
+
+def test_both_groups_of_nadam_step_as_in_a_loop_by_hand() -> None:
+    torch.manual_seed(0)
+    ours = nn.Sequential(nn.Linear(4, 4), nn.LayerNorm(4))
+    theirs = copy.deepcopy(ours)
+    options: dict[str, Any] = {"betas": [0.8, 0.9], "momentum_decay": 0.01}
+    made = torch_optimizer(
+        ours.named_parameters(), name="NAdam", lr=0.01, weight_decay=0.3, decay="matrices", **options
+    )
+    matrices = torch.optim.NAdam([theirs[0].weight], lr=0.01, weight_decay=0.3, betas=(0.8, 0.9), momentum_decay=0.01)
+    vectors = [parameter for parameter in theirs.parameters() if parameter.ndim == 1]
+    rest = torch.optim.NAdam(vectors, lr=0.01, weight_decay=0.0, betas=(0.8, 0.9), momentum_decay=0.01)
+    descend(made, ours, start=0, end=3)
+    for step in range(3):
+        sum((parameter * (step + parameter)).sum() for parameter in theirs.parameters()).backward()
+        for optimizer in (matrices, rest):
+            optimizer.step()
+            optimizer.zero_grad()
+    for mine, other in zip(ours.parameters(), theirs.parameters(), strict=True):
+        assert torch.equal(mine, other)
+
+
+USABLE = sorted(set(public_classes("torch.optim", "Optimizer")) - set(UNUSABLE))
+
+
+@pytest.mark.parametrize("name", USABLE)
+def test_every_optimizer_of_torch_resumes_to_the_bit(name: str) -> None:
+    def new() -> tuple[nn.Module, torch.optim.Optimizer]:
+        torch.manual_seed(0)
+        model = nn.Sequential(nn.Linear(4, 3), nn.LayerNorm(3))
+        decays = 0.0 if name == "Rprop" else 0.1
+        return model, torch_optimizer(
+            model.named_parameters(), name=name, lr=0.01, weight_decay=decays, decay="matrices"
+        )
+
+    straight, optimizer = new()
+    descend(optimizer, straight, start=0, end=6)
+    first, optimizer = new()
+    descend(optimizer, first, start=0, end=3)
+    file = io.BytesIO()
+    torch.save([first.state_dict(), optimizer.state_dict()], file)
+    file.seek(0)
+    weights, saved = torch.load(file, weights_only=True)
+    second, optimizer = new()
+    second.load_state_dict(weights)
+    optimizer.load_state_dict({**saved, "param_groups": restore_groups(saved, optimizer)})
+    descend(optimizer, second, start=3, end=6)
+    for whole, resumed in zip(straight.parameters(), second.parameters(), strict=True):
+        assert torch.equal(whole, resumed)
+    assert state_size(
+        partial(torch_optimizer, name=name, lr=0.01, weight_decay=0.0, decay="all"), second.named_parameters()
+    )
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"name": "LBFGS"}, "optim.name is 'LBFGS': it computes the loss several times"),
+        ({"name": "lr_scheduler"}, "optim.name is 'lr_scheduler': torch.optim has no such optimizer"),
+        ({"name": "NAdam", "momentum_decay": -1.0}, "optim.name=NAdam: PyTorch refuses its values"),
+        ({"name": "SGD", "nesterov": True}, "optim.name=SGD: PyTorch refuses its values"),
+    ],
+)
+def test_what_torch_refuses_is_a_sentence(changes: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(UserError, match=sentence):
+        torch_optimizer(network().named_parameters(), **{"lr": 0.1, "weight_decay": 0.0, "decay": "all", **changes})
 
 
 def stepped(optimizer: torch.optim.Optimizer, n_steps: int) -> dict[str, Any]:
@@ -135,11 +212,12 @@ def test_a_resumed_module_takes_rates_and_settings_from_its_own_configuration() 
         assert group["weight_decay"] == decay
         assert group["initial_lr"] == 0.01
         assert group["lr"] == pytest.approx(0.005)  # half way down the cosine
-    assert checkpoint["lr_schedulers"] == [{"last_epoch": 5, "_step_count": 6, "lr_lambdas": []}]
+    (schedule,) = checkpoint["lr_schedulers"]
+    assert (schedule["last_epoch"], schedule["_step_count"]) == (5, 6)
     configured = resumed.configure_optimizers()
     configured["optimizer"].load_state_dict(states)
     scheduler = configured["lr_scheduler"]["scheduler"]
-    scheduler.load_state_dict({**checkpoint["lr_schedulers"][0], "lr_lambdas": [None]})
+    scheduler.load_state_dict(schedule)
     configured["optimizer"].step()
     scheduler.step()
     assert scheduler.get_last_lr() == [pytest.approx(0.01 * resumed.schedule(6))] * 2

@@ -2,10 +2,15 @@
 
 import math
 from itertools import pairwise
+from typing import Any
 
 import pytest
+import torch
+from torch import nn
 
-from gptlab.training.schedules import constant, cosine, wsd
+from gptlab.config.signature import public_classes
+from gptlab.errors import UserError
+from gptlab.training.schedules import UNUSABLE, TorchSchedule, constant, cosine, scheduler_after, wsd
 
 
 def test_cosine_warms_up_falls_and_stays() -> None:
@@ -74,3 +79,80 @@ def test_wsd_without_a_decay_is_constant() -> None:
         for step in range(9)
     ]
     assert rates == [1.0] * 9
+
+
+OPTIONS: dict[str, dict[str, Any]] = {
+    "ConstantLR": {"total_iters": 4},
+    "CosineAnnealingLR": {"eta_min": 0.01},
+    "CosineAnnealingWarmRestarts": {"T_0": 3, "T_mult": 2, "eta_min": 0.001},
+    "CyclicLR": {"base_lr": 0.01, "max_lr": [0.1, 0.2], "step_size_up": 3},
+    "ExponentialLR": {"gamma": 0.9},
+    "LinearLR": {"start_factor": 0.1, "total_iters": 7},
+    "MultiStepLR": {"milestones": [2, 4, 7], "gamma": 0.3},
+    "OneCycleLR": {"max_lr": 0.3},
+    "PolynomialLR": {"power": 2.0},
+    "StepLR": {"step_size": 2},
+}
+
+
+def sgd() -> torch.optim.Optimizer:
+    """Return an optimizer of two groups with rates of their own, which has taken a step."""
+    groups = [{"params": [nn.Parameter(torch.zeros(2))], "lr": rate} for rate in (0.1, 0.02)]
+    return torch.optim.SGD(groups, lr=0.1, momentum=0.8)
+
+
+def settings(schedule: Any, n_steps: int, *, start: int = 0) -> list[list[dict[str, Any]]]:
+    """Return the groups' settings at each step, from `start` on, where the optimizer is a new one."""
+    optimizer = sgd()
+    scheduler = scheduler_after(schedule, optimizer, start)
+    found = []
+    for _ in range(start, n_steps):
+        found.append([{k: v for k, v in group.items() if k != "params"} for group in optimizer.param_groups])
+        optimizer.step()
+        scheduler.step()
+    return found
+
+
+def test_every_scheduler_of_torch_resumes_to_the_bit() -> None:
+    assert set(OPTIONS) == set(public_classes("torch.optim.lr_scheduler", "LRScheduler")) - set(UNUSABLE)
+    for name, options in OPTIONS.items():
+        schedule = TorchSchedule(total_steps=10, name=name, **options)
+        straight = settings(schedule, 10)
+        assert settings(schedule, 10, start=6) == straight[6:], name
+        assert straight[0] != straight[5], name  # it does something
+
+
+def test_a_scheduler_steps_as_in_a_loop_by_hand() -> None:
+    optimizer = sgd()
+    scheduler = torch.optim.lr_scheduler.CosineAnnealingWarmRestarts(optimizer, T_0=4, eta_min=0.001)
+    rates = []
+    for _ in range(9):
+        rates.append([group["lr"] for group in optimizer.param_groups])
+        optimizer.step()
+        scheduler.step()
+    schedule = TorchSchedule(total_steps=9, name="CosineAnnealingWarmRestarts", T_0=4, eta_min=0.001)
+    assert [[group["lr"] for group in groups] for groups in settings(schedule, 9)] == rates
+
+
+def test_an_extended_run_takes_the_longer_schedule() -> None:
+    short, long = (TorchSchedule(total_steps=n, name="CosineAnnealingLR") for n in (10, 20))
+    assert settings(short, 11, start=10)[0][0]["lr"] == pytest.approx(0)
+    assert settings(long, 20, start=10) == settings(long, 20)[10:]
+    assert settings(long, 20, start=10)[0][0]["lr"] == pytest.approx(0.05)
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"name": "LambdaLR"}, "schedule.name is 'LambdaLR': it needs a function"),
+        ({"name": "Counter"}, "schedule.name is 'Counter': torch.optim.lr_scheduler has no such scheduler"),
+    ],
+)
+def test_what_a_run_cannot_use_is_a_sentence(options: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(UserError, match=sentence):
+        TorchSchedule(total_steps=10, **options)
+
+
+def test_what_torch_refuses_is_a_sentence() -> None:
+    with pytest.raises(UserError, match=r"schedule\.name=MultiStepLR: PyTorch refuses its values"):
+        TorchSchedule(total_steps=10, name="MultiStepLR", milestones=3).scheduler(sgd())

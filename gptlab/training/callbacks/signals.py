@@ -1,8 +1,12 @@
-"""A clean stop at Ctrl-C and SIGTERM."""
+"""A clean stop: at Ctrl-C and SIGTERM, and when the time is up."""
 
 import logging
+import re
 import signal
 import threading
+from collections.abc import Mapping
+from datetime import timedelta
+from time import monotonic
 from types import FrameType
 from typing import Any
 
@@ -76,3 +80,32 @@ class StopOnSignal(L.Callback):
                     log.warning(f"{error}; nothing is saved at this step")
         # if Lightning started the other processes and one exits with an error, it kills rank 0 at once
         raise SystemExit(128 + (self.signal or signal.SIGTERM) if trainer.is_global_zero else 0)
+
+
+class StopOnTime(L.Callback):
+    """End the run when its time is up, after a whole step and a validation.
+
+    The time counts from the start of training in this process: a run that is resumed has all of it again.
+
+    Args:
+        max_time: `DD:HH:MM:SS`, or numbers of days, hours, minutes and seconds, as for Lightning's Timer.
+    """
+
+    def __init__(self, max_time: str | Mapping[str, float]) -> None:
+        units = ("days", "hours", "minutes", "seconds")
+        if isinstance(max_time, str):
+            max_time = dict(zip(units, map(int, re.split(":", max_time)), strict=True))
+        self.seconds = timedelta(**max_time).total_seconds()
+        self.is_up = False
+
+    def on_train_start(self, *_: Any) -> None:
+        """Start the clock."""
+        self.end = monotonic() + self.seconds
+
+    def on_train_batch_end(self, trainer: L.Trainer, pl_module: Any, *_: Any) -> None:
+        """Ask Lightning to stop, on all ranks after the same step."""
+        if self.is_up or pl_module.accumulated or trainer.global_step >= trainer.max_steps:
+            return
+        if true_on_any_rank(trainer, monotonic() >= self.end):
+            self.is_up = trainer.should_stop = True
+            log.info(f"the time is up (trainer.max_time): stopping after step {trainer.global_step}")

@@ -1,4 +1,4 @@
-"""Reproducible random numbers for each batch."""
+"""What happens to each batch before its step: its random numbers, and for debugging its rows."""
 
 from typing import Any
 
@@ -7,6 +7,7 @@ import numpy as np
 import torch
 
 from gptlab.data.lightning_internals import batches_processed
+from gptlab.slots import slot
 
 
 class Reseed(L.Callback):
@@ -26,3 +27,19 @@ class Reseed(L.Callback):
         """Seed the generators of the batch."""
         seeds = np.random.SeedSequence([self.seed, batches_processed(trainer), trainer.global_rank])
         self.seed_devices(int(seeds.generate_state(1, np.uint64)[0]))
+
+
+@slot("callbacks.*")
+class OverfitBatch(L.Callback):
+    """Replace every batch by the first one, to debug a model."""
+
+    def __init__(self) -> None:
+        self.first: dict[str, Any] | None = None
+
+    def on_train_batch_start(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, batch: dict[str, Any], batch_idx: int
+    ) -> None:
+        """Overwrite the batch in place before the step."""
+        if self.first is None:
+            self.first = {key: value.clone() for key, value in batch.items()}
+        batch.update(self.first)

@@ -6,6 +6,7 @@ Colour is rich's to decide: none with NO_COLOR, in a file or in a pipe, unless F
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from importlib.util import find_spec
 from time import perf_counter
 
 import rich
@@ -77,7 +78,12 @@ def show_clock(seconds: float) -> str:
 
 
 def is_animated(console: Console) -> bool:
-    """Return whether a bar can move there: in a terminal, but not with TERM=dumb or in a file with FORCE_COLOR."""
+    """Return whether a bar can move there.
+
+    It can in a terminal, but not with TERM=dumb or in a file with FORCE_COLOR; and in a notebook that has `ipywidgets`.
+    """
+    if console.is_jupyter:
+        return find_spec("ipywidgets") is not None
     return console.is_interactive and console.file.isatty()
 
 

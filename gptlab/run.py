@@ -4,7 +4,6 @@ B batch, T tokens, V vocabulary.
 """
 
 import logging
-import shlex
 from collections.abc import Sequence
 from contextlib import nullcontext
 from functools import cached_property, partial
@@ -14,34 +13,37 @@ from typing import Any
 
 import torch
 from omegaconf import DictConfig
-from torch import Tensor, nn
+from torch import Tensor
 
-from gptlab.assembly import estimate_run, make_batches, make_context, make_module, make_trainer, summarise_training
+from gptlab.assembly import parts
+from gptlab.assembly.context import make_context
+from gptlab.assembly.estimate import estimate_run
+from gptlab.assembly.parts import modules_of
+from gptlab.assembly.session import Session, check_trains, compose_session, show_log, training_scope
+from gptlab.assembly.training import make_module, make_trainer, summarise_training
 from gptlab.batch import Batch
 from gptlab.config.build import build
 from gptlab.config.check import check
-from gptlab.config.command import choices
+from gptlab.config.command import choices, command_line
 from gptlab.config.compose import ConfigError, compose_config
 from gptlab.config.plain import Config, resolved
 from gptlab.config.pretrained import adopt, row_length
-from gptlab.config.record import as_written, describe_config, record_config
+from gptlab.config.record import as_written, record_config
 from gptlab.data.protocol import Prepared
+from gptlab.errors import UserError
 from gptlab.generation.generator import TextGenerator
 from gptlab.generation.streaming import TextPieces
-from gptlab.hardware.memory import TRAIN_IN_LESS, enough_memory
-from gptlab.hardware.precision import float32_matmul_precision
 from gptlab.heads.protocol import HeadContext, ReferenceHead
 from gptlab.model.cache import KVCache
 from gptlab.model.meta import materialize, meta_weights
 from gptlab.prompts.encoding import question_ids
-from gptlab.prompts.protocol import PromptStyle, Turn
+from gptlab.prompts.protocol import Turn
 from gptlab.storage.checkpoint import RECORD, find_checkpoint, read_checkpoint
-from gptlab.storage.run_folder import training_folder, warn_if_worse
+from gptlab.storage.run_folder import folder_of, warn_if_worse
 from gptlab.tokenizer import pretrained
 from gptlab.tokenizer.protocol import Tokenizer
-from gptlab.tokenizer.state import to_json
 from gptlab.training.context import Start, Steps
-from gptlab.training.summary import best_weights, first_words, record_stop, write_summary
+from gptlab.training.summary import best_weights, record_stop, write_summary
 from gptlab.training.tuning import list_frozen, widen_trainable
 from gptlab.weights.base import check_n_layers
 from gptlab.weights.generation_config import read_sampling
@@ -54,68 +56,66 @@ log = logging.getLogger(__name__)
 
 
 class Run:
-    """A configuration, tokenizer, model and head; composed for training, or opened for use."""
+    """A configuration, tokenizer, model and head; composed for training, or opened for use.
+
+    Attributes; the last three are made when they are first asked for:
+        cfg, tokenizer, model, head: its parts.
+        folder: where its files are; None for a model from the hub.
+        data: its rows. `run.data.train[[0, 1]]` is a batch of two; `val` and `test` likewise.
+        datamodule: Lightning's; its loaders yield the batches that training sees.
+        style: how it writes a conversation.
+    """
+
+    data = cached_property(parts.prepare_data)
+    batch_plan = cached_property(parts.plan_batches)
+    datamodule = property(parts.datamodule_of)
+    style = cached_property(parts.build_style)
 
     def __init__(self, cfg: Config, tokenizer: Tokenizer, *, data: Prepared | None, labels: dict[str, int]) -> None:
-        self.cfg, self.tokenizer, self.data, self.labels = cfg, tokenizer, data, labels
+        self.cfg, self.tokenizer, self.labels = cfg, tokenizer, labels
+        if data is not None:
+            self.data = data
+        self.folder: Path | None = None
+        self.session: Session | None = None  # of a run that was composed from overrides in Python
         self.record: dict[str, Any] | None = None  # of the checkpoint, if the run was opened from one
         self.weights: Source | None = None  # base weights; set only if checkpoints depend on them (LoRA, DPO)
         self.start: Start | None = None  # pretrained weights of a new run
         self.folder_sampling: dict[str, Any] | None = None  # what a published folder says; None for a run of ours
-        self.origin: dict[str, Any] = {}  # the unresolved configuration and the choice of each group
+        self.origin: dict[str, Any] = {}  # the unresolved configuration, the choice of each group, the command
         self.tuning = build(cfg.tuning, "tuning")
         self.model = build(cfg.model, "model")(vocab_size=tokenizer.vocab_size)
         head_context = HeadContext(vocab_size=tokenizer.vocab_size, token_bytes=tokenizer.token_bytes(), labels=labels)
         self.new_head = partial(build(cfg.head, "head"), self.model, head_context)
         self.head = self.new_head()
-        sampling = build(cfg.sampling, "sampling")
+        sampling, ends = build(cfg.sampling, "sampling"), lambda: self.style.stop
         self.text_generator = TextGenerator(
-            model=self.model,
-            head=self.head,
-            tokenizer=tokenizer,
-            sampling=sampling,
-            seed=cfg.seed,
-            turn_ends=lambda: self.style.stop,
+            model=self.model, head=self.head, tokenizer=tokenizer, sampling=sampling, seed=cfg.seed, turn_ends=ends
         )
 
     @classmethod
-    def compose(cls, cfg: Config | DictConfig) -> "Run":
-        """Compose a run from its configuration.
+    def compose(cls, cfg: Sequence[str] | Config | DictConfig, *, data: Any = None) -> "Run":
+        """Compose a run from overrides, such as `["model=tiny", "data.path=my.txt"]`, or from a configuration.
 
         In this order: text, tokenizer, data, model and head, initial weights, trainable weights. When resuming,
         architecture and tokenizer come from the checkpoint and Lightning restores the weights later; the base weights
         of an adapter are loaded here.
 
+        Args:
+            data: rows in place of `data.path`: a list of texts, dicts or conversations, a DataFrame, or a
+                `datasets.Dataset`. They are kept in the cache, for resuming and opening the run.
+
         Raises:
             ConfigError: the configuration has problems, as written or with the values that the weights decide.
+            UserError: the overrides are not those of a single run, or the data have a fault.
         """
-        typed, cfg = cfg, cfg if isinstance(cfg, Config) else resolved(cfg)
-        first = None if cfg.resume is None else initial_weights(cfg.resume)
-        weights = first.source if first else build(cfg.weights, "weights")
-        configured, cfg = cfg, adopt(cfg, weights)
-        if problems := check(cfg):
-            raise ConfigError(problems)
-        text, style = build(cfg.data, "data"), build(cfg.prompt, "prompt")
-        tokenizer = first.tokenizer if first else build(cfg.tokenizer, "tokenizer")
-        if isinstance(tokenizer, partial):  # it belongs to the weights, or is trained on the training split
-            tokenizer = tokenizer(weights if tokenizer.func is pretrained.load else text.training_text())
-        data = text.prepare(tokenizer, context_length=row_length(cfg), style=style)
-        frozen = build(cfg.tuning, "tuning").partial and bool(weights.files)
-        torch.manual_seed(cfg.seed)
-        with meta_weights() if frozen else nullcontext():  # the base weights replace them at once
-            run = cls(cfg, tokenizer, data=data, labels=data.labels)
-        run.origin = {"written": as_written(typed, configured, cfg), "chosen": first.choices if first else choices()}
-        needs_base = run.tuning.partial or isinstance(run.head, ReferenceHead)
-        run.weights, run.style = (weights if needs_base else None), style  # a template's process starts once
-        new = cfg.resume is None
-        fresh = fill_new(_modules(run), weights, tokenizer, new_head=run.new_head) if needs_base or new else []
-        run.start = Start(weights.location, complete=not fresh) if new and weights.location else None
-        if trainable := run.tuning.apply(run.model, run.head, fresh):
-            log.info(trainable)
-        widen_trainable(_modules(run))
-        if isinstance(run.head, ReferenceHead):
-            run.head.capture_reference(weights.stored_dtype)
-        return run
+        if not isinstance(cfg, Config | DictConfig):
+            with compose_session(cfg, data) as session:
+                run = _assemble(session.cfg)
+            run.session, run.origin = session, run.origin | session.origin
+            return run
+        if data is not None:
+            raise UserError("data= goes with a list of overrides: Run.compose([...], data=rows)")
+        return _assemble(cfg)
 
     @classmethod
     def open(cls, path: str | Path, *, device: str = "cpu") -> "Run":
@@ -144,31 +144,34 @@ class Run:
             check_n_layers(cfg.model.n_layers, content["state_dict"])
             with meta_weights():  # the checkpoint replaces them at once
                 run = cls(cfg, tokenizer, data=None, labels=record["labels"])
-            run.record, run.weights = record, base
-            restore_weights(_modules(run), content["state_dict"], base=base, tokenizer=tokenizer, tune=run.tuning.apply)
-        _modules(run).to(device).eval()
+            run.record, run.weights, run.folder = record, base, folder_of(checkpoint)
+            restore_weights(
+                modules_of(run), content["state_dict"], base=base, tokenizer=tokenizer, tune=run.tuning.apply
+            )
+        modules_of(run).to(device).eval()
         return run
 
+    @show_log()
     def train(self) -> dict[str, Any]:
-        """Train the composed run in its own folder; return the contents of summary.json."""
+        """Train in the run's own folder, with its last weights at the end; return what summary.json holds."""
         from gptlab.training.checkpoint import find_start_step  # Lightning takes seconds to import
         from gptlab.training.trainer import fit
 
-        assert self.data is not None
-        cfg, folder, modules, started = self.cfg, Path(self.cfg.output_dir), _modules(self), perf_counter()
+        check_trains(self.cfg, composed=bool(self.origin))
+        cfg, folder, modules, started = self.cfg, Path(self.cfg.output_dir), modules_of(self), perf_counter()
         resumes = cfg.resume is not None
         self.model.recompute = cfg.activation_checkpointing
-        batches, plan, accumulation = make_batches(cfg, modules, self.data)
-        frozen_names = list_frozen(modules) if self.tuning.partial else ()
-        module = make_module(cfg, modules, n_steps=plan.n_steps, frozen_names=frozen_names)
-        matmul_precision = float32_matmul_precision(cfg.trainer.precision, cfg.trainer.accelerator)
-        # nothing is written before this
-        with matmul_precision, enough_memory(TRAIN_IN_LESS), training_folder(folder, resumes=resumes):
-            record = _record(self)
+        batches, plan, accumulation = self.batch_plan
+        frozen = list_frozen(modules) if self.tuning.partial else ()
+        module = make_module(cfg, modules, n_steps=plan.n_steps, frozen_names=frozen)
+        with training_scope(cfg, self.session):  # nothing is written before this
+            parts.introduce(self)
+            record = parts.record_of(self)
             start_step = find_start_step(cfg.resume, batches, n_steps=plan.n_steps, base=record.get("base"))
             steps = Steps(total=plan.n_steps, first=start_step, start=self.start)
             estimate = estimate_run(cfg, module, batches, plan, steps, accumulation=accumulation, record=record)
-            context = make_context(cfg, self.data, self.text_generator, self.labels, steps, estimate)
+            data, command = self.data, self.origin["command"]
+            context = make_context(cfg, data, self.text_generator, self.labels, steps, estimate, command=command)
             trainer = make_trainer(cfg, context, record=record, plan=plan, accumulation=accumulation)
             if resumes and trainer.is_global_zero:
                 write_summary({"status": "training"}, folder)  # an extended run is no longer finished
@@ -182,7 +185,7 @@ class Run:
             if not trainer.is_global_zero:
                 raise SystemExit(0)  # only rank 0 writes the summary
             summary = measured | {"estimate": estimate._asdict()}
-            summary |= _describe(self, best_weights(summary))
+            summary |= parts.describe(self, best_weights(summary))
             summary["total_seconds"] = round(perf_counter() - started, 3)  # with validations, samples and checkpoints
             write_summary(summary, folder)
         return summary
@@ -194,12 +197,12 @@ class Run:
         Args:
             cache: keys and values of the tokens before `ids`; those of `ids` are appended.
         """
-        return self.head(self.model(ids, cache=cache), Batch(ids=ids))
-
-    @cached_property
-    def style(self) -> PromptStyle:
-        """Build the prompt style when first needed: a template runs in a process of its own."""
-        return build(self.cfg.prompt, "prompt")
+        was_training = self.model.training
+        self.model.eval()
+        try:
+            return self.head(self.model(ids, cache=cache), Batch(ids=ids))
+        finally:
+            self.model.train(was_training)  # Lightning leaves the mode as it finds it
 
     def chat_ids(self, messages: Sequence[Turn], *, tools: Sequence[dict[str, Any]] | None = None) -> list[int]:
         """Return the ids that a chat asks with.
@@ -235,6 +238,39 @@ class Run:
         return [sample.text for sample in samples]
 
 
+def _assemble(typed: Config | DictConfig) -> Run:
+    """Return the run of a configuration, its parts made in the order of the data's flow."""
+    cfg = typed if isinstance(typed, Config) else resolved(typed)
+    first = None if cfg.resume is None else initial_weights(cfg.resume)
+    weights = first.source if first else build(cfg.weights, "weights")
+    configured, cfg = cfg, adopt(cfg, weights)
+    if problems := check(cfg):
+        raise ConfigError(problems)
+    text, style = build(cfg.data, "data"), build(cfg.prompt, "prompt")
+    tokenizer = first.tokenizer if first else build(cfg.tokenizer, "tokenizer")
+    if isinstance(tokenizer, partial):  # it belongs to the weights, or is trained on the training split
+        tokenizer = tokenizer(weights if tokenizer.func is pretrained.load else text.training_text())
+    data = text.prepare(tokenizer, context_length=row_length(cfg), style=style)
+    frozen = build(cfg.tuning, "tuning").partial and bool(weights.files)
+    torch.manual_seed(cfg.seed)
+    with meta_weights() if frozen else nullcontext():  # the base weights replace them at once
+        run = Run(cfg, tokenizer, data=data, labels=data.labels)
+    chosen = first.choices if first else choices()
+    run.origin = {"written": as_written(typed, configured, cfg), "chosen": chosen, "command": command_line()}
+    run.folder = Path(cfg.output_dir)
+    needs_base = run.tuning.partial or isinstance(run.head, ReferenceHead)
+    run.weights, run.style = (weights if needs_base else None), style  # a template's process starts once
+    new = cfg.resume is None
+    fresh = fill_new(modules_of(run), weights, tokenizer, new_head=run.new_head) if needs_base or new else []
+    run.start = Start(weights.location, complete=not fresh) if new and weights.location else None
+    if trainable := run.tuning.apply(run.model, run.head, fresh):
+        log.info(trainable)
+    widen_trainable(modules_of(run))
+    if isinstance(run.head, ReferenceHead):
+        run.head.capture_reference(weights.stored_dtype)
+    return run
+
+
 def _open_folder(path: str, device: str) -> Run:
     """Open a pretrained model; `conf/pretrained.yaml` has the keys that no folder defines."""
     weights = Folder(path=path, revision=None)
@@ -245,52 +281,7 @@ def _open_folder(path: str, device: str) -> Run:
     with meta_weights():
         run = Run(cfg, weights.tokenizer(), data=None, labels=dict.fromkeys(weights.classes, 0))
     run.folder_sampling = sampling
-    materialize(_modules(run).eval(), matrices=weights.dtype, rest=weights.dtype, device=device)
-    _modules(run).to(device)  # buffers, which are computed and not loaded
+    materialize(modules_of(run).eval(), matrices=weights.dtype, rest=weights.dtype, device=device)
+    modules_of(run).to(device)  # buffers, which are computed and not loaded
     weights.fill(run.model, run.head, run.tokenizer)
     return run
-
-
-def count_parameters(run: Run, *, learning: bool = False) -> int:
-    """Return the parameters of model and head, shared ones counted once.
-
-    Args:
-        learning: count only the trainable ones.
-    """
-    parameters = _modules(run).parameters()
-    return sum(parameter.numel() for parameter in parameters if parameter.requires_grad or not learning)
-
-
-def _modules(run: Run) -> nn.ModuleDict:
-    """Return model and head under the names that checkpoints use."""
-    return nn.ModuleDict({"model": run.model, "head": run.head})
-
-
-def _record(run: Run) -> dict[str, Any]:
-    """Return the plain values that a checkpoint stores beside its tensors.
-
-    With them the checkpoint can be opened alone, or on top of the base weights that it names.
-    """
-    base = run.weights
-    from_base = base is not None and run.tuning.partial and run.tokenizer is base.tokenizer()
-    return {
-        **({} if base is None else {"base": base.base_record}),
-        **describe_config(run.cfg, **run.origin),
-        "tokenizer": None if from_base else to_json(run.tokenizer),
-        "labels": run.labels,
-    }
-
-
-def _describe(run: Run, best_weights: str) -> dict[str, Any]:
-    """Return the entries of summary.json about the run itself."""
-    assert run.data is not None
-    prompts = run.data.sample_prompts(run.tokenizer, None)
-    sample_prompt = first_words(prompts[0].shown) if prompts else ""
-    return {
-        "name": run.cfg.name,
-        "task": run.origin["chosen"].get("head", type(run.head).__name__),
-        "monitor": run.head.monitor.name,
-        "parameters": count_parameters(run),
-        "next_command": run.data.next_command(shlex.quote(best_weights), shlex.quote(sample_prompt)),
-        "sample_prompt": sample_prompt,
-    }

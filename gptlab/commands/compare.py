@@ -44,8 +44,8 @@ def main(overrides: list[str]) -> None:
 
 
 def _examined(run: "Run", cfg: Config, text: Any, prompts: list[str], path: str) -> "ModelResult":
+    from gptlab.assembly.parts import count_parameters
     from gptlab.evaluation.compare import examine_model
-    from gptlab.run import count_parameters
     from gptlab.workflows.compare import comparable_config
     from gptlab.workflows.precision import set_precision
 

@@ -1,7 +1,6 @@
 """gptlab train key=value ...: train a run, or several with -m."""
 
 import logging
-import os
 import re
 import sys
 from collections.abc import Callable
@@ -22,12 +21,12 @@ from gptlab.config.manual.habits import split_habits
 from gptlab.config.manual.pages import train_page
 from gptlab.config.resume import FOLDER_KEYS, TrainCommand, discard_config_on_failure, resolve_resume
 from gptlab.config.run_paths import name_runs
-from gptlab.storage.run_folder import begin_run
+from gptlab.storage.run_folder import begin_run, is_main_process
 from gptlab.sweeps.grid import check_job, check_jobs, check_single, sweep_jobs
 from gptlab.sweeps.jobs import Outcome, run_sweep_job
 
 if TYPE_CHECKING:
-    from gptlab.run import Run
+    pass
 
 log = logging.getLogger(__name__)
 
@@ -123,7 +122,7 @@ def _sweep_job(cfg: DictConfig) -> float:
 
 def _single_run(cfg: DictConfig) -> float:
     """Train a single run, and print its summary."""
-    if int(os.environ.get("LOCAL_RANK", 0)):
+    if not is_main_process():
         logging.disable(logging.WARNING)  # only rank 0 logs
     hydra_cfg = HydraConfig.get()
     config_folder = Path(hydra_cfg.runtime.output_dir, str(hydra_cfg.output_subdir))
@@ -151,7 +150,6 @@ def _train(cfg: DictConfig) -> Outcome:
     from gptlab.run import Run  # torch takes seconds to import, and --help does not need it
 
     run = Run.compose(cfg)
-    _introduce(run)
     return Outcome(run.train(), *run.head.monitor)
 
 
@@ -161,18 +159,3 @@ def _show(outcome: Outcome) -> None:
     from gptlab.training.summary import show_summary
 
     show_summary(outcome.summary, rich.get_console())
-
-
-def _introduce(run: "Run") -> None:
-    """Log the size of the model, the data and the folder."""
-    from gptlab.run import count_parameters
-
-    assert run.data is not None
-    n_all, n_learning = count_parameters(run), count_parameters(run, learning=True)
-    learning = f" ({n_learning:,} trainable, {n_learning / n_all:.2%})" if n_learning < n_all else ""
-    log.info(
-        f"{run.cfg.name}: {n_all:,} parameters{learning} in {run.model.n_layers} layers "
-        f"of width {run.model.emb_dim}, context {run.model.context_length}, vocabulary {run.tokenizer.vocab_size:,}"
-    )
-    log.info(run.data.summary_line())
-    log.info(f"writing to {run.cfg.output_dir}\n")

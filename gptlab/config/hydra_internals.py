@@ -5,6 +5,7 @@ already composed. gptlab uses Hydra's other parts in this module only. Each func
 `tests/config/test_hydra_internals.py` tests that, so that an incompatible upgrade of Hydra fails there first.
 """
 
+import argparse
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,6 +18,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.core.utils import JobReturn
 from hydra.experimental.callback import Callback as HydraCallback  # "experimental" by name
+from hydra.version import VersionBase
 from omegaconf import DictConfig
 
 from gptlab.config.schema import register_schemas
@@ -32,17 +34,18 @@ VERSION_BASE = "1.3"  # Hydra's defaults of 1.3, which do not change the working
 def our_hydra() -> Iterator[None]:
     """Initialise Hydra with gptlab's conf inside the context.
 
-    A Hydra that the caller has initialised is restored afterwards. Relies on the attribute `hydra` of the singleton
-    `GlobalHydra`, which `clear` sets to None.
+    A Hydra that the caller has initialised is restored afterwards, with its `version_base`. Relies on the attribute
+    `hydra` of the singleton `GlobalHydra`, which `clear` sets to None, and on `version_base` of `VersionBase`.
     """
     register_schemas()
-    callers_hydra = GlobalHydra.instance().hydra
+    callers_hydra, callers_version = GlobalHydra.instance().hydra, VersionBase.instance().version_base
     GlobalHydra.instance().clear()
     try:
         with initialize_config_dir(str(conf_dir()), job_name="train", version_base=VERSION_BASE):
             yield
     finally:
         GlobalHydra.instance().hydra = callers_hydra
+        VersionBase.instance().version_base = callers_version
 
 
 def run_job(whole: DictConfig, job: Callable[[DictConfig], Any]) -> None:
@@ -79,9 +82,28 @@ def run_command_line(words: list[str], job: Callable[[DictConfig], Any]) -> None
     GlobalHydra.instance().clear()
     sys.argv = [argv[0], *words]
     try:
-        hydra.main(version_base=VERSION_BASE, config_path=str(conf_dir()), config_name="train")(job)()
+        with late_help_texts():
+            hydra.main(version_base=VERSION_BASE, config_path=str(conf_dir()), config_name="train")(job)()
     finally:
         sys.argv = argv
+
+
+@contextmanager
+def late_help_texts() -> Iterator[None]:
+    """Let `hydra.main` build its option parser on Python 3.14.
+
+    argparse checks help texts there, and one of Hydra 1.3's options makes its text only when it is printed. Relies on
+    `ArgumentParser._check_help`, which earlier versions of Python do not have.
+    """
+    check: Any = getattr(argparse.ArgumentParser, "_check_help", None)
+    if check is None:
+        yield
+        return
+    argparse.ArgumentParser._check_help = lambda self, action: None  # type: ignore[attr-defined]
+    try:
+        yield
+    finally:
+        argparse.ArgumentParser._check_help = check  # type: ignore[attr-defined]
 
 
 def parse_override(text: str) -> Override:

@@ -10,11 +10,11 @@ from typing import Any
 from omegaconf import DictConfig
 
 from gptlab.config.check import NAMED_GROUPS, check_record
-from gptlab.config.command import command_line
 from gptlab.config.plain import Config, escaped, plain, references, select
 from gptlab.config.schema import TrainSchema
 from gptlab.errors import UserError
 from gptlab.storage.places import cache_dir
+from gptlab.storage.signature import is_own
 
 OPENED_GROUPS = ("model", "head", "tuning", "sampling", "prompt", "data")  # built when a run is opened
 PROCESS_DEFAULTS = {"data.n_workers": 0, "trainer.devices": 1, "trainer.strategy": "auto"}  # start no other processes
@@ -39,14 +39,15 @@ def record_config(record: Mapping[str, Any], checkpoint: Path) -> Config:
     return on_this_machine(cfg)
 
 
-def describe_config(cfg: Config, written: Mapping[str, Any], chosen: Mapping[str, str]) -> dict[str, Any]:
+def describe_config(cfg: Config, written: Mapping[str, Any], chosen: Mapping[str, str], command: str) -> dict[str, Any]:
     """Return a record's entries about the configuration.
 
     Args:
         written: the configuration with its references, see `as_written`.
         chosen: the choice of each group when the run began.
+        command: what trains the run.
     """
-    return {"config": plain(cfg), "references": plain(written), "choices": dict(chosen), "command": command_line()}
+    return {"config": plain(cfg), "references": plain(written), "choices": dict(chosen), "command": command}
 
 
 def as_written(typed: Config | DictConfig, configured: Config, adopted: Config) -> dict[str, Any]:
@@ -60,6 +61,28 @@ def as_written(typed: Config | DictConfig, configured: Config, adopted: Config) 
     """
     written = escaped(typed) if isinstance(typed, Config) else references(typed)
     return written | {key: escaped(adopted[key]) for key in adopted if adopted[key] != configured[key]}
+
+
+def data_config(cfg: Config, record: Mapping[str, Any] | None, *, labelled: bool) -> Config:
+    """Return the data configuration of an opened run.
+
+    Args:
+        record: of its checkpoint; None for a pretrained model.
+        labelled: whether it is a classifier.
+
+    Raises:
+        UserError: a pretrained model has no data; and those of somebody else's run must be named.
+    """
+    if "data" not in cfg:
+        example = "data=csv data.path=my.csv" if labelled else "data=text data.path=my.txt"
+        raise UserError(f"a pretrained model has no data of its own: name some with {example}")
+    if record is not None and not is_own(record):
+        named = foreign_entries(cfg).get("data.path")
+        raise UserError(
+            f"the run was not trained by you, so its data, {named!r:.200}, are not read unless you name them: give "
+            "data=text data.path=my.txt"
+        )
+    return cfg.data
 
 
 def on_this_machine(cfg: Mapping[str, Any]) -> Config:

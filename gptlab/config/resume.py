@@ -141,8 +141,8 @@ def _resume_from(checkpoint: Path, words: list[str], notes: list[str]) -> TrainC
     own = is_own(record)
     if not own:
         check_inside(run)
-    # conf/resume.yaml adds the rest
-    ConfigStore.instance().store(name="config", node=plain(_base_config(record, checkpoint, own=own)))
+    # conf/resume.yaml adds the rest; the name is one that no program around this one uses
+    ConfigStore.instance().store(name="gptlab_resumed", node=plain(_base_config(record, checkpoint, own=own)))
     given = [f"output_dir={quoted(run)}", f"resume={quoted(checkpoint)}"]
     if not any(word.startswith("hydra.output_subdir=") for word in words):
         n_before = max(map(_number, run.glob(".hydra/resume_*/")), default=0)

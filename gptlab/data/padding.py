@@ -9,7 +9,27 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from gptlab.storage.excerpts import excerpt
+
+RowIndex = int | slice | Sequence[int] | np.ndarray  # selects rows
 POOL_BATCHES = 50  # sorted by length at a time: a larger pool pads less, but makes epochs less random
+
+
+def row_numbers(index: RowIndex, n_rows: int) -> np.ndarray:
+    """Return the row numbers that an index selects.   -> (B,)
+
+    As in a list, a negative number counts from the end. A single number gives a batch of one row.
+
+    Raises:
+        IndexError: there is no such row.
+        TypeError: the index is of something else than whole numbers.
+    """
+    numbers = np.arange(n_rows)[index] if isinstance(index, slice) else np.atleast_1d(np.asarray(index))
+    if numbers.dtype.kind not in "iu" or numbers.ndim != 1:
+        raise TypeError(f"rows are selected by a number, a list of numbers or a slice, not by {excerpt(index)}")
+    if numbers.size and not -n_rows <= numbers.min() <= numbers.max() < n_rows:
+        raise IndexError(f"there is no row {excerpt(index)}: there are {n_rows:,} rows")
+    return numbers % n_rows if numbers.size and numbers.min() < 0 else numbers
 
 
 def pad_rows(rows: Sequence[np.ndarray], *, fill: int, n_tokens: int | None = None) -> Tensor:

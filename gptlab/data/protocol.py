@@ -11,6 +11,7 @@ from rich.console import RenderableType
 from torch import Tensor
 
 from gptlab.batch import Batch
+from gptlab.data.padding import RowIndex
 from gptlab.data.text.windows import Windows
 from gptlab.prompts.protocol import PromptStyle
 from gptlab.tokenizer.protocol import Tokenizer, TrainingText
@@ -24,7 +25,7 @@ class Rows(Protocol):
     def __len__(self) -> int:
         """Return the number of rows, which is an epoch's length."""
 
-    def __getitem__(self, index: np.ndarray) -> Batch:
+    def __getitem__(self, index: RowIndex) -> Batch:
         """Return the batch of these rows.   (B,) -> Batch
 
         The caller owns its tensors.

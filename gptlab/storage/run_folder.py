@@ -196,6 +196,12 @@ def read_status(folder: Path) -> str:
     return str(read_summary(folder).get("status", "unfinished"))
 
 
+def folder_of(checkpoint: Path) -> Path:
+    """Return the folder of the run that a checkpoint belongs to."""
+    folder = checkpoint.absolute().parent
+    return folder.parent if folder.name == "checkpoints" else folder
+
+
 def find_last(path: Path) -> Path:
     """Return the checkpoint to resume from, its checksum verified.
 

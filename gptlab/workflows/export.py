@@ -6,11 +6,12 @@ from typing import Any, NamedTuple
 
 from torch import nn
 
+from gptlab.assembly.parts import count_parameters
 from gptlab.config.build import build
 from gptlab.config.plain import to_yaml
 from gptlab.model.lora import adapters, merge
 from gptlab.prompts.template import ChatTemplate
-from gptlab.run import Run, count_parameters
+from gptlab.run import Run
 from gptlab.storage.run_folder import read_summary
 from gptlab.weights.generation_config import write_sampling
 from gptlab.workflows.reports import folder_of_run

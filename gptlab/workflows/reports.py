@@ -9,6 +9,7 @@ from typing import Any
 from gptlab.config.run_paths import outputs_folder
 from gptlab.storage.atomic import atomic_write
 from gptlab.storage.foreign.kind import is_run
+from gptlab.storage.run_folder import folder_of
 
 EVALUATIONS = "evaluations"  # beside the runs: a folder for each model that is not in a run's folder
 
@@ -16,10 +17,7 @@ EVALUATIONS = "evaluations"  # beside the runs: a folder for each model that is 
 def folder_of_run(path: str) -> Path:
     """Return the run folder of a folder or checkpoint."""
     given = Path(path).expanduser()
-    if not given.is_file():
-        return given
-    folder = given.absolute().parent
-    return folder.parent if folder.name == "checkpoints" else folder
+    return folder_of(given) if given.is_file() else given
 
 
 def save_report(report: dict[str, Any], path: str, *, name: str) -> list[str]:

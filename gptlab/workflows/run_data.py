@@ -8,11 +8,10 @@ import numpy as np
 from gptlab.config.build import build
 from gptlab.config.plain import Config
 from gptlab.config.pretrained import row_length
-from gptlab.config.record import foreign_entries
+from gptlab.config.record import data_config
 from gptlab.data.protocol import Data, EvaluationRequest, EvaluationSet, RunningText
 from gptlab.errors import UserError
 from gptlab.run import Run
-from gptlab.storage.signature import is_own
 
 
 def data_of(run: Run, data: Config | None) -> Data:
@@ -30,18 +29,7 @@ def config_of(run: Run, data: Config | None) -> Config:
     Raises:
         UserError: the run is a pretrained model, which has no data; or another user's, whose data must be named.
     """
-    if data is not None:
-        return data
-    if "data" not in run.cfg:
-        example = "data=csv data.path=my.csv" if run.labels else "data=text data.path=my.txt"
-        raise UserError(f"a pretrained model has no data to be measured on: name some with {example}")
-    if run.record is not None and not is_own(run.record):
-        named = foreign_entries(run.cfg).get("data.path")
-        raise UserError(
-            f"the run was not trained by you, so its data, {named!r:.200}, are not read unless you name them: give "
-            "data=text data.path=my.txt"
-        )
-    return run.cfg.data
+    return data if data is not None else data_config(run.cfg, run.record, labelled=bool(run.labels))
 
 
 def evaluation_set(
@@ -91,7 +79,6 @@ def running_text(run: Run, data: Config | None, split: str, *, context_length: i
 
 def describe_data(run: Run, n_examples: int) -> dict[str, Any]:
     """Return facts about a composed run's data, with its first training row and embeddings."""
-    assert run.data is not None
     ids = run.data.train[np.arange(1)]["ids"][0]  # (T,)
     vectors = {name: vector.detach() for name, vector in run.model.embeddings(ids).items()}
     return run.data.describe(run.tokenizer, n_examples=n_examples, vectors=vectors)

@@ -16,10 +16,11 @@ from typing import Any
 
 import torch
 
+from gptlab.assembly.parts import count_parameters
 from gptlab.batch import IGNORE_INDEX, Batch
 from gptlab.config.compose import compose_config
 from gptlab.hardware.precision import autocast
-from gptlab.run import Run, count_parameters
+from gptlab.run import Run
 from gptlab.weights.tensor_files import write_safetensors
 from gptlab.workflows.precision import prepare_generation
 from tests.benchmarks.measure import Apart, given, machine, report

@@ -3,12 +3,14 @@
 Each test names what it relies on, so that an upgrade breaks here.
 """
 
+import argparse
 import inspect
 import sys
 from pathlib import Path
 
 import pytest
 from hydra._internal.hydra import Hydra
+from hydra._internal.utils import get_args_parser
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig
 
@@ -17,6 +19,7 @@ from gptlab.config.hydra_internals import (
     HydraCallback,
     JobReturn,
     Override,
+    late_help_texts,
     our_hydra,
     parse_override,
     run_command_line,
@@ -100,3 +103,14 @@ def test_hydra_still_has_callbacks() -> None:
     for hook in ("on_multirun_start", "on_multirun_end", "on_job_end"):
         assert hasattr(HydraCallback, hook), f"hydra's Callback.{hook} is gone: sweeps.leaderboard overrides it"
     assert JobReturn.__name__ == "JobReturn"
+
+
+def test_hydras_option_parser_is_built_on_a_python_that_checks_help_texts(monkeypatch: pytest.MonkeyPatch) -> None:
+    def check(parser: argparse.ArgumentParser, action: argparse.Action) -> None:
+        raise ValueError("badly formed help string")
+
+    monkeypatch.setattr(argparse.ArgumentParser, "_check_help", check, raising=False)
+    with late_help_texts():
+        assert get_args_parser().parse_args(["--multirun"]).multirun
+        argparse.ArgumentParser._check_help(argparse.ArgumentParser(), None)  # type: ignore[attr-defined, arg-type]
+    assert argparse.ArgumentParser._check_help is check  # type: ignore[attr-defined]

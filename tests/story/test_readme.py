@@ -1,7 +1,13 @@
 """The documents' commands are commands, their examples of output are output, and their paths exist."""
 
+import ast
+import os
 import re
 import shlex
+import subprocess
+import sys
+import sysconfig
+import venv
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,7 +17,7 @@ from gptlab.commands.cli import VERBS
 from gptlab.config.compose import ConfigError, compose_config
 from gptlab.config.plain import Config
 from gptlab.sweeps.grid import check_jobs, sweep_jobs
-from tests.conftest import ROOT
+from tests.conftest import ROOT, write_text
 
 MAX_WORDS = 2_000  # of the front page
 MAX_PICTURE_BYTES = 300_000
@@ -22,6 +28,8 @@ DOCUMENTS = [
     *sorted((ROOT / ".github").glob("*.md")),
     RESULTS,
 ]
+TOUR = (ROOT / "gptlab" / "README.md").read_text(encoding="utf-8")
+NOTEBOOK = re.findall(r"```python\n(.*?)```", TOUR.partition("### In a notebook")[2].partition("\n### ")[0], re.DOTALL)
 COMMAND = re.compile(rf"(?:python train\.py|gptlab (?:{'|'.join(VERBS)}))\b[^`|\n;]*")
 EXAMPLES = {
     "conf/local",
@@ -139,6 +147,43 @@ def test_the_tour_names_files_that_exist() -> None:
         for name in re.findall(r"`([\w/]+)`", content):
             there = ROOT / folder / name
             assert there.is_dir() or there.with_suffix(".py").exists(), f"the tour names {name} in {folder}"
+
+
+def test_the_overrides_of_the_notebooks_page_compose() -> None:
+    nodes = [node for block in NOTEBOOK for node in ast.walk(ast.parse(block)) if isinstance(node, ast.List)]
+    lists = [ast.literal_eval(node) for node in nodes if all(isinstance(item, ast.Constant) for item in node.elts)]
+    found = [words for words in lists if words and isinstance(words[0], str)]
+    assert len(found) == 2
+    for words in found:
+        compose_config("train", [*words, "data.path=rows.jsonl"])
+
+
+@pytest.mark.slow
+def test_the_notebooks_page_runs_from_an_installed_wheel_in_another_folder(tmp_path: Path) -> None:
+    pytest.importorskip("hatchling")
+    pip, here = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"], tmp_path / "elsewhere"
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    build = ["wheel", str(ROOT), "--no-deps", "--no-build-isolation", "--no-index", "--wheel-dir", str(tmp_path)]
+    subprocess.run([*pip, *build], check=True, env=environment)
+    builder = venv.EnvBuilder()
+    place = builder.ensure_directories(tmp_path / "venv")
+    builder.create(tmp_path / "venv")
+    (wheel,) = tmp_path.glob("*.whl")
+    subprocess.run([*pip, "--python", place.env_exe, "install", "--no-deps", "--no-index", str(wheel)], check=True)
+    # the packages that gptlab needs are those of these tests
+    own = Path(sysconfig.get_path("purelib", vars={"base": place.env_dir, "platbase": place.env_dir}))
+    (own / "outer.pth").write_text("\n".join(path for path in sys.path if path.endswith("site-packages")))
+    here.mkdir()
+    write_text(here / "my.txt", 6000)
+    wanted = "import gptlab\nassert gptlab.__file__.startswith({!r})\nassert gptlab.__version__ != 'unknown'\n"
+    page = here / "page.py"
+    page.write_text("\n".join([wanted.format(str(place.env_dir)), *NOTEBOOK]), encoding="utf-8")
+    ran = subprocess.run(
+        [place.env_exe, page.name], cwd=here, env={**environment, "MPLBACKEND": "Agg"}, capture_output=True, text=True
+    )
+    assert ran.returncode == 0, ran.stderr
+    assert "torch.Size([1, 64, " in ran.stdout
+    assert len(list(here.glob("outputs/gpt/*/summary.json"))) == 2
 
 
 def test_pictures_are_shown_and_small() -> None:

@@ -11,7 +11,7 @@ import numpy as np
 from torch import Tensor
 
 from gptlab.batch import IGNORE_INDEX, Batch
-from gptlab.data.padding import draw_epoch, longest_first, pad_rows
+from gptlab.data.padding import RowIndex, draw_epoch, longest_first, pad_rows, row_numbers
 
 
 class TokenRow(NamedTuple):
@@ -36,12 +36,12 @@ class PaddedRows:
         """Return the number of rows."""
         return len(self.rows)
 
-    def __getitem__(self, index: np.ndarray) -> Batch:
+    def __getitem__(self, index: RowIndex) -> Batch:
         """Return these rows' ids and targets.
 
         (B,) -> (B, T) each, T of the longest row.
         """
-        rows = [self.rows[i] for i in index]
+        rows = [self.rows[i] for i in row_numbers(index, len(self))]
         ids = pad_rows([row.ids for row in rows], fill=0)  # any id will do: attention is causal
         return Batch(ids=ids, targets=pad_rows([row.targets for row in rows], fill=IGNORE_INDEX))
 
@@ -73,14 +73,14 @@ class PackedRows:
         """Return the number of bins."""
         return len(self.bins)
 
-    def __getitem__(self, index: np.ndarray) -> Batch:
+    def __getitem__(self, index: RowIndex) -> Batch:
         """Return these bins' ids, targets and segments.
 
         (B,) -> (B, context_length) each
 
         The rest of a bin is padding with segment -1.
         """
-        bins = [[self.rows[i] for i in self.bins[number]] for number in index]
+        bins = [[self.rows[i] for i in self.bins[number]] for number in row_numbers(index, len(self))]
         segments = [np.repeat(np.arange(len(rows)), [len(row.ids) for row in rows]) for rows in bins]
         return Batch(
             ids=self._filled([np.concatenate([row.ids for row in rows]) for rows in bins], 0),

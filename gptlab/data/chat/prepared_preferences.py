@@ -17,7 +17,7 @@ from torch import Tensor
 from gptlab.batch import Batch
 from gptlab.data.chat.packing import PaddedRows, TokenRow
 from gptlab.data.chat.prepared import PreparedConversations
-from gptlab.data.padding import draw_epoch, longest_first
+from gptlab.data.padding import RowIndex, draw_epoch, longest_first, row_numbers
 from gptlab.data.protocol import Decode, SamplePrompt
 from gptlab.data.text.split import TEST, TRAIN, VAL
 from gptlab.tokenizer.protocol import Tokenizer
@@ -131,12 +131,13 @@ class PairRows:
         """Return N."""
         return len(self.lengths)
 
-    def __getitem__(self, index: np.ndarray) -> Batch:
+    def __getitem__(self, index: RowIndex) -> Batch:
         """Return these pairs' ids and targets.
 
         (B,) -> (2B, T) each
         """
-        return self.rows[np.concatenate([index, index + len(self)])]
+        numbers = row_numbers(index, len(self))
+        return self.rows[np.concatenate([numbers, numbers + len(self)])]
 
     def epoch(self, generator: np.random.Generator, batch_rows: int) -> np.ndarray:
         """Return every pair number once in random order.   -> (N,)"""

@@ -11,7 +11,7 @@ import torch
 from torch.utils.data import Dataset
 
 from gptlab.batch import Batch
-from gptlab.data.padding import draw_epoch, longest_first, pad_rows
+from gptlab.data.padding import RowIndex, draw_epoch, longest_first, pad_rows, row_numbers
 from gptlab.tokenizer.protocol import Tokenizer
 from gptlab.tokenizer.text import prepend_bos
 
@@ -73,11 +73,12 @@ class LabelledRows(Dataset[Batch]):
         """Return the ids of one text.   () -> (T,)"""
         return self.tokens[self.ends[number] - self.lengths[number] : self.ends[number]]
 
-    def __getitem__(self, index: np.ndarray) -> Batch:
+    def __getitem__(self, index: RowIndex) -> Batch:
         """Return the batch of these rows.
 
         (B,) -> ids (B, T), lengths (B,) and labels (B,)
         """
+        index = row_numbers(index, len(self))
         return Batch(
             ids=pad_rows([self.row(number) for number in index], fill=self.fill, n_tokens=self.pad_to),
             lengths=torch.from_numpy(self.lengths[index]),

@@ -1,6 +1,6 @@
 """The files that `data.path` names.
 
-`data.path` is a file, folder, glob, package's file or address, or a list of them.
+`data.path` is a file, folder, glob, package's file or address, or a list of them; or the rows that Python gave.
 
 `ARCHIVE.zip#MEMBER`, local or remote, is one file of an archive; data.sha256 is then the member's.
 """
@@ -21,6 +21,7 @@ from typing import IO, Any, NamedTuple
 from gptlab.data.files.archive import extract_member
 from gptlab.data.files.download import address_name, download
 from gptlab.data.files.expansion import ExpansionLimit, check_expansion, open_gzip
+from gptlab.data.files.memory import MEMORY, find_rows
 from gptlab.data.files.packages import PREFIX, check_within, find_in_package
 from gptlab.errors import MissingFileError, NoPermissionError, UnusablePathError, UserError, nearest
 from gptlab.storage.excerpts import excerpt
@@ -57,6 +58,10 @@ class TextFile:
                 yield open_gzip(raw, self.limit, str(self.path)) if self.path.suffix == ".gz" else raw
             except (EOFError, zlib.error, gzip.BadGzipFile) as error:
                 raise UserError(f"{self.path} is not a whole gzip file ({error}): pack or copy it again") from error
+
+    def line(self, number: int) -> str:
+        """Return the place of a line, counted from 1; a row from memory is counted from 0."""
+        return f"row {number - 1}" if self.name.startswith(MEMORY) else f"{self.path}, line {number}"
 
     def verify(self) -> None:
         """Raise a UserError if the content has another sha256."""
@@ -170,6 +175,8 @@ class _Search(NamedTuple):
 
     def files(self, path: str) -> list[_FoundFile]:
         """Return the files of one entry."""
+        if path.startswith(MEMORY):
+            return [_FoundFile(find_rows(path, key=self.key, endings=self.endings), path)]
         archive, is_member, member = path.partition(".zip#")
         if is_member:
             return [self._member(path, f"{archive}.zip", member)]

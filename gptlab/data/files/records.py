@@ -78,7 +78,7 @@ def _read_file(file: TextFile, table: TableFormat, faults: Faults) -> Iterator[R
     check_beginning(content[:BEGINNING_BYTES], file.path)
     kind = Path(file.name.removesuffix(".gz")).suffix
     if kind == ".jsonl":
-        return _read_lines(content, file.path, faults)
+        return _read_lines(content, file, faults)
     text = decode_utf8(content, file.path)
     if kind == ".json":
         return _read_json(text, file.path, faults)
@@ -97,11 +97,11 @@ def _read_json(text: str, path: Path, faults: Faults) -> Iterator[Record]:
             yield _record(entry, f"{path}, entry {number}")
 
 
-def _read_lines(content: bytes, path: Path, faults: Faults) -> Iterator[Record]:
+def _read_lines(content: bytes, file: TextFile, faults: Faults) -> Iterator[Record]:
     for number, line in enumerate(content.split(b"\n"), start=1):
         with faults.caught():
-            if (text := decode_utf8(line, path, first_line=number)).strip():
-                yield _parsed(text, f"{path}, line {number}")
+            if (text := decode_utf8(line, file.path, first_line=number)).strip():
+                yield _parsed(text, file.line(number))
 
 
 def _parsed(line: str, place: str) -> Record:

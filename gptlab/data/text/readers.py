@@ -97,7 +97,7 @@ class TextReader:
         for number, line in enumerate(raw, start=1):
             text = None
             with faults.caught():
-                text = _parse_line(line, self.field, f"{file.path}, line {number}", start)
+                text = _parse_line(line, self.field, file.line(number), start)
             if text is not None:
                 name = f"{file.name}:{number}"
                 yield from (TextChunk(name, chunk, last) for chunk, last in cut_chunks(cut_blocks(text)))

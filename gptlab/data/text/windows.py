@@ -12,6 +12,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 from torch.utils.data import Dataset
 
 from gptlab.batch import IGNORE_INDEX, Batch
+from gptlab.data.padding import RowIndex, row_numbers
 from gptlab.data.text.shards import Shard
 
 
@@ -54,11 +55,12 @@ class Windows(Dataset[Batch]):
         """
         return np.arange(len(self))
 
-    def __getitem__(self, index: np.ndarray) -> Batch:
+    def __getitem__(self, index: RowIndex) -> Batch:
         """Return the windows by their numbers.
 
         Shapes: (B,) -> ids and targets, (B, T) each. The tensors are copies that belong to the caller.
         """
+        index = row_numbers(index, len(self))
         rows = np.empty((len(index), self.context_length + 1), dtype=np.int64)
         shard_of = np.searchsorted(self.ends, index, side="right")
         for shard in np.unique(shard_of):

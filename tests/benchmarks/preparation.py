@@ -44,6 +44,7 @@ def text_data(path: Path, cache: Path) -> TextData:
         path=str(path),
         sha256=None,
         reader=TextReader(field="text", separator=None),
+        on_error="error",
         clean=CLEAN,
         val_fraction=0.01,
         val_documents=[],

@@ -130,6 +130,7 @@ def test_estimate(capsys: pytest.CaptureFixture[str], toy_text: Path) -> None:
     assert rows["checkpoints (MB)"]["ratio"] == pytest.approx(1, rel=0.02)
 
 
+@pytest.mark.slow
 def test_startup(capsys: pytest.CaptureFixture[str], toy_text: Path, tiny_run: TrainedRun) -> None:
     words = [f"run={tiny_run.folder}", "rounds=1", "output=json", *TINY_RUN, "data=text", f"data.path={toy_text}"]
     found = measured(startup, words, capsys)

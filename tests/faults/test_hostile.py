@@ -14,7 +14,8 @@ from tests.faults.hostile_world import BYTES, SECONDS, SECRETS, World
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="memory and pipes are watched through /proc")
 CASES = [(case, door) for case in cases() for door in case.doors]
-HARMLESS_NAMES = {"GPTLAB_TRACEBACK", "COLUMNS", "LINES", "TERM", "NO_COLOR", "FORCE_COLOR", "LANG", "LC_ALL"}
+OF_THE_TERMINAL = {"COLUMNS", "LINES", "TERM", "NO_COLOR", "FORCE_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE"}
+HARMLESS_NAMES = {"GPTLAB_TRACEBACK", "LANG", "LC_ALL", *OF_THE_TERMINAL}
 DATA = {"bomb.gz": "x.txt.gz", "bomb.zip": "x.zip#x.txt", "climb.zip": "x.zip#../../evil/x.txt"}
 
 

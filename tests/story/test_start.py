@@ -179,7 +179,7 @@ def test_a_run_stopped_during_its_first_validation_saves_nothing(
     assert "interrupted at step 0; nothing was saved before" in log
     with pytest.raises(SystemExit):
         main([f"resume={tmp_path / 'run'}"])
-    assert "holds no checkpoints/last.ckpt to resume from" in capsys.readouterr().err
+    assert "is a run that has saved no checkpoint" in capsys.readouterr().err
 
 
 def test_a_sweep_compares_what_training_did(

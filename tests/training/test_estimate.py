@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import nn
 
-from gptlab import assembly
+from gptlab.assembly import estimate as assembled
 from gptlab.batch import Batch
 from gptlab.commands.train import main
 from gptlab.heads.lm import LMHead
@@ -175,8 +175,8 @@ def test_a_run_that_does_not_fit_is_warned_about() -> None:
 def test_a_run_warns_before_it_starts(
     toy_text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(assembly, "free_memory", lambda device: 1000)
-    monkeypatch.setattr(assembly.shutil, "disk_usage", lambda folder: SimpleNamespace(free=1000))
+    monkeypatch.setattr(assembled, "free_memory", lambda device: 1000)
+    monkeypatch.setattr(assembled.shutil, "disk_usage", lambda folder: SimpleNamespace(free=1000))
     train(tmp_path / "run", *RUN, f"data.path={toy_text}", "callbacks.best_checkpoint=null")
     lines = [line.split(" will take ")[0] for line in capsys.readouterr().out.splitlines()]
     first_step = next(i for i, line in enumerate(lines) if line.startswith("step "))

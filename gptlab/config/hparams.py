@@ -14,8 +14,10 @@ COMPARED_KEYS = (  # compared between runs that belong to no sweep
     "model.context_length",
     "model.drop_rate",
     "data.batch_size",
+    "optim.name",
     "optim.lr",
     "optim.weight_decay",
+    "schedule.name",
     "trainer.max_steps",
     "seed",
 )

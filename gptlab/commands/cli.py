@@ -11,7 +11,7 @@ from importlib import import_module
 from importlib.metadata import version
 
 from gptlab.commands.memory import keep_freed_memory
-from gptlab.commands.terminal import WarningHandler, escape_unencodable, write
+from gptlab.commands.terminal import StderrHandler, escape_unencodable, write
 from gptlab.errors import nearest
 
 VERBS = {
@@ -40,7 +40,7 @@ def main(words: list[str] | None = None) -> int:
         0 if all went well, 2 for an unknown verb. A user's error exits with 1, see `errors.py`.
     """
     escape_unencodable()
-    logging.lastResort = WarningHandler(logging.WARNING)
+    logging.lastResort = StderrHandler()  # by default for warnings; see `notes_of`
     words = sys.argv[1:] if words is None else words
     verb, *overrides = words or ["help"]
     if verb in VERSION:

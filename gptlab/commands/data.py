@@ -3,6 +3,7 @@
 import json
 
 from gptlab.commands.errors import report_errors
+from gptlab.commands.terminal import notes_of
 from gptlab.config.compose import compose_config
 
 
@@ -16,7 +17,8 @@ def main(overrides: list[str]) -> None:
         from gptlab.run import Run
         from gptlab.workflows.run_data import describe_data
 
-        run = Run.compose(cfg)
+        with notes_of("gptlab.data"):  # how files were read, and what was left out
+            run = Run.compose(cfg)
         report = describe_data(run, cfg.n_windows)
         if cfg.output == "json":
             print(json.dumps(report, ensure_ascii=False, indent=2))

@@ -4,7 +4,8 @@ import codecs
 import json
 import logging
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, TextIO
 
 ASCII = str.maketrans({"·": "-", "…": "..."})  # what our own lines contain
@@ -53,12 +54,25 @@ def write(text: str, stream: TextIO | None = None, *, style: str = "") -> None:
     print(text, end="", file=stream, flush=True)
 
 
-class WarningHandler(logging.Handler):
-    """Print warnings and errors, in colour, where a command has no log."""
+class StderrHandler(logging.Handler):
+    """Print log messages where a command has no log, warnings and errors in colour."""
 
     def emit(self, record: logging.LogRecord) -> None:
         """Print one record to standard error."""
-        write(f"{self.format(record)}\n", sys.stderr, style="yellow" if record.levelno == logging.WARNING else "red")
+        style = "" if record.levelno < logging.WARNING else "yellow" if record.levelno == logging.WARNING else "red"
+        write(f"{self.format(record)}\n", sys.stderr, style=style)
+
+
+@contextmanager
+def notes_of(logger: str) -> Iterator[None]:
+    """Log what a package notes below the level of a warning."""
+    noting = logging.getLogger(logger)
+    level = noting.level
+    noting.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        noting.setLevel(level)
 
 
 def write_note(text: str) -> None:

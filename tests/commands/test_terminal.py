@@ -12,8 +12,9 @@ import pytest
 import rich
 from rich.console import Console
 
+from gptlab.commands import data
 from gptlab.commands.errors import report_errors
-from gptlab.commands.terminal import WarningHandler, escape_unencodable
+from gptlab.commands.terminal import StderrHandler, escape_unencodable
 from gptlab.console import ConsoleHandler, StatusLine, is_animated, print_text, show_clock, unit_progress
 from gptlab.errors import UserError
 from gptlab.evaluation.compare import show_comparison
@@ -106,7 +107,7 @@ def test_errors_and_warnings_are_coloured_unless_piped_or_unwanted(
         monkeypatch.setenv(name, value)
     with pytest.raises(SystemExit), report_errors():
         raise UserError("a is 1: give 2")
-    WarningHandler().handle(logging.makeLogRecord({"msg": "too short", "levelno": logging.WARNING}))
+    StderrHandler().handle(logging.makeLogRecord({"msg": "too short", "levelno": logging.WARNING}))
     words = (
         [f"{RED}a is 1: give 2\x1b[0m", f"{YELLOW}too short\x1b[0m"] if coloured else ["a is 1: give 2", "too short"]
     )
@@ -224,3 +225,14 @@ def test_how_a_user_wants_to_see_it_holds(errors: str, monkeypatch: pytest.Monke
     monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(io.BytesIO(), encoding="ascii", errors=errors))
     escape_unencodable()
     assert sys.stdout.errors == errors
+
+
+def test_data_says_how_a_file_was_read(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "a.csv").write_text("text;label\n" + "one;a\ntwo;b\n" * 20)
+    words = ["head=classifier", "data=csv", f"data.path={tmp_path / 'a.csv'}", "tokenizer=bytes", "output=json"]
+    data.main(words)
+    json.loads(capsys.readouterr().out)
+    assert "columns are separated by semicolon; see data.reader.delimiter" in caplog.text
+    assert logging.getLogger("gptlab.data").level == logging.NOTSET

@@ -28,8 +28,13 @@ def printable(text: str) -> str:
     return text.translate(CONTROL_CHARACTERS)
 
 
+def capitalised(sentence: str) -> str:
+    """Return a sentence with its first letter in upper case."""
+    return sentence[:1].upper() + sentence[1:]
+
+
 def print_text(text: str, console: Console, *, style: str = "", marks: Mapping[str, str] | None = None) -> None:
-    """Print a text literally, each line whole, so that it can be copied at any width.
+    """Print a text literally, and never break its lines, so that they can be copied.
 
     Args:
         style: colour of the text.
@@ -88,7 +93,7 @@ def is_animated(console: Console) -> bool:
 
 
 class StatusLine:
-    """A live line at the bottom of the terminal: words, and a bar in the width that they leave.
+    """A live line at the bottom of the terminal: words and a bar.
 
     On a narrow terminal the least important words are missing; none is cut.
 

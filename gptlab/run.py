@@ -19,7 +19,7 @@ from gptlab.assembly import parts
 from gptlab.assembly.context import make_context
 from gptlab.assembly.estimate import estimate_run
 from gptlab.assembly.parts import modules_of
-from gptlab.assembly.session import Session, check_trains, compose_session, show_log, training_scope
+from gptlab.assembly.python_run import PythonCommand, check_trains, compose_command, show_log, training_scope
 from gptlab.assembly.training import make_module, make_trainer, summarise_training
 from gptlab.batch import Batch
 from gptlab.config.build import build
@@ -61,7 +61,7 @@ class Run:
     Attributes; the last three are made when they are first asked for:
         cfg, tokenizer, model, head: its parts.
         folder: where its files are; None for a model from the hub.
-        data: its rows. `run.data.train[[0, 1]]` is a batch of two; `val` and `test` likewise.
+        data: its rows. `run.data.train[[0, 1]]` is a batch of two, and so for `val` and `test`.
         datamodule: Lightning's; its loaders yield the batches that training sees.
         style: how it writes a conversation.
     """
@@ -76,7 +76,7 @@ class Run:
         if data is not None:
             self.data = data
         self.folder: Path | None = None
-        self.session: Session | None = None  # of a run that was composed from overrides in Python
+        self.python_command: PythonCommand | None = None  # set if Python composed the run from overrides
         self.record: dict[str, Any] | None = None  # of the checkpoint, if the run was opened from one
         self.weights: Source | None = None  # base weights; set only if checkpoints depend on them (LoRA, DPO)
         self.start: Start | None = None  # pretrained weights of a new run
@@ -109,9 +109,9 @@ class Run:
             UserError: the overrides are not those of a single run, or the data have a fault.
         """
         if not isinstance(cfg, Config | DictConfig):
-            with compose_session(cfg, data) as session:
-                run = _assemble(session.cfg)
-            run.session, run.origin = session, run.origin | session.origin
+            with compose_command(cfg, data) as command:
+                run = _assemble(command.cfg)
+            run.python_command, run.origin = command, run.origin | command.origin
             return run
         if data is not None:
             raise UserError("data= goes with a list of overrides: Run.compose([...], data=rows)")
@@ -153,7 +153,7 @@ class Run:
 
     @show_log()
     def train(self) -> dict[str, Any]:
-        """Train in the run's own folder, with its last weights at the end; return what summary.json holds."""
+        """Train in the run's own folder, and keep the last weights; return what summary.json holds."""
         from gptlab.training.checkpoint import find_start_step  # Lightning takes seconds to import
         from gptlab.training.trainer import fit
 
@@ -164,7 +164,7 @@ class Run:
         batches, plan, accumulation = self.batch_plan
         frozen = list_frozen(modules) if self.tuning.partial else ()
         module = make_module(cfg, modules, n_steps=plan.n_steps, frozen_names=frozen)
-        with training_scope(cfg, self.session):  # nothing is written before this
+        with training_scope(cfg, self.python_command):  # nothing is written before this
             parts.introduce(self)
             record = parts.record_of(self)
             start_step = find_start_step(cfg.resume, batches, n_steps=plan.n_steps, base=record.get("base"))
@@ -239,7 +239,7 @@ class Run:
 
 
 def _assemble(typed: Config | DictConfig) -> Run:
-    """Return the run of a configuration, its parts made in the order of the data's flow."""
+    """Return the run of a configuration, built in the order of the data's flow."""
     cfg = typed if isinstance(typed, Config) else resolved(typed)
     first = None if cfg.resume is None else initial_weights(cfg.resume)
     weights = first.source if first else build(cfg.weights, "weights")

@@ -1,1 +1,1 @@
-"""The parts of a run, put together: everything that `run.py` needs beside itself."""
+"""Assembly of a run: what `run.py` needs beside itself."""

@@ -1,4 +1,4 @@
-"""What callbacks and loggers may know of a run, and what they may ask of it."""
+"""The facts and functions of a run that its callbacks and loggers use."""
 
 from collections.abc import Callable, Collection
 from functools import partial
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from gptlab.training.context import RunContext, Steps
     from gptlab.training.estimate import Estimate
 
-TEXT_BATCH_TOKENS = 4096  # of a second text, scored at a time during training
+TEXT_BATCH_TOKENS = 4096  # tokens of a batch when a second text is scored during training
 
 
 def make_context(
@@ -41,7 +41,7 @@ def make_context(
 
     model, tokenizer = text_generator.model, text_generator.tokenizer
     head: Any = text_generator.head  # a Head that is an nn.Module: Python has no type for both
-    answers = isinstance(head, TokenHead) and next(prepared.held_out(), None) is not None
+    can_probe = isinstance(head, TokenHead) and next(prepared.held_out(), None) is not None
     return RunContext(
         folder=Path(cfg.output_dir),
         monitor=head.monitor,
@@ -49,7 +49,7 @@ def make_context(
         start_step=steps.first,
         start=steps.start,
         write_samples=partial(write_samples, text_generator, prepared),
-        run_probes=ProbeRunner(model, head, tokenizer, prepared.held_out, seed=cfg.seed) if answers else None,
+        run_probes=ProbeRunner(model, head, tokenizer, prepared.held_out, seed=cfg.seed) if can_probe else None,
         read_text=partial(read_text, text_generator, cfg) if isinstance(head, TokenHead) else None,
         labels=tuple(labels),
         decode=tokenizer.decode,
@@ -109,11 +109,11 @@ def read_text(
     numbers = np.linspace(0, len(windows) - 1, n_windows).astype(int)
 
     def score(forward_context: ForwardContext) -> dict[str, float]:
-        parts = np.array_split(numbers, -(-n_windows // max(1, TEXT_BATCH_TOKENS // n_row)))
+        batches = np.array_split(numbers, -(-n_windows // max(1, TEXT_BATCH_TOKENS // n_row)))
         return text_metrics(
             model,
             text_generator.head,  # type: ignore[arg-type]
-            (windows[part] for part in parts),
+            (windows[batch] for batch in batches),
             token_bytes=token_bytes,
             forward_context=forward_context,
         )

@@ -33,17 +33,17 @@ def estimate_run(
     accumulation: int,
     record: Mapping[str, Any],
 ) -> "Estimate":
-    """Return the time, memory and disk that the run will take, measured on a few rows.
+    """Return the time, memory and disk that the run will take.
 
-    They are logged, with a warning if the run does not fit.
+    A few rows are measured. The estimate is logged, with a warning if the run does not fit.
     """
     from gptlab.evaluation.final import N_TRAIN_SAMPLE
     from gptlab.training.estimate import Work, estimate_training
     from gptlab.training.measurement import measure_step
 
     batch_size, world_size = batches.identity["batch_size"], batches.identity["world_size"]
-    parts = {node["_target_"].rpartition(".")[2]: node for node in cfg.callbacks.values() if node is not None}
-    averages = "AverageWeights" in parts and parts["AverageWeights"]["decay"] is not None
+    callbacks = {node["_target_"].rpartition(".")[2]: node for node in cfg.callbacks.values() if node is not None}
+    averages = "AverageWeights" in callbacks and callbacks["AverageWeights"]["decay"] is not None
     work = Work(
         n_steps=steps.total - steps.first,
         batch_size=batch_size,
@@ -54,16 +54,16 @@ def estimate_run(
         n_final_rows=N_TRAIN_SAMPLE if cfg.final_evaluation else 0,
     )
     accelerator, n_rows = cfg.trainer.accelerator, work.n_steps * accumulation * batch_size
-    place: dict[str, Any] = {"device": torch.device(device_type(accelerator))}
-    place |= {"precision": choose_precision(cfg.trainer.precision, accelerator)}
+    device = torch.device(device_type(accelerator))
+    place: dict[str, Any] = {"device": device, "precision": choose_precision(cfg.trainer.precision, accelerator)}
     modules = nn.ModuleDict({"model": module.model, "head": module.head})
     measured = measure_step(modules, batches.data.train, batch_size=batch_size, n_rows=n_rows, **place)
     files = {"best": "BestCheckpoint", "last": "LastCheckpoint"}
-    written = [name for name, kind in files.items() if kind in parts and cfg.trainer.enable_checkpointing]
+    written = [name for name, kind in files.items() if kind in callbacks and cfg.trainer.enable_checkpointing]
     estimate = estimate_training(
         module, batches.data, work, measured, record=record, checkpoints=written, averages=averages, **place
     )
-    _log_estimate(estimate, Path(cfg.output_dir), place["device"])
+    _log_estimate(estimate, Path(cfg.output_dir), device)
     return estimate
 
 

@@ -1,4 +1,4 @@
-"""The parts of a run that are made when first asked for, and what it says of itself."""
+"""The parts of a run that are made when first used, and its description."""
 
 import logging
 import shlex
@@ -17,7 +17,7 @@ from gptlab.model.gpt import GPT
 from gptlab.prompts.protocol import PromptStyle
 from gptlab.tokenizer.protocol import Tokenizer
 from gptlab.tokenizer.state import to_json
-from gptlab.training.summary import first_words
+from gptlab.training.summary import shorten_prompt
 from gptlab.training.tuning import Tuning
 from gptlab.weights.protocol import Source
 
@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 
 
 class RunParts(Protocol):
-    """The parts of a run that are described."""
+    """The parts of a run that this module reads."""
 
     cfg: Config
     tokenizer: Tokenizer
@@ -39,7 +39,6 @@ class RunParts(Protocol):
     weights: Source | None
     origin: dict[str, Any]
     labels: dict[str, int]
-
     record: dict[str, Any] | None
 
     @property
@@ -121,7 +120,7 @@ def record_of(run: RunParts) -> dict[str, Any]:
 def describe(run: RunParts, best_weights: str) -> dict[str, Any]:
     """Return the entries of summary.json about the run itself."""
     prompts = run.data.sample_prompts(run.tokenizer, None)
-    sample_prompt = first_words(prompts[0].shown) if prompts else ""
+    sample_prompt = shorten_prompt(prompts[0].shown) if prompts else ""
     return {
         "name": run.cfg.name,
         "task": run.origin["chosen"].get("head", type(run.head).__name__),

@@ -5,7 +5,6 @@ import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
@@ -17,18 +16,13 @@ from gptlab.commands.memory import keep_freed_memory
 from gptlab.commands.terminal import escape_unencodable
 from gptlab.config.compose import ConfigError, check_composes, write_free_keys
 from gptlab.config.hydra_internals import run_command_line, run_job
-from gptlab.config.manual.habits import split_habits
+from gptlab.config.manual.hints import answer_foreign_words
 from gptlab.config.manual.pages import train_page
 from gptlab.config.resume import FOLDER_KEYS, TrainCommand, discard_config_on_failure, resolve_resume
 from gptlab.config.run_paths import name_runs
 from gptlab.storage.run_folder import begin_run, is_main_process
 from gptlab.sweeps.grid import check_job, check_jobs, check_single, sweep_jobs
 from gptlab.sweeps.jobs import Outcome, run_sweep_job
-
-if TYPE_CHECKING:
-    pass
-
-log = logging.getLogger(__name__)
 
 
 def main(overrides: list[str] | None = None) -> float | None:
@@ -78,7 +72,7 @@ def _checked(words: list[str]) -> tuple[list[str], TrainCommand | None]:
     Raises:
         UserError: all problems at once, before a folder is created.
     """
-    if sentences := split_habits(words, bare_key="data.path")[0]:
+    if sentences := answer_foreign_words(words, root="train", bare_key="data.path")[0]:
         raise ConfigError(sentences)
     if any(word.startswith(("-", "sweep=")) for word in words):  # Hydra composes it itself
         words = write_free_keys("train", words)
@@ -104,7 +98,7 @@ def _print_notes(notes: list[str]) -> None:
 
 
 def _run_in_folder(command: TrainCommand, job: Callable[[DictConfig], float]) -> None:
-    """Run a single run's job in a folder that no other process uses, and that stays only if training begins."""
+    """Run a job in a folder of its own, kept only if training begins."""
     whole = command.whole
     with begin_run(Path(whole.output_dir), dated=command.dated, resumes=whole.resume is not None) as folder:
         whole.output_dir = whole.hydra.run.dir = str(folder)

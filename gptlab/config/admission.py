@@ -51,9 +51,9 @@ def refusal(target: Any, slot: str, key: str | None = None) -> str | None:
 
 
 def takes(node: Mapping[str, Any]) -> dict[str, Argument] | None:
-    """Return the arguments of a node's target by name, with those of a class that it names.
+    """Return the arguments that a node takes by name, None if they are unknown.
 
-    None if they are unknown.
+    They are those of its target, and of the class that its `name` chooses.
     """
     target, name = node["_target_"], node.get("name")
     if target not in NAMING:

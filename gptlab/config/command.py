@@ -36,14 +36,14 @@ def choices() -> dict[str, str]:
 
 
 def settle_folder(whole: DictConfig, typed: Container[str]) -> bool:
-    """Give a run one folder: `output_dir`, and `hydra.run.dir`, as which every Hydra program knows it.
+    """Make `output_dir` and `hydra.run.dir` one folder, whichever was given.
 
     Args:
         whole: the configuration with Hydra's own settings, which is changed.
         typed: the keys on the command line.
 
     Returns:
-        Whether its name says when it was made, see `new_folder`.
+        Whether its name holds the time, see `create_folder`.
 
     Raises:
         UserError: both are given, and are two folders.
@@ -62,5 +62,5 @@ def settle_folder(whole: DictConfig, typed: Container[str]) -> bool:
 
 
 def is_dated(folder: str) -> bool:
-    """Return whether an unresolved path holds the time, so that it is another one for each run."""
+    """Return whether an unresolved path holds the time of the run."""
     return "${now:" in folder

@@ -13,7 +13,12 @@ from gptlab.config.admission import NAMING, takes
 from gptlab.config.check import HYDRA_KEYS, check
 from gptlab.config.command import settle_folder
 from gptlab.config.hydra_internals import Override, our_hydra, parse_override
-from gptlab.config.manual.habits import answer_several_values, answer_unknown_choice, answer_unknown_key, split_habits
+from gptlab.config.manual.hints import (
+    answer_foreign_words,
+    answer_several_values,
+    answer_unknown_choice,
+    answer_unknown_key,
+)
 from gptlab.config.plain import Config, keywords, resolved
 from gptlab.config.rules import refused
 from gptlab.errors import UserError
@@ -36,7 +41,7 @@ class Composed(NamedTuple):
 
     cfg: Config
     whole: DictConfig  # unresolved, with Hydra's own settings
-    dated: bool  # the name of the run's folder says when it was made, see `new_folder`
+    dated: bool  # whether the name of the run's folder holds the time, see `create_folder`
 
 
 def compose_config(root: str, overrides: list[str], problems: Sequence[str] = ()) -> Config:
@@ -57,7 +62,8 @@ def compose_whole(root: str, overrides: list[str], problems: Sequence[str] = ())
     Raises:
         ConfigError: all problems at once.
     """
-    sentences, overrides = split_habits(overrides, bare_key="data.path" if root in TRAINING_ROOTS else "run")
+    bare_key = "data.path" if root in TRAINING_ROOTS else "run"
+    sentences, overrides = answer_foreign_words(overrides, root=root, bare_key=bare_key)
     problems = [*problems, *sentences]
     with our_hydra():
         parsed = parse_overrides(overrides, problems)
@@ -106,9 +112,9 @@ def _one_by_one(root: str, parsed: list[Override], problems: list[str]) -> DictC
 
 
 def _is_free(base: DictConfig, override: Override) -> bool:
-    """Return whether a part takes a key that its yaml leaves out, so that `check` judges it.
+    """Return whether a key is one that a part takes and its yaml leaves out.
 
-    It names a class, whose arguments depend on the name, or its own arguments include the key.
+    Either the part names a class, and `check` knows its arguments, or its own arguments include the key.
     """
     parent, _, name = override.key_or_group.rpartition(".")
     node = OmegaConf.select(base, parent) if parent else None
@@ -118,7 +124,7 @@ def _is_free(base: DictConfig, override: Override) -> bool:
 
 
 def write_free_keys(root: str, words: list[str]) -> list[str]:
-    """Return the words as Hydra itself wants them: `++` before a key that a part takes and its yaml leaves out."""
+    """Return the words for Hydra, with `++` before keys that it must add, see `_is_free`."""
     with our_hydra():
         parsed = parse_overrides([word for word in words if not word.startswith("-")], [])
         base = _compose(root, [o for o in parsed if is_choice(o)], [])

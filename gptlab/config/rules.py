@@ -48,7 +48,7 @@ RULES = [
     Rule(
         "trainer.max_time",
         "DD:HH:MM:SS, such as 00:12:00:00, or numbers of days, hours, minutes and seconds, such as {hours: 12}",
-        lambda value: _duration(value),
+        lambda value: _is_duration(value),
     ),
     Rule("device", "auto, cpu, cuda or mps, cuda:1 for the second one", lambda v: bool(re.fullmatch(DEVICES, v))),
 ]
@@ -112,11 +112,8 @@ def _trainer_problems(cfg: Mapping[str, Any]) -> Iterator[str]:
     def get(key: str) -> Any:
         return select(cfg, key)
 
-    if (
-        isinstance(cfg.get("trainer"), Mapping)
-        and get("trainer.max_steps") is None
-        and get("trainer.max_epochs") is None
-    ):
+    trains = isinstance(cfg.get("trainer"), Mapping)
+    if trains and get("trainer.max_steps") is None and get("trainer.max_epochs") is None:
         yield "trainer.max_steps and trainer.max_epochs are both null: give one, or the run never ends"
     for unit in ("steps", "epochs"):
         most, least = get(f"trainer.max_{unit}"), get(f"trainer.min_{unit}")
@@ -127,13 +124,12 @@ def _trainer_problems(cfg: Mapping[str, Any]) -> Iterator[str]:
             f"trainer.check_val_every_n_epoch is {get('trainer.check_val_every_n_epoch')}, but validations come every "
             f"{get('trainer.val_check_interval')} steps: set trainer.val_check_interval=null, or leave it out"
         )
-    if get("trainer.accumulate_grad_batches") == "auto" and (get("trainer.devices"), get("trainer.num_nodes")) != (
-        1,
-        1,
-    ):
+    one_device = get("trainer.devices") == get("trainer.num_nodes") == 1
+    if get("trainer.accumulate_grad_batches") == "auto" and not one_device:
         yield (
             f"trainer.accumulate_grad_batches=auto measures the memory of one device, but trainer.devices is "
-            f"{get('trainer.devices')}: run it once on one device, then set the values that it prints"
+            f"{get('trainer.devices')} and trainer.num_nodes is {get('trainer.num_nodes')}: run it once on one device, "
+            "then set the values that it prints"
         )
     if get("callbacks.ema.decay") and get("callbacks.best_checkpoint") is None:
         yield (
@@ -149,7 +145,7 @@ def refused(key: str) -> str | None:
     return f"{key} cannot be given: {REFUSED[key]}; leave it out" if key in REFUSED else None
 
 
-def _duration(value: Any) -> bool:
+def _is_duration(value: Any) -> bool:
     if isinstance(value, str):
         return bool(re.fullmatch(r"\d{1,6}(:\d\d){3}", value))
     units = {"days", "hours", "minutes", "seconds"}

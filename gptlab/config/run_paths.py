@@ -1,4 +1,4 @@
-"""Paths of earlier runs in a command, where they may be names or `last`."""
+"""Paths of earlier runs in a command, which may be names or `last`."""
 
 from functools import cache
 from pathlib import Path
@@ -9,19 +9,19 @@ from hydra import compose
 from gptlab.config.hydra_internals import our_hydra
 from gptlab.storage.runs import choose_run
 
-RUN_KEYS = ("resume", "weights.run")  # keys of an earlier run that the commands which compose one have
+RUN_KEYS = ("resume", "weights.run")  # keys of a composed run that name an earlier one
 
 
 @cache
 def outputs_folder() -> Path:
-    """Return the folder that all runs are written below, by `conf/train.yaml` and the user's own defaults."""
+    """Return the folder of all runs, by `conf/train.yaml` and the user's defaults."""
     with our_hydra():
         folder, named, _ = str(compose("train", ["name='*'"]).output_dir).partition("*")
     return Path(folder) if named else Path(folder).parent
 
 
 def name_runs(words: list[str]) -> tuple[list[str], list[str]]:
-    """Replace `last` and names of runs by their paths, in overrides that take an earlier run.
+    """Replace `last` and names of runs by paths, in overrides.
 
     Returns:
         The overrides, and a note for each run that was searched for.
@@ -36,7 +36,7 @@ def name_runs(words: list[str]) -> tuple[list[str], list[str]]:
             path, note = choose_run(value.strip("\"'"), outputs_folder, key=key)
             if note is not None:
                 word = f"{key}={path}" if key == "resume" else f"{key}={quoted(path)}"  # Hydra never reads resume=
-            notes += [] if note is None else [note]
+                notes.append(note)
         named.append(word)
     return named, notes
 

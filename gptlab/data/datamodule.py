@@ -21,9 +21,7 @@ IDENTITY_NAMES = {  # values that may not change when a run resumes -> their nam
     "fingerprint": "the data, its tokens or its rows (data, tokenizer, prompt, model.context_length)",
 }
 
-
-# With as many tokens, one of them changes the mean loss by a hundredth of its own; with as many rows or pairs, the
-# standard error of an accuracy is up to 0.09.
+# Each of 100 tokens is a hundredth of the mean loss; an accuracy over 30 rows or pairs has a standard error up to 0.09.
 MIN_TOKENS, MIN_ROWS = 100, 30
 
 log = logging.getLogger(__name__)
@@ -107,7 +105,7 @@ class RunDataModule(L.LightningDataModule):
 
 
 def few_scored(val: Rows) -> str | None:
-    """Return a warning if the validation set is too small to choose weights by, else None."""
+    """Return a warning if the validation set is too small, else None."""
     first = val[np.arange(1)]
     if "targets" in first and len(first["ids"]) == 1:
         n, enough, unit = _count_targets(val, MIN_TOKENS), MIN_TOKENS, "token"

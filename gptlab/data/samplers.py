@@ -32,8 +32,8 @@ def rows_at_once(n_rows: int, *, batch_size: int, world_size: int) -> int:
 class TrainSampler(Sampler[np.ndarray]):
     """Training batches of a whole run.
 
-    Each epoch has an order of its own, see `Rows.epoch`, and every row once: where its last rows fill no batch, the
-    first rows of the next epoch complete one, so that all batches are of one size. Batch i is a pure function of
+    Each epoch has an order of its own, see `Rows.epoch`, and every row once: where its last rows fill no batch, rows
+    of the next epoch complete one, so that all batches are of one size. Batch i is a pure function of
     (seed, i), so a run can resume at any batch. Each batch is divided among the devices: together they see the rows
     that one device would see with a batch `world_size` times as large.
 
@@ -77,9 +77,14 @@ class TrainSampler(Sampler[np.ndarray]):
             yield np.concatenate([batch, order(epoch + 1)[:missing]]) if missing else batch
 
     def _order(self, epoch: int) -> np.ndarray:
-        """Return an epoch's row numbers, those that complete the previous epoch's last batch first.   -> (N,)"""
+        """Return an epoch's row numbers in the order of training.   -> (N,)
+
+        The first ones complete the previous epoch's last batch. They are taken from the end of the epoch's order: from
+        its beginning, they would shift the batches that `Rows.epoch` made of similar lengths.
+        """
         order = self.rows.epoch(np.random.default_rng([self.seed, epoch]), self.rows_at_once)[: self.epoch_rows]
-        return np.roll(order, -epoch * self.epoch_rows % self.rows_at_once)  # its own batches stay whole
+        n_missing = -epoch * self.epoch_rows % self.rows_at_once  # of that batch
+        return np.roll(order, n_missing)
 
 
 class ValSampler(Sampler[np.ndarray]):

@@ -153,7 +153,8 @@ def _differing(configs: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, list
         group, _, name = key.partition(".")
         if all(value == values[0] for value in values) or (group in chosen and name == "_target_"):
             continue
-        chosen |= set() if name else {group}
+        if not name:
+            chosen.add(group)
         yield key, values
 
 

@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from gptlab.console import print_text, printable
+from gptlab.console import capitalised, print_text, printable
 from gptlab.data.text.windows import Windows
 from gptlab.evaluation.blocks import bit_sums, choose_blocks, loss_sums
 from gptlab.evaluation.intervals import Interval, bootstrap, with_interval
@@ -124,7 +124,7 @@ def show_report(report: dict[str, Any], console: Console) -> None:
     if report.get("probes"):
         console.print(_probes_table(report["probes"], about=report["probes_about"]))
     if report.get("probes_note"):
-        console.print(_capitalised(report["probes_note"]), soft_wrap=True, highlight=False, markup=False)
+        console.print(capitalised(report["probes_note"]), soft_wrap=True, highlight=False, markup=False)
     for task, metrics in report.get("tasks", {}).items():
         console.print(_metrics_table(metrics, title=task))
 
@@ -173,10 +173,6 @@ def _confusion_table(confusion: dict[str, Any]) -> Table:
 
 def _count(n: int, plural: str) -> str:
     return f"{n:,} {plural if n != 1 else plural.removesuffix('es' if plural.endswith('ches') else 's')}"
-
-
-def _capitalised(sentence: str) -> str:
-    return sentence[0].upper() + sentence[1:]
 
 
 def _probes_table(results: dict[str, dict[str, Any]], *, about: str) -> Table:

@@ -45,9 +45,9 @@ def measure_final(
 
     def compute(stage: str, rows: Rows, numbers: np.ndarray) -> dict[str, float]:
         def batches() -> Iterator[Batch]:
-            for part in np.array_split(numbers, -(-len(numbers) // batch_size)):
-                yield rows[part]
-                advance(len(part))
+            for batch in np.array_split(numbers, -(-len(numbers) // batch_size)):
+                yield rows[batch]
+                advance(len(batch))
 
         with unit_progress(f"Final evaluation: {stage}", len(numbers), "rows") as advance:
             return compute_metrics(model, head, batches(), stage=stage, forward_context=forward_context)  # type: ignore[arg-type]

@@ -9,7 +9,7 @@ import torch
 
 from gptlab.errors import UserError
 
-TRAIN_IN_LESS = (  # memory
+MEMORY_REMEDY = (  # of a training run
     "set activation_checkpointing=true, or start again with a smaller data.batch_size, shorter rows "
     "(model.context_length) or trainer.accumulate_grad_batches=auto"
 )
@@ -18,7 +18,7 @@ MEMORY_FRACTION = 0.9  # of the free memory can be used; freed and reallocated b
 
 @contextmanager
 def enough_memory(remedy: str) -> Iterator[None]:
-    """Report a lack of memory in one sentence.
+    """Raise a UserError where a tensor finds not enough memory.
 
     Args:
         remedy: what to do about it.
@@ -31,7 +31,7 @@ def enough_memory(remedy: str) -> Iterator[None]:
     except RuntimeError as error:  # on a CPU, torch has no class of its own for it
         if not isinstance(error, torch.OutOfMemoryError) and "can't allocate memory" not in str(error):
             raise
-        raise UserError(f"the memory is not enough ({' '.join(str(error).split()):.200}): {remedy}") from error
+        raise UserError(f"not enough memory ({' '.join(str(error).split()):.200}): {remedy}") from error
 
 
 def memory_in_use(device: torch.device) -> int:

@@ -28,18 +28,18 @@ FINISHED = ("finished", "stopped early")  # statuses of a complete run
 
 
 @contextmanager
-def lock_run(folder: Path, *, again: bool = False) -> Iterator[None]:
+def lock_run(folder: Path, *, reentrant: bool = False) -> Iterator[None]:
     """Lock a run's folder against other training processes.
 
     Args:
-        again: this process may hold the lock already.
+        reentrant: see `locked`.
 
     Raises:
         UserError: another process trains in it.
     """
     folder.mkdir(parents=True, exist_ok=True)
     try:
-        with locked(folder / ".lock", wait=False, again=again):
+        with locked(folder / ".lock", wait=False, reentrant=reentrant):
             yield
     except TimeoutError:
         raise UserError(f"{folder} is being trained by another process: wait for it, or stop it first") from None
@@ -59,25 +59,25 @@ def begin_run(folder: Path, *, dated: bool, resumes: bool) -> Iterator[Path]:
 
     Args:
         folder: the folder of the configuration.
-        dated: as for `new_folder`.
+        dated: as for `create_folder`.
         resumes: it is the folder of the run that is resumed.
 
     Raises:
         UserError: another process trains in the folder, it holds a run that is not being resumed, or it cannot be made.
     """
     if not is_main_process() or resumes:
-        with lock_run(folder, again=True) if is_main_process() else nullcontext():
+        with lock_run(folder, reentrant=True) if is_main_process() else nullcontext():
             yield folder
         return
     made = missing_folders(folder)
     try:
-        folder = new_folder(folder, dated=dated)
+        folder = create_folder(folder, dated=dated)
     except UserError:
         remove_empty(made)
         raise
     before = {path.name for path in folder.iterdir()}
     try:
-        with lock_run(folder, again=True):
+        with lock_run(folder, reentrant=True):
             try:
                 claim_folder(folder)
                 yield folder
@@ -90,7 +90,7 @@ def begin_run(folder: Path, *, dated: bool, resumes: bool) -> Iterator[Path]:
         remove_empty({folder, *made})
 
 
-def new_folder(folder: Path, *, dated: bool) -> Path:
+def create_folder(folder: Path, *, dated: bool) -> Path:
     """Create the folder of a run or sweep, and return it.
 
     Args:
@@ -116,7 +116,7 @@ def new_folder(folder: Path, *, dated: bool) -> Path:
 
 def missing_folders(folder: Path) -> list[Path]:
     """Return the folder and its parents that do not exist yet."""
-    return [path for path in (folder, *folder.parents) if not os.path.exists(path)]  # raises nothing
+    return [path for path in (folder, *folder.parents) if not os.path.exists(path)]  # Path.exists can raise
 
 
 def remove_empty(folders: Iterable[Path]) -> None:
@@ -161,7 +161,7 @@ def training_folder(folder: Path, *, resumes: bool) -> Iterator[None]:
     if not is_main_process():
         yield
         return
-    with lock_run(folder, again=True):
+    with lock_run(folder, reentrant=True):
         if not resumes:
             claim_folder(folder)
         yield

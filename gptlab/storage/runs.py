@@ -28,7 +28,7 @@ class FoundRun(NamedTuple):
     started: float  # seconds since 1970 at its start, or when it was last resumed
 
 
-class Choice(NamedTuple):
+class ChosenPath(NamedTuple):
     """A path to open, and a note if it was searched for."""
 
     path: str
@@ -40,7 +40,7 @@ def find_runs(folder: Path) -> list[FoundRun]:
     return sorted(_walk(folder), key=lambda run: (run.started, run.folder.name), reverse=True)
 
 
-def choose_run(text: str, outputs: Callable[[], Path], *, key: str = "run") -> Choice:
+def choose_run(text: str, outputs: Callable[[], Path], *, key: str = "run") -> ChosenPath:
     """Return the path that a value of `run=` stands for.
 
     A run, a file or a published folder is taken as it is. `last` is the newest run of all; another folder is the newest
@@ -56,17 +56,17 @@ def choose_run(text: str, outputs: Callable[[], Path], *, key: str = "run") -> C
     """
     path, given = expand_path(text, key=key), excerpt_path(text)
     if not text or path.is_file() or is_run(path) or (path / "config.json").is_file():
-        return Choice(text, None)
+        return ChosenPath(text, None)
     if path.is_dir() and (found := find_runs(path)):
         return _newest(found, f"below {given}", f"{key}={given}")
     if len(path.parts) > 1 and (path.is_dir() or outputs() not in path.parents):  # a path, or a name on the hub
-        return Choice(text, None)
+        return ChosenPath(text, None)
     root = outputs()
     found = find_runs(root)
     if named := [run for run in found if text == LAST or text in run.folder.relative_to(root).parts]:
         return _newest(named, f"below {root}" if text == LAST else f"named {given} below {root}", f"{key}={given}")
     if path.is_dir():
-        return Choice(text, None)
+        return ChosenPath(text, None)
     guess = nearest(path.name, {name for run in found for name in run.folder.relative_to(root).parts[:-1]})
     missing = f"{key}={given}: there is no such folder or file, and no run of that name below {root}{guess}"
     raise MissingFileError(f"{missing}: {_advice(found, f'give {key}={LAST} for the newest run, or one of these')}")
@@ -80,7 +80,7 @@ def missing_run(outputs: Path, *, several: bool) -> str:
 
 
 def _advice(found: list[FoundRun], wanted: str) -> str:
-    """Return the end of a message: what to give, and the newest runs line by line."""
+    """Return the end of a message: what to give, and the newest runs."""
     if not found:
         return "give the folder of a run or a model; `gptlab train` trains a first run"
     rows = [_row(run) for run in found[:N_SHOWN]]
@@ -105,9 +105,9 @@ def _row(run: FoundRun) -> list[str]:
     return [shlex.quote(excerpt_path(str(run.folder))), when, *(" ".join(cell[:40].split()) for cell in cells)]
 
 
-def _newest(found: list[FoundRun], where: str, given: str) -> Choice:
+def _newest(found: list[FoundRun], where: str, given: str) -> ChosenPath:
     count = f"the newest of {len(found):,} runs" if len(found) > 1 else "the only run"
-    return Choice(str(found[0].folder), f"{given} is {found[0].folder}, {count} {where}")
+    return ChosenPath(str(found[0].folder), f"{given} is {found[0].folder}, {count} {where}")
 
 
 def _walk(folder: Path) -> Iterator[FoundRun]:

@@ -76,7 +76,7 @@ def check_jobs(jobs: list[list[str]]) -> None:
 
 
 def check_single(words: list[str]) -> None:
-    """Raise a ConfigError if a single run is given the folder of a sweep, which Hydra would ignore."""
+    """Raise a ConfigError for a single run with a sweep's folder, which Hydra ignores."""
     keys = [word.partition("=")[0] for word in words if word.startswith("hydra.sweep.")]
     if keys:
         raise ConfigError([SWEEP_DIR.format(key=keys[0])])

@@ -24,8 +24,8 @@ from gptlab.errors import UserError
 from gptlab.storage.atomic import atomic_write
 from gptlab.storage.run_folder import (
     JOB_RECORD,
+    create_folder,
     missing_folders,
-    new_folder,
     read_job_record,
     read_summary,
     remove_empty,
@@ -68,7 +68,7 @@ class Leaderboard(HydraCallback):
         sweep = config.hydra.sweep
         self.made = missing_folders(Path(sweep.dir))
         try:
-            folder = new_folder(Path(sweep.dir), dated=is_dated(references(sweep)["dir"]))
+            folder = create_folder(Path(sweep.dir), dated=is_dated(references(sweep)["dir"]))
         except UserError as error:
             print(error, file=sys.stderr)
             sys.exit(1)
@@ -216,7 +216,7 @@ def _table(jobs: list[Job]) -> "Table":
 
 
 def _colour(job: Job, rank: int, *, n_jobs: int) -> str:
-    """Return the colour of a row: that of the best, that of a failed job, or none."""
+    """Return the colour of a row, by its rank and status."""
     if job.summary:
         return "green" if rank == 1 < n_jobs else ""
     return "red" if job.record["status"] == "failed" else "yellow"

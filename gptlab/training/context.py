@@ -12,7 +12,7 @@ from gptlab.training.estimate import Estimate
 
 
 class DivergedError(UserError):
-    """The loss of a run is no longer finite, and would not be again if the run were resumed."""
+    """A run's loss or weights are no longer finite; resuming would not help."""
 
     def __init__(self, name: str, value: object, step: int) -> None:
         super().__init__(f"{name} is {value} at step {step}: lower optim.lr, or set trainer.gradient_clip_val")

@@ -153,7 +153,7 @@ class _Sizes(NamedTuple):
 
 
 def _sizes(module: Any, precision: str, *, averages: bool) -> _Sizes:
-    """Return the sizes of a module's weights in training, of their gradients and of the optimizer's state."""
+    """Return the sizes of weights, gradients and the optimizer's state."""
     dtype = weights_dtype(precision)
 
     def size(tensor: Tensor) -> Tensor:
@@ -217,7 +217,7 @@ def _all_tokens(rows: Rows, batch_size: int, *, most: int) -> float:
 
 
 def _row_tokens(rows: Rows, order: np.ndarray, batch_size: int) -> tuple[float, int]:
-    """Return the tokens of a row with its padding, and of a line of ids, as means over some batches."""
+    """Return the mean tokens of a row with its padding, and of a line of ids."""
     n_batches = max(1, len(order) // batch_size)
     starts = batch_size * np.unique(np.linspace(0, n_batches - 1, N_SAMPLED).astype(int))
     batches = [order[start : start + batch_size] for start in starts]

@@ -79,7 +79,7 @@ def show_picture(trainer: Trainer, tag: str, picture: np.ndarray) -> None:
 
 
 def show_hyperparams(trainer: Trainer, values: dict[str, Any], metrics: dict[str, float], step: int | None) -> None:
-    """Write the values by which runs are compared, and the metrics that they led to at a step."""
+    """Write the values by which runs are compared, and their metrics at a step."""
     for logger in trainer.loggers:
         if isinstance(logger, TensorBoardLogger):
             logger.log_hyperparams(values, metrics, step)

@@ -124,7 +124,7 @@ class GPTModule(L.LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Drop from the checkpoint the frozen weights, and the schedule's state, which follows from the step."""
+        """Drop the frozen weights, and the schedule's state, which follows from the step."""
         if "lr_schedulers" in checkpoint:
             checkpoint["lr_schedulers"] = []
         for name in self.frozen_names:

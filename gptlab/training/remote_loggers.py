@@ -162,7 +162,7 @@ def _run_name(folder: Path) -> str:
 
 
 def _remote_run(context: RunContext, logger: str) -> str | None:
-    """Return the id of the remote run that a resumed run continues; None for a new run."""
+    """Return the id of the remote run to continue, None for a new run."""
     path = context.folder / REMOTE_RUNS
     if context.start_step == 0 or not path.is_file():
         return None

@@ -99,7 +99,7 @@ def wsd(
 
 @slot("schedule")
 class TorchSchedule:
-    """A scheduler of torch.optim.lr_scheduler, which goes on at each step.
+    """A scheduler of torch.optim.lr_scheduler, which takes a step after each of the optimizer's.
 
     Args:
         total_steps: of the run; the length of a scheduler that needs one and is given none.
@@ -135,9 +135,9 @@ Schedule = Callable[[int], float] | TorchSchedule
 
 
 def scheduler_after(schedule: Schedule, optimizer: Optimizer, step: int) -> LRScheduler:
-    """Return the scheduler of a new optimizer after some steps, and bring the optimizer's settings there.
+    """Return a new optimizer's scheduler after some steps, and set its rates to match.
 
-    torch's schedulers compute a rate from the one before, so their steps are taken again; that is the same to the bit.
+    A scheduler of torch computes each rate from the one before, so its steps are repeated, which gives the same bits.
     """
     if not isinstance(schedule, TorchSchedule):
         for group in optimizer.param_groups:

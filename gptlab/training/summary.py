@@ -12,7 +12,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from gptlab.console import print_text
+from gptlab.console import capitalised, print_text
 from gptlab.heads.protocol import Monitor
 from gptlab.storage.atomic import atomic_write
 from gptlab.training.context import DivergedError
@@ -20,6 +20,7 @@ from gptlab.training.context import DivergedError
 log = logging.getLogger(__name__)
 
 PROMPT_CHARACTERS = 16  # of the prompt in the next command
+AVERAGE_NOTE = "best.ckpt has the average of the weights, last.ckpt the weights themselves"
 OUT_OF_TIME = "out of time"  # status of a run that trainer.max_time ended; not a finished one
 
 
@@ -62,7 +63,7 @@ def _collect_average(trainer: Any) -> dict[str, Any]:
 
 
 def _status(trainer: Any) -> str:
-    """Return finished, stopped early or out of time; a run that is out of time can go on."""
+    """Return finished, stopped early or out of time."""
     from gptlab.training.callbacks.signals import StopOnTime
 
     if trainer.global_step >= trainer.max_steps:
@@ -116,7 +117,7 @@ def compare_with_start(summary: dict[str, Any], monitor: Monitor) -> str | None:
 
 
 def record_stop(folder: Path, error: BaseException, trainer: Any) -> None:
-    """Write an interrupted run's summary; log what it has saved and how to go on."""
+    """Write an interrupted run's summary; log what it has saved and how to resume it."""
     interrupted = isinstance(error, KeyboardInterrupt) or (isinstance(error, SystemExit) and error.code in (130, 143))
     status = "interrupted" if interrupted else "failed"
     comparable, saved, steps = _collect_comparable(trainer), list_checkpoints(folder), trainer.global_step
@@ -129,7 +130,7 @@ def record_stop(folder: Path, error: BaseException, trainer: Any) -> None:
 
 
 def _what_is_left(folder: Path, saved: Collection[str], steps: Mapping[str, int | None], error: BaseException) -> str:
-    """Return what an interrupted run has saved, and how to go on from it.
+    """Return what an interrupted run has saved, and how to resume it.
 
     Args:
         saved: names of the checkpoints.
@@ -181,17 +182,16 @@ def show_summary(summary: dict[str, Any], console: Console) -> None:
         values = (metrics.get(f"{stage}/{name}") for metrics, stage in columns.values())
         table.add_row(name.replace("_", " "), *("" if value is None else f"{value:.4g}" for value in values))
     console.print(table)
-    comparison = _capitalised(summary.get("comparison", ""))
+    comparison, out_of_time = capitalised(summary.get("comparison", "")), summary["status"] == OUT_OF_TIME
     lines = [
         f"{summary['parameters']:,} parameters, {summary['precision']}",
         f"{summary['tokens']:,} tokens in {summary['seconds']:.0f} s of training: "
         f"{summary['tokens_per_second']:,.0f} a second ({summary['total_seconds']:.0f} s in all)",
         f"The run is in {folder}",
-        *["best.ckpt has the average of the weights, last.ckpt the weights themselves"] * ("average_decay" in summary),
+        *([AVERAGE_NOTE] if "average_decay" in summary else []),
         *(["", comparison] if comparison else []),
         "",
-        *[f"The time was up; go on with: gptlab train resume={shlex.quote(folder)}"]
-        * (summary["status"] == OUT_OF_TIME),
+        *([f"The time was up; resume with: gptlab train resume={shlex.quote(folder)}"] if out_of_time else []),
         "Next, with the weights that the run started from" if summary["best_step"] == 0 else "Next",
         f"  {summary['next_command']}",
         f"  tensorboard --logdir {shlex.quote(str(Path(folder).parent))}",
@@ -199,13 +199,9 @@ def show_summary(summary: dict[str, Any], console: Console) -> None:
     print_text("\n".join(lines), console, marks={comparison: "red"} if comparison else {})
 
 
-def first_words(text: str) -> str:
-    """Return the beginning of a text, short enough for a command that fits a line of 80 columns."""
+def shorten_prompt(text: str) -> str:
+    """Return the beginning of a text, so short that a command fits 80 columns."""
     return textwrap.shorten(text, PROMPT_CHARACTERS, placeholder="") or text.strip()[:PROMPT_CHARACTERS]
-
-
-def _capitalised(sentence: str) -> str:
-    return sentence[:1].upper() + sentence[1:]
 
 
 def _names(summary: dict[str, Any]) -> list[str]:

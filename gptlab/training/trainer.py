@@ -140,7 +140,7 @@ def make_plan(
 
 
 def _limited(name: str, n_batches: int, key: str, limit: float | None) -> int:
-    """Return a number of batches within a limit, which is a number too, or a share."""
+    """Return a number of batches within a limit, which is a number or a share."""
     if limit is None:
         return n_batches
     allowed = max(1, int(n_batches * limit)) if isinstance(limit, float) else limit

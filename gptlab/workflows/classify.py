@@ -8,10 +8,10 @@ import numpy as np
 
 from gptlab.config.build import build
 from gptlab.data.classification.rows import tokenised_rows
-from gptlab.data.files.encoding import BEGINNING_BYTES, check_beginning, decode_utf8
+from gptlab.data.files.encoding import decode_utf8
 from gptlab.data.files.faults import Faults
-from gptlab.data.files.paths import TextFile, collect
-from gptlab.data.files.records import ENDINGS, read_records
+from gptlab.data.files.paths import collect
+from gptlab.data.files.records import ENDINGS, read_content, read_records
 from gptlab.data.files.tables import TableFormat
 from gptlab.data.protocol import LabelledTexts, ScoredRows
 from gptlab.errors import UserError
@@ -53,7 +53,8 @@ def read_texts(
     table, texts = TableFormat(columns, delimiter, quoting, keys=""), []
     for file in files:
         if file.name.endswith(".txt"):
-            texts += [line.removesuffix("\r") for line in _content(file).removesuffix("\n").split("\n")]
+            lines = decode_utf8(read_content(file), file.path).removesuffix("\n").split("\n")
+            texts += [line.removesuffix("\r") for line in lines]
         else:
             texts += [
                 record.text(field, "field")
@@ -64,17 +65,12 @@ def read_texts(
     return texts
 
 
-def _content(file: TextFile) -> str:
-    with file.open() as raw:
-        content = raw.read()
-    check_beginning(content[:BEGINNING_BYTES], file.path)
-    return decode_utf8(content, file.path)
-
-
 def classify(
     run: Run, texts: list[str], *, batch_tokens: int, forward_context: ForwardContext
 ) -> Iterator[dict[str, Any]]:
-    """Yield each text with its predicted class and all probabilities, both None for a blank text.
+    """Yield each text with its predicted class and all probabilities.
+
+    Both are None for a blank text.
 
     Args:
         batch_tokens: the most tokens of a batch, which holds at least one text.

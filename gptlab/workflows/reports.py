@@ -42,7 +42,7 @@ def save_items(items: Sequence[dict[str, Any]], path: str, *, name: str) -> list
 
 
 def report_folder(path: str) -> Path:
-    """Return the folder for the reports of a run, checkpoint, published folder or model on the hub."""
+    """Return the folder for the reports of whatever `run=` names."""
     run = folder_of_run(path)
     if is_run(run) and os.access(run, os.W_OK):
         return run / "evaluation"

@@ -19,7 +19,7 @@ from gptlab.console import ConsoleHandler, StatusLine, is_animated, print_text, 
 from gptlab.errors import UserError
 from gptlab.evaluation.compare import show_comparison
 from gptlab.sweeps.leaderboard import Job, show_leaderboard
-from gptlab.training.summary import first_words, show_summary
+from gptlab.training.summary import shorten_prompt, show_summary
 from tests.training.test_summary import SUMMARY as UNTESTED
 
 SUMMARY = UNTESTED | {"test_of": "final"}
@@ -55,10 +55,10 @@ def test_the_next_command_is_one_line_at_any_width(width: int) -> None:
 
 def test_the_prompt_of_the_next_command_leaves_a_line_of_80_columns() -> None:
     command = "  gptlab generate run=outputs/gpt/2026-11-22_18-37-54 prompt='{}'"
-    assert first_words("\n In the\tbeginning was the Word") == "In the beginning"
+    assert shorten_prompt("\n In the\tbeginning was the Word") == "In the beginning"
     for text in ("太初有道,道与上帝同在,道就是上帝。这道太初与上帝同在。", "a" * 100, "In the beginning was"):
-        assert 0 < len(command.format(first_words(text))) <= 80
-    assert first_words("") == ""
+        assert 0 < len(command.format(shorten_prompt(text))) <= 80
+    assert shorten_prompt("") == ""
 
 
 def test_a_sweep_prints_errors_and_commands_in_whole_lines(tmp_path: Path) -> None:

@@ -112,6 +112,8 @@ def test_another_program_s_words_are_answered(typed: str) -> None:
         ("generate", "outputs/gpt", "write key=value, such as run=outputs/gpt"),
         ("generate", "temperature=0", "write sampling.temperature=0"),
         ("generate", "--prompt hi", "write prompt=hi"),
+        ("generate", "--precision int8", "write precision=int8"),  # its own key, not trainer.precision
+        ("evaluate", "output json", "write output=json"),
         ("evaluate", "path=my.txt", "write data=text data.path=my.txt"),
         ("evaluate", "data=my.txt", "write data=text data.path=my.txt"),
         ("classify", "path=my.txt", "write file=my.txt"),

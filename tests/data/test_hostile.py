@@ -20,8 +20,8 @@ from typing import Any
 import pytest
 
 from gptlab.data.chat.chatterbot import ChatterBotReader
+from gptlab.data.chat.read_log import ReadLog
 from gptlab.data.chat.readers import ConversationReader
-from gptlab.data.chat.reading import Reading
 from gptlab.data.files import archive as archives
 from gptlab.data.files import download as downloads
 from gptlab.data.files.download import download
@@ -289,15 +289,15 @@ def test_a_table_never_lowers_the_csv_limit(tmp_path: Path) -> None:
     assert csv.field_size_limit() >= before
 
 
-def reading() -> Reading:
-    return Reading(on_error="error", repair=True)
+def read_log() -> ReadLog:
+    return ReadLog(on_error="error", repair=True)
 
 
 def test_an_invalid_role_is_reported(tmp_path: Path) -> None:
     (tmp_path / "a.json").write_text('[{"messages": [{"role": ["user"], "content": "a"}]}]')
     reader = ConversationReader(format="messages", prompt_field="a", response_field="b", ignore=[], **GUESSED)
     with pytest.raises(ValueError, match=r"entry 1: message 1: the role is \['user'\], wanted one of"):
-        list(reader.read([collected(tmp_path / "a.json", tmp_path)], reading()))
+        list(reader.read([collected(tmp_path / "a.json", tmp_path)], read_log()))
 
 
 LAUGHS = "conversations:\n- &a [x, x]\n- *a\n"
@@ -317,7 +317,7 @@ YAML = {
 def test_yaml_without_conversations_is_reported(content: str, sentence: str, tmp_path: Path) -> None:
     (tmp_path / "a.yml").write_text(content)
     with pytest.raises(ValueError, match=rf"a\.yml.*{sentence}") as raised:
-        list(ChatterBotReader(sha256=None).read([collected(tmp_path / "a.yml", tmp_path)], reading()))
+        list(ChatterBotReader(sha256=None).read([collected(tmp_path / "a.yml", tmp_path)], read_log()))
     assert len(str(raised.value).splitlines()) == 1
 
 

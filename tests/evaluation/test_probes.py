@@ -11,7 +11,7 @@ from gptlab.batch import Batch
 from gptlab.evaluation.probes.questions import ProbeResult, answer
 from gptlab.evaluation.probes.runner import choose_questions
 from gptlab.evaluation.probes.tokens import ask_tokens
-from gptlab.evaluation.probes.words import N_CONTEXT, N_FOLLOWING, Probes, encode_probes, make_probes
+from gptlab.evaluation.probes.words import N_CONTEXT, N_FOLLOWING, WordProbes, encode_probes, make_probes
 from gptlab.tokenizer import char, word
 from gptlab.tokenizer.bytes import ByteTokenizer
 from gptlab.tokenizer.protocol import Tokenizer
@@ -36,7 +36,7 @@ TEXTS = [story(150, seed=1), story(100, seed=2)]
 ONE = " ".join("abcdefghij" * 6) + ". " + " ".join("klmnopqrst")  # one passage, and no other to compare with
 
 
-def asked(n_questions: int = 40, seed: int = 0, texts: list[str] = TEXTS) -> Probes:
+def asked(n_questions: int = 40, seed: int = 0, texts: list[str] = TEXTS) -> WordProbes:
     return make_probes(texts, n_questions=n_questions, seed=seed)
 
 
@@ -118,7 +118,7 @@ def test_zero_questions_make_no_probes() -> None:
     assert (chosen.questions.last, chosen.questions.following, chosen.note) == ([], [], None)
 
 
-def answered(tokenizer: Tokenizer, questions: Probes, *, context_length: int = 400) -> dict[str, ProbeResult]:
+def answered(tokenizer: Tokenizer, questions: WordProbes, *, context_length: int = 400) -> dict[str, ProbeResult]:
     model, head = model_and_head(tokenizer, context_length=context_length)
     encoded = encode_probes(questions, tokenizer, context_length=context_length)
     return answer(model, head, encoded, batch_tokens=4000, forward_context=FP32)

@@ -96,10 +96,10 @@ TEXT = [
     Fault("a mark", {"a.txt": b"\xef\xbb\xbf" + WORDS}, ONE_TEXT),
     Fault("joined files", {"a.jsonl": (b"\xef\xbb\xbf" + JSONL) * 2}, ONE_JSONL),
     Fault(
-        "gzip without its ending", {"a.txt": b"\x1f\x8b" + WORDS}, ONE_TEXT, says=r"is no text but a gzip file.* \.gz"
+        "gzip without its ending", {"a.txt": b"\x1f\x8b" + WORDS}, ONE_TEXT, says=r"is not text but a gzip file.* \.gz"
     ),
-    Fault("a renamed .docx", {"a.txt": b"PK\3\4" + WORDS}, ONE_TEXT, says=r"is no text but a zip file, as \.docx"),
-    Fault("a renamed .pdf", {"a.txt": b"%PDF-1.4\n" + WORDS}, ONE_TEXT, says="is no text but a PDF file"),
+    Fault("a renamed .docx", {"a.txt": b"PK\3\4" + WORDS}, ONE_TEXT, says=r"is not text but a zip file, as \.docx"),
+    Fault("a renamed .pdf", {"a.txt": b"%PDF-1.4\n" + WORDS}, ONE_TEXT, says="is not text but a PDF file"),
     # records
     Fault(
         "a line that is not JSON",
@@ -313,7 +313,7 @@ CHAT = [
     chat("a system message in between", talk("u", "s", "a"), says=r"line 21: message 2 is the system's"),
     chat("half a weight", talk("u", HALF), says=r"message 2: 'weight' is 0.5, wanted 1 or 0"),
     chat("no weight", talk("u", NONE), logs=r"left out 1 of 21 conversations: none of their answers is learned"),
-    chat("turns out of order", talk(*"auuau"), logs=r"mended conversations: joined .* in 1 \(.* 21\), dropped .* in 1"),
+    chat("turns out of order", talk(*"auuau"), logs=r"repaired conversations: joined .* in 1 \(.* 21\), dropped"),
     chat("turns as they are", talk(*"uua"), "data.repair=false", says=r"line 21: message 2 .*data\.repair=true"),
     chat("no answer", talk("u"), says=r"line 21: the turns are user, wanted a question and its.*data\.on_error=skip"),
     chat("no answer, left out", talk("u"), "data.on_error=skip", logs=r"left out 1 of 21 records .*line 21"),

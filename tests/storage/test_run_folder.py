@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from gptlab.errors import UnusablePathError, UserError
-from gptlab.storage.run_folder import begin_run, lock_run, new_folder, training_folder
+from gptlab.storage.run_folder import begin_run, create_folder, lock_run, training_folder
 
 
 def names(folder: Path) -> set[str]:
@@ -27,15 +27,15 @@ def refuse(folder: Path, *, error: type[BaseException] = UserError, dated: bool 
 
 def test_folders_of_the_same_second_are_numbered(tmp_path: Path) -> None:
     folder = tmp_path / "gpt" / "2026-11-30_02-05-17"
-    made = [new_folder(folder, dated=True).name for _ in range(3)]
+    made = [create_folder(folder, dated=True).name for _ in range(3)]
     assert made == [folder.name, f"{folder.name}_2", f"{folder.name}_3"]
-    assert new_folder(folder, dated=False) == folder  # a name that the user gave
+    assert create_folder(folder, dated=False) == folder  # a name that the user gave
 
 
 def test_a_folder_that_cannot_be_made_is_reported(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(UnusablePathError, match="choose another folder, with output_dir="):
-        new_folder(tmp_path / "file" / "run", dated=True)
+        create_folder(tmp_path / "file" / "run", dated=True)
     with (
         pytest.raises(UnusablePathError),
         begin_run(tmp_path / "new" / ("x" * 999) / "run", dated=False, resumes=False),
@@ -79,7 +79,7 @@ def test_a_run_that_began_stays(name: str, tmp_path: Path) -> None:
 
 def test_another_run_is_refused_before_a_file_of_it_changes(tmp_path: Path) -> None:
     folder = tmp_path / "run"
-    write_as_hydra(new_folder(folder, dated=False))
+    write_as_hydra(create_folder(folder, dated=False))
     with lock_run(folder):
         before = names(folder)
         with (
@@ -100,7 +100,7 @@ def test_another_run_is_refused_before_a_file_of_it_changes(tmp_path: Path) -> N
 
 def test_a_further_process_takes_the_folder_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LOCAL_RANK", "1")
-    new_folder(tmp_path / "run", dated=True)
+    create_folder(tmp_path / "run", dated=True)
     with pytest.raises(UserError):
         refuse(tmp_path / "run", dated=True)
     assert names(tmp_path) == {"run", "run/train.log", "run/.hydra", "run/.hydra/config.yaml"}

@@ -19,7 +19,7 @@ from hydra.version import VersionBase
 from rich.console import Console
 
 import gptlab
-from gptlab.assembly.session import LOGGER, keep_files, show_log
+from gptlab.assembly.python_run import LOGGER, keep_files, show_log
 from gptlab.config.compose import ConfigError
 from gptlab.console import is_animated
 from gptlab.errors import MissingFileError, UserError
@@ -216,8 +216,8 @@ def test_ctrl_c_is_an_exception_that_says_how_to_go_on(notebook_run: Run, tmp_pa
     cfg = Run.open(notebook_run.folder).cfg
     cfg.output_dir = str(tmp_path)
     with (
-        pytest.raises(KeyboardInterrupt, match=r"goes on with Run\.compose\(\['resume="),
-        keep_files(notebook_run.session, cfg),
+        pytest.raises(KeyboardInterrupt, match=r"resume it with Run\.compose\(\['resume="),
+        keep_files(notebook_run.python_command, cfg),
     ):
         raise SystemExit(130)
     with pytest.raises(SystemExit), keep_files(None, cfg):
@@ -225,7 +225,7 @@ def test_ctrl_c_is_an_exception_that_says_how_to_go_on(notebook_run: Run, tmp_pa
 
 
 def test_what_cannot_be_trained_here_is_refused(notebook_run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(UserError, match="an opened run is not trained"):
+    with pytest.raises(UserError, match="an opened run cannot be trained"):
         Run.open(notebook_run.folder).train()
     monkeypatch.setattr(sys, "ps1", ">>> ", raising=False)
     run = Run.compose([*TINY, "trainer.devices=2"], data=TEXTS)

@@ -1,1 +1,1 @@
-"""What a person reads about commands, groups and keys."""
+"""Help pages of the commands, and hints for words that are not ours."""

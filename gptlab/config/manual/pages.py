@@ -48,7 +48,7 @@ COMMON_KEYS = (
 
 
 def train_page(words: Sequence[str], *, width: int | None = None) -> str:
-    """Return the page of `train`: examples, groups with their choices, and the keys most often changed.
+    """Return the page of `train`: examples, groups, choices and common keys.
 
     Args:
         words: what was typed beside `--help`; the keys of each choice such as `optim=muon` are explained instead.
@@ -67,7 +67,7 @@ def train_page(words: Sequence[str], *, width: int | None = None) -> str:
 
 
 def verb_page(verb: str, does: str, words: Sequence[str], *, width: int | None = None) -> str:
-    """Return the page of another verb: its keys, its groups with their choices, and the keys of the chosen ones.
+    """Return the page of another verb: its keys, groups and choices.
 
     Args:
         does: what the verb does and an example, separated by a colon.

@@ -12,7 +12,7 @@ QUOTED_OR_PLAIN = re.compile(r"""((?:"(?:\\.|[^"])*"|'[^']*'|(?<!\s)#|[^"'#])*)(
 
 
 class Key(NamedTuple):
-    """A line of a yaml: a dotted key, its value as it is written, and its comment."""
+    """A key of a yaml: dotted name, value as written, and comment."""
 
     name: str
     default: str
@@ -20,7 +20,7 @@ class Key(NamedTuple):
 
 
 class Choice(NamedTuple):
-    """A line of a yaml's defaults list: a group, the option that it takes, and its comment."""
+    """A line of a yaml's defaults list: group, option and comment."""
 
     group: str
     option: str  # `null` for none
@@ -28,7 +28,7 @@ class Choice(NamedTuple):
 
 
 class Page(NamedTuple):
-    """A yaml: its first comment, the file that it builds on, the options that it chooses, and its keys."""
+    """A yaml: its first comment, the file it extends, its choices and keys."""
 
     summary: str
     base: str | None
@@ -57,7 +57,7 @@ def read_page(path: Path) -> Page:
 
 
 def keys_of(path: Path) -> dict[str, Key]:
-    """Return the keys of a yaml and of the yamls that it builds on, each by its name."""
+    """Return by name the keys of a yaml and of those that it extends."""
     page = read_page(path)
     inherited = keys_of(path.with_stem(page.base)) if page.base else {}
     for key in page.keys:

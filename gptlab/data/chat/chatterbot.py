@@ -7,8 +7,8 @@ from typing import Any
 
 import yaml  # type: ignore[import-untyped]
 
+from gptlab.data.chat.read_log import ReadLog
 from gptlab.data.chat.readers import Conversation
-from gptlab.data.chat.reading import Reading
 from gptlab.data.files.paths import TextFile
 from gptlab.errors import UserError
 from gptlab.prompts.protocol import Message
@@ -37,7 +37,7 @@ class ChatterBotReader:
     def __init__(self, *, sha256: str | None) -> None:
         self.sha256 = sha256
 
-    def read(self, files: list[TextFile], reading: Reading) -> Iterator[Conversation]:
+    def read(self, files: list[TextFile], read_log: ReadLog) -> Iterator[Conversation]:
         """Yield the conversations in order.
 
         Raises:
@@ -54,7 +54,7 @@ class ChatterBotReader:
         for file, content in zip(files, contents, strict=True):
             for number, turns in enumerate(_entries(content, file.path), start=1):
                 place = f"{file.path}, entry {number}"
-                with reading.faults.caught():
+                with read_log.faults.caught():
                     _check_texts(turns, place)
                     for spoken in _conversations(turns, answers=file.path.name in ANSWER_FILES):
                         if spoken not in seen:

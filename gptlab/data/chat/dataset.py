@@ -6,8 +6,8 @@ from typing import Annotated, ClassVar, Literal
 
 from gptlab.bounds import AtLeast, LessThan, MoreThan
 from gptlab.data.chat.prepared import PreparedConversations
+from gptlab.data.chat.read_log import ReadLog
 from gptlab.data.chat.readers import Conversation, ConversationSource, has_empty_answer
-from gptlab.data.chat.reading import Reading
 from gptlab.data.chat.rows import RowEncoder
 from gptlab.data.chat.split import ChatSplits, ConversationText, split_conversations
 from gptlab.data.files.faults import OnError
@@ -160,10 +160,10 @@ class InstructionData:
         return splits
 
     def _read(self, files: FileSource) -> list[Conversation]:
-        reading = Reading(on_error=self.on_error, repair=self.repair)
-        whole = list(self.reader.read(files.collect(self.reader.endings), reading))
-        reading.report(len(whole))
-        unlearned = reading.unlearned_answers + reading.unlearned_others
+        read_log = ReadLog(on_error=self.on_error, repair=self.repair)
+        whole = list(self.reader.read(files.collect(self.reader.endings), read_log))
+        read_log.report(len(whole))
+        unlearned = read_log.unlearned_answers + read_log.unlearned_others
         if unlearned and self.train_on == "all":
             raise UserError(
                 f"{unlearned[0]}: a message is not to be learned, but data.train_on=all learns every token: set it to "

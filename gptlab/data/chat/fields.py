@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from functools import cached_property
 from typing import Any
 
-from gptlab.data.chat.meanings import OF_RECORDS, note_unused, without
-from gptlab.data.chat.reading import Reading
+from gptlab.data.chat.keys import REFUSED_IN_RECORDS, note_unused, without
+from gptlab.data.chat.read_log import ReadLog
 from gptlab.data.chat.turns import read_turns
 from gptlab.data.files.records import Record, check_characters
 from gptlab.errors import UserError
@@ -18,23 +18,23 @@ PAST: tuple[Role, Role] = ("user", "assistant")  # speakers of a turn of Alpaca'
 
 
 class Fields:
-    """One record's fields.
+    """Reads one record's fields, and remembers which were used.
 
-    Those that a reader does not use are counted in the end, or refused if they change what the record means.
+    `finish` counts those that were not used, or refuses them if they change what the record means.
 
     Args:
-        ignore: keys that the user leaves aside.
+        ignore: keys to ignore.
     """
 
-    def __init__(self, record: Record, *, ignore: Sequence[str], reading: Reading) -> None:
+    def __init__(self, record: Record, *, ignore: Sequence[str], read_log: ReadLog) -> None:
         self.record = record._replace(values=without(record.values, ignore))
-        self.ignore, self.reading = ignore, reading
+        self.ignore, self.read_log = ignore, read_log
         self.used: set[str] = set()
-        reading.unused.update(record.values.keys() - self.record.values.keys())
+        read_log.unused.update(record.values.keys() - self.record.values.keys())
 
     @property
     def values(self) -> dict[str, Any]:
-        """Return the values by name, without those that the user leaves aside."""
+        """Return the values by name, without the ignored ones."""
         return self.record.values
 
     @property
@@ -64,7 +64,7 @@ class Fields:
             raise UserError(f"{self.place}: {field!r} is {excerpt(turns)}, wanted a list of messages: correct it")
         if turns is None:
             raise self.other_format(f"no list {field!r}")
-        return list(read_turns(turns, self.place, ignore=self.ignore, reading=self.reading))
+        return list(read_turns(turns, self.place, ignore=self.ignore, read_log=self.read_log))
 
     def question(self) -> list[Message]:
         """Return Alpaca's history, if there is one, and the instruction with its input.
@@ -76,7 +76,8 @@ class Fields:
             raise self.other_format("no 'instruction'")
         past = self.take("history")
         messages = []
-        for number, turn in enumerate(past if isinstance(past, list) else [past] * bool(past), start=1):
+        turns = past if isinstance(past, list) or not past else [past]
+        for number, turn in enumerate(turns or [], start=1):
             place = f"{self.place}: turn {number} of the history"
             if not (isinstance(turn, list) and len(turn) == len(PAST) and all(isinstance(text, str) for text in turn)):
                 raise UserError(f"{place} is {excerpt(turn)}, wanted [question, answer]")
@@ -100,7 +101,7 @@ class Fields:
             if value is not None and not isinstance(value, str):
                 raise UserError(
                     f"{self.place}: {field!r} is {excerpt(value)}, wanted the text of a system message: correct it, or "
-                    f"leave it aside with data.reader.ignore=[{field}]"
+                    f"ignore it with data.reader.ignore=[{field}]"
                 )
             if value and value.strip():
                 check_characters(value, f"{self.place}: {field!r}")
@@ -125,8 +126,8 @@ class Fields:
     def _check_same(self, one: Message, other: Message, field: str) -> None:
         if one.content.strip() != other.content.strip():
             raise UserError(
-                f"{self.place}: two system messages, {excerpt(one.content)} and {excerpt(other.content)}: leave one "
-                f"aside with data.reader.ignore=[{field}]"
+                f"{self.place}: two system messages, {excerpt(one.content)} and {excerpt(other.content)}: ignore "
+                f"one with data.reader.ignore=[{field}]"
             )
 
     def finish(self) -> None:
@@ -135,7 +136,7 @@ class Fields:
         Raises:
             UserError: one of them changes what the record means.
         """
-        note_unused(self.values, self.used, OF_RECORDS, self.place, self.reading.unused)
+        note_unused(self.values, self.used, REFUSED_IN_RECORDS, self.place, self.read_log.unused)
 
     def other_format(self, problem: str) -> UserError:
         """Return the error of a record that has another format."""

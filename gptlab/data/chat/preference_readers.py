@@ -4,8 +4,8 @@ from collections.abc import Iterator
 from typing import Literal, NamedTuple
 
 from gptlab.data.chat.fields import TURNS, Fields
+from gptlab.data.chat.read_log import ReadLog
 from gptlab.data.chat.readers import Conversation, is_answer
-from gptlab.data.chat.reading import Reading
 from gptlab.data.files.paths import TextFile
 from gptlab.data.files.records import ENDINGS, Record, read_records
 from gptlab.data.files.tables import TableFormat
@@ -40,7 +40,7 @@ class PairReader:
             conversation, of which the two differ in the last answer only, or the answer to what precedes both: a text
             or a list in the prompt field, or in `messages` or `conversations`.
         prompt_field, chosen_field, rejected_field: names of the fields.
-        ignore: keys of records and messages that are left aside.
+        ignore: see `ConversationReader`.
         columns, delimiter, quoting: of a .csv or .tsv file, see `TableFormat`.
     """
 
@@ -62,18 +62,18 @@ class PairReader:
         self.table = TableFormat(columns, delimiter, quoting)
         self.fields = chosen_field, rejected_field
 
-    def read(self, files: list[TextFile], reading: Reading) -> Iterator[Pair]:
+    def read(self, files: list[TextFile], read_log: ReadLog) -> Iterator[Pair]:
         """Yield the pairs in order.
 
         Raises:
-            UserError: a file is malformed, or a record is, which `reading` may leave out.
+            UserError: a file is malformed, or a record is, which `read_log` may leave out.
         """
-        for record in read_records(files, table=self.table, faults=reading.faults):
-            with reading.faults.caught():
-                yield self._pair(record, reading)
+        for record in read_records(files, table=self.table, faults=read_log.faults):
+            with read_log.faults.caught():
+                yield self._pair(record, read_log)
 
-    def _pair(self, record: Record, reading: Reading) -> Pair:
-        fields, place = Fields(record, ignore=self.ignore, reading=reading), record.place
+    def _pair(self, record: Record, read_log: ReadLog) -> Pair:
+        fields, place = Fields(record, ignore=self.ignore, read_log=read_log), record.place
         ends = [self._answer(fields, field) for field in self.fields]
         question = self._question(fields, are_whole=all(map(_is_whole, ends)))
         whole = [
@@ -82,7 +82,8 @@ class PairReader:
         ]
         fields.finish()
         chosen, rejected = (
-            reading.ordered(messages, place, field=field) for messages, field in zip(whole, self.fields, strict=True)
+            read_log.order_turns(messages, place, field=field)
+            for messages, field in zip(whole, self.fields, strict=True)
         )
         if chosen[:-1] != rejected[:-1]:
             raise UserError(f"{place}: its two answers have different questions, wanted the same: correct it")
@@ -133,5 +134,5 @@ def _continued(question: list[Message], answer: list[Message], place: str) -> li
     if begun[0][0] == "system" != asked[0][0]:
         del begun[0]
     if begun[: len(asked)] != asked:
-        raise UserError(f"{place} begins with another question than the record: leave one of them aside")
+        raise UserError(f"{place} begins with another question than the record: remove one of them")
     return answer

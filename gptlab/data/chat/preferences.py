@@ -14,8 +14,8 @@ from gptlab.bounds import AtLeast, LessThan, MoreThan
 from gptlab.data.chat.preference_readers import Pair, PairReader
 from gptlab.data.chat.prepared import PreparedConversations
 from gptlab.data.chat.prepared_preferences import PairRows, PreparedPreferences
+from gptlab.data.chat.read_log import ReadLog
 from gptlab.data.chat.readers import has_empty_answer
-from gptlab.data.chat.reading import Reading
 from gptlab.data.chat.rows import RowEncoder
 from gptlab.data.chat.split import ChatSplits, ConversationText, split_conversations
 from gptlab.data.files.faults import OnError
@@ -139,9 +139,9 @@ class PreferenceData:
         Raises:
             UserError: a file is malformed, or a split is empty.
         """
-        reading = Reading(on_error=self.on_error, repair=self.repair)
-        pairs = list(self.reader.read(self.files.collect(self.reader.endings), reading))
-        reading.report(len(pairs))
+        read_log = ReadLog(on_error=self.on_error, repair=self.repair)
+        pairs = list(self.reader.read(self.files.collect(self.reader.endings), read_log))
+        read_log.report(len(pairs))
         pairs = _preferring(pairs)
         if not pairs:
             raise UserError(f"{self.path} holds no pair of two different answers")

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import Literal, NamedTuple, Protocol
 
 from gptlab.data.chat.fields import TURNS, Fields
-from gptlab.data.chat.reading import Reading
+from gptlab.data.chat.read_log import ReadLog
 from gptlab.data.files.paths import TextFile
 from gptlab.data.files.records import ENDINGS, Record, read_records
 from gptlab.data.files.tables import TableFormat
@@ -43,13 +43,13 @@ class ConversationSource(Protocol):
     def endings(self) -> tuple[str, ...]:
         """Return the endings of the files it reads."""
 
-    def read(self, files: list[TextFile], reading: Reading) -> Iterator[Conversation]:
+    def read(self, files: list[TextFile], read_log: ReadLog) -> Iterator[Conversation]:
         """Yield the conversations in order.
 
         User and assistant take turns, and the last message is the assistant's.
 
         Args:
-            reading: decides about faults and turns out of order, and takes notes.
+            read_log: decides about malformed records and turns out of order, and counts them.
         """
 
 
@@ -58,14 +58,14 @@ class ConversationReader:
     """Reads .json, .jsonl, .csv and .tsv files of conversations.
 
     The file formats are those of `records.py`. In each format, a `system`, `system_prompt` or `system_message` beside
-    the turns is the first message, and keys that change what a record means are refused, see `meanings.py`.
+    the turns is the first message, and keys that change what a record means are refused, see `keys.py`.
 
     Args:
         format: `alpaca`: an instruction, perhaps an input and a history of earlier turns, and an output. `messages`:
             many turns, in a list `messages` or `conversations` of {role, content} or {from, value}. `columns`: a
             question and an answer.
         prompt_field, response_field: names of the two columns.
-        ignore: keys of records and messages that are left aside.
+        ignore: keys of records and messages to ignore instead of refusing them.
         columns, delimiter, quoting: of a .csv or .tsv file, see `TableFormat`.
     """
 
@@ -85,22 +85,22 @@ class ConversationReader:
         self.format, self.ignore, self.table = format, ignore, TableFormat(columns, delimiter, quoting)
         self.prompt_field, self.response_field = prompt_field, response_field
 
-    def read(self, files: list[TextFile], reading: Reading) -> Iterator[Conversation]:
+    def read(self, files: list[TextFile], read_log: ReadLog) -> Iterator[Conversation]:
         """Yield the conversations in order.
 
         Raises:
-            UserError: a file is malformed, or a record is, which `reading` may leave out.
+            UserError: a file is malformed, or a record is, which `read_log` may leave out.
         """
-        for record in read_records(files, table=self.table, faults=reading.faults):
-            with reading.faults.caught():
-                yield self._conversation(record, reading)
+        for record in read_records(files, table=self.table, faults=read_log.faults):
+            with read_log.faults.caught():
+                yield self._conversation(record, read_log)
 
-    def _conversation(self, record: Record, reading: Reading) -> Conversation:
-        fields = Fields(record, ignore=self.ignore, reading=reading)
+    def _conversation(self, record: Record, read_log: ReadLog) -> Conversation:
+        fields = Fields(record, ignore=self.ignore, read_log=read_log)
         parsers = {"alpaca": _alpaca, "messages": _messages, "columns": self._columns}
         messages = fields.after_system(parsers[self.format](fields))
         fields.finish()
-        return Conversation(reading.ordered(messages, record.place), record.place)
+        return Conversation(read_log.order_turns(messages, record.place), record.place)
 
     def _columns(self, fields: Fields) -> list[Message]:
         question = fields.text(self.prompt_field, "data.reader.prompt_field")
@@ -118,7 +118,7 @@ def _messages(fields: Fields) -> list[Message]:
     lists = [name for name in TURNS if name in fields.values]
     if len(lists) > 1:
         raise UserError(
-            f"{fields.place}: there are {' and '.join(lists)}: leave one aside with data.reader.ignore=[{lists[1]}]"
+            f"{fields.place}: there are {' and '.join(lists)}: ignore one with data.reader.ignore=[{lists[1]}]"
         )
     return fields.turns(lists[0] if lists else TURNS[0])
 

@@ -1,16 +1,16 @@
-"""Lists of messages, in the words of different programs."""
+"""Lists of messages, in the formats of different programs."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from gptlab.data.chat.meanings import OF_MESSAGES, SWITCHES, is_learned, note_unused, without
-from gptlab.data.chat.reading import Reading
+from gptlab.data.chat.keys import EXCLUDING, REFUSED_IN_MESSAGES, is_learned, note_unused, without
+from gptlab.data.chat.read_log import ReadLog
 from gptlab.data.files.records import check_characters
 from gptlab.errors import UserError
 from gptlab.prompts.protocol import Message, Role
 from gptlab.storage.excerpts import excerpt
 
-ROLES: dict[str, Role] = {  # role names in other data sets -> ours
+ROLES: dict[str, Role] = {  # role names in other datasets -> ours
     "system": "system",
     "developer": "system",
     "user": "user",
@@ -20,16 +20,16 @@ ROLES: dict[str, Role] = {  # role names in other data sets -> ours
     "chatgpt": "assistant",
     "model": "assistant",
 }
-OF_TOOLS = ("tool", "function", "function_call", "observation", "ipython")
+TOOL_ROLES = ("tool", "function", "function_call", "observation", "ipython")
 
 
-def read_turns(turns: list[Any], place: str, *, ignore: Sequence[str], reading: Reading) -> Iterator[Message]:
+def read_turns(turns: list[Any], place: str, *, ignore: Sequence[str], read_log: ReadLog) -> Iterator[Message]:
     """Yield the messages of a list of {role, content} or {from, value}.
 
     Args:
         place: of the record.
-        ignore: keys of messages that the user leaves aside.
-        reading: counts the keys that are not used, and the messages that are not to be learned.
+        ignore: keys of messages to ignore.
+        read_log: counts the keys that are not used, and the messages that are not to be learned.
 
     Raises:
         UserError: one is malformed, or says more than can be learned; the message names the place.
@@ -41,19 +41,19 @@ def read_turns(turns: list[Any], place: str, *, ignore: Sequence[str], reading: 
         role_key, content_key = ("from", "value") if "from" in turn and "role" not in turn else ("role", "content")
         role = _role(turn, role_key, at)
         values = without(turn, ignore)
-        reading.unused_of_messages.update(turn.keys() - values.keys())
-        note_unused(values, {role_key, content_key, *SWITCHES}, OF_MESSAGES, at, reading.unused_of_messages)
+        read_log.unused_of_messages.update(turn.keys() - values.keys())
+        note_unused(values, {role_key, content_key, *EXCLUDING}, REFUSED_IN_MESSAGES, at, read_log.unused_of_messages)
         content = _content(turn, role_key, content_key, at)
         learned = is_learned(values, role, at)
         if not learned:
-            (reading.unlearned_answers if role == "assistant" else reading.unlearned_others).append(place)
+            (read_log.unlearned_answers if role == "assistant" else read_log.unlearned_others).append(place)
         yield Message(role, content, learned=learned or role != "assistant")
 
 
 def _role(turn: Mapping[str, Any], key: str, place: str) -> Role:
     role = turn.get(key)
     if not isinstance(role, str) or role not in ROLES:
-        calls = role in OF_TOOLS if isinstance(role, str) else False
+        calls = role in TOOL_ROLES if isinstance(role, str) else False
         why = "; training rows hold no calls of functions" if calls else ""
         raise UserError(f"{place}: the {key} is {excerpt(role)}, wanted one of {', '.join(ROLES)}{why}")
     return ROLES[role]

@@ -1,4 +1,4 @@
-"""The classes of labelled texts: their order, and what is odd about them."""
+"""The classes of labelled texts: their choice and order, and warnings about them."""
 
 import logging
 import re
@@ -14,7 +14,7 @@ WHOLE_NUMBER = re.compile("-?[0-9]{1,18}")
 log = logging.getLogger(__name__)
 
 
-def in_order(names: Iterable[str]) -> list[str]:
+def sort_classes(names: Iterable[str]) -> list[str]:
     """Return class names in order: whole numbers by value, then the others by name."""
 
     def place(name: str) -> tuple[bool, int, str]:
@@ -36,7 +36,7 @@ def choose_classes(chosen: Sequence[str] | None, examples: Iterable[Example], tr
         UserError: a chosen class does not occur, or a class has no training row.
     """
     labels = [example.label for example in examples]
-    occurring = in_order(set(labels))
+    occurring = sort_classes(set(labels))
     classes = occurring if chosen is None else list(chosen)
     if absent := [name for name in classes if name not in occurring]:
         raise UserError(
@@ -48,7 +48,7 @@ def choose_classes(chosen: Sequence[str] | None, examples: Iterable[Example], tr
         many = len(occurring) > len(labels) / 2
         raise UserError(
             f"class {excerpt(idle[0])} has no training row ({labels.count(idle[0]):,} held out); the classes with "
-            f"training rows are {excerpt_names(in_order(trained))}: "
+            f"training rows are {excerpt_names(sort_classes(trained))}: "
             + (
                 f"with {len(occurring):,} classes in {len(labels):,} rows, does data.reader.label_field name the right "
                 "column?"
@@ -60,18 +60,20 @@ def choose_classes(chosen: Sequence[str] | None, examples: Iterable[Example], tr
 
 
 def warn_of_labels(examples: Iterable[Example]) -> None:
-    """Log which classes look like one, and how many texts have several labels."""
+    """Warn of classes that look like one, and of texts with several labels."""
     labels_of, names_of = defaultdict[str, set[str]](set), defaultdict[str, set[str]](set)
     for example in examples:
         labels_of[example.text].add(example.label)
         names_of[" ".join(example.label.casefold().split())].add(example.label)
     for alike in names_of.values():
         if len(alike) > 1:
-            log.warning(f"the classes {excerpt_names(in_order(alike))} differ in case or blanks only: are they one?")
+            log.warning(
+                f"the classes {excerpt_names(sort_classes(alike))} differ in case or blanks only: are they one?"
+            )
     several = {text: labels for text, labels in labels_of.items() if len(labels) > 1}
     if several:
         text, labels = next(iter(several.items()))
         log.warning(
             f"{len(several):,} of {len(labels_of):,} different texts have more than one label, such as "
-            f"{excerpt(text)}: {excerpt_names(in_order(labels))}"
+            f"{excerpt(text)}: {excerpt_names(sort_classes(labels))}"
         )

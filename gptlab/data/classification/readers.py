@@ -102,7 +102,7 @@ def class_name(label: str | int | bool) -> str:
 
 
 def _value(record: Record, field: str, key: str) -> str | int | bool:
-    """Return the value under a field: a text that is not empty, a whole number, or a truth value."""
+    """Return a field's value: a text, a whole number or a truth value."""
     value = record.values.get(field, "")
     if isinstance(value, bool | int):
         return value

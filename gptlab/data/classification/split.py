@@ -79,7 +79,7 @@ def _sampled(members: Sequence[T], n: int, seed: int) -> list[T]:
 
 
 def _split_rows(examples: Sequence[Example], wanted: SplitConfig) -> LabelledSplits:
-    """Split the rows in random order, as the book does, or in one where every part holds each class's share."""
+    """Split the rows in random order, each class in equal shares if wanted."""
     order = _sampled(examples, len(examples), wanted.seed)
     if wanted.stratify:
         order = _mixed(order)

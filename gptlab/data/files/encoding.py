@@ -1,11 +1,11 @@
-"""The encoding of text files: UTF-8, and how to say that a file has another."""
+"""The encoding of text files: UTF-8 is read, others are recognised and named."""
 
 import codecs
 from pathlib import Path
 
 from gptlab.errors import UserError
 
-BEGINNING_BYTES = 4096  # as many tell a file's kind
+BEGINNING_BYTES = 4096  # enough to recognise the kind of a file
 MAX_NUL_SHARE = 0.1  # of a text's bytes; UTF-16 has a NUL beside each ASCII letter
 
 BYTE_ORDER_MARKS = {  # UTF-32's mark begins with UTF-16's
@@ -24,14 +24,16 @@ SIGNATURES = {
 
 
 def check_beginning(beginning: bytes, path: Path) -> None:
-    """Raise a UserError for a file that is another encoding's or no text.
+    """Raise a UserError for a file that is not text in UTF-8.
+
+    Only its beginning is examined, see `decode_utf8` for the rest.
 
     Args:
         beginning: the file's first bytes, BEGINNING_BYTES if it has so many.
     """
     for signature, kind in SIGNATURES.items():
         if beginning.startswith(signature):
-            raise UserError(f"{path} is no text but {kind}")
+            raise UserError(f"{path} is not text but {kind}")
     for mark, encoding in BYTE_ORDER_MARKS.items():
         if beginning.startswith(mark):
             raise UserError(f"{path} is {encoding}, wanted UTF-8: {_conversion(encoding)}")
@@ -39,7 +41,7 @@ def check_beginning(beginning: bytes, path: Path) -> None:
         even = beginning[::2].count(0) > beginning[1::2].count(0)
         raise UserError(
             f"{path} holds NUL characters, as UTF-16 without a byte order mark does: "
-            f"{_conversion('UTF-16BE' if even else 'UTF-16LE')}, or give another file if it is no text"
+            f"{_conversion('UTF-16BE' if even else 'UTF-16LE')}, or give another file if it is not text"
         )
 
 
@@ -52,7 +54,10 @@ def not_utf8(place: str, error: UnicodeDecodeError) -> UserError:
 
 
 def decode_utf8(content: bytes, path: Path, *, first_line: int = 1) -> str:
-    """Return the text of a file or of some of its lines, without a byte order mark.
+    """Return the text of a file's bytes, without a byte order mark.
+
+    Args:
+        first_line: the number of the content's first line.
 
     Raises:
         UserError: it is not UTF-8; the message names the line.

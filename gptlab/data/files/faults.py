@@ -1,4 +1,4 @@
-"""Faults of records: an error, or a count."""
+"""Malformed records: an error, or left out and counted."""
 
 import logging
 from collections.abc import Iterator
@@ -15,14 +15,14 @@ log = logging.getLogger(__name__)
 
 
 class Faults:
-    """What happens to records that cannot be used.
+    """Decides about malformed records, and counts those that are left out.
 
-    A reader catches the error of each record, and the data set reports them once all are read. What spoils a whole
-    file, such as a .json file that is no JSON, is an error in any case.
+    A reader reads each record within `caught`, and the dataset calls `report` once all are read. A fault of a whole
+    file, such as a .json file that is not JSON, is always an error.
 
     Args:
-        on_error: `error` raises the first, `skip` leaves these records out; None raises the first where no
-            configuration key could change that.
+        on_error: `error` raises the first error, `skip` leaves such records out; None raises it too, where the user has
+            no key to choose `skip`.
     """
 
     def __init__(self, *, on_error: OnError | None) -> None:
@@ -45,20 +45,22 @@ class Faults:
             if self.on_error == "error":
                 raise UserError(f"{error}; data.on_error=skip leaves such records out") from error
             self.n_records += 1
-            self.first += [str(error)] * (len(self.first) < N_SHOWN)
+            if len(self.first) < N_SHOWN:
+                self.first.append(str(error))
 
     def report(self, n_usable: int) -> None:
         """Log how many records were left out, and why the first three.
 
         Args:
-            n_usable: how many records are not among them.
+            n_usable: the records that were kept.
 
         Raises:
-            UserError: none.
+            UserError: all records were left out.
         """
         if not self.n_records:
             return
         if not n_usable:
             raise UserError(f"none of {self.n_records:,} records can be used, first: {self.first[0]}")
-        shown = "; ".join(self.first) + " ..." * (self.n_records > N_SHOWN)
-        log.warning(f"left out {self.n_records:,} of {self.n_records + n_usable:,} records that are malformed: {shown}")
+        shown = [*self.first, "..."] if self.n_records > N_SHOWN else self.first
+        n_all = self.n_records + n_usable
+        log.warning(f"left out {self.n_records:,} of {n_all:,} records that are malformed: {'; '.join(shown)}")

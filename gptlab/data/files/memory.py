@@ -1,7 +1,7 @@
 """Rows from memory, as a file that stands in for `data.path`.
 
 They are written to the cache as .jsonl, named after their checksum, and read as any file is. So worker processes,
-resuming and opening a run need no second way, and the same rows are the same data.
+resuming and opening a run read them like any data, and equal rows are the same data.
 """
 
 import hashlib
@@ -38,8 +38,8 @@ def store_rows(rows: Any, *, text_field: str) -> str:
     """
     folder, digest = _folder(), hashlib.sha256()
     with atomic_files(folder) as temporary:
-        part = temporary / "rows"
-        with part.open("wb") as file:
+        written = temporary / "rows"
+        with written.open("wb") as file:
             for number, row in enumerate(_iterate(rows)):
                 line = _line(row, text_field, f"row {number}")
                 digest.update(line)
@@ -50,9 +50,9 @@ def store_rows(rows: Any, *, text_field: str) -> str:
             os.fsync(file.fileno())
         name = f"{digest.hexdigest()[:16]}.jsonl"
         if (folder / name).exists():
-            part.unlink()  # a file that is replaced would be read and tokenised anew
+            written.unlink()  # a file that is replaced would be read and tokenised anew
         else:
-            part.rename(temporary / name)
+            written.rename(temporary / name)
     return MEMORY + name
 
 

@@ -1,6 +1,6 @@
 """The files that `data.path` names.
 
-`data.path` is a file, folder, glob, package's file or address, or a list of them; or the rows that Python gave.
+`data.path` is a file, folder, glob, package's file or address, or a list of them; or rows from memory.
 
 `ARCHIVE.zip#MEMBER`, local or remote, is one file of an archive; data.sha256 is then the member's.
 """
@@ -60,7 +60,7 @@ class TextFile:
                 raise UserError(f"{self.path} is not a whole gzip file ({error}): pack or copy it again") from error
 
     def line(self, number: int) -> str:
-        """Return the place of a line, counted from 1; a row from memory is counted from 0."""
+        """Return the place of a line, counted from 1, or of a row from memory, from 0."""
         return f"row {number - 1}" if self.name.startswith(MEMORY) else f"{self.path}, line {number}"
 
     def verify(self) -> None:

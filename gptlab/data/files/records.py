@@ -1,6 +1,6 @@
 """Readers of record files.
 
-.json holds a list of objects, .jsonl one object per line, .csv and .tsv one row of texts per line; each may be
+.json holds a list of objects, .jsonl one object per line, .csv and .tsv a table, see `tables.py`; each may be
 compressed as .gz.
 """
 
@@ -72,17 +72,27 @@ def read_records(files: Iterable[TextFile], *, table: TableFormat, faults: Fault
         yield from _read_file(file, table, faults)
 
 
-def _read_file(file: TextFile, table: TableFormat, faults: Faults) -> Iterator[Record]:
+def read_content(file: TextFile) -> bytes:
+    """Return a text file's content, unpacked.
+
+    Raises:
+        UserError: its beginning is not text in UTF-8.
+    """
     with file.open() as raw:
         content = raw.read()
     check_beginning(content[:BEGINNING_BYTES], file.path)
+    return content
+
+
+def _read_file(file: TextFile, table: TableFormat, faults: Faults) -> Iterator[Record]:
+    content = read_content(file)
     kind = Path(file.name.removesuffix(".gz")).suffix
     if kind == ".jsonl":
         return _read_lines(content, file, faults)
     text = decode_utf8(content, file.path)
     if kind == ".json":
         return _read_json(text, file.path, faults)
-    return _read_rows(text, file.path, table, faults, usual_sign="\t" if kind == ".tsv" else ",")
+    return _read_rows(text, file.path, table, faults, usual_delimiter="\t" if kind == ".tsv" else ",")
 
 
 def _read_json(text: str, path: Path, faults: Faults) -> Iterator[Record]:
@@ -118,8 +128,8 @@ def _record(entry: Any, place: str) -> Record:
     return Record(entry, place)
 
 
-def _read_rows(text: str, path: Path, table: TableFormat, faults: Faults, *, usual_sign: str) -> Iterator[Record]:
-    for place, values in read_table(text, path, table, usual_sign=usual_sign):
+def _read_rows(text: str, path: Path, table: TableFormat, faults: Faults, *, usual_delimiter: str) -> Iterator[Record]:
+    for place, values in read_table(text, path, table, usual_delimiter=usual_delimiter):
         with faults.caught():
             if isinstance(values, UserError):
                 raise values

@@ -1,7 +1,7 @@
 """Tables: .csv and .tsv files, in the dialect they were written in.
 
-A dialect says by which sign columns are separated, and whether quotation marks are quotes: marks around a text, which
-may then hold that sign, line ends, and marks written twice (RFC 4180). Spreadsheets quote; many .tsv files, and lines
+A dialect is the delimiter between columns, and whether quotation marks are quotes: marks around a text, which may then
+hold the delimiter, line ends, and marks written twice (RFC 4180). Spreadsheets quote; many .tsv files, and lines
 put together by hand, hold quotation marks that are part of the texts.
 """
 
@@ -18,8 +18,8 @@ from typing import NamedTuple
 from gptlab.errors import UserError
 from gptlab.storage.excerpts import excerpt, excerpt_names
 
-SIGNS = {"comma": ",", "semicolon": ";", "tab": "\t", "pipe": "|"}
-EXCEL_SIGN = re.compile(r"sep=(.)\r?\n")  # a first line by which spreadsheets name the sign
+DELIMITERS = {"comma": ",", "semicolon": ";", "tab": "\t", "pipe": "|"}
+EXCEL_DELIMITER = re.compile(r"sep=(.)\r?\n")  # a first line in which spreadsheets name the delimiter
 
 log = logging.getLogger(__name__)
 
@@ -28,7 +28,7 @@ class TableFormat(NamedTuple):
     """What a configuration says about .csv and .tsv files."""
 
     columns: list[str] | None  # their names in a file without a header; None takes them from its first line
-    delimiter: str | None  # one of SIGNS by name, or any character; None guesses it
+    delimiter: str | None  # one of DELIMITERS by name, or any character; None guesses it
     quoting: bool | None  # whether quotation marks are quotes; None guesses it
     keys: str = "data.reader."  # where these settings stand, for messages
 
@@ -37,7 +37,7 @@ class Row(NamedTuple):
     """A row of a table."""
 
     cells: list[str]
-    first: int  # its first line
+    first: int  # number of its first line
     last: int
     problem: str | None = None  # why it cannot be read
 
@@ -45,33 +45,33 @@ class Row(NamedTuple):
 class Dialect(NamedTuple):
     """How the rows of one file are written."""
 
-    sign: str  # between two columns
+    delimiter: str  # between two columns
     quoting: bool
     strict: bool  # whether a quote has to end where its column does; otherwise `"Hi" he said` is `Hi he said`
 
 
 def read_table(
-    text: str, path: Path, table: TableFormat, *, usual_sign: str
+    text: str, path: Path, table: TableFormat, *, usual_delimiter: str
 ) -> Iterator[tuple[str, dict[str, str] | UserError]]:
     """Yield the place and the values of each row, or what is wrong with it.
 
     The delimiter is guessed from the first line: the usual one if it makes several columns there, else the first of
-    SIGNS that does. Quoting is guessed from the whole file, which is read both ways: the way that leaves
+    DELIMITERS that does. Quoting is guessed from the whole file, which is read both ways: the way that leaves
     fewer lines unreadable counts, then the one that finds more rows, since an unclosed quotation mark joins rows, then
     quoting. Quotes that were chosen and not guessed are read leniently, as by pandas.
 
     Args:
-        usual_sign: the delimiter of files of this ending.
+        usual_delimiter: the delimiter of files of this ending.
 
     Raises:
         UserError: two columns have one name, or the delimiter is impossible.
     """
     # The csv module's default limit is 131,072 characters. The setting is global, so it is only ever raised.
     csv.field_size_limit(max(csv.field_size_limit(), len(text) + 1))
-    sign = _delimiter(text, path, table, usual_sign)
+    delimiter = _choose_delimiter(text, path, table, usual_delimiter)
     guessed = table.quoting is None
-    quoting = ('"' in text and _guess_quoting(text, path, table, sign)) if guessed else bool(table.quoting)
-    names, rows = _read(text, Dialect(sign, quoting, strict=guessed), table)
+    quoting = ('"' in text and _guess_quoting(text, path, table, delimiter)) if guessed else bool(table.quoting)
+    names, rows = _read(text, Dialect(delimiter, quoting, strict=guessed), table)
     if twice := [name for name, n in Counter(filter(None, names)).items() if n > 1]:
         raise UserError(f"{path} has two columns of the name {excerpt_names(twice)}: rename one")
     n_joined = 0
@@ -86,33 +86,35 @@ def read_table(
         log.info(f"{path}: rows that span several lines, within quotation marks: {n_joined:,}; see {table.keys}quoting")
 
 
-def _delimiter(text: str, path: Path, table: TableFormat, usual: str) -> str:
-    """Return the sign between two columns, chosen or guessed."""
+def _choose_delimiter(text: str, path: Path, table: TableFormat, usual: str) -> str:
+    """Return the delimiter between two columns, chosen or guessed."""
     if table.delimiter is not None:
-        sign = SIGNS.get(table.delimiter, table.delimiter)
-        if len(sign) != 1 or sign in '"\r\n':
+        delimiter = DELIMITERS.get(table.delimiter, table.delimiter)
+        if len(delimiter) != 1 or delimiter in '"\r\n':
             raise UserError(
-                f"{table.keys}delimiter is {excerpt(table.delimiter)}, wanted {', '.join(SIGNS)} or one character"
+                f"{table.keys}delimiter is {excerpt(table.delimiter)}, wanted {', '.join(DELIMITERS)} or one character"
             )
-        return sign
-    named = EXCEL_SIGN.match(text)
-    sign = named[1] if named else next((each for each in (usual, *SIGNS.values()) if _splits(text, each, table)), usual)
-    if sign != usual:
-        log.info(f"{path}: columns are separated by {_shown(sign)}; see {table.keys}delimiter")
-    return sign
+        return delimiter
+    if named := EXCEL_DELIMITER.match(text):
+        delimiter = named[1]
+    else:
+        delimiter = next((each for each in (usual, *DELIMITERS.values()) if _splits(text, each, table)), usual)
+    if delimiter != usual:
+        log.info(f"{path}: columns are separated by {_shown(delimiter)}; see {table.keys}delimiter")
+    return delimiter
 
 
-def _splits(text: str, sign: str, table: TableFormat) -> bool:
-    """Return whether a sign makes the wanted columns of the first line, or several."""
-    first = next(csv.reader(io.StringIO(text, newline=""), delimiter=sign), [])
+def _splits(text: str, delimiter: str, table: TableFormat) -> bool:
+    """Return whether a delimiter makes the wanted columns of the first line, or several."""
+    first = next(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter), [])
     return len(first) > 1 if table.columns is None else len(first) == len(table.columns)
 
 
-def _guess_quoting(text: str, path: Path, table: TableFormat, sign: str) -> bool:
+def _guess_quoting(text: str, path: Path, table: TableFormat, delimiter: str) -> bool:
     """Return whether quotation marks are quotes, see `read_table`."""
     n_unread, n_rows = Counter[bool](), Counter[bool]()
     for quoting in (True, False):
-        for row in _read(text, Dialect(sign, quoting, strict=True), table)[1]:
+        for row in _read(text, Dialect(delimiter, quoting, strict=True), table)[1]:
             if row.problem is None:
                 n_rows[quoting] += 1
             else:
@@ -137,10 +139,10 @@ def _read(text: str, dialect: Dialect, table: TableFormat) -> tuple[list[str], I
 
 def _split(text: str, dialect: Dialect, table: TableFormat) -> Iterator[Row]:
     """Yield every row that is not an empty line."""
-    n_skipped = 1 if EXCEL_SIGN.match(text) else 0
+    n_skipped = 1 if EXCEL_DELIMITER.match(text) else 0
     reader = csv.reader(
         islice(io.StringIO(text, newline=""), n_skipped, None),
-        delimiter=dialect.sign,
+        delimiter=dialect.delimiter,
         quoting=csv.QUOTE_MINIMAL if dialect.quoting else csv.QUOTE_NONE,
         strict=dialect.strict,
     )
@@ -166,7 +168,7 @@ def _fit(row: Row, names: list[str], dialect: Dialect, table: TableFormat) -> Ro
     if len(cells) != wanted:
         problem = (
             f"{len(cells)} columns, wanted {wanted} ({excerpt_names(names)}): quote texts that hold "
-            f"{_shown(dialect.sign)}, or see {table.keys}delimiter and {table.keys}quoting"
+            f"{_shown(dialect.delimiter)}, or see {table.keys}delimiter and {table.keys}quoting"
         )
         return row._replace(problem=problem)
     if "\0" in "".join(cells):
@@ -174,5 +176,5 @@ def _fit(row: Row, names: list[str], dialect: Dialect, table: TableFormat) -> Ro
     return row if cells is row.cells else row._replace(cells=cells)
 
 
-def _shown(sign: str) -> str:
-    return next((word for word, each in SIGNS.items() if each == sign), repr(sign))
+def _shown(delimiter: str) -> str:
+    return next((word for word, each in DELIMITERS.items() if each == delimiter), repr(delimiter))

@@ -100,9 +100,10 @@ class PreparedText:
 
 
 def first_words(text: str, tokenizer: Tokenizer, *, within: bool, context_length: int) -> str:
-    """Return up to eight words of a text, and at most MAX_PROMPT_TOKENS or half of the context.
+    """Return up to eight words of a text, for a prompt.
 
-    A text without blanks between its words is one long word.
+    They have at most MAX_PROMPT_TOKENS tokens, or half of the context. A text without blanks between its words is one
+    long word.
 
     Args:
         within: the text begins inside a document, perhaps inside a word, so its first word is left out.

@@ -1,11 +1,11 @@
-"""The choice of questions for a text and a model, and the asking of them."""
+"""Choice of the questions for a text and a model, and their use during training."""
 
 import logging
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 from gptlab.evaluation.probes.questions import ProbeResult, Questions, answer
-from gptlab.evaluation.probes.tokens import MIN_CONTEXT, N_FOLLOWING, ask_tokens
+from gptlab.evaluation.probes.tokens import MIN_CONTEXT, N_FOLLOWING, ask_tokens, beginning
 from gptlab.evaluation.probes.words import N_CONTEXT, encode_probes, make_probes
 from gptlab.hardware.precision import ForwardContext
 from gptlab.heads.protocol import TokenHead
@@ -30,7 +30,7 @@ class Asked(NamedTuple):
 def choose_questions(
     documents: Iterable[str], tokenizer: Tokenizer, *, n_questions: int, seed: int, context_length: int
 ) -> Asked:
-    """Return questions about the words of a text, or about its tokens if it has too few words between blanks.
+    """Return questions about a text's words, or tokens if few words have blanks between them.
 
     Args:
         n_questions: the most of each kind.
@@ -38,7 +38,7 @@ def choose_questions(
     """
     if not n_questions:
         return Asked(Questions(), "words", None)
-    texts = _beginning(documents)
+    texts = beginning(documents, MAX_CHARACTERS)
     probes = make_probes(texts, n_questions=n_questions, seed=seed)
     if max(len(probes.last_words), len(probes.following)) >= ENOUGH * n_questions:
         questions = encode_probes(probes, tokenizer, context_length=context_length)
@@ -52,36 +52,26 @@ def choose_questions(
     return Asked(questions, "tokens", f"there are no questions: {why}, {short}")
 
 
-def _beginning(documents: Iterable[str]) -> list[str]:
-    texts, left = [], MAX_CHARACTERS
-    for text in documents:
-        texts.append(text[:left])
-        left -= len(texts[-1])
-        if not left:
-            break
-    return texts
-
-
 class ProbeRunner:
-    """Runner of a held-out text's questions during training.
+    """Asks questions about a held-out text during training.
 
     They are made at the first call and kept.
 
     Args:
-        pieces: returns the held-out text, from which the questions are made.
+        documents: returns the held-out text, from which the questions are made.
     """
 
     def __init__(
-        self, model: GPT, head: TokenHead, tokenizer: Tokenizer, pieces: Callable[[], Iterable[str]], *, seed: int
+        self, model: GPT, head: TokenHead, tokenizer: Tokenizer, documents: Callable[[], Iterable[str]], *, seed: int
     ) -> None:
-        self.model, self.head, self.tokenizer, self.pieces, self.seed = model, head, tokenizer, pieces, seed
+        self.model, self.head, self.tokenizer, self.documents, self.seed = model, head, tokenizer, documents, seed
         self.asked: dict[int, Asked] = {}  # by n_questions
 
     def __call__(self, n_questions: int, forward_context: ForwardContext) -> dict[str, float]:
         """Return the accuracy on each kind of question."""
         if n_questions not in self.asked:
             self.asked[n_questions] = asked = choose_questions(
-                self.pieces(),
+                self.documents(),
                 self.tokenizer,
                 n_questions=n_questions,
                 seed=self.seed,

@@ -5,7 +5,7 @@ Chinese, Thai and source code are such texts. The questions depend on the tokeni
 
 import random
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from statistics import fmean
 
 from gptlab.evaluation.probes.questions import Questions
@@ -32,7 +32,7 @@ def ask_tokens(
     n_context = min(N_CONTEXT, context_length + 1 - N_FOLLOWING - len(prefix))
     if n_context < MIN_CONTEXT:
         return Questions()
-    documents, draw = [tokenizer.encode(text) for text in _beginning(texts)], random.Random(seed)
+    documents, draw = [tokenizer.encode(text) for text in beginning(texts, MAX_CHARACTERS)], random.Random(seed)
     places = [(ids, at) for ids in documents for at in range(n_context, len(ids) - N_FOLLOWING + 1)]
     draw.shuffle(places)
 
@@ -56,11 +56,15 @@ def ask_tokens(
     )
 
 
-def _beginning(texts: Sequence[str]) -> Iterator[str]:
-    left = MAX_CHARACTERS
+def beginning(texts: Iterable[str], n_characters: int) -> list[str]:
+    """Return the first texts, cut after so many characters in all."""
+    kept, left = [], n_characters
     for text in texts:
-        yield text[:left]
-        left -= min(left, len(text))
+        kept.append(text[:left])
+        left -= len(kept[-1])
+        if not left:
+            break
+    return kept
 
 
 def _first(pairs: Iterator[tuple[list[int], list[int]]], n: int) -> Iterator[tuple[list[int], list[int]]]:

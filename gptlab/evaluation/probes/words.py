@@ -49,7 +49,7 @@ class ContinuationProbe(NamedTuple):
     other: str  # another passage's context
 
 
-class Probes(NamedTuple):
+class WordProbes(NamedTuple):
     """Probes as plain text.
 
     A context ends with a line break and a continuation begins with a space: tokenizers split there anyway.
@@ -59,16 +59,16 @@ class Probes(NamedTuple):
     following: list[ContinuationProbe]
 
 
-def make_probes(texts: Sequence[str], *, n_questions: int, seed: int) -> Probes:
+def make_probes(texts: Sequence[str], *, n_questions: int, seed: int) -> WordProbes:
     """Make at most `n_questions` probes of each kind.
 
     The same text and seed give the same probes.
     """
     draw = random.Random(seed)
-    return Probes(_last_words(texts, n_questions, draw), _following(texts, n_questions, draw))
+    return WordProbes(_last_words(texts, n_questions, draw), _following(texts, n_questions, draw))
 
 
-def encode_probes(probes: Probes, tokenizer: Tokenizer, *, context_length: int) -> Questions:
+def encode_probes(probes: WordProbes, tokenizer: Tokenizer, *, context_length: int) -> Questions:
     """Return the probes as ids.
 
     A probe is left out if its continuation does not fit into the context, or a lossy tokenizer cannot express it.

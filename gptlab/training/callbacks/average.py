@@ -41,7 +41,7 @@ class AverageWeights(L.Callback):
 
     @torch.no_grad()
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Begin with the weights as they are, or go on with the average of a checkpoint.
+        """Start from the weights as they are, or from the average of a checkpoint.
 
         Raises:
             UserError: the checkpoint's average is of other weights.
@@ -79,9 +79,8 @@ class AverageWeights(L.Callback):
     def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Put the average into the model."""
         self._insert(pl_module)
-        self.scored = torch.zeros(
-            2, dtype=torch.float64
-        )  # loss and count of the weights themselves, in this validation
+        # total loss and count of this validation, with the weights themselves
+        self.scored = torch.zeros(2, dtype=torch.float64)
 
     def on_validation_batch_end(
         self, trainer: L.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0

@@ -1,4 +1,4 @@
-"""What happens to each batch before its step: its random numbers, and for debugging its rows."""
+"""Callbacks before each batch: seeding, and overfitting one batch."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""A run's row among the runs that it is compared with, on TensorBoard's HPARAMS page."""
+"""Hyperparameters and best metrics of a run, for comparing runs in TensorBoard or another logger."""
 
 import lightning as L
 

@@ -64,7 +64,7 @@ class FiniteValidation(L.Callback):
         self.monitor, self.start = context.monitor.name, context.start
 
     def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: Any) -> None:
-        """Look at the metric that the head monitors.
+        """Check the metric that the head monitors.
 
         Raises:
             DivergedError: it is not finite.

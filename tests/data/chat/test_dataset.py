@@ -20,8 +20,8 @@ from gptlab.config.plain import Config, plain, resolved
 from gptlab.data.chat.chatterbot import ChatterBotReader
 from gptlab.data.chat.dataset import InstructionData
 from gptlab.data.chat.prepared import PreparedConversations
+from gptlab.data.chat.read_log import ReadLog
 from gptlab.data.chat.readers import Conversation
-from gptlab.data.chat.reading import Reading
 from gptlab.data.files.paths import collect
 from gptlab.prompts.protocol import Message
 from gptlab.tokenizer import gpt2
@@ -352,7 +352,7 @@ def chatter(folder: Path, **files: str) -> list[Conversation]:
         (folder / f"{name}.yml").write_text(text, encoding="utf-8")
     reader = ChatterBotReader(sha256=None)
     files = collect(str(folder), endings=reader.endings, sha256=None, cache_dir=folder, max_expansion=100)
-    return list(reader.read(files, Reading(on_error="error", repair=True)))
+    return list(reader.read(files, ReadLog(on_error="error", repair=True)))
 
 
 def test_chatterbot_files_have_turns_or_several_answers(tmp_path: Path) -> None:
@@ -373,4 +373,4 @@ def test_small_talk_of_another_version_is_refused(tmp_path: Path) -> None:
     reader = ChatterBotReader(sha256="0" * 64)
     files = collect(str(tmp_path), endings=reader.endings, sha256=None, cache_dir=tmp_path, max_expansion=100)
     with pytest.raises(ValueError, match=rf"{tmp_path} has the sha256 .*, but data\.reader\.sha256 is 000"):
-        list(reader.read(files, Reading(on_error="error", repair=True)))
+        list(reader.read(files, ReadLog(on_error="error", repair=True)))

@@ -198,16 +198,16 @@ OUT_OF_ORDER = [
 ]
 
 
-def test_turns_out_of_order_are_mended_and_counted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_turns_out_of_order_are_repaired_and_counted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     record = {"messages": OUT_OF_ORDER}
     assert first(tmp_path, GOOD, record, record) == (Message("user", "Hi"), Message("assistant", "Ho"))
     mended = talks(tmp_path, record, record).conversations("train")[0].messages
     assert [message.content for message in mended] == ["Be.", "Hi\n\nyou", "Ho\n\n!"]
-    (line, *_) = [line for line in caplog.messages if line.startswith("mended conversations")]
+    (line, *_) = [line for line in caplog.messages if line.startswith("repaired conversations")]
     for kind in ("joined turns of one speaker", "dropped the answer before", "dropped the question after"):
         assert f"{kind}" in line
     assert line.count(f"in 2 (first in {tmp_path / 'a.jsonl'}, line 2)") == 3
-    with pytest.raises(ValueError, match=r"line 1: message 2 is the assistant's, .*; data\.repair=true mends it"):
+    with pytest.raises(ValueError, match=r"line 1: message 2 is the assistant's, .*; data\.repair=true repairs it"):
         talks(tmp_path, record, words=("data.repair=false",)).conversations("train")
 
 

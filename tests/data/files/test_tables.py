@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from gptlab.data.files.tables import SIGNS, TableFormat, read_table
+from gptlab.data.files.tables import DELIMITERS, TableFormat, read_table
 from gptlab.errors import UserError
 
 GUESS = TableFormat(None, None, None)
@@ -13,21 +13,22 @@ EXAMPLE = 'text\tlabel\none\ta\n"two\tb\nthree\ta\nfour"\tb\nfive\ta\n'
 
 def read(text: str, table: TableFormat = GUESS, *, usual: str = ",") -> list[list[str]]:
     """Return the values of each row, or what is wrong with it."""
-    rows = read_table(text, Path("a.csv"), table, usual_sign=usual)
+    rows = read_table(text, Path("a.csv"), table, usual_delimiter=usual)
     return [[str(values)] if isinstance(values, UserError) else list(values.values()) for _, values in rows]
 
 
 def places(text: str) -> list[str]:
-    return [place for place, _ in read_table(text, Path("a.csv"), GUESS, usual_sign=",")]
+    return [place for place, _ in read_table(text, Path("a.csv"), GUESS, usual_delimiter=",")]
 
 
-@pytest.mark.parametrize("sign", ["\t", ","])
-def test_an_unclosed_quotation_mark_swallows_no_rows(sign: str, caplog: pytest.LogCaptureFixture) -> None:
-    text = EXAMPLE.replace("\t", sign)
-    assert read(text, usual=sign) == [["one", "a"], ['"two', "b"], ["three", "a"], ['four"', "b"], ["five", "a"]]
+@pytest.mark.parametrize("delimiter", ["\t", ","])
+def test_an_unclosed_quotation_mark_swallows_no_rows(delimiter: str, caplog: pytest.LogCaptureFixture) -> None:
+    text = EXAMPLE.replace("\t", delimiter)
+    assert read(text, usual=delimiter) == [["one", "a"], ['"two', "b"], ["three", "a"], ['four"', "b"], ["five", "a"]]
     assert "which gives 5 rows; as quotes they would give 3 and leave 0 lines unreadable" in caplog.text
-    assert read(text, TableFormat(None, None, True), usual=sign)[1] == [f"two{sign}b\nthree{sign}a\nfour", "b"]
-    assert len(read(text.replace('four"', "four"), usual=sign)) == 5, "the mark that opens is the only one"
+    lenient = read(text, TableFormat(None, None, True), usual=delimiter)
+    assert lenient[1] == [f"two{delimiter}b\nthree{delimiter}a\nfour", "b"]
+    assert len(read(text.replace('four"', "four"), usual=delimiter)) == 5, "the mark that opens is the only one"
 
 
 def test_quotes_are_quotes_where_the_rows_need_them(caplog: pytest.LogCaptureFixture) -> None:
@@ -71,10 +72,10 @@ def test_a_guessed_delimiter_is_logged(text: str, word: str, caplog: pytest.LogC
     assert f"a.csv: columns are separated by {word}; see data.reader.delimiter" in caplog.text
 
 
-@pytest.mark.parametrize(("name", "sign"), [*SIGNS.items(), ("~", "~")])
-def test_a_delimiter_by_name_or_by_itself(name: str, sign: str, caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize(("name", "delimiter"), [*DELIMITERS.items(), ("~", "~")])
+def test_a_delimiter_by_name_or_by_itself(name: str, delimiter: str, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO")
-    assert read(f"a{sign}x\n", TableFormat(["text", "label"], name, None)) == [["a", "x"]]
+    assert read(f"a{delimiter}x\n", TableFormat(["text", "label"], name, None)) == [["a", "x"]]
     assert caplog.text == ""
 
 
@@ -104,7 +105,7 @@ def test_odd_tables(text: str, rows: list[list[str]] | str) -> None:
 
 
 def test_names_of_columns_are_trimmed_and_differ() -> None:
-    assert [values for _, values in read_table(" text , label\na,x\n", Path("a"), GUESS, usual_sign=",")] == [
+    assert [values for _, values in read_table(" text , label\na,x\n", Path("a"), GUESS, usual_delimiter=",")] == [
         {"text": "a", "label": "x"}
     ]
     for text, table in (("text,text \na,b\n", GUESS), ("a,b\n", TableFormat(["text", "text"], None, None))):

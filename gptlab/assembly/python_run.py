@@ -21,20 +21,20 @@ from gptlab.config.resume import discard_config_on_failure, resolve_resume
 from gptlab.console import ConsoleHandler
 from gptlab.data.files.memory import store_rows
 from gptlab.errors import UserError
-from gptlab.hardware.memory import TRAIN_IN_LESS, enough_memory
+from gptlab.hardware.memory import MEMORY_REMEDY, enough_memory
 from gptlab.hardware.precision import count_devices, float32_matmul_precision
 from gptlab.storage.run_folder import training_folder
 
-LOGGER = logging.getLogger("gptlab")  # of every module here
-LOG_FORMAT = "%(asctime)s %(levelname)s %(message)s"  # as conf/hydra/job_logging has it
+LOGGER = logging.getLogger("gptlab")  # parent of every module's logger
+LOG_FORMAT = "%(asctime)s %(levelname)s %(message)s"  # that of conf/hydra/job_logging
 TEXT_FIELDS = ("data.reader.field=", "data.reader.text_field=")  # overrides that name the key of a text
 INTERRUPTED = 130  # exit status of a run that Ctrl-C stopped
 
 
-class Session(NamedTuple):
-    """Overrides from Python, composed and checked."""
+class PythonCommand(NamedTuple):
+    """Overrides from Python, composed and checked; for the command line there is `TrainCommand`."""
 
-    command: str  # in Python
+    call: str  # the call in Python that trains the run
     whole: DictConfig  # with Hydra's own settings
     lines: MemoryHandler  # log lines from before the run has a folder
 
@@ -47,12 +47,12 @@ class Session(NamedTuple):
     def origin(self) -> dict[str, Any]:
         """Return the command and the choice from each group, for the run's record."""
         chosen = {str(group): str(choice) for group, choice in self.whole.hydra.runtime.choices.items()}
-        return {"command": self.command, **({"chosen": chosen} if self.whole.resume is None else {})}
+        return {"command": self.call, **({"chosen": chosen} if self.whole.resume is None else {})}
 
 
 @contextmanager
-def compose_session(overrides: Any, data: Any) -> Iterator[Session]:
-    """Compose overrides as `train` does; keep the log lines meanwhile.
+def compose_command(overrides: Any, data: Any) -> Iterator[PythonCommand]:
+    """Compose overrides as `train` does, and keep its log lines.
 
     Args:
         overrides: texts such as `model=tiny`; `resume=` too.
@@ -76,7 +76,7 @@ def compose_session(overrides: Any, data: Any) -> Iterator[Session]:
                 "terminal"
             )
         try:
-            yield Session(f"Run.compose({words!r}{rows}).train()", composed.whole, lines)
+            yield PythonCommand(f"Run.compose({words!r}{rows}).train()", composed.whole, lines)
         except UserError as error:
             if not str(error).startswith("row ") or "data=text" in words or "data=text" not in given:
                 raise
@@ -87,9 +87,9 @@ def compose_session(overrides: Any, data: Any) -> Iterator[Session]:
 def show_log() -> Iterator[None]:
     """Print gptlab's log lines, if the program has set up no logging.
 
-    A program that has keeps its handlers, and gets the lines too unless it gave the logger `gptlab` a level.
+    A program with handlers of its own keeps them and gets the lines, at the level that it gave the logger `gptlab`.
     """
-    # in a notebook each line of rich's would be a block of its own
+    # rich would print each line as a block of its own in a notebook
     console = logging.StreamHandler(sys.stdout) if rich.get_console().is_jupyter else ConsoleHandler()
     level = LOGGER.level
     if level == logging.NOTSET and LOGGER.getEffectiveLevel() > logging.INFO:
@@ -105,47 +105,47 @@ def show_log() -> Iterator[None]:
 
 
 @contextmanager
-def training_scope(cfg: Config, session: Session | None) -> Iterator[None]:
-    """Hold the arithmetic, the folder's lock and the files of a run that trains.
+def training_scope(cfg: Config, command: PythonCommand | None) -> Iterator[None]:
+    """Set the precision, lock the folder and write the log of a run that trains.
 
     Args:
-        session: as for `keep_files`.
+        command: as for `keep_files`.
 
     Raises:
         UserError: the folder belongs to another run, or there is too little memory.
     """
     with (
         float32_matmul_precision(cfg.trainer.precision, cfg.trainer.accelerator),
-        enough_memory(TRAIN_IN_LESS),
+        enough_memory(MEMORY_REMEDY),
         training_folder(Path(cfg.output_dir), resumes=cfg.resume is not None),
-        keep_files(session, cfg),
+        keep_files(command, cfg),
     ):
         yield
 
 
 @contextmanager
-def keep_files(session: Session | None, cfg: Config) -> Iterator[None]:
+def keep_files(command: PythonCommand | None, cfg: Config) -> Iterator[None]:
     """Write `train.log` and `.hydra/` while a run from Python trains.
 
     Args:
-        session: None for a run of the command line, whose files Hydra writes.
+        command: None for a run of the command line, whose files Hydra writes.
 
     Raises:
         KeyboardInterrupt: after Ctrl-C, with the call that resumes; a command exits instead.
     """
-    if session is None:
+    if command is None:
         yield
         return
     folder = Path(cfg.output_dir)
-    config = folder / session.whole.hydra.output_subdir
+    config = folder / command.whole.hydra.output_subdir
     config.mkdir(parents=True, exist_ok=True)
-    OmegaConf.save(session.cfg, config / "config.yaml")
-    OmegaConf.save(session.whole.hydra, config / "hydra.yaml")
-    OmegaConf.save(session.whole.hydra.overrides.task, config / "overrides.yaml")
+    OmegaConf.save(command.cfg, config / "config.yaml")
+    OmegaConf.save(command.whole.hydra, config / "hydra.yaml")
+    OmegaConf.save(command.whole.hydra.overrides.task, config / "overrides.yaml")
     file = logging.FileHandler(folder / "train.log", encoding="utf-8")
     file.setFormatter(logging.Formatter(LOG_FORMAT))
-    session.lines.setTarget(file)
-    session.lines.flush()
+    command.lines.setTarget(file)
+    command.lines.flush()
     try:
         with _handled_by(file), discard_config_on_failure(cfg.resume, config):
             yield
@@ -153,20 +153,20 @@ def keep_files(session: Session | None, cfg: Config) -> Iterator[None]:
         if end.code != INTERRUPTED:
             raise
         resume = f"Run.compose(['resume={folder}']).train()"
-        raise KeyboardInterrupt(f"the run was saved, and goes on with {resume}") from None
+        raise KeyboardInterrupt(f"the run was saved; resume it with {resume}") from None
     finally:
         file.close()
 
 
 def check_trains(cfg: Config, *, composed: bool) -> None:
-    """Raise a UserError for a run that was opened, and for several devices in a notebook.
+    """Raise a UserError for an opened run, or several devices in a notebook.
 
-    The other devices' processes would start the program anew, and a notebook has none.
+    The other devices' processes start the program again, and a notebook is not a program that can be started.
     """
     if not composed:
         raise UserError(
-            "an opened run is not trained: go on with Run.compose(['resume=FOLDER']), or start from its weights with "
-            "Run.compose(['weights=run', 'weights.run=FOLDER'])"
+            "an opened run cannot be trained: resume it with Run.compose(['resume=FOLDER']), or start from its weights "
+            "with Run.compose(['weights=run', 'weights.run=FOLDER'])"
         )
     n_devices = count_devices(cfg.trainer.accelerator, cfg.trainer.devices)
     if hasattr(sys, "ps1") and n_devices > 1 and cfg.trainer.strategy in ("auto", "ddp"):
@@ -195,7 +195,7 @@ def _check_words(overrides: Any) -> list[str]:
 def _data_words(words: list[str], rows: Any) -> Iterator[str]:
     """Yield the overrides that stand for rows from memory.
 
-    Rows of text need no `data=`; what others mean has to be said.
+    Without a `data=` among the words, the rows are texts.
 
     Raises:
         UserError: the overrides name other data too, or do not say which kind of data the rows are.

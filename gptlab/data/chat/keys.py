@@ -1,6 +1,6 @@
-"""Keys of records and messages that change what they mean.
+"""Keys of records and messages: used, refused or counted.
 
-Such a key is honoured by a reader, or refused here. Keys that change nothing are counted.
+A key that changes what a record means is honoured by a reader, or refused here; any other unused key is counted.
 """
 
 from collections import Counter
@@ -11,13 +11,13 @@ from gptlab.errors import UserError
 from gptlab.prompts.protocol import Role
 from gptlab.storage.excerpts import excerpt
 
-# keys that turn learning off, in the words of different programs, and the value that does so
-SWITCHES = {"weight": 0, "train": 0, "training": 0, "loss": 0, "loss_scale": 0, "masked": 1}
+# key of an answer -> the value by which some program excludes the answer from training
+EXCLUDING = {"weight": 0, "train": 0, "training": 0, "loss": 0, "loss_scale": 0, "masked": 1}
 
 CALLS = "training rows hold no calls of functions"
 MEDIA = "models here read text only"
 REASONING = "an answer's reasoning is learned as a part of its content only"
-OF_RECORDS = {  # key -> why it is refused
+REFUSED_IN_RECORDS = {  # key -> why it is refused
     "tools": CALLS,
     "functions": CALLS,
     **dict.fromkeys(("image", "images", "video", "videos", "audio", "audios"), MEDIA),
@@ -26,7 +26,7 @@ OF_RECORDS = {  # key -> why it is refused
     "label": "an answer marked as bad cannot be learned",
     "kto_tag": "an answer marked as bad cannot be learned",
 }
-OF_MESSAGES = {
+REFUSED_IN_MESSAGES = {
     **dict.fromkeys(("tool_calls", "function_call", "tool_call_id"), CALLS),
     **dict.fromkeys(("reasoning_content", "reasoning", "thinking"), REASONING),
     **dict.fromkeys(("image", "images", "video", "videos", "audio", "audios"), MEDIA),
@@ -78,11 +78,11 @@ def is_learned(turn: Mapping[str, Any], role: Role, place: str) -> bool:
     Raises:
         UserError: a value is neither yes nor no, two keys differ, or a question is to be learned.
     """
-    given = {key: turn[key] for key in SWITCHES if turn.get(key) is not None}
+    given = {key: turn[key] for key in EXCLUDING if turn.get(key) is not None}
     for key, value in given.items():
         if value not in (0, 1):
             raise UserError(f"{place}: {key!r} is {excerpt(value)}, wanted 1 or 0: a message is learned or it is not")
-    says = {key: value != SWITCHES[key] for key, value in given.items()}
+    says = {key: value != EXCLUDING[key] for key, value in given.items()}
     if len({*says.values()}) > 1:
         raise UserError(f"{place}: {' and '.join(map(repr, says))} say opposite things: keep one")
     asked = [key for key, learned in says.items() if learned and key != "weight"]  # a weight of 1 is none

@@ -1,9 +1,12 @@
-"""Answers to what people type by habit from other programs."""
+"""Hints for keys, choices and forms of other programs: each answer says what to write here."""
 
 import re
 from collections.abc import Container, Sequence
+from functools import cache
 
+from gptlab.config.manual.yaml_pages import keys_of
 from gptlab.errors import nearest
+from gptlab.storage.places import conf_dir
 
 OUR_KEYS = {  # the word elsewhere (or the last part of our own key) -> our key
     **dict.fromkeys(("lr", "learning_rate", "max_lr", "learningrate"), "optim.lr"),
@@ -55,7 +58,7 @@ OUR_KEYS = {  # the word elsewhere (or the last part of our own key) -> our key
     **dict.fromkeys(("run_name", "experiment_name", "exp_name"), "name"),
     **dict.fromkeys(("random_seed", "random_state"), "seed"),
 }
-SWITCHES = {"logger", "tuning"}  # the word itself is the choice: wandb=true means logger=wandb
+NAMED_CHOICES = {"logger", "tuning"}  # the word itself is the choice: wandb=true means logger=wandb
 LISTS = ("path", "test_path", "run", "stop", "prompts", "tasks", "columns", "classes", "clean")  # keys that take lists
 KINDS = {".txt": "text", ".md": "text", ".csv": "csv", ".tsv": "csv"}  # the data of a file, by its ending
 FILE_ENDINGS = (*KINDS, ".json", ".jsonl", ".gz", ".ckpt")
@@ -121,44 +124,53 @@ def answer_several_values(key: str, values: str) -> str:
     return f"{key}={values}: a run takes one value: -m trains a run for each{listed}"
 
 
-def split_habits(words: Sequence[str], *, bare_key: str) -> tuple[list[str], list[str]]:
+def answer_foreign_words(words: Sequence[str], *, root: str, bare_key: str) -> tuple[list[str], list[str]]:
     """Return a sentence for each word in another program's form, and the other words.
 
     Args:
         words: as typed; Hydra's own flags are left out.
+        root: the configuration that they change, such as train.
         bare_key: the key whose value a word without `=` most likely is, such as `run`.
     """
     left, sentences, ours = list(words), [], []
     while left:
         word = left.pop(0)
-        following = left[0] if left else None
         if word.split("=")[0] in HYDRA_FLAGS:
             if word in VALUES_OF_FLAGS and left:
                 left.pop(0)
-        elif re.match(r"-+[A-Za-z]", word):
-            name, sign, value = word.lstrip("-").partition("=")
-            if not sign and following is not None and _is_value(following):
-                value = left.pop(0)
-                word = f"{word} {value}"
-            remedy = _written(name.replace("-", "_"), value or "VALUE")
-            sentences.append(f"{word!r} cannot be read: keys have no dashes: write {remedy}")
-        elif (
-            following is not None
-            and (following == "=" or re.fullmatch(r"[\w./]+=", word))
-            and _is_value(following, "=")
-        ):
-            parts = [word, left.pop(0), *(left[:1] if following == "=" else [])]
-            del left[: len(parts) - 2]
-            sentences.append(f"{' '.join(parts)!r} cannot be read: leave out the blanks: write {''.join(parts)}")
-        elif "=" not in word and following is not None and _is_key(word) and _is_value(following):
-            value = left.pop(0)
-            sentences.append(f"'{word} {value}' cannot be read: write {_written(word, value)}")
-        elif re.fullmatch(r"(~/)?[\w-]*[./][\w./-]*", word):
-            remedy = _as_data(word) if bare_key == "data.path" else f"{bare_key}={word}"
-            sentences.append(f"{word!r} cannot be read: write key=value, such as {remedy}")
+        elif sentence := _answer_word(word, left, root, bare_key):
+            sentences.append(sentence)
         else:
             ours.append(word)
     return sentences, ours
+
+
+def _answer_word(word: str, left: list[str], root: str, bare_key: str) -> str | None:
+    """Return the sentence for a word in another program's form, None for one of ours.
+
+    Args:
+        left: the words after it; those that belong to it are removed.
+    """
+    following = left[0] if left else ""
+    if re.match(r"-+[A-Za-z]", word):
+        name, sign, value = word.lstrip("-").partition("=")
+        if not sign and left and _is_value(following):
+            value = left.pop(0)
+            word = f"{word} {value}"
+        remedy = _written(name.replace("-", "_"), value or "VALUE", own=_own_keys(root))
+        return f"{word!r} cannot be read: keys have no dashes: write {remedy}"
+    if left and (following == "=" or re.fullmatch(r"[\w./]+=", word)) and _is_value(following, "="):
+        n_others = 2 if following == "=" else 1
+        parts = [word, *left[:n_others]]
+        del left[:n_others]
+        return f"{' '.join(parts)!r} cannot be read: leave out the blanks: write {''.join(parts)}"
+    if left and "=" not in word and _is_key(word) and _is_value(following):
+        value = left.pop(0)
+        return f"'{word} {value}' cannot be read: write {_written(word, value, own=_own_keys(root))}"
+    if re.fullmatch(r"(~/)?[\w-]*[./][\w./-]*", word):
+        remedy = _as_data(word) if bare_key == "data.path" else f"{bare_key}={word}"
+        return f"{word!r} cannot be read: write key=value, such as {remedy}"
+    return None
 
 
 def _is_key(word: str) -> bool:
@@ -171,10 +183,20 @@ def _is_value(word: str, also: str = "") -> bool:
     return word == also or ("=" not in word and re.match(r"--?[A-Za-z]|~[^/]", word) is None)
 
 
-def _written(typed: str, value: str) -> str:
-    """Return the override that a key of another program means."""
-    key = OUR_KEYS.get(typed.lower(), typed)
-    return f"{key}={typed.lower() if key in SWITCHES and key != typed.lower() else value}"
+@cache
+def _own_keys(root: str) -> frozenset[str]:
+    """Return the keys of a command outside its groups."""
+    return frozenset(keys_of(conf_dir() / f"{root}.yaml"))
+
+
+def _written(typed: str, value: str, *, own: Container[str] = ()) -> str:
+    """Return the override that a key of another program means.
+
+    Args:
+        own: keys that mean themselves.
+    """
+    key = typed if typed in own else OUR_KEYS.get(typed.lower(), typed)
+    return f"{key}={typed.lower() if key in NAMED_CHOICES and key != typed.lower() else value}"
 
 
 def _meant(word: str, value: str, known: Container[str]) -> str | None:

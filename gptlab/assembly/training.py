@@ -135,7 +135,7 @@ def summarise_training(cfg: Config, trainer: "L.Trainer", modules: nn.ModuleDict
         batch_size=trainer.datamodule.identity["batch_size"],  # type: ignore[attr-defined]
         forward_context=forward_context(trainer),
     )
-    summary = progress | metrics
+    summary = progress | {"resumed": cfg.resume is not None} | metrics
     if comparison := compare_with_start(summary, modules["head"].monitor):  # type: ignore[arg-type]
         summary["comparison"] = comparison
         log.warning(comparison.partition(";")[0])  # the printed summary has the rest

@@ -15,7 +15,7 @@ from gptlab.commands.terminal import StderrHandler, escape_unencodable, write
 from gptlab.errors import nearest
 
 VERBS = {
-    "train": "train a model: gptlab train data=text data.path=my.txt   (the same as python train.py)",
+    "train": "train a model: gptlab train data=text data.path=my.txt   (or python train.py)",
     "data": "show what a run would train on: gptlab data data=text data.path=my.txt",
     "generate": 'generate text with a trained model: gptlab generate run=outputs/... prompt="..."',
     "chat": "talk with a model: gptlab chat run=outputs/...",

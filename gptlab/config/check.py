@@ -6,7 +6,7 @@ All problems are reported at once, before a weight exists.
 from collections.abc import Container, Iterable, Iterator, Mapping
 from typing import Any
 
-from gptlab.config.admission import naming_problem, refusal, takes, withheld
+from gptlab.config.admission import NAMING, naming_problem, refusal, takes, withheld
 from gptlab.config.plain import select
 from gptlab.config.rules import pair_problems, refused, rule_problems
 from gptlab.config.schema import bounded_root_types, root_types
@@ -109,7 +109,7 @@ def _check_node(node: Mapping[str, Any], path: str, slot: str) -> Iterator[str]:
     for name, argument in (known or {}).items():
         waits = node.get("_partial_") and name in waiting
         if argument.required and name not in node and not waits:
-            yield f"{path}.{name} is missing: {target} needs it"
+            yield f"{path}.{name} is missing: {node.get('name', target) if target in NAMING else target} needs it"
 
 
 def _check_values(node: Mapping[str, Any], path: str, slot: str, known: Mapping[str, Argument] | None) -> Iterator[str]:

@@ -70,7 +70,7 @@ def resolve_resume(words: list[str]) -> TrainCommand:
     paths = [word.partition("=")[2].strip("\"'") for word in words if word.startswith("resume=")]
     others = [word for word in words if not word.startswith("resume=")]
     path = paths[-1] if paths else "null"
-    if path not in ("null", "", "auto"):
+    if path not in ("null", "auto"):
         return _resume_from(find_last(Path(path).expanduser()), others, notes)
     cfg, whole, dated = compose_whole("train", others)
     if path != "auto":

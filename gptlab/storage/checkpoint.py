@@ -17,7 +17,7 @@ from gptlab.storage.foreign.recognition import recognised
 from gptlab.storage.tensors import check_pickle, check_tensors
 from gptlab.storage.values import check_plain
 
-FORMAT = 4
+FORMAT = 5
 RECORD = "gptlab"  # key of the run's record in a checkpoint
 TENSOR_OVERHEAD = 350  # bytes of a tensor's name, shape and place in the file
 PROGRESS_BYTES = 5_000  # of counters and the state of callbacks

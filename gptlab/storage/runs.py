@@ -10,7 +10,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from gptlab.errors import MissingFileError, nearest
+from gptlab.errors import MissingFileError, UserError, nearest
 from gptlab.storage.excerpts import excerpt_path
 from gptlab.storage.files import expand_path
 from gptlab.storage.foreign.kind import is_run
@@ -52,10 +52,12 @@ def choose_run(text: str, outputs: Callable[[], Path], *, key: str = "run") -> C
 
     Raises:
         MissingFileError: there is no such run.
-        UserError: the path is invalid.
+        UserError: the path is empty or invalid.
     """
+    if not text:  # an unset variable of the shell, perhaps
+        raise UserError(f"{key} is empty: give a run's folder, or {key}={LAST} for the newest run")
     path, given = expand_path(text, key=key), excerpt_path(text)
-    if not text or path.is_file() or is_run(path) or (path / "config.json").is_file():
+    if path.is_file() or is_run(path) or (path / "config.json").is_file():
         return ChosenPath(text, None)
     if path.is_dir() and (found := find_runs(path)):
         return _newest(found, f"below {given}", f"{key}={given}")

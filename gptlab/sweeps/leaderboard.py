@@ -167,7 +167,8 @@ def show_leaderboard(jobs: list[Job], sweep: Path, console: "Console") -> None:
     lines.append("\nNext, with the weights that the jobs started from" if better else "\nNext")
     if best.summary:
         lines.append(f"  {best.summary['next_command']}")
-    lines.append(f"  tensorboard --logdir {folder}")
+    if any(job.summary.get("tensorboard", True) for job in jobs):  # unknown of a job that failed
+        lines.append(f"  tensorboard --logdir {folder}")
     print_text("\n".join(lines), console)
 
 

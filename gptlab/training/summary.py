@@ -51,6 +51,7 @@ def collect_progress(trainer: Any, folder: Path) -> dict[str, Any]:
         **_collect_comparable(trainer),
         **_collect_average(trainer),
         "checkpoints": list_checkpoints(folder),
+        "tensorboard": any(folder.glob("events.out.tfevents.*")),
     }
 
 
@@ -183,18 +184,19 @@ def show_summary(summary: dict[str, Any], console: Console) -> None:
         table.add_row(name.replace("_", " "), *("" if value is None else f"{value:.4g}" for value in values))
     console.print(table)
     comparison, out_of_time = capitalised(summary.get("comparison", "")), summary["status"] == OUT_OF_TIME
+    since = "since it was resumed" if summary["resumed"] else "in all"
     lines = [
         f"{summary['parameters']:,} parameters, {summary['precision']}",
         f"{summary['tokens']:,} tokens in {summary['seconds']:.0f} s of training: "
-        f"{summary['tokens_per_second']:,.0f} a second ({summary['total_seconds']:.0f} s in all)",
+        f"{summary['tokens_per_second']:,.0f} a second ({summary['total_seconds']:.0f} s {since})",
         f"The run is in {folder}",
         *([AVERAGE_NOTE] if "average_decay" in summary else []),
         *(["", comparison] if comparison else []),
         "",
-        *([f"The time was up; resume with: gptlab train resume={shlex.quote(folder)}"] if out_of_time else []),
+        *(["The time was up; resume with", f"  gptlab train resume={shlex.quote(folder)}", ""] if out_of_time else []),
         "Next, with the weights that the run started from" if summary["best_step"] == 0 else "Next",
         f"  {summary['next_command']}",
-        f"  tensorboard --logdir {shlex.quote(str(Path(folder).parent))}",
+        *[f"  tensorboard --logdir {shlex.quote(str(Path(folder).parent))}"] * summary["tensorboard"],
     ]
     print_text("\n".join(lines), console, marks={comparison: "red"} if comparison else {})
 

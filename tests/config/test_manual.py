@@ -23,7 +23,7 @@ def words_of(text: str) -> str:
 @pytest.mark.parametrize("width", [60, 80, 100])
 def test_every_key_and_choice_is_explained_in_whole_words(verb: str, width: int) -> None:
     page = train_page([], width=width) if verb == "train" else verb_page(verb, VERBS[verb], [], width=width)
-    prose = [line for line in page.splitlines() if not re.match(r"  (python|gptlab) ", line)]
+    prose = [line for line in page.splitlines() if width >= 80 or not re.match(r"  (python|gptlab) ", line)]
     assert all(len(line) <= width or " " not in line.strip() for line in prose)
     shown = words_of(page)
     source = read_page(conf_dir() / f"{verb}.yaml")
@@ -91,6 +91,8 @@ ANSWERS = {
     "data/reader=jsonl": "a reader takes a file's format from its ending",
     "model=gpt2": "write model=gpt2_small for its architecture, weights=gpt2 for its weights too",
     "model=ORG/NAME": "weights=hf weights.path=ORG/NAME",
+    "optimizer=adam": "write optim=torch optim.name=Adam",
+    "trainer.epochs=3": "write trainer.max_epochs=3",
     "optim=adam": "write optim=torch optim.name=Adam",
     "head=dpo": "write head=preference",
     "seed=abc": "seed is 'abc': it must be a whole number",

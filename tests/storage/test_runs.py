@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from gptlab.errors import MissingFileError
+from gptlab.errors import MissingFileError, UserError
 from gptlab.storage.runs import choose_run, find_runs, missing_run
 
 OUTPUTS = Path("outputs")
@@ -87,6 +87,8 @@ def test_a_name_without_runs_is_refused_with_those_that_there_are() -> None:
         choose_run("outputs/nothing", lambda: OUTPUTS, key="resume")
     with pytest.raises(MissingFileError, match=r"run=last: .* no run .*`gptlab train` trains a first run"):
         choose_run("last", lambda: Path("elsewhere"))
+    with pytest.raises(UserError, match=r"resume is empty: .* resume=last for the newest run"):
+        choose_run("", lambda: OUTPUTS, key="resume")  # of an unset variable; it would start a new run
 
 
 def test_a_missing_run_lists_the_newest() -> None:

@@ -65,11 +65,14 @@ def test_every_command_refuses_an_older_run(name: str, old_run: Path, capsys: py
 @pytest.mark.parametrize(
     ("number", "sentence"),
     [
-        (1, "was written by an older gptlab (checkpoint format 1; this one reads 4): train the run again"),
-        (FORMAT + 1, "was written by a newer gptlab (checkpoint format 5; this one reads 4): update gptlab"),
-        (10**500, "this one reads 4): update gptlab"),
-        (None, "its format is None, wanted 4: take another checkpoint"),
-        ("4", "its format is '4', wanted 4: take another checkpoint"),
+        (1, f"was written by an older gptlab (checkpoint format 1; this one reads {FORMAT}): train the run again"),
+        (
+            FORMAT + 1,
+            f"was written by a newer gptlab (checkpoint format {FORMAT + 1}; this one reads {FORMAT}): update gptlab",
+        ),
+        (10**500, f"this one reads {FORMAT}): update gptlab"),
+        (None, f"its format is None, wanted {FORMAT}: take another checkpoint"),
+        ("4", f"its format is '4', wanted {FORMAT}: take another checkpoint"),
     ],
     ids=["first", "newer", "huge", "none", "text"],
 )

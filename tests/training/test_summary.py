@@ -25,6 +25,8 @@ SUMMARY: dict[str, Any] = {
     "seconds": 1.0,
     "tokens_per_second": 30.0,
     "total_seconds": 2.0,
+    "resumed": False,
+    "tensorboard": True,
     "next_command": 'gptlab classify run=outputs/a text="..."',
     "sample_prompt": "",
     "train": {"train/loss": 0.5},
@@ -111,6 +113,16 @@ def test_a_run_that_kept_no_best_weights_is_compared_too() -> None:
     assert found is not None
     assert found.endswith("1.25 at the end; no others were kept")
     assert compare_with_start(SUMMARY, Monitor("val/loss", "min")) is None
+
+
+def test_a_resumed_run_tells_its_own_time_from_all_its_training() -> None:
+    console = Console(record=True, width=60)
+    more = {"seconds": 23.0, "total_seconds": 16.0, "resumed": True, "status": "out of time", "test_of": "final"}
+    show_summary(SUMMARY | more | {"tensorboard": False}, console)
+    shown = console.export_text()
+    assert "tensorboard" not in shown  # with another logger it would find nothing
+    assert "30 tokens in 23 s of training: 30 a second (16 s since it was resumed)" in shown
+    assert "The time was up; resume with\n  gptlab train resume=outputs/a\n\nNext\n" in shown
 
 
 def test_the_table_shows_the_start_and_what_was_best_after_it() -> None:

@@ -105,10 +105,11 @@ def answer_unknown_key(key: str, value: str, known: Sequence[str], *, all_keys: 
     """
     word = key.rpartition(".")[2].lower()
     meant = OUR_KEYS.get(word, "")
-    misspelt = "." in key and meant in known and nearest(word, [meant.rpartition(".")[2]])
+    guess = nearest(key, known)
+    misspelt = "." in key and meant and guess == nearest(key, [meant])
     if not misspelt and (remedy := _meant(word, value, known)):
         return f"{key} is not a key: write {remedy}"
-    return f"{key} is not a key{nearest(key, known) or f': `{all_keys}` prints every key there is'}"
+    return f"{key} is not a key{guess or f': `{all_keys}` prints every key there is'}"
 
 
 def answer_unknown_choice(group: str, name: str, names: Sequence[str]) -> str:
@@ -210,7 +211,7 @@ def _meant(word: str, value: str, known: Container[str]) -> str | None:
         return _as_data(value) if "data" in known else f"file={value}" if "file" in known else None
     if key == "output_dir" and "to" in known:
         return f"to={value}"
-    return _written(word, value) if key in known else None
+    return (_other_choice(key, value) or _written(word, value)) if key in known else None
 
 
 def _as_data(path: str) -> str:

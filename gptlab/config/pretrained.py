@@ -35,7 +35,7 @@ def _adopt_prompt(cfg: Config, weights: Source) -> Config:
     if otherwise is not None or ("template" in cfg.prompt and cfg.prompt.template is None):
         cfg = Config({**cfg, "prompt": _own_style(cfg, own or otherwise)})
     if class_constant(str(select(cfg, "data._target_")), "has_conversations"):
-        _log_style(cfg.prompt, own)
+        _log_style(cfg.prompt, own, pretrained=bool(weights.location))
     return cfg
 
 
@@ -59,10 +59,11 @@ def _keep_date(cfg: Config) -> Config:
     return Config({**cfg, "prompt": {**cfg.prompt, "date": date.today().isoformat()}})
 
 
-def _log_style(style: Config, own: Mapping[str, Any] | None) -> None:
+def _log_style(style: Config, own: Mapping[str, Any] | None, *, pretrained: bool) -> None:
     """Log in which style conversations are written, and warn if the weights were trained on another one."""
     if own is None:
-        log.info(f"conversations are written as prompt={style.name}; the weights have no prompt style of their own")
+        reason = "; the weights have no prompt style of their own" if pretrained else ""
+        log.info(f"conversations are written as prompt={style.name}{reason}")
     elif _without_values(style) == _without_values(own):
         log.info(f"conversations are written as the weights' own prompt style has it ({style.name})")
     else:

@@ -227,5 +227,5 @@ def _with_interval(entry: dict[str, Any]) -> str:
 
 
 def _short(value: Any) -> str:
-    text = printable(str(value))
+    text = "-" if value is None else printable(str(value))
     return text if len(text) <= MAX_VALUE_CHARACTERS else f"{text[: MAX_VALUE_CHARACTERS - 3]}..."

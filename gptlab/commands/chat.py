@@ -132,7 +132,8 @@ class _Terminal:
         except KeyboardInterrupt:
             print(" ...", end="")
             pieces.close()  # the generator then keeps the answer so far
-        print()
+        finally:
+            print()  # an error begins a line of its own
         if pieces.cut:
             write_note(f"(cut at max_new_tokens={self.session.max_new_tokens}; /set max_new_tokens=N changes it)")
         elif not self.session.turns[-1].content:

@@ -46,9 +46,11 @@ def _write_one(text_generator: "TextGenerator", prompt: str, options: dict[str, 
     """Write a text as it is generated."""
     pieces = text_generator.stream(prompt, **options)
     write(prompt)
-    for piece in pieces:
-        write(piece)
-    print()
+    try:
+        for piece in pieces:
+            write(piece)
+    finally:
+        write("\n")  # an error begins a line of its own
     if pieces.cut:
         write_note(f"({_limit(options)})")
 

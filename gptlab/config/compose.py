@@ -25,7 +25,8 @@ from gptlab.errors import UserError
 from gptlab.storage.places import conf_dir
 
 TRAINING_ROOTS = ("train", "resume", "data")
-HYDRA_ERRORS = (HydraException, OmegaConfBaseException, ValueError)  # exceptions that Hydra raises for an override
+# Exceptions that Hydra raises for an override; OmegaConf fails an assertion at a key below null.
+HYDRA_ERRORS = (HydraException, OmegaConfBaseException, ValueError, AssertionError)
 HYDRA_TYPES = {"Integer": "a whole number", "Float": "a number", "Boolean": "true or false", "String": "text"}
 
 
@@ -73,7 +74,8 @@ def compose_whole(root: str, overrides: list[str], problems: Sequence[str] = ())
         cfg = resolved(OmegaConf.masked_copy(whole, [str(key) for key in whole if key != "hydra"]))
     except (UserError, OmegaConfBaseException) as error:
         raise ConfigError([*problems, str(error).partition("\n")[0]]) from error
-    problems += check(cfg)
+    typed = [f"{word.partition('=')[0]} is missing" for word in overrides if problems]  # its own problem is known
+    problems += [problem for problem in check(cfg) if not problem.startswith(tuple(typed))]
     if problems:
         raise ConfigError(list(dict.fromkeys(problems)))
     return Composed(cfg, whole, dated)
@@ -106,9 +108,20 @@ def _one_by_one(root: str, parsed: list[Override], problems: list[str]) -> DictC
     keys = list(_keys(base)) if unknown else []
     for o in unknown:
         value = (o.input_line or "").partition("=")[2]
-        answer = refused(o.key_or_group) or answer_unknown_key(o.key_or_group, value, keys, all_keys=all_keys)
-        problems.append(answer)
+        problems.append(
+            refused(o.key_or_group)
+            or _answer_below_null(base, o)
+            or answer_unknown_key(o.key_or_group, value, keys, all_keys=all_keys)
+        )
     return _compose(root, [o for o in parsed if o not in unknown], problems)
+
+
+def _answer_below_null(base: DictConfig, override: Override) -> str | None:
+    """Return the message for a key of a group from which nothing is chosen, None for other keys."""
+    group, dot, _ = override.key_or_group.partition(".")
+    if not dot or not (conf_dir() / group).is_dir() or group not in base or base[group] is not None:
+        return None
+    return f"{override.key_or_group} is a key of {group}=, of which none is chosen: add {group}=NAME, --help lists them"
 
 
 def _is_free(base: DictConfig, override: Override) -> bool:
@@ -267,7 +280,8 @@ def _exists(cfg: DictConfig, override: Override) -> bool:
     if key.startswith("hydra."):
         return True
     if override.is_add() or override.is_force_add():
-        return key.partition(".")[0] in cfg
+        first, dot, _ = key.partition(".")
+        return first in cfg and (not dot or OmegaConf.select(cfg, first) is not None)
     parent, _, name = key.rpartition(".")
     node = OmegaConf.select(cfg, parent) if parent else cfg
     return node is not None and name in (list(node) if isinstance(node, DictConfig) else [])

@@ -2,7 +2,7 @@
 
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -40,6 +40,7 @@ MAY_CHANGE = (
     *("compile", "activation_checkpointing", "final_evaluation"),
     *("callbacks", "logger", "sampling", "data.path", "data.n_workers", "data.cache_dir", "data.max_expansion"),
 )
+MAY_NOT_CHANGE = ("callbacks.ema",)  # of those: the averaged weights are a result of the run
 CONFIG_FILE = ".hydra/config.yaml"
 FIXED_KEYS = ("resume", "output_dir")  # set by the resumed run
 FOLDER_KEYS = ("output_dir", "hydra.run.dir")
@@ -232,11 +233,15 @@ def _end_reached(run: Path, before: Config, after: Config, step: Any) -> Iterato
         yield f"resume={run}: the run has finished {epochs}; {more} trainer.max_epochs={2 * n_epochs}"
 
 
+def _is_below(key: str, names: Sequence[str]) -> bool:
+    return any(key == name or key.startswith(f"{name}.") for name in names)
+
+
 def _forbidden_changes(run: Path, before: Config, after: Config, *, may_change: tuple[str, ...]) -> Iterator[str]:
     """Yield the keys that changed and may not."""
     old, new = dict(flat(before)), dict(flat(after))
     for key in {**old, **new}:
-        changeable = any(key == name or key.startswith(f"{name}.") for name in may_change)
+        changeable = _is_below(key, may_change) and not _is_below(key, MAY_NOT_CHANGE)
         if old.get(key) != new.get(key) and not changeable:
             yield (
                 f"{key} is {old.get(key)!r} in {run} and cannot become {new.get(key)!r} when it is "

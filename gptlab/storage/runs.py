@@ -70,7 +70,9 @@ def choose_run(text: str, outputs: Callable[[], Path], *, key: str = "run") -> C
     if path.is_dir():
         return ChosenPath(text, None)
     guess = nearest(path.name, {name for run in found for name in run.folder.relative_to(root).parts[:-1]})
-    missing = f"{key}={given}: there is no such folder or file, and no run of that name below {root}{guess}"
+    missing = (
+        f"{key}={given}: there is no such folder or file, and no run of that name with a checkpoint below {root}{guess}"
+    )
     raise MissingFileError(f"{missing}: {_advice(found, f'give {key}={LAST} for the newest run, or one of these')}")
 
 

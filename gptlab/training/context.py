@@ -15,7 +15,7 @@ class DivergedError(UserError):
     """A run's loss or weights are no longer finite; resuming would not help."""
 
     def __init__(self, name: str, value: object, step: int) -> None:
-        super().__init__(f"{name} is {value} at step {step}: lower optim.lr, or set trainer.gradient_clip_val")
+        super().__init__(f"{name} is {value} at step {step}: lower optim.lr or trainer.gradient_clip_val")
 
 
 class Start(NamedTuple):

@@ -5,6 +5,7 @@ import json
 import logging
 import re
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from rich.console import Console
 
 from gptlab.commands import data
 from gptlab.commands.errors import report_errors
+from gptlab.commands.generate import _write_one
 from gptlab.commands.terminal import StderrHandler, escape_unencodable
 from gptlab.console import ConsoleHandler, StatusLine, is_animated, print_text, show_clock, unit_progress
 from gptlab.errors import UserError
@@ -236,3 +238,17 @@ def test_data_says_how_a_file_was_read(
     json.loads(capsys.readouterr().out)
     assert "columns are separated by semicolon; see data.reader.delimiter" in caplog.text
     assert logging.getLogger("gptlab.data").level == logging.NOTSET
+
+
+def test_an_error_after_a_piece_of_text_begins_a_line_of_its_own(capsys: pytest.CaptureFixture[str]) -> None:
+    def pieces() -> Iterator[str]:
+        yield " king"
+        raise UserError("the model gives no numbers")
+
+    class Generator:
+        def stream(self, prompt: str) -> Iterator[str]:
+            return pieces()
+
+    with pytest.raises(UserError):
+        _write_one(Generator(), "The", {})  # type: ignore[arg-type]
+    assert capsys.readouterr().out == "The king\n"

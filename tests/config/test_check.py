@@ -52,6 +52,19 @@ def test_each_mistake_has_its_message(overrides: tuple[str, ...]) -> None:
     assert any(line.startswith(WRONG[overrides]) for line in str(told.value).splitlines()), str(told.value)
 
 
+@pytest.mark.parametrize("path", ["a.zip#b.txt", "http://[::1/x", "a,b"])
+def test_a_value_that_cannot_be_read_is_not_missing(path: str) -> None:
+    with pytest.raises(ConfigError) as told:
+        compose_config("train", ["data=text", f"data.path={path}"])
+    assert len(str(told.value).splitlines()) == 1, str(told.value)
+
+
+@pytest.mark.parametrize("override", ["data.path=a.txt", "+data.path=a.txt"])
+def test_a_key_of_a_group_without_a_choice_names_the_choices(override: str) -> None:
+    with pytest.raises(ConfigError, match=r"^data\.path is a key of data=, of which none is chosen: add data=NAME"):
+        compose_config("evaluate", ["run=a", override])
+
+
 def test_a_report_without_a_window_is_refused() -> None:
     with pytest.raises(ConfigError, match="n_windows is 0: it must be at least 1"):
         compose_config("data", ["n_windows=0"])

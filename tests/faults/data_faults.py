@@ -253,6 +253,12 @@ LABELLED = [
         logs="the classes A, a differ in case or blanks only",
     ),
     Fault(
+        "fewer groups than splits",
+        {"a.csv": lines("text,label,by", *(f"{row},{'xy'[i // 20]}" for i, row in enumerate(LABELS)))},
+        (*ONE_TABLE, "data.reader.group_field=by"),
+        says=r"2 groups are too few: none is left for val; give more groups, .* data\.test_fraction=0",
+    ),
+    Fault(
         "a delimiter that is none",
         {"a.csv": lines("text,label", *LABELS)},
         (*ONE_TABLE, "data.reader.delimiter=ab"),

@@ -103,6 +103,7 @@ def test_allowed_changes_apply_and_persist(run: Path) -> None:
     ("more", "sentence"),
     [
         (["optim.lr=1"], r"optim\.lr is 0\.02 in .*run and cannot become 1 when it is resumed: leave it out"),
+        (["+callbacks.ema.decay=0.5"], r"callbacks\.ema\.decay .*cannot become 0\.5"),
         (["seed=5", "data.batch_size=2"], r"seed is 123 .*\ndata\.batch_size is 4 in .*cannot become 2"),
         (["model=modern"], "model=modern cannot be chosen for a resumed run: it has mini"),
         (["model.n_layer=3"], r"model\.n_layer is not a key \(did you mean model\.n_layers\?\)"),

@@ -228,10 +228,14 @@ class LabelledData:
             splits = splits._replace(test=test)
         wanted = splits._fields if self.test_path or self.split_config.test_fraction else (TRAIN, VAL)
         if empty := [name for name in wanted if not getattr(splits, name)]:
-            raise UserError(
-                f"{len(examples):,} rows are too few: none is left for {' and '.join(empty)}; give more rows, or "
-                "larger data.val_fraction and data.test_fraction"
+            groups = {example.group for example in examples} - {None}
+            few = f"{len(groups):,} groups are too few" if groups else f"{len(examples):,} rows are too few"
+            remedy = (
+                "give more groups, name them in data.val_groups and data.test_groups, or set data.test_fraction=0"
+                if groups
+                else "give more rows, or larger data.val_fraction and data.test_fraction"
             )
+            raise UserError(f"{few}: none is left for {' and '.join(empty)}; {remedy}")
         return splits
 
     @cached_property

@@ -124,7 +124,7 @@ FOLDERS = (
     Kind(
         "run without a checkpoint",
         lambda seen: {".hydra", "train.log"} <= seen.names,
-        "is a run that has saved no checkpoint: wait for its first, or give another run",
+        "is a run that has saved no checkpoint: wait for its first if it is still training, or give another run",
     ),
     Kind(
         "tensorboard",

@@ -228,9 +228,7 @@ class Poison(L.Callback):
 def test_weights_without_numbers_end_the_run_before_anything_is_made_of_them(tmp_path: Path) -> None:
     poison, given = Poison(), context(tmp_path)
     checks = [Throughput(log_every_n_steps=100), FiniteValidation(given)]
-    with pytest.raises(
-        DivergedError, match=r"^val/loss is nan at step 2: lower optim.lr, or set trainer.gradient_clip"
-    ):
+    with pytest.raises(DivergedError, match=r"^val/loss is nan at step 2: lower optim.lr or trainer.gradient_clip"):
         watched(*checks, poison, val_check_interval=2, check_val_every_n_epoch=None)
     assert poison.n_after == 0
     last = LastCheckpoint(given, every_n_train_steps=1)

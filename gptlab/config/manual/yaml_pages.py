@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -36,6 +37,7 @@ class Page(NamedTuple):
     keys: list[Key]
 
 
+@cache
 def read_page(path: Path) -> Page:
     """Return the summary, base, choices and keys of a yaml."""
     text = path.read_text(encoding="utf-8")

@@ -3,7 +3,7 @@
 It is plain data and untrusted.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -100,28 +100,34 @@ def foreign_entries(cfg: Mapping[str, Any]) -> dict[str, Any]:
     These are the addresses of data, of a callback's text and of a logger's service, callbacks and loggers that are not
     gptlab's, the number of processes, and the strategy that starts them, because some strategies import packages.
     """
-    foreign = {key: plain(value) for key in ("data.path", "data.test_path") if (value := select(cfg, key)) is not None}
+    return {".".join(path): value for path, value in _foreign(cfg)}
+
+
+def _foreign(cfg: Mapping[str, Any]) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """Yield the path and the value of each foreign entry; a stranger's names may hold dots."""
+    for path in (("data", "path"), ("data", "test_path")):
+        if (value := select(cfg, ".".join(path))) is not None:
+            yield path, plain(value)
     for group in NAMED_GROUPS:
         for name, node in cfg[group].items():
             target = node.get("_target_") if isinstance(node, Mapping) else None
             if node is not None and not str(target).startswith("gptlab."):
-                foreign[f"{group}.{name}"] = target
+                yield (group, name), target
             elif node is not None:
-                foreign |= {f"{group}.{name}.{key}": plain(node[key]) for key in ADDRESSES if node.get(key) is not None}
-    processes = {key: select(cfg, key) for key in PROCESS_DEFAULTS}
-    return foreign | {key: value for key, value in processes.items() if value not in (PROCESS_DEFAULTS[key], None)}
+                yield from (((group, name, key), plain(node[key])) for key in ADDRESSES if node.get(key) is not None)
+    for key, default in PROCESS_DEFAULTS.items():
+        if (value := select(cfg, key)) not in (default, None):
+            yield tuple(key.split(".")), value
 
 
 def without_foreign(cfg: Mapping[str, Any]) -> Config:
     """Replace the `foreign_entries` by defaults."""
-    foreign, cfg = foreign_entries(cfg), Config(plain(cfg))
-    for key in foreign:
-        group, _, name = key.partition(".")
-        name, _, argument = name.partition(".") if group in NAMED_GROUPS else (name, "", "")
+    foreign, cfg = list(_foreign(cfg)), Config(plain(cfg))
+    for (group, name, *argument), _ in foreign:
         if argument:
-            cfg[group][name][argument] = None
+            cfg[group][name][argument[0]] = None
         elif group in NAMED_GROUPS:
             del cfg[group][name]
         else:
-            cfg[group][name] = PROCESS_DEFAULTS.get(key, "")
+            cfg[group][name] = PROCESS_DEFAULTS.get(f"{group}.{name}", "")
     return cfg

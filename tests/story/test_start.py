@@ -308,3 +308,6 @@ def test_a_strangers_run_is_not_logged_to_the_strangers_account() -> None:
     left = without_foreign(cfg)["logger"]
     assert left["wandb"] == {**loggers["wandb"], "entity": None}
     assert left["mlflow"] == {**loggers["mlflow"], "tracking_uri": None}
+    dotted = {"a.b": loggers["mlflow"], "c.d": {"_target_": "os.system"}, "wandb": None}
+    left = without_foreign(cfg | {"logger": dotted})["logger"]
+    assert left == {"a.b": {**loggers["mlflow"], "tracking_uri": None}, "wandb": None}, "names may hold dots"

@@ -46,6 +46,11 @@ def print_text(text: str, console: Console, *, style: str = "", marks: Mapping[s
     console.print(shown, soft_wrap=True)
 
 
+def level_colour(level: int) -> str:
+    """Return the colour of a log message; empty below the level of a warning."""
+    return "yellow" if level == logging.WARNING else "red" if level > logging.WARNING else ""
+
+
 class ConsoleHandler(logging.Handler):
     """Print log messages without time or level, which are in the log file.
 
@@ -55,7 +60,7 @@ class ConsoleHandler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Print one record."""
-        level = "yellow" if record.levelno == logging.WARNING else "red" if record.levelno > logging.WARNING else ""
+        level = level_colour(record.levelno)
         console, text = rich.get_console(), self.format(record)
         if console.is_terminal and hasattr(record, "parts"):
             text = join_parts(record.parts, width=console.width)

@@ -59,8 +59,9 @@ class StderrHandler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Print one record to standard error."""
-        style = "" if record.levelno < logging.WARNING else "yellow" if record.levelno == logging.WARNING else "red"
-        write(f"{self.format(record)}\n", sys.stderr, style=style)
+        from gptlab.console import level_colour
+
+        write(f"{self.format(record)}\n", sys.stderr, style=level_colour(record.levelno))
 
 
 @contextmanager

@@ -72,7 +72,7 @@ def _checked(words: list[str]) -> tuple[list[str], TrainCommand | None]:
     Raises:
         UserError: all problems at once, before a folder is created.
     """
-    if sentences := answer_foreign_words(words, root="train", bare_key="data.path")[0]:
+    if sentences := answer_foreign_words(words, root="train")[0]:
         raise ConfigError(sentences)
     if any(word.startswith(("-", "sweep=")) for word in words):  # Hydra composes it itself
         words = write_free_keys("train", words)

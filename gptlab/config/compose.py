@@ -14,6 +14,7 @@ from gptlab.config.check import HYDRA_KEYS, check
 from gptlab.config.command import settle_folder
 from gptlab.config.hydra_internals import Override, our_hydra, parse_override
 from gptlab.config.manual.hints import (
+    TRAINING_ROOTS,
     answer_foreign_words,
     answer_several_values,
     answer_unknown_choice,
@@ -24,7 +25,6 @@ from gptlab.config.rules import refused
 from gptlab.errors import UserError
 from gptlab.storage.places import conf_dir
 
-TRAINING_ROOTS = ("train", "resume", "data")
 # Exceptions that Hydra raises for an override; OmegaConf fails an assertion at a key below null.
 HYDRA_ERRORS = (HydraException, OmegaConfBaseException, ValueError, AssertionError)
 HYDRA_TYPES = {"Integer": "a whole number", "Float": "a number", "Boolean": "true or false", "String": "text"}
@@ -63,8 +63,7 @@ def compose_whole(root: str, overrides: list[str], problems: Sequence[str] = ())
     Raises:
         ConfigError: all problems at once.
     """
-    bare_key = "data.path" if root in TRAINING_ROOTS else "run"
-    sentences, overrides = answer_foreign_words(overrides, root=root, bare_key=bare_key)
+    sentences, overrides = answer_foreign_words(overrides, root=root)
     problems = [*problems, *sentences]
     with our_hydra():
         parsed = parse_overrides(overrides, problems)

@@ -8,6 +8,7 @@ import json
 import sqlite3
 import zipfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -136,6 +137,19 @@ def _conf() -> Iterator[None]:
         yield
 
 
+@contextmanager
+def only_sentences() -> Iterator[None]:
+    """Let an error pass that is one sentence for the user."""
+    try:
+        yield
+    except (ValueError, OSError) as error:
+        if not is_users(error):
+            raise
+        sentence = str(error)
+        assert not sentence or sentence.isprintable(), sentence
+        assert len(sentence) < LONGEST_SENTENCE, sentence
+
+
 def check(kind: str, folder: Path, n_files: int) -> None:
     """Prepare this many corrupted files, after the whole one."""
     name, whole, overrides = KINDS[kind]
@@ -152,16 +166,8 @@ def check(kind: str, folder: Path, n_files: int) -> None:
     @settings(max_examples=n_files, deadline=None, database=None, derandomize=True, suppress_health_check=HEALTH)
     @given(content=corrupted(whole))
     def each(content: bytes) -> None:
-        try:
+        with only_sentences():
             prepare_file(content)
-        except (ValueError, OSError) as error:
-            if not is_users(error):
-                raise
-            sentence = str(error)
-        else:
-            sentence = ""
-        assert not sentence or sentence.isprintable(), sentence
-        assert len(sentence) < LONGEST_SENTENCE, sentence
 
     prepare_file(whole)
     each()
@@ -208,15 +214,7 @@ def test_an_odd_path_names_files_or_is_refused(n_paths: int, tmp_path: Path, mon
     def each(path: str) -> None:
         if glob.has_magic(path) and path.startswith("/"):
             return  # it would search the whole disk
-        try:
+        with only_sentences():
             collect(path, endings=(".txt",), sha256=None, cache_dir=tmp_path / "cache", max_expansion=100)
-        except (ValueError, OSError) as error:
-            if not is_users(error):
-                raise
-            sentence = str(error)
-        else:
-            sentence = ""
-        assert not sentence or sentence.isprintable(), sentence
-        assert len(sentence) < LONGEST_SENTENCE, sentence
 
     each()

@@ -76,6 +76,7 @@ TORCH_OPTIMIZERS = (
     "Rprop",
     "SGD",
 )
+TRAINING_ROOTS = ("train", "resume", "data")  # commands whose configuration is a run's
 HYDRA_FLAGS = (
     *("--help", "-h", "--hydra-help", "--version", "--cfg", "-c", "--resolve", "--package", "-p", "--run", "-r"),
     *("--multirun", "-m", "--shell-completion", "-sc", "--config-path", "-cp", "--config-name", "-cn"),
@@ -125,13 +126,12 @@ def answer_several_values(key: str, values: str) -> str:
     return f"{key}={values}: a run takes one value: -m trains a run for each{listed}"
 
 
-def answer_foreign_words(words: Sequence[str], *, root: str, bare_key: str) -> tuple[list[str], list[str]]:
+def answer_foreign_words(words: Sequence[str], *, root: str) -> tuple[list[str], list[str]]:
     """Return a sentence for each word in another program's form, and the other words.
 
     Args:
         words: as typed; Hydra's own flags are left out.
         root: the configuration that they change, such as train.
-        bare_key: the key whose value a word without `=` most likely is, such as `run`.
     """
     left, sentences, ours = list(words), [], []
     while left:
@@ -139,14 +139,14 @@ def answer_foreign_words(words: Sequence[str], *, root: str, bare_key: str) -> t
         if word.split("=")[0] in HYDRA_FLAGS:
             if word in VALUES_OF_FLAGS and left:
                 left.pop(0)
-        elif sentence := _answer_word(word, left, root, bare_key):
+        elif sentence := _answer_word(word, left, root):
             sentences.append(sentence)
         else:
             ours.append(word)
     return sentences, ours
 
 
-def _answer_word(word: str, left: list[str], root: str, bare_key: str) -> str | None:
+def _answer_word(word: str, left: list[str], root: str) -> str | None:
     """Return the sentence for a word in another program's form, None for one of ours.
 
     Args:
@@ -169,7 +169,7 @@ def _answer_word(word: str, left: list[str], root: str, bare_key: str) -> str | 
         value = left.pop(0)
         return f"'{word} {value}' cannot be read: write {_written(word, value, own=_own_keys(root))}"
     if re.fullmatch(r"(~/)?[\w-]*[./][\w./-]*", word):
-        remedy = _as_data(word) if bare_key == "data.path" else f"{bare_key}={word}"
+        remedy = _as_data(word) if root in TRAINING_ROOTS else f"run={word}"
         return f"{word!r} cannot be read: write key=value, such as {remedy}"
     return None
 

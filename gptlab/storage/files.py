@@ -110,7 +110,11 @@ def expand_path(path: str, *, key: str) -> Path:
     """
     if "\0" in path:
         raise UserError(f"{key} is {path!r:.200}, which holds a NUL character: leave it out")
-    sizes = [len(part.encode("utf-8", "surrogatepass")) for part in path.split("/")]
+    try:
+        sizes = [len(os.fsencode(part)) for part in path.split("/")]
+    except UnicodeEncodeError as error:
+        character = error.object[error.start]
+        raise UserError(f"{key} is {path!r:.200}, and no file's name can hold {character!r}: leave it out") from None
     if max(sizes) > MAX_NAME_BYTES or sum(sizes) + len(sizes) > MAX_PATH_BYTES:
         raise UserError(
             f"{key} is {path!r:.100}...: wanted names of at most {MAX_NAME_BYTES} bytes, and {MAX_PATH_BYTES:,} in all"

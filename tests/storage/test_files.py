@@ -46,7 +46,7 @@ def test_a_json_file_without_an_object_is_reported(tmp_path: Path, content: str,
         read_object(tmp_path / "a.json")
 
 
-@pytest.mark.parametrize("path", ["a\0b", "~nobody-of-that-name/a", "a" * 300, f"{'a' * 300}/b"])
+@pytest.mark.parametrize("path", ["a\0b", "a\ud800", "~nobody-of-that-name/a", "a" * 300, f"{'a' * 300}/b"])
 def test_an_impossible_path_is_reported(path: str) -> None:
     with pytest.raises(ValueError, match=r"^data\.path is '"):
         expand_path(path, key="data.path")

@@ -29,7 +29,7 @@ from gptlab.storage.files import expand_path, open_regular
 
 log = logging.getLogger(__name__)
 
-SCHEME = re.compile(r"([a-z][a-z0-9+.-]+)://", re.IGNORECASE)
+SCHEME = re.compile(r"([a-z][a-z0-9+.-]{1,30})://", re.IGNORECASE)
 ARCHIVES = (".tar", ".tgz", ".tar.gz", ".tar.bz2", ".tar.xz", ".7z", ".rar", ".bz2", ".xz", ".zst")
 
 

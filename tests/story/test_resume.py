@@ -118,7 +118,7 @@ def test_the_straight_run_sees_each_window_once_an_epoch(straight: Path) -> None
         pytest.param(9, "SIGTERM", 2, 5, id="amid an epoch, with workers"),
         pytest.param(8, "SIGINT", 0, 5, id="amid a step's batches, by Ctrl-C"),
         pytest.param(13, "SIGTERM", 0, 7, id="at an epoch's end"),
-        pytest.param(25, "SIGTERM", 2, 13, id="at the second epoch's end, with workers"),
+        pytest.param(25, "SIGTERM", 2, 13, id="at the second epoch's end, with workers", marks=pytest.mark.slow),
         pytest.param(15, "validation", 0, 8, id="amid a validation"),
         pytest.param(15, "SIGTERM", 0, 8, id="before a validation"),
         pytest.param(17, "error", 0, 6, id="by an error, three batches after the last checkpoint"),

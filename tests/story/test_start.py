@@ -150,9 +150,9 @@ def straight(tiny_run: TrainedRun, tmp_path_factory: pytest.TempPathFactory) -> 
 @pytest.mark.parametrize(
     ("stop_at", "how", "saved"),
     [
-        pytest.param(4, "SIGTERM", 3, id="before the first validation after the start"),
+        pytest.param(4, "SIGTERM", 3, id="before the first validation after the start", marks=pytest.mark.slow),
         pytest.param(9, "SIGINT", 5, id="amid an epoch"),
-        pytest.param(15, "validation", 8, id="amid a validation"),
+        pytest.param(15, "validation", 8, id="amid a validation", marks=pytest.mark.slow),
         pytest.param(17, "error", 6, id="by an error, three batches after the last checkpoint"),
     ],
 )

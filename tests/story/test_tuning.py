@@ -291,7 +291,7 @@ def from_bf16(words: list[str], folders: dict[str, Path], tmp_path_factory: pyte
     return folder
 
 
-@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
+@pytest.mark.parametrize("precision", [pytest.param("32-true", marks=pytest.mark.slow), "bf16-mixed"])
 def test_a_base_in_bfloat16_trains_as_its_copy_in_float32(
     precision: str, words: list[str], folders: dict[str, Path], tmp_path: Path
 ) -> None:

@@ -143,6 +143,7 @@ def sum_and_any(rank: int, folder: str) -> None:
     torch.distributed.destroy_process_group()
 
 
+@pytest.mark.slow  # two processes; by default, tests/story/test_resume_matrix.py trains in two
 def test_two_ranks_are_summed(tmp_path: Path) -> None:
     torch.multiprocessing.spawn(sum_and_any, (str(tmp_path),), nprocs=2)
 

@@ -13,7 +13,7 @@ YAMLS = sorted((ROOT / "conf").rglob("*.yaml"))
 EVERYWHERE = {"batch", "bounds", "console", "errors", "slots", "storage"}
 LIGHT = {"tokenizer", "prompts", "model", "hardware", "generation.sampling", "training.schedules"}
 PARTS = LIGHT | {"heads", "data", "data.datamodule", "generation", "weights"}
-MEASURING = {"training", "evaluation"}
+MEASURING = {"training", "evaluation", "insight"}
 HEAVY = ("lightning", "torchmetrics")
 CONFIG = ("hydra", "omegaconf")
 
@@ -38,6 +38,7 @@ ROOMS: dict[str, tuple[set[str], tuple[str, ...]]] = {
     "weights": (LIGHT, (*HEAVY, *CONFIG)),
     "training": (PARTS, CONFIG),
     "evaluation": (PARTS, CONFIG),
+    "insight": (PARTS, (*HEAVY, *CONFIG)),
     "config": (PARTS | MEASURING, HEAVY),
     "assembly": (PARTS | MEASURING | {"config"}, HEAVY),
     "run": (PARTS | MEASURING | {"config", "assembly"}, HEAVY),

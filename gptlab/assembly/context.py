@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from gptlab.assembly.samples import make_pictures, write_samples
 from gptlab.config.build import build
 from gptlab.config.compose import compose_config
 from gptlab.config.plain import Config, to_yaml
@@ -14,7 +15,6 @@ from gptlab.config.pretrained import row_length
 from gptlab.data.protocol import EvaluationRequest, Prepared
 from gptlab.data.text.split import ALL
 from gptlab.generation.generator import TextGenerator
-from gptlab.generation.sampling import nth_seed
 from gptlab.hardware.precision import ForwardContext
 from gptlab.heads.protocol import TokenHead
 
@@ -49,6 +49,7 @@ def make_context(
         start_step=steps.first,
         start=steps.start,
         write_samples=partial(write_samples, text_generator, prepared),
+        pictures=make_pictures(text_generator, prepared),
         run_probes=ProbeRunner(model, head, tokenizer, prepared.held_out, seed=cfg.seed) if can_probe else None,
         read_text=partial(read_text, text_generator, cfg) if isinstance(head, TokenHead) else None,
         labels=tuple(labels),
@@ -58,24 +59,6 @@ def make_context(
         command=command,
         estimate=estimate,
     )
-
-
-def write_samples(text_generator: TextGenerator, prepared: Prepared, prompt: str | None) -> list[str]:
-    """Return sample prompts with their continuations, during training.
-
-    Args:
-        prompt: None for the sample prompts of the data.
-
-    Returns:
-        an empty list for a head that predicts no tokens.
-    """
-    if not isinstance(text_generator.head, TokenHead):
-        return []
-    continue_ids, seed = partial(text_generator.continue_ids, changes={}), text_generator.seed
-    return [  # a prompt has the same seed at each validation, so that the model makes the difference
-        sample.shown + "".join(continue_ids(sample.ids, stop=sample.stop, seed=nth_seed(seed, number)))
-        for number, sample in enumerate(prepared.sample_prompts(text_generator.tokenizer, prompt))
-    ]
 
 
 def read_text(

@@ -74,18 +74,31 @@ class TextGenerator:
         return TextPieces(stream_text(self.tokenizer, new, before=before, end_ids=self.end_ids, stop=sampling.stop))
 
     def continue_ids(
-        self, ids: list[int], *, stop: Sequence[str], seed: int | None, changes: dict[str, Any]
+        self,
+        ids: list[int],
+        *,
+        stop: Sequence[str],
+        seed: int | None,
+        changes: dict[str, Any],
+        record: Callable[[int], None] = lambda token: None,
     ) -> TextPieces:
         """Return the text that follows these ids, in pieces.
 
         Args:
             ids: of the prompt, with the tokenizer's beginning of text.
             stop: texts that end the sample, beside those of the sampling, see `_ends`.
+            record: called with each id as it is generated, also with those of an end.
         """
         sampling = dataclasses.replace(self.sampling, **changes)
         end_ids, texts = self._ends(stop, self.end_ids)
-        steps = self._generate_ids(self._fitting([ids]), sampling, end_ids, self._seed(seed), cache=True)
-        new = (int(step[0]) for step in steps)
+
+        def new_ids() -> Iterator[int]:
+            for step in self._generate_ids(self._fitting([ids]), sampling, end_ids, self._seed(seed), cache=True):
+                token = int(step[0])
+                record(token)
+                yield token
+
+        new = new_ids()
         return TextPieces(stream_text(self.tokenizer, new, before=ids, end_ids=end_ids, stop=[*sampling.stop, *texts]))
 
     def generate_batch(

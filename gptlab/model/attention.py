@@ -30,18 +30,27 @@ class AttentionContext(NamedTuple):
     rotary: tuple[Tensor, Tensor] | None  # cos and sin, (..., T, K/2) each; None without rotary positions
 
 
+def attention_probabilities(q: Tensor, k: Tensor, *, mask: Tensor | None) -> Tensor:
+    """softmax(q k^T / sqrt(K)), over visible tokens.
+
+    q (B, H, T, K), k (B, G, S, K) -> (B, H, T, S)
+    """
+    T, S = q.size(-2), k.size(-2)
+    k = k.repeat_interleave(q.size(1) // k.size(1), dim=1)  # (B, H, S, K)
+    if mask is None:
+        mask = torch.ones(T, S, dtype=torch.bool, device=q.device).tril(S - T)
+    scores = q @ k.transpose(-2, -1) / math.sqrt(q.size(-1))  # (B, H, T, S)
+    return scores.masked_fill(~mask, -math.inf).softmax(dim=-1)
+
+
 def naive_attention(q: Tensor, k: Tensor, v: Tensor, *, mask: Tensor | None, dropout: float) -> Tensor:
     """softmax(q k^T / sqrt(K)) v, over visible tokens.
 
     The formula written out ("Attention Is All You Need", eq. 1), as in the book, chapter 3.
     q (B, H, T, K), k and v (B, G, S, K) -> (B, H, T, K)
     """
-    T, S = q.size(-2), k.size(-2)
-    k, v = (x.repeat_interleave(q.size(1) // k.size(1), dim=1) for x in (k, v))  # (B, H, S, K)
-    if mask is None:
-        mask = torch.ones(T, S, dtype=torch.bool, device=q.device).tril(S - T)
-    scores = q @ k.transpose(-2, -1) / math.sqrt(q.size(-1))  # (B, H, T, S)
-    weights = scores.masked_fill(~mask, -math.inf).softmax(dim=-1)
+    weights = attention_probabilities(q, k, mask=mask)  # (B, H, T, S)
+    v = v.repeat_interleave(q.size(1) // v.size(1), dim=1)  # (B, H, S, K)
     return F.dropout(weights, dropout) @ v
 
 

@@ -1,8 +1,10 @@
 """The facts and functions of a run that callbacks may use."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
+
+import numpy as np
 
 from gptlab.batch import Batch
 from gptlab.errors import UserError
@@ -33,6 +35,32 @@ class Steps(NamedTuple):
     start: Start | None  # None for random weights, and for a resumed run
 
 
+class WrittenSample(NamedTuple):
+    """A prompt with its continuation."""
+
+    text: str  # as a person reads it
+    ids: list[int]  # as the model reads it, with what it generated, also the ids of an end
+    n_given: int  # how many of them belong to the prompt
+
+
+class MapChoice(NamedTuple):
+    """The attention maps to draw."""
+
+    text: str | None  # the text that is read; None for the first held-out one
+    n_tokens: int  # of its tokens, at most
+    layers: list[int] | None  # from 1 on, or from the last at -1; None for all
+    heads: list[int] | None  # likewise; None for all, or some of many
+
+
+class Pictures(NamedTuple):
+    """Functions that draw the model's present state, (height, width, 3) uint8."""
+
+    samples: Callable[[Sequence[WrittenSample]], np.ndarray]  # their tokens, coloured by probability
+    held_out: Callable[[int], np.ndarray] | None  # so many held-out tokens; None if the head predicts no tokens
+    # -> function that draws them, None if the model cannot show them; UserError: no such layer or head
+    attention: Callable[[MapChoice], Callable[[], np.ndarray] | None]
+
+
 class RunContext(NamedTuple):
     """The first argument of callbacks and loggers from a yaml.
 
@@ -45,7 +73,8 @@ class RunContext(NamedTuple):
     start_step: int
     start: Start | None
     # prompt -> sample texts; None stands for the data's own prompts; [] if the head generates no text
-    write_samples: Callable[[str | None], list[str]]
+    write_samples: Callable[[str | None], list[WrittenSample]]
+    pictures: Pictures
     # number of questions of each kind -> accuracy; None without held-out text or a head that predicts tokens
     run_probes: Callable[[int, ForwardContext], dict[str, float]] | None
     # files of a text, most tokens to read -> function that scores the text; None if the head predicts no tokens

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import lightning as L
+import numpy as np
 import pytest
 import torch
 from lightning.pytorch.loggers.logger import DummyLogger
@@ -22,7 +23,7 @@ from gptlab.heads.protocol import HeadContext, Monitor
 from gptlab.training.callbacks.checkpoints import LastCheckpoint
 from gptlab.training.callbacks.throughput import Throughput
 from gptlab.training.callbacks.validation import FiniteValidation
-from gptlab.training.context import DivergedError, RunContext
+from gptlab.training.context import DivergedError, Pictures, RunContext, WrittenSample
 from gptlab.training.estimate import Estimate
 from gptlab.training.mfu import flops_per_token
 from gptlab.training.module import GPTModule
@@ -33,6 +34,7 @@ from tests.support.tiny_models import tiny_gpt
 
 B, T, STEPS = 3, 12, 5
 LR = 0.3
+PICTURE = np.zeros((4, 6, 3), dtype=np.uint8)
 SCHEDULE = partial(cosine, total_steps=STEPS, warmup_steps=2, start_factor=0.1, end_factor=0.0)
 GIVEN = HeadContext(vocab_size=50, token_bytes=None)
 
@@ -49,7 +51,8 @@ def context(folder: Path, *, start_step: int = 0) -> RunContext:
         total_steps=STEPS,
         start_step=start_step,
         start=None,
-        write_samples=lambda prompt: [str(prompt)],
+        write_samples=lambda prompt: [WrittenSample(str(prompt), [1, 2], 1)],
+        pictures=Pictures(samples=lambda samples: PICTURE, held_out=None, attention=lambda choice: lambda: PICTURE),
         run_probes=lambda n_questions, forward_context: {},
         read_text=None,
         labels=(),

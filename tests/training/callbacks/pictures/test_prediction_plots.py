@@ -10,8 +10,8 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from gptlab.heads.protocol import Loss
-from gptlab.training.callbacks import prediction_plots
-from gptlab.training.callbacks.prediction_plots import PredictionPlots
+from gptlab.training.callbacks.pictures import prediction_plots
+from gptlab.training.callbacks.pictures.prediction_plots import PredictionPlots
 from tests.training.callbacks.test_throughput import context
 
 PROBABILITIES = np.array([[0.9, 0.1], [0.3, 0.7], [0.8, 0.2], [0.6, 0.4]])  # (R, C)

@@ -1,0 +1,1 @@
+"""What a trained model does: arithmetic and pictures of its inside."""

@@ -1,0 +1,1 @@
+"""Callbacks that draw: pictures of predictions, sample texts and attention."""

@@ -15,7 +15,7 @@ import torch
 from omegaconf import DictConfig
 from torch import Tensor
 
-from gptlab.assembly import parts
+from gptlab.assembly import inside, parts
 from gptlab.assembly.context import make_context
 from gptlab.assembly.estimate import estimate_run
 from gptlab.assembly.parts import modules_of
@@ -64,12 +64,15 @@ class Run:
         data: its rows. `run.data.train[[0, 1]]` is a batch of two, and so for `val` and `test`.
         datamodule: Lightning's; its loaders yield the batches that training sees.
         style: how it writes a conversation.
+
+    `run.attention(ids)` and `run.lens(ids)` look inside, see `gptlab.assembly.inside`.
     """
 
     data = cached_property(parts.prepare_data)
     batch_plan = cached_property(parts.plan_batches)
     datamodule = property(parts.datamodule_of)
     style = cached_property(parts.build_style)
+    attention, lens = inside.attention, inside.lens
 
     def __init__(self, cfg: Config, tokenizer: Tokenizer, *, data: Prepared | None, labels: dict[str, int]) -> None:
         self.cfg, self.tokenizer, self.labels = cfg, tokenizer, labels
@@ -78,6 +81,7 @@ class Run:
         self.folder: Path | None = None
         self.python_command: PythonCommand | None = None  # set if Python composed the run from overrides
         self.record: dict[str, Any] | None = None  # of the checkpoint, if the run was opened from one
+        self.step: int | None = None  # at which an opened run's weights were saved
         self.weights: Source | None = None  # base weights; set only if checkpoints depend on them (LoRA, DPO)
         self.start: Start | None = None  # pretrained weights of a new run
         self.folder_sampling: dict[str, Any] | None = None  # what a published folder says; None for a run of ours
@@ -145,6 +149,7 @@ class Run:
             with meta_weights():  # the checkpoint replaces them at once
                 run = cls(cfg, tokenizer, data=None, labels=record["labels"])
             run.record, run.weights, run.folder = record, base, folder_of(checkpoint)
+            run.step = content.get("global_step")
             restore_weights(
                 modules_of(run), content["state_dict"], base=base, tokenizer=tokenizer, tune=run.tuning.apply
             )

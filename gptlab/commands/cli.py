@@ -22,6 +22,7 @@ VERBS = {
     "classify": 'predict the class of a text: gptlab classify run=outputs/... text="..."',
     "evaluate": "measure a model, with confidence intervals: gptlab evaluate run=outputs/...",
     "compare": "compare models side by side: gptlab compare 'run=[outputs/a, outputs/b]'",
+    "inspect": 'see what a model does with a text, on a page: gptlab inspect run=outputs/... text="..."',
     "export": "export a model for transformers: gptlab export run=outputs/... to=FOLDER",
 }
 USAGE = (

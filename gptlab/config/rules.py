@@ -83,7 +83,7 @@ def pair_problems(cfg: Mapping[str, Any]) -> Iterator[str]:
             f"model.n_heads is {n_heads}, not a multiple of model.n_kv_heads, {n_kv_heads}: choose one that divides it"
         )
     yield from _trainer_problems(cfg)
-    if "to" in cfg and str(get("precision")).endswith(("-mixed", "int8")):
+    if "shard_gb" in cfg and str(get("precision")).endswith(("-mixed", "int8")):
         yield f"precision is {get('precision')}, which is for training only: choose one that ends in -true"
     if (
         "prompts" in cfg
@@ -91,6 +91,8 @@ def pair_problems(cfg: Mapping[str, Any]) -> Iterator[str]:
         and (not isinstance(get("run"), list) or len(get("run")) < 2)
     ):
         yield f"run is {get('run')}: give two or more to compare, 'run=[a, b]'"
+    if "max_tokens" in cfg and not isinstance(run := get("run"), str) and not (isinstance(run, list) and len(run) == 2):
+        yield f"run is {run}: give one, or two to see side by side, 'run=[a, b]'"
     if get("weights._target_") == "gptlab.weights.sources.Scratch":
         if get("tuning._target_") == "gptlab.training.tuning.LoRA":
             yield (

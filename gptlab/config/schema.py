@@ -162,6 +162,26 @@ class ExportSchema:
     shard_gb: Annotated[float, MoreThan(0)] = MISSING
 
 
+@dataclass
+class InspectSchema:
+    """`conf/inspect.yaml`."""
+
+    run: Any = MISSING  # a path, or a list of two
+    text: str | None = MISSING
+    answer: str | None = MISSING
+    chat: Literal["auto"] | bool = MISSING
+    to: str | None = MISSING
+    layers: list[int] | None = MISSING
+    max_mb: Annotated[float, MoreThan(0)] = MISSING
+    max_tokens: Positive = MISSING
+    sampling: dict[str, Any] = MISSING
+    batch_tokens: Positive = MISSING
+    seed: Seed = MISSING
+    device: str = MISSING
+    precision: ComputePrecision = MISSING
+    output: Literal["text", "json"] = MISSING
+
+
 SCHEMAS = (
     TrainSchema,
     DataSchema,
@@ -172,6 +192,7 @@ SCHEMAS = (
     EvaluateSchema,
     CompareSchema,
     ExportSchema,
+    InspectSchema,
 )
 
 

@@ -49,20 +49,50 @@ def attention_weights(
     Raises:
         UserError: the model has no such layer, or reads fewer tokens.
     """
+    chosen = layer_numbers(model, layers)
+    weights: dict[int, Tensor] = {}
+    record_attention(model, ids, weights.__setitem__, layers=chosen, segments=segments)
+    B, T = ids.shape
+    shape = (0, B, count_heads(model), T, T)
+    return torch.stack([weights[number] for number in chosen]) if chosen else torch.empty(shape)
+
+
+def record_attention(
+    model: GPT, ids: Tensor, record: Callable[[int, Tensor], None], *, layers: Sequence[int], segments: Tensor | None
+) -> None:
+    """Read a text, and hand over each layer's weights as soon as they are known.
+
+    At no time are those of two layers needed. Arguments as for `attention_weights`.
+
+    Args:
+        record: called with the layer's number and its weights (B, H, T, T).
+    """
+    mask = causal_mask(ids.size(1), 0, sliding_window=model.sliding_window, segments=segments, device=ids.device)
+    with evaluation_mode(model), ExitStack() as recorders:
+        for number in set(layers):
+            attention = cast(CausalSelfAttention, model.blocks[number].attention)
+            recorders.enter_context(_recorded(attention, mask, partial(record, number)))
+        model(ids, segments=segments)
+
+
+def layer_numbers(model: GPT, layers: Sequence[int] | None) -> list[int]:
+    """Return the numbers of layers, counted from 0.
+
+    Args:
+        layers: negative ones are counted from the last; None is all of them.
+
+    Raises:
+        UserError: the model has no such layer.
+    """
     n = model.n_layers
     if wrong := [number for number in layers or () if not -n <= number < n]:
         raise UserError(f"there is no layer {wrong[0]}: the model has {n}, numbered 0 to {n - 1}")
-    chosen = list(range(n)) if layers is None else [number % n for number in layers]
-    mask = causal_mask(ids.size(1), 0, sliding_window=model.sliding_window, segments=segments, device=ids.device)
-    weights: dict[int, Tensor] = {}
-    with evaluation_mode(model), ExitStack() as recorders:
-        for number in set(chosen):
-            attention = cast(CausalSelfAttention, model.blocks[number].attention)
-            recorders.enter_context(_recorded(attention, mask, partial(weights.__setitem__, number)))
-        model(ids, segments=segments)
-    B, T = ids.shape
-    shape = (len(chosen), B, cast(CausalSelfAttention, model.blocks[0].attention).n_heads, T, T)
-    return torch.stack([weights[number] for number in chosen]) if chosen else torch.empty(shape)
+    return list(range(n)) if layers is None else [number % n for number in layers]
+
+
+def count_heads(model: GPT) -> int:
+    """Return H, the query heads of a layer."""
+    return cast(CausalSelfAttention, model.blocks[0].attention).n_heads
 
 
 @contextmanager

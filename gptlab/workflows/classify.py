@@ -86,7 +86,7 @@ def classify(
         raise UserError("there is nothing to classify: the text is blank")
     if len(filled) < len(texts):
         log.warning(f"{len(texts) - len(filled):,} of {len(texts):,} texts are blank, and get no class")
-    scored = _text_rows(run, filled, classes)
+    scored = text_rows(run, filled, classes)
     batch_size = max(1, batch_tokens // scored.row_tokens)
     predictions = predict_rows(run.model, run.head, scored.rows, batch_size=batch_size, forward_context=forward_context)
     values = (prediction_values(log_probs, classes) for log_probs in predictions.log_probs)
@@ -94,7 +94,7 @@ def classify(
         yield {"text": text, **(next(values) if text.strip() else dict.fromkeys(("predicted", "probabilities")))}
 
 
-def _text_rows(run: Run, texts: list[str], classes: list[str]) -> ScoredRows:
+def text_rows(run: Run, texts: list[str], classes: list[str]) -> ScoredRows:
     """Return the texts as rows, a published model's padded to the longest of a batch."""
     if "data" in run.cfg:
         data: LabelledTexts = build(run.cfg.data, "data")

@@ -36,12 +36,16 @@ def test_help_configuration_and_mistakes_need_no_torch(words: list[str]) -> None
 
 
 def test_opening_a_run_needs_no_lightning(tiny_run: TrainedRun) -> None:
-    """Check that neither generating nor evaluating imports Lightning."""
-    both = "from gptlab.commands.cli import main; main(sys.argv[1:5]); main(['evaluate', sys.argv[2]])"
+    """Check that neither generating, evaluating nor inspecting imports Lightning."""
+    both = (
+        "from gptlab.commands.cli import main; main(sys.argv[1:5]); main(['evaluate', sys.argv[2]]); "
+        "main(['inspect', sys.argv[2], 'text=And the'])"
+    )
     words = ["generate", f"run={tiny_run.folder}", "prompt=And the", "sampling.max_new_tokens=5"]
     out, heavy = started(both, *words)
     assert out.startswith("And the")
     assert "bits per byte" in out
+    assert "inspect.html" in out
     assert heavy == {"torch"}
 
 

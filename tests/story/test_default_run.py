@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from gptlab.commands.train import main
+from gptlab.insight.page.writing import SCRIPTS
 from gptlab.run import Run
 from tests.conftest import ROOT
 
@@ -41,3 +42,5 @@ def test_a_wheel_works_outside_a_checkout(tmp_path: Path) -> None:
     )
     assert "context_length: 64" in done.stdout
     assert (tmp_path / "site" / "gptlab" / "conf" / "train.yaml").is_file()
+    page = tmp_path / "site" / "gptlab" / "insight" / "page"
+    assert {path.name for path in page.iterdir()} >= {"page.html", "page.css", *SCRIPTS}

@@ -51,8 +51,10 @@ NEEDED = {  # overrides that a verb needs, if a document names it alone
     "compare": ["run=[a, b]"],
     "export": ["run=a", "to=b"],
     "evaluate": ["run=a"],
+    "inspect": ["run=a"],
 }
-TYPED = {"generate": "prompt=", "classify": "text="}  # the raw text that the verb takes before Hydra reads the rest
+# the raw text that a verb takes before Hydra reads the rest
+TYPED = {"generate": "prompt=", "classify": "text=", "inspect": "text="}
 
 
 class Example(NamedTuple):

@@ -1,0 +1,1 @@
+"""The page of `gptlab inspect`: what it holds, and how it becomes one file."""

@@ -23,11 +23,12 @@ VERBS = {
     "evaluate": "measure a model, with confidence intervals: gptlab evaluate run=outputs/...",
     "compare": "compare models side by side: gptlab compare 'run=[outputs/a, outputs/b]'",
     "inspect": 'see what a model does with a text, on a page: gptlab inspect run=outputs/... text="..."',
+    "leaderboard": "rank a sweep's jobs, or any runs: gptlab leaderboard run=outputs/sweeps/...",
     "export": "export a model for transformers: gptlab export run=outputs/... to=FOLDER",
 }
 USAGE = (
     "gptlab <verb> key=value ...\n\n"
-    + "".join(f"  {verb:<10}{does.replace(': ', chr(10) + ' ' * 12, 1)}\n" for verb, does in VERBS.items())
+    + "".join(f"  {verb:<13}{does.replace(': ', chr(10) + ' ' * 15, 1)}\n" for verb, does in VERBS.items())
     + "\nThe keys of a verb: gptlab evaluate --help"
 )
 HELP = ("-h", "--help", "help")

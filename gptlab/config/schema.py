@@ -179,6 +179,18 @@ class InspectSchema:
     seed: Seed = MISSING
     device: str = MISSING
     precision: ComputePrecision = MISSING
+
+
+class LeaderboardSchema:
+    """`conf/leaderboard.yaml`."""
+
+    run: Any = MISSING  # a path, or a list of them
+    average: list[str] | None = MISSING
+    metric: str | None = MISSING
+    mode: Literal["min", "max"] | None = MISSING
+    order: Literal["rank", "given"] | None = MISSING
+    compare: Literal["best", "previous"] | None = MISSING
+    to: str | None = MISSING
     output: Literal["text", "json"] = MISSING
 
 
@@ -193,6 +205,7 @@ SCHEMAS = (
     CompareSchema,
     ExportSchema,
     InspectSchema,
+    LeaderboardSchema,
 )
 
 
@@ -237,7 +250,7 @@ def _hydra_type(hint: Any) -> Any:
         return type(get_args(hint)[0])
     if isinstance(hint, UnionType) or get_origin(hint) is Union:
         others = [kind for kind in get_args(hint) if kind is not NoneType]
-        return hint if len(others) == 1 else Any
+        return _hydra_type(others[0]) | None if len(others) == 1 else Any
     return hint
 
 

@@ -2,11 +2,13 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from gptlab.commands import train
 from tests.conftest import ROOT, TrainedRun
+from tests.support.sweep_folders import write_job
 
 WATCH = """
 import sys
@@ -55,6 +57,13 @@ def test_data_needs_no_lightning(tiny_run: TrainedRun) -> None:
     )
     assert "bytes per token" in out
     assert heavy == {"torch"}
+
+
+def test_a_leaderboard_needs_no_torch(tmp_path: Path) -> None:
+    write_job(tmp_path, 0, {"a": 1}, 1.0)
+    out, heavy = started("from gptlab.commands.cli import main; main()", "leaderboard", f"run={tmp_path}")
+    assert "the best val/loss first" in out
+    assert not heavy
 
 
 @pytest.mark.parametrize("mistake", ["model.n_layer=3", "model=tinny"])

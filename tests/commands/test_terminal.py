@@ -20,8 +20,10 @@ from gptlab.commands.terminal import StderrHandler, escape_unencodable
 from gptlab.console import ConsoleHandler, StatusLine, is_animated, print_text, show_clock, unit_progress
 from gptlab.errors import UserError
 from gptlab.evaluation.compare import show_comparison
-from gptlab.sweeps.leaderboard import Job, show_leaderboard
+from gptlab.storage.run_folder import read_job_record, write_job_record
+from gptlab.sweeps.leaderboard.report import show_leaderboard
 from gptlab.training.summary import shorten_prompt, show_summary
+from tests.support.sweep_folders import write_job
 from tests.training.test_summary import SUMMARY as UNTESTED
 
 SUMMARY = UNTESTED | {"test_of": "final"}
@@ -64,15 +66,16 @@ def test_the_prompt_of_the_next_command_leaves_a_line_of_80_columns() -> None:
 
 
 def test_a_sweep_prints_errors_and_commands_in_whole_lines(tmp_path: Path) -> None:
-    record = {"job": 0, "varies": {"optim.lr": "1"}, "overrides": ["optim.lr=1"]}
     error = f"outputs/{'x' * 70}: repeat the command with hydra.sweep.dir='{'y' * 50} z'"
-    failed = Job(tmp_path, {**record, "status": "failed", "error": error}, {})
-    done = [Job(tmp_path, {**record, "status": "finished", "value": 1.0, "monitor": "val/loss"}, SUMMARY)] * 2
+    for number in range(2):
+        write_job(tmp_path, number, {"optim.lr": number}, 1.0 + number)
+    failed = write_job(tmp_path, 2, {"optim.lr": 2}, None, status="failed")
+    write_job_record(failed, read_job_record(failed) | {"error": error})
     screen = console(70)
-    show_leaderboard([*done, failed], Path("outputs/sweeps/lr"), screen)
+    show_leaderboard(tmp_path, screen)
     lines = shown(screen).splitlines()
-    assert f"{RED}job 0: {error}\x1b[0m" in lines
-    assert f"  {SUMMARY['next_command']}" in lines
+    assert f"{RED}job 2: {error}\x1b[0m" in lines
+    assert f"  gptlab generate run={tmp_path / '0'} prompt='Once upon'" in lines
     rows = [line for line in lines if "finished" in line or "failed" in line]
     assert [GREEN in rows[0], GREEN in rows[1], RED in rows[2]] == [True, False, True]
 

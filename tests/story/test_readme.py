@@ -49,6 +49,7 @@ NEEDED = {  # overrides that a verb needs, if a document names it alone
     "chat": ["run=a"],
     "classify": ["run=a"],
     "compare": ["run=[a, b]"],
+    "leaderboard": ["run=a"],
     "export": ["run=a", "to=b"],
     "evaluate": ["run=a"],
     "inspect": ["run=a"],

@@ -1,7 +1,5 @@
-"""A sweep's jobs, their problems, and their rank."""
+"""A sweep's jobs and their problems."""
 
-import copy
-import csv
 import json
 import math
 from collections.abc import Callable, Iterator
@@ -13,13 +11,12 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from gptlab.config.compose import ConfigError, compose_whole
+from gptlab.config.compose import ConfigError
 from gptlab.config.resume import resolve_resume
 from gptlab.errors import UserError
 from gptlab.storage.run_folder import read_job_record, write_job_record
 from gptlab.sweeps.grid import check_jobs, sweep_jobs
 from gptlab.sweeps.jobs import WORST_VALUE, Outcome, run_sweep_job
-from gptlab.sweeps.leaderboard import Job, Leaderboard, rank_jobs, write_leaderboard
 
 JOBS = {
     ("-m", "a=1,2", "b=x,y"): [["a=1", "b=x"], ["a=1", "b=y"], ["a=2", "b=x"], ["a=2", "b=y"]],
@@ -84,16 +81,6 @@ def test_a_named_sweep_varies_the_default_run(name: str) -> None:
     check_jobs(jobs)
 
 
-def job(number: int, value: float | None, mode: str = "min") -> Job:
-    return Job(Path(), {"job": number} | ({} if value is None else {"value": value, "mode": mode}), {})
-
-
-@pytest.mark.parametrize(("mode", "order"), [("min", [1, 3, 0, 2, 4]), ("max", [0, 3, 1, 2, 4])])
-def test_jobs_are_ranked_by_value_with_failures_last(mode: str, order: list[int]) -> None:
-    jobs = [job(4, None), job(3, 0.5, mode), job(2, None), job(1, -2.0, mode), job(0, 7.0, mode)]
-    assert [found.record["job"] for found in rank_jobs(jobs)] == order
-
-
 @pytest.fixture
 def hydra_job(tmp_path: Path) -> Iterator[Callable[..., tuple[DictConfig, Path]]]:
     """Return a sweep job's configuration and folder, with Hydra set up."""
@@ -155,46 +142,6 @@ def test_a_refused_job_leaves_only_its_record(hydra_job: Callable[..., Any]) -> 
     assert [path.name for path in folder.iterdir()] == ["status.json"]
 
 
-def test_two_sweeps_of_one_second_have_two_folders(tmp_path: Path) -> None:
-    """A folder that the user named is used as it is, so that its sweep is resumed."""
-    words = [f"hydra.sweep.dir={tmp_path}/" + "${now:%Y}"], [f"hydra.sweep.dir={tmp_path}/mine"]
-    dated, named = (compose_whole("train", [*more]).whole for more in words)
-    folders = []
-    for whole in (dated, copy.deepcopy(dated), named, copy.deepcopy(named)):
-        Leaderboard().on_multirun_start(whole)
-        folders.append(whole.hydra.sweep.dir)
-        assert whole.hydra.overrides.hydra[-1] == f"hydra.sweep.dir='{folders[-1]}'"  # for jobs in other processes
-    assert folders[1:] == [f"{folders[0]}_2", f"{tmp_path}/mine", f"{tmp_path}/mine"]
-    assert all(Path(folder).is_dir() for folder in folders)
-
-
-@pytest.mark.parametrize("more", [None, "notes.txt", "1/train.log"])
-def test_a_sweep_of_refused_jobs_leaves_no_folder(
-    more: str | None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    sweep = tmp_path / "sweeps" / "gpt" / "1"
-    config = OmegaConf.create({"hydra": {"sweep": {"dir": str(sweep)}, "overrides": {"hydra": []}}})
-    board = Leaderboard()
-    board.on_multirun_start(config)
-    (sweep / "multirun.yaml").touch()
-    for number in range(2):
-        (sweep / str(number)).mkdir()
-        record = {"job": number, "overrides": [], "varies": {}, "status": "failed", "error": "no such column"}
-        write_job_record(sweep / str(number), record)
-    write_leaderboard(sweep)
-    if more:
-        (sweep / more).touch()
-    with pytest.raises(SystemExit, match="1"):
-        board.on_multirun_end(config)
-    assert "jobs 0, 1: no such column" in capsys.readouterr().out
-    left = {path.relative_to(sweep).as_posix() for path in sweep.rglob("*") if path.is_file()}
-    if more == "1/train.log":  # an internal error, whose traceback it holds
-        assert left >= {"leaderboard.csv", "0/status.json", "1/train.log"}
-    else:
-        assert left == ({more} if more else set())
-        assert (tmp_path / "sweeps").exists() == bool(more)
-
-
 def test_a_run_outside_the_sweep_is_not_overwritten(hydra_job: Callable[..., Any]) -> None:
     cfg, folder = hydra_job(0, "a=1")
     (folder / "checkpoints").mkdir()
@@ -220,17 +167,3 @@ def test_the_start_is_no_result_of_training(hydra_job: Callable[..., Any]) -> No
     run_sweep_job(cfg, lambda cfg: Outcome({"status": "finished", **start}, "val/loss", "min"))
     assert read_job_record(folder)["error"].startswith("val/loss is nan")
     assert Outcome(start | {"best_trained": {"val/loss": 0.75}}, "val/loss", "min").value == 0.75
-
-
-def test_a_metric_that_is_not_finite_leaves_its_cell_empty(tmp_path: Path) -> None:
-    found = {"monitor": "val/error", "mode": "max", "value": 0.1 + 0.2, "status": "finished"}
-    (tmp_path / "0").mkdir()
-    write_job_record(tmp_path / "0", {"job": 0, "overrides": [], "varies": {"model": "a,b"}, **found})
-    summary = {"best": {"val/perplexity": None, "val/error": 0.1 + 0.2}, "steps": 7}
-    (tmp_path / "0" / "summary.json").write_text(json.dumps(summary), encoding="utf-8")
-    write_leaderboard(tmp_path)
-    with (tmp_path / "leaderboard.csv").open(encoding="utf-8", newline="") as file:
-        (row,) = csv.DictReader(file)
-    assert float(row["val/error"]) == 0.1 + 0.2
-    assert (row["model"], row["steps"], row["tokens"]) == ("a,b", "7", "")
-    assert "val/perplexity" not in row

@@ -1,0 +1,1 @@
+"""The answer of a sweep: its rows, what is known about the best one, files and a picture."""

@@ -179,8 +179,10 @@ class InspectSchema:
     seed: Seed = MISSING
     device: str = MISSING
     precision: ComputePrecision = MISSING
+    output: Literal["text", "json"] = MISSING
 
 
+@dataclass
 class LeaderboardSchema:
     """`conf/leaderboard.yaml`."""
 

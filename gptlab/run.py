@@ -166,7 +166,7 @@ class Run:
         cfg, folder, modules, started = self.cfg, Path(self.cfg.output_dir), modules_of(self), perf_counter()
         resumes = cfg.resume is not None
         self.model.recompute = cfg.activation_checkpointing
-        batches, plan, accumulation = self.batch_plan
+        batches, plan, division = self.batch_plan
         frozen = list_frozen(modules) if self.tuning.partial else ()
         module = make_module(cfg, modules, n_steps=plan.n_steps, frozen_names=frozen)
         with training_scope(cfg, self.python_command):  # nothing is written before this
@@ -174,10 +174,10 @@ class Run:
             record = parts.record_of(self)
             start_step = find_start_step(cfg.resume, batches, n_steps=plan.n_steps, base=record.get("base"))
             steps = Steps(total=plan.n_steps, first=start_step, start=self.start)
-            estimate = estimate_run(cfg, module, batches, plan, steps, accumulation=accumulation, record=record)
+            estimate = estimate_run(cfg, modules, self.data, plan, steps, division, frozen_names=frozen, record=record)
             data, command = self.data, self.origin["command"]
             context = make_context(cfg, data, self.text_generator, self.labels, steps, estimate, command=command)
-            trainer = make_trainer(cfg, context, record=record, plan=plan, accumulation=accumulation)
+            trainer = make_trainer(cfg, context, record=record, plan=plan, accumulation=division.accumulation)
             if resumes and trainer.is_global_zero:
                 write_summary({"status": "training"}, folder)  # an extended run is no longer finished
             try:

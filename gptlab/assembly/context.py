@@ -20,7 +20,7 @@ from gptlab.heads.protocol import TokenHead
 
 if TYPE_CHECKING:
     from gptlab.training.context import RunContext, Steps
-    from gptlab.training.estimate import Estimate
+    from gptlab.training.planning.estimate import Estimate
 
 TEXT_BATCH_TOKENS = 4096  # tokens of a batch when a second text is scored during training
 

@@ -23,7 +23,7 @@ from gptlab.weights.protocol import Source
 
 if TYPE_CHECKING:
     from gptlab.data.datamodule import RunDataModule
-    from gptlab.training.trainer import Plan
+    from gptlab.training.planning.settings import Division, Plan
 
 log = logging.getLogger(__name__)
 
@@ -46,7 +46,7 @@ class RunParts(Protocol):
         """Return the run's rows."""
 
     @property
-    def batch_plan(self) -> "tuple[RunDataModule, Plan, int]":
+    def batch_plan(self) -> "tuple[RunDataModule, Plan, Division]":
         """Return what `plan_batches` returns."""
 
     @property
@@ -71,8 +71,8 @@ def prepare_data(run: RunParts) -> Prepared:
     return data
 
 
-def plan_batches(run: RunParts) -> "tuple[RunDataModule, Plan, int]":
-    """Return the batches of the run's training, its plan, and the micro-batches of a step."""
+def plan_batches(run: RunParts) -> "tuple[RunDataModule, Plan, Division]":
+    """Return the batches of the run's training, its plan, and how a step is divided."""
     return make_batches(run.cfg, modules_of(run), run.data)
 
 

@@ -26,39 +26,48 @@ if TYPE_CHECKING:
     from gptlab.data.datamodule import RunDataModule
     from gptlab.training.context import RunContext
     from gptlab.training.module import GPTModule
-    from gptlab.training.trainer import Plan
+    from gptlab.training.planning.settings import Division, Plan
 
 log = logging.getLogger(__name__)
 
 
-def make_batches(cfg: Config, modules: nn.ModuleDict, prepared: Prepared) -> tuple["RunDataModule", "Plan", int]:
-    """Return the run's batches, its plan, and the micro-batches per step.
+def plan_steps(
+    cfg: Config, modules: nn.ModuleDict, prepared: Prepared, *, world_size: int
+) -> tuple["Plan", "Division"]:
+    """Return the run's length, and how the rows of a step are divided.
 
     Args:
         modules: `model` and its `head`, whose memory use decides the micro-batch size.
+        world_size: devices that train.
     """
-    from gptlab.data.datamodule import RunDataModule
     from gptlab.training.micro_batch import choose_micro_batch
-    from gptlab.training.trainer import make_plan
+    from gptlab.training.planning.settings import Division, make_plan
 
-    check_accelerator(cfg.trainer.accelerator)
     options = {key: cfg.trainer[key] for key in ("accumulate_grad_batches", "accelerator", "precision")}
     micro_batch_size, accumulation = choose_micro_batch(
         modules, prepared, resume=cfg.resume, optimizer=build(cfg.optim, "optim"), **options
     )
-    settings = build(cfg.trainer, "trainer")
-    world_size = count_devices(settings.accelerator, settings.devices) * settings.num_nodes
     shape = {"batch_size": micro_batch_size, "world_size": world_size}
     plan = make_plan(
-        settings,
+        build(cfg.trainer, "trainer"),
         n_rows=len(prepared.train),
         rows_at_once=rows_at_once(len(prepared.train), **shape),
         val_batches=len(ValSampler(prepared.val, **shape, rank=0)),
         accumulate_grad_batches=accumulation,
     )
+    return plan, Division(micro_batch_size, accumulation, world_size)
+
+
+def make_batches(cfg: Config, modules: nn.ModuleDict, prepared: Prepared) -> tuple["RunDataModule", "Plan", "Division"]:
+    """Return the run's batches, its length, and how the rows of a step are divided. Arguments as for `plan_steps`."""
+    from gptlab.data.datamodule import RunDataModule
+
+    check_accelerator(cfg.trainer.accelerator)
+    world_size = count_devices(cfg.trainer.accelerator, cfg.trainer.devices) * cfg.trainer.num_nodes
+    plan, division = plan_steps(cfg, modules, prepared, world_size=world_size)
+    shape = {"batch_size": division.batch_size, "world_size": world_size}
     length = {"n_batches": plan.n_batches, "epoch_rows": plan.epoch_rows}
-    batches = RunDataModule(prepared, **shape, **length, seed=cfg.seed)
-    return batches, plan, accumulation
+    return RunDataModule(prepared, **shape, **length, seed=cfg.seed), plan, division
 
 
 def make_module(cfg: Config, modules: nn.ModuleDict, *, n_steps: int, frozen_names: Sequence[str]) -> "GPTModule":

@@ -17,6 +17,7 @@ from gptlab.errors import nearest
 VERBS = {
     "train": "train a model: gptlab train data=text data.path=my.txt   (or python train.py)",
     "data": "show what a run would train on: gptlab data data=text data.path=my.txt",
+    "plan": "say what a run will take, and whether it fits: gptlab plan data=text data.path=my.txt",
     "generate": 'generate text with a trained model: gptlab generate run=outputs/... prompt="..."',
     "chat": "talk with a model: gptlab chat run=outputs/...",
     "classify": 'predict the class of a text: gptlab classify run=outputs/... text="..."',

@@ -20,7 +20,7 @@ from gptlab.config.manual.hints import (
     answer_unknown_choice,
     answer_unknown_key,
 )
-from gptlab.config.plain import Config, keywords, resolved
+from gptlab.config.plain import Config, keywords, resolved, without_hydra
 from gptlab.config.rules import refused
 from gptlab.errors import UserError
 from gptlab.storage.places import conf_dir
@@ -70,7 +70,7 @@ def compose_whole(root: str, overrides: list[str], problems: Sequence[str] = ())
         whole = _at_once(root, parsed) or _one_by_one(root, parsed, problems)
     try:
         dated = "output_dir" in whole and settle_folder(whole, {override.key_or_group for override in parsed})
-        cfg = resolved(OmegaConf.masked_copy(whole, [str(key) for key in whole if key != "hydra"]))
+        cfg = resolved(without_hydra(whole))
     except (UserError, OmegaConfBaseException) as error:
         raise ConfigError([*problems, str(error).partition("\n")[0]]) from error
     typed = [f"{word.partition('=')[0]} is missing" for word in overrides if problems]  # its own problem is known

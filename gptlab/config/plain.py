@@ -49,6 +49,11 @@ def resolved(cfg: DictConfig) -> Config:
         raise UserError(f"{key} refers to a key that does not exist ({first}): correct its ${{...}}") from None
 
 
+def without_hydra(whole: DictConfig) -> DictConfig:
+    """Return a composed configuration without Hydra's own settings."""
+    return OmegaConf.masked_copy(whole, [str(key) for key in whole if key != "hydra"])
+
+
 def references(cfg: DictConfig) -> dict[str, Any]:
     """Return a composed configuration with its references unresolved."""
     return OmegaConf.to_container(cfg, resolve=False)  # type: ignore[return-value]

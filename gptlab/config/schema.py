@@ -55,6 +55,14 @@ class DataSchema(TrainSchema):
 
 
 @dataclass
+class PlanSchema(TrainSchema):
+    """`conf/plan.yaml`: a run, and options of its plan."""
+
+    seconds: Annotated[float, AtLeast(0)] = MISSING
+    output: Literal["text", "json"] = MISSING
+
+
+@dataclass
 class GenerateSchema:
     """`conf/generate.yaml`."""
 
@@ -199,6 +207,7 @@ class LeaderboardSchema:
 SCHEMAS = (
     TrainSchema,
     DataSchema,
+    PlanSchema,
     GenerateSchema,
     ChatSchema,
     ClassifySchema,

@@ -34,13 +34,16 @@ PEAKS = {
     "NVIDIA A100-PCIE-40GB": A100,
     "NVIDIA A100 80GB PCIe": A100,
     "NVIDIA A10": Peak(125e12, 125e12, 62.5e12, 31.2e12),
+    "NVIDIA A10G": Peak(70e12, 70e12, 35e12, 31.5e12),
     "NVIDIA L4": Peak(121e12, 121e12, 60e12, 30.3e12),
     "NVIDIA L40S": Peak(362e12, 362e12, 183e12, 91.6e12),
     "NVIDIA GeForce RTX 3090": Peak(71e12, 71e12, 35.6e12, 35.6e12),
     "NVIDIA GeForce RTX 4090": Peak(165.2e12, 165.2e12, 82.6e12, 82.6e12),
+    "NVIDIA GeForce RTX 5090": Peak(209.5e12, 209.5e12, 104.8e12, 104.8e12),
     "NVIDIA H100 80GB HBM3": H100,
     "NVIDIA H100 PCIe": Peak(756e12, 756e12, 378e12, 51e12),
     "NVIDIA H200": H100,
+    "NVIDIA B200": Peak(2250e12, 2250e12, 1125e12, 75e12),
 }
 FORMATS = {"bf16": torch.bfloat16, "16": torch.float16, "tf32": torch.float32, "32": torch.float32, "64": torch.float64}
 MEASUREMENT_SECONDS = 0.25  # about how long a measurement takes

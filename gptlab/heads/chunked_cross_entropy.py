@@ -30,9 +30,19 @@ def logit_rows(chunk_rows: int | Literal["auto"], hidden: Tensor, weight: Tensor
     if chunk_rows != "auto":
         return chunk_rows
     dtype = product_dtype(hidden, weight)
-    on_cpu = 2**26 if not with_gradient else 2**27 if dtype == hidden.dtype else 2**28
-    n_bytes = on_cpu if weight.device.type == "cpu" else 2**30
+    n_bytes = chunk_bytes(weight.device.type, alike=dtype == hidden.dtype, with_gradient=with_gradient)
     return max(1, n_bytes // (len(weight) * dtype.itemsize))
+
+
+def chunk_bytes(device: str, *, alike: bool, with_gradient: bool) -> int:
+    """Return the bytes of logits that `auto` allows on a kind of device.
+
+    Args:
+        alike: whether products have the dtype of the hidden vectors.
+    """
+    if device != "cpu":
+        return 2**30
+    return 2**26 if not with_gradient else 2**27 if alike else 2**28
 
 
 class ChunkedCrossEntropy(torch.autograd.Function):

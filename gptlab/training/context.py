@@ -10,7 +10,7 @@ from gptlab.batch import Batch
 from gptlab.errors import UserError
 from gptlab.hardware.precision import ForwardContext
 from gptlab.heads.protocol import Monitor
-from gptlab.training.estimate import Estimate
+from gptlab.training.planning.estimate import Estimate
 
 
 class DivergedError(UserError):

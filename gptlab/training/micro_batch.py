@@ -12,18 +12,19 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from gptlab.data.datamodule import RunDataModule
 from gptlab.data.protocol import Prepared, Rows
 from gptlab.errors import UserError
 from gptlab.hardware.memory import MEMORY_FRACTION, free_memory
 from gptlab.hardware.precision import choose_precision, device_type
+from gptlab.heads.protocol import Loss
 from gptlab.storage.checkpoint import read_checkpoint
-from gptlab.training.lightning_internals import data_state
-from gptlab.training.measurement import Step, make_step, on_trial, saved_bytes
 from gptlab.training.muon import update_bytes
 from gptlab.training.optimizers import OptimizerFactory, state_size
+from gptlab.training.planning.activations import make_step, on_trial, saved_bytes
 
 log = logging.getLogger(__name__)
+
+RowStep = Callable[[int], Loss]  # number of rows, the longest first -> loss of their forward pass
 
 
 def choose_micro_batch(
@@ -58,6 +59,9 @@ def choose_micro_batch(
             optimizer=optimizer,
         )
     else:
+        from gptlab.data.datamodule import RunDataModule  # Lightning takes seconds to import
+        from gptlab.training.lightning_internals import data_state
+
         micro_batch_size = data_state(read_checkpoint(Path(resume), mmap=True), RunDataModule)["batch_size"]
     accumulation = data.batch_size // micro_batch_size
     log.info(
@@ -88,7 +92,11 @@ def largest_micro_batch(
     """
     device, precision = torch.device(device_type(accelerator)), choose_precision(precision, accelerator)
     trial = on_trial(modules, device=device, precision=precision)
-    step = make_step(trial, rows, device=device, precision=precision)
+    try_rows, longest = make_step(trial, rows, device=device, precision=precision), rows.reading_order()
+
+    def step(n_rows: int) -> Loss:
+        return try_rows(longest[:n_rows])
+
     trainable = [parameter for parameter in trial.parameters() if parameter.requires_grad]
     weight_bytes = sum(parameter.nbytes for parameter in trainable)
     free = free_memory(device)
@@ -111,7 +119,7 @@ def largest_micro_batch(
     return largest
 
 
-def _measured_bytes(step: Step, trainable: Sequence[Tensor], device: torch.device) -> Callable[[int], float]:
+def _measured_bytes(step: RowStep, trainable: Sequence[Tensor], device: torch.device) -> Callable[[int], float]:
     """Return a function that measures a step's memory on a GPU.
 
     Number of rows -> peak bytes, gradients included; infinite if the memory is not enough.
@@ -133,7 +141,7 @@ def _measured_bytes(step: Step, trainable: Sequence[Tensor], device: torch.devic
     return measure
 
 
-def _estimated_bytes(step: Step, modules: nn.Module, gradient_bytes: int) -> Callable[[int], float]:
+def _estimated_bytes(step: RowStep, modules: nn.Module, gradient_bytes: int) -> Callable[[int], float]:
     """Return a function that estimates the memory of a step.
 
     Number of rows -> bytes of gradients and of the activations kept for backward, extrapolated from one row and two.

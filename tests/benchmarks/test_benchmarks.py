@@ -20,6 +20,7 @@ from tests.benchmarks import (
     memory,
     opening,
     packing,
+    plan,
     preparation,
     sampling,
     startup,
@@ -128,6 +129,12 @@ def test_estimate(capsys: pytest.CaptureFixture[str], toy_text: Path) -> None:
     rows = {row["what"]: row for row in measured(estimate, words, capsys)["rows"]}
     assert all(row["estimated"] > 0 < row["found"] for row in rows.values())
     assert rows["checkpoints (MB)"]["ratio"] == pytest.approx(1, rel=0.02)
+
+
+@pytest.mark.slow
+def test_plan(capsys: pytest.CaptureFixture[str], toy_text: Path) -> None:
+    words = [*TINY_RUN, "data=text", f"data.path={toy_text}", "steps=2", "logger=none", "seconds=0.1", "output=json"]
+    assert all(row["estimated"] > 0 < row["found"] for row in measured(plan, words, capsys)["rows"])
 
 
 @pytest.mark.slow

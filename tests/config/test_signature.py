@@ -57,7 +57,7 @@ def test_type_aliases_are_followed() -> None:
     assert gpt["init"].type == Literal["gpt2", "torch", "zero_out"]
     assert type_name(gpt["n_kv_heads"].type) == "a whole number or null"
     assert type_name(gpt["attention"].type) == "one of fused, naive, flex"
-    trainer = arguments("gptlab.training.trainer.TrainerSettings")
+    trainer = arguments("gptlab.training.planning.settings.TrainerSettings")
     assert trainer is not None
     assert type_name(trainer["accumulate_grad_batches"].type) == "a whole number or auto"
 

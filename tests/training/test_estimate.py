@@ -16,12 +16,22 @@ from gptlab.batch import Batch
 from gptlab.commands.train import main
 from gptlab.heads.lm import LMHead
 from gptlab.heads.protocol import HeadContext
-from gptlab.training.estimate import WORKSPACE_BYTES, Estimate, Work, estimate_training, show_bytes, show_seconds
-from gptlab.training.measurement import Measurement, measure_step
 from gptlab.training.mfu import flops_per_token, orthogonalisation_flops
 from gptlab.training.module import GPTModule
 from gptlab.training.muon import update_bytes
 from gptlab.training.optimizers import adamw, state_size
+from gptlab.training.planning.estimate import (
+    KERNEL_BYTES,
+    LOOP_SECONDS,
+    RUN_BYTES,
+    Estimate,
+    Parts,
+    estimate_training,
+    show_bytes,
+    show_seconds,
+)
+from gptlab.training.planning.measurement import Effort, Measurement, measure_step
+from gptlab.training.planning.work import Work
 from tests.conftest import TINY, TrainedRun
 from tests.support.tiny_models import tiny_gpt
 
@@ -32,8 +42,15 @@ MEASURED = Measurement(
     seconds_per_token=1e-3,
     forward_seconds_per_token=3e-4,
     gradient_seconds=0.0,
+    update_seconds=None,
     activation_bytes=5_000_000,
+    logit_bytes=1_000_000,
     memory_before=300_000_000,
+    memory_after=300_000_000,
+    crowding=1.0,
+    n_shapes=1,
+    n_passes=3,
+    n_rows=B,
     seconds=0.5,
 )
 WORK = Work(n_steps=100, batch_size=B, accumulation=2, world_size=1, n_validations=0, n_val_rows=100, n_final_rows=0)
@@ -73,8 +90,12 @@ def estimate(work: Work = WORK, measured: Measurement = MEASURED, **changes: Any
         "record": {},
         "checkpoints": ["best", "last"],
         "averages": False,
+        "extra_bytes": 0,
+        "sample_seconds": 0.0,
     } | changes
-    return estimate_training(module(), data, work, measured, **given)
+    trained = module()
+    modules = nn.ModuleDict({"model": trained.model, "head": trained.head})
+    return estimate_training(Parts(modules, ADAMW, ()), data, work, measured, **given)
 
 
 def train(folder: Path, *words: str) -> tuple[dict[str, Any], Path]:
@@ -103,7 +124,7 @@ def test_checkpoints_of_adamw_have_the_estimated_size(tiny_run: TrainedRun, tmp_
 def test_estimating_changes_nothing(toy_text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     words = [*RUN, f"data.path={toy_text}", "model.drop_rate=0.2"]
     _, with_estimate = train(tmp_path / "with", *words)
-    monkeypatch.setattr("gptlab.training.measurement.measure_step", lambda *args, **kwargs: MEASURED)
+    monkeypatch.setattr("gptlab.training.planning.measurement.measure_step", lambda *args, **kwargs: MEASURED)
     _, without = train(tmp_path / "without", *words)
     weights = [torch.load(path / "last.ckpt", weights_only=True)["state_dict"] for path in (with_estimate, without)]
     assert all(torch.equal(value, weights[1][name]) for name, value in weights[0].items())
@@ -114,7 +135,8 @@ def test_measuring_leaves_weights_gradients_and_random_numbers(precision: str) -
     dropping = module(drop_rate=0.5)
     before, state = {name: value.clone() for name, value in dropping.state_dict().items()}, torch.get_rng_state()
     modules = nn.ModuleDict({"model": dropping.model, "head": dropping.head})
-    found = measure_step(modules, Windows(), batch_size=B, n_rows=100, device=CPU, precision=precision)
+    effort = Effort(seconds=0.1, share=1.0, run_rows=100)
+    found = measure_step(modules, Windows(), batch_size=B, effort=effort, device=CPU, precision=precision)
     assert found.seconds_per_token > 0 < found.forward_seconds_per_token
     assert found.activation_bytes > 0 < found.memory_before
     assert torch.equal(torch.get_rng_state(), state)
@@ -126,13 +148,15 @@ def test_memory_is_the_sum_of_its_parts() -> None:
     n_weights = sum(parameter.numel() for parameter in module().parameters())
     found = estimate()
     assert found.memory == {
-        "process": 300_000_000 - 4 * n_weights + WORKSPACE_BYTES,
+        "process": 300_000_000 - 4 * n_weights + KERNEL_BYTES + RUN_BYTES,
         "weights": 4 * n_weights,
         "gradients": 4 * n_weights,
         "optimizer": 2 * 4 * n_weights + 4 * len(list(module().parameters())),  # two moments, and a count of steps
         "average": 0,
         "activations": 5_000_000,
+        "logits": 1_000_000,
         "update": 0,
+        "workspace": 600_000,  # a tenth of what a step needs, for the holes that come later
     }
     assert found.more_memory == sum(found.memory.values()) - 300_000_000  # the weights are there already
     on_gpu = estimate(device=torch.device("cuda"))
@@ -144,19 +168,23 @@ def test_memory_is_the_sum_of_its_parts() -> None:
 
 def test_time_grows_with_the_work() -> None:
     one = estimate()
-    assert one.seconds == pytest.approx(100 * 2 * B * T * 1e-3, rel=1e-3)
+    assert one.seconds == pytest.approx(100 * (2 * B * T * 1e-3 + LOOP_SECONDS), rel=1e-2)
     assert one.step_tokens == 2 * B * T
-    assert one.tokens_per_second == pytest.approx(1000, rel=1e-3)
+    assert one.tokens_per_second == pytest.approx(1000, rel=1e-2)
     assert one.flops == 100 * 2 * B * T * flops_per_token(module().model, module().head, n_tokens=T)
-    assert estimate(WORK._replace(n_steps=200)).seconds == pytest.approx(2 * one.seconds)
+    assert estimate(WORK._replace(n_steps=200)).seconds == pytest.approx(2 * one.seconds, rel=1e-2)
     validated = estimate(WORK._replace(n_validations=3, n_final_rows=10)).seconds
-    assert validated - one.seconds == pytest.approx(310 * T * 3e-4, abs=0.11)
+    assert validated - one.seconds == pytest.approx(310 * T * 3e-4, abs=0.21)
     shorter = estimate(WORK._replace(n_validations=3, n_val_rows=20, n_final_rows=10)).seconds
-    assert shorter - one.seconds == pytest.approx(70 * T * 3e-4, abs=0.11)
+    assert shorter - one.seconds == pytest.approx(70 * T * 3e-4, abs=0.21)
     several = estimate(WORK._replace(world_size=2))  # processes share a CPU, GPUs do not
-    assert (several.seconds, several.step_tokens) == pytest.approx((2 * one.seconds, 2 * one.step_tokens))
-    assert several.more_memory == one.more_memory + sum(one.memory.values())
-    assert estimate(WORK._replace(world_size=2), device=torch.device("cuda")).seconds == pytest.approx(one.seconds)
+    assert (several.seconds, several.step_tokens) == pytest.approx((2 * one.seconds, 2 * one.step_tokens), rel=1e-2)
+    assert (
+        several.more_memory == one.more_memory + sum(one.memory.values()) + 2 * one.memory["gradients"]
+    )  # and buckets
+    assert estimate(WORK._replace(world_size=2), device=torch.device("cuda")).seconds == pytest.approx(
+        one.seconds, rel=1e-2
+    )
 
 
 def test_a_run_that_does_not_fit_is_warned_about() -> None:
@@ -164,7 +192,7 @@ def test_a_run_that_does_not_fit_is_warned_about() -> None:
     assert found.warnings(free_memory=10**9, free_disk=10**9) == []
     assert found.warnings(free_memory=None, free_disk=10**9) == []
     [memory] = found.warnings(free_memory=found.more_memory, free_disk=10**9)  # not all of it can be used
-    assert "of memory more, and 355 MB are free" in memory
+    assert "of memory more, and 77 MB are free" in memory
     assert "trainer.accumulate_grad_batches=auto" in memory
     room = found.disk_bytes + found.checkpoint_bytes
     [disk] = found.warnings(free_memory=10**9, free_disk=room - 1)
@@ -184,10 +212,10 @@ def test_a_run_warns_before_it_starts(
 
 
 def test_a_long_run_is_described_in_full() -> None:
-    assert estimate().summary_line().startswith("about 16 s, 655 MB of memory, ")
+    assert estimate().summary_line().startswith("about 16 s, 377 MB of memory, ")
     long = estimate(WORK._replace(n_steps=10_000))
     assert long.summary_line() == "; ".join(long.lines())
-    assert long.lines()[0] == "about 27 min: 10,000 steps of 160 tokens at 1,000 a second (from 0.5 s of measuring)"
+    assert long.lines()[0] == "about 27 min: 10,000 steps of 160 tokens at 992 a second (from 0.5 s of measuring)"
     times = {0: "1 s", 99: "99 s", 130: "2 min", 5340: "89 min", 15_600: "4 h 20 min", 400_000: "4 days 15 h"}
     assert [show_seconds(seconds) for seconds in times] == list(times.values())
     assert [show_bytes(n) for n in (50_000, 52e6, 1.74e9)] == ["0.1 MB", "52 MB", "1.7 GB"]

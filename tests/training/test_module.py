@@ -17,8 +17,9 @@ from gptlab.training.callbacks.validation import FinalValidation
 from gptlab.training.checkpoint import CheckpointFiles
 from gptlab.training.module import GPTModule
 from gptlab.training.optimizers import adamw
+from gptlab.training.planning.settings import make_plan
 from gptlab.training.schedules import constant
-from gptlab.training.trainer import TrainerParts, build_trainer, make_plan
+from gptlab.training.trainer import TrainerParts, build_trainer
 from tests.support.tiny_models import tiny_gpt
 from tests.training.test_trainer import trainer_settings
 

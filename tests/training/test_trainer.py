@@ -19,7 +19,8 @@ from gptlab.config.rules import REFUSED
 from gptlab.training.callbacks.checkpoints import LastCheckpoint
 from gptlab.training.callbacks.signals import StopOnTime
 from gptlab.training.checkpoint import CheckpointFiles
-from gptlab.training.trainer import Plan, TrainerParts, TrainerSettings, build_trainer, make_plan
+from gptlab.training.planning.settings import Plan, TrainerSettings, make_plan
+from gptlab.training.trainer import TrainerParts, build_trainer
 from tests.conftest import ROOT
 
 # argument -> where a test holds it to what it says; "here" is this file

@@ -76,7 +76,7 @@ TORCH_OPTIMIZERS = (
     "Rprop",
     "SGD",
 )
-TRAINING_ROOTS = ("train", "resume", "data")  # commands whose configuration is a run's
+TRAINING_ROOTS = ("train", "resume", "data", "plan")  # commands whose configuration is a run's
 HYDRA_FLAGS = (
     *("--help", "-h", "--hydra-help", "--version", "--cfg", "-c", "--resolve", "--package", "-p", "--run", "-r"),
     *("--multirun", "-m", "--shell-completion", "-sc", "--config-path", "-cp", "--config-name", "-cn"),

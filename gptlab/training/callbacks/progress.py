@@ -17,8 +17,8 @@ from gptlab.training.callbacks.forgetting import GENERAL_LOSS
 from gptlab.training.callbacks.throughput import Throughput
 from gptlab.training.callbacks.validation import validation_metrics
 from gptlab.training.context import RunContext
-from gptlab.training.estimate import Estimate
 from gptlab.training.lightning_internals import batches_per_validation
+from gptlab.training.planning.estimate import Estimate
 
 log = logging.getLogger(__name__)
 

@@ -24,10 +24,10 @@ from gptlab.training.callbacks.checkpoints import LastCheckpoint
 from gptlab.training.callbacks.throughput import Throughput
 from gptlab.training.callbacks.validation import FiniteValidation
 from gptlab.training.context import DivergedError, Pictures, RunContext, WrittenSample
-from gptlab.training.estimate import Estimate
 from gptlab.training.mfu import flops_per_token
 from gptlab.training.module import GPTModule
 from gptlab.training.optimizers import decay_groups
+from gptlab.training.planning.estimate import Estimate
 from gptlab.training.schedules import cosine
 from tests.conftest import TINY
 from tests.support.tiny_models import tiny_gpt
@@ -64,7 +64,10 @@ def context(folder: Path, *, start_step: int = 0) -> RunContext:
             n_steps=STEPS,
             step_tokens=B * T,
             seconds=2.0,
+            training_seconds=1.8,
+            n_validations=1,
             validation_seconds=0.1,
+            sample_seconds=0.0,
             final_seconds=0.1,
             tokens_per_second=90.0,
             flops=1e6,
@@ -73,6 +76,7 @@ def context(folder: Path, *, start_step: int = 0) -> RunContext:
             checkpoint_bytes=1000,
             disk_bytes=2000,
             measuring_seconds=0.1,
+            crowding=1.0,
         ),
     )
 

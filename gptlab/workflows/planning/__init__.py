@@ -1,0 +1,1 @@
+"""Parts of a plan: samples, other devices, and the page that is printed."""

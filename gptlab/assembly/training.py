@@ -118,8 +118,8 @@ def make_trainer(
         Throughput(log_every_n_steps=cfg.trainer.log_every_n_steps),
         FiniteValidation(context),
         FinalValidation(),
-        HParams(hparams_values(cfg, record["choices"])),
         *(build_for(context, node, "callbacks.*") for node in cfg.callbacks.values() if node is not None),
+        HParams(context, hparams_values(cfg, record["choices"])),
         StopOnSignal(),
     ]
     loggers = [build_for(context, node, "logger.*") for node in cfg.logger.values() if node is not None]

@@ -1,5 +1,6 @@
 """A run's row on TensorBoard's HPARAMS page."""
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -35,7 +36,17 @@ def hparams_values(cfg: Config, chosen: Mapping[str, str]) -> dict[str, Any]:
     varies = record["varies"] if record else {}
     values = {key: select(cfg, key) for key in varies or COMPARED_KEYS}
     plain = {key: value for key, value in values.items() if isinstance(value, int | float | str)}
-    return varies | plain if varies else main_choices(chosen) | plain  # choices of groups and lists appear as typed
+    if not varies:
+        return main_choices(chosen) | plain
+    return {key: _column_value(plain.get(key, value)) for key, value in varies.items()}
+
+
+def _column_value(value: Any) -> bool | float | str:
+    """Return a value as TensorBoard takes it; groups' choices and lists appear as typed.
+
+    A null is a word, so that its column exists even if the first job has it.
+    """
+    return value if isinstance(value, bool | int | float | str) else str(json.dumps(value))
 
 
 def main_choices(chosen: Mapping[str, str]) -> dict[str, str]:

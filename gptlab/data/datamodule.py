@@ -89,6 +89,13 @@ class RunDataModule(L.LightningDataModule):
         self.start = min(max(0, int(state_dict["batches"])), self.n_batches)
 
     @property
+    def epochs(self) -> float:
+        """Return how often the training rows have been read."""
+        assert self.trainer is not None
+        rows = batches_processed(self.trainer) * self.identity["batch_size"] * self.identity["world_size"]
+        return rows / self.epoch_rows
+
+    @property
     def _rank(self) -> int:
         return self.trainer.global_rank if self.trainer else 0
 

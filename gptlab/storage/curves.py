@@ -9,6 +9,7 @@ from gptlab.errors import MissingFileError, UserError
 
 EVENT_FILES = "events.out.tfevents.*"
 CSV_FILE = "metrics.csv"
+BY_TOKENS = "by_tokens"  # folder of the curves whose steps are tokens, below the others
 
 
 class Curve(NamedTuple):
@@ -35,7 +36,8 @@ def read_curves(path: str | Path) -> dict[str, Curve]:
     folder = Path(path).expanduser()
     if not folder.is_dir():
         raise MissingFileError(f"{folder} is not a folder: give a run's, such as outputs/gpt/2026-11-22_18-37-54")
-    curves = {name: curve for part in _folders_with(folder, EVENT_FILES) for name, curve in _read_events(part)}
+    parts = [part for part in _folders_with(folder, EVENT_FILES) if part.name != BY_TOKENS or part == folder]
+    curves = {name: curve for part in parts for name, curve in _read_events(part)}
     for part in _folders_with(folder, CSV_FILE) if not curves else ():
         curves |= _read_csv(part / CSV_FILE)
     if not curves:

@@ -8,6 +8,7 @@ of processed batches, which data needs too, is read in `gptlab.data.lightning_in
 import signal
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
+from time import time
 from typing import Any
 
 import lightning as L
@@ -174,3 +175,48 @@ def write_scalars(writer: Any, metrics: Mapping[str, float], step: int | None) -
 
     values = [Summary.Value(tag=name, simple_value=float(value)) for name, value in metrics.items()]
     writer._get_file_writer().add_summary(Summary(value=values), step)
+
+
+def write_hparams(writer: Any, values: Mapping[str, bool | float | str], metrics: list[str]) -> None:
+    """Begin a run's row on TensorBoard's page of hyperparameters.
+
+    `SummaryWriter.add_hparams` writes a run of its own, whole, at the end, and flags as numbers. The page takes the
+    first row that it finds in a run's files, and its columns from one of the runs. Relies on the messages and tags of
+    `tensorboard.plugins.hparams`, as torch does.
+
+    Args:
+        metrics: names of the scalars that are the row's further columns.
+    """
+    from tensorboard.plugins.hparams import api_pb2, metadata, plugin_data_pb2  # type: ignore[import-untyped]
+
+    kinds = {bool: ("DATA_TYPE_BOOL", "bool_value"), str: ("DATA_TYPE_STRING", "string_value")}
+    begin, columns = plugin_data_pb2.SessionStartInfo(start_time_secs=time()), []
+    for name, value in values.items():
+        kind, field = kinds.get(type(value), ("DATA_TYPE_FLOAT64", "number_value"))
+        setattr(begin.hparams[name], field, value)
+        columns.append(api_pb2.HParamInfo(name=name, type=api_pb2.DataType.Value(kind)))
+    tags = [api_pb2.MetricInfo(name=api_pb2.MetricName(tag=tag)) for tag in metrics]
+    experiment = api_pb2.Experiment(hparam_infos=columns, metric_infos=tags, time_created_secs=time())
+    _write_hparams(writer, metadata.EXPERIMENT_TAG, experiment=experiment)
+    _write_hparams(writer, metadata.SESSION_START_INFO_TAG, session_start_info=begin)
+
+
+def write_hparams_end(writer: Any) -> None:
+    """Mark a run's row on TensorBoard's page of hyperparameters as that of a complete run.
+
+    Relies on what `write_hparams` does.
+    """
+    from tensorboard.plugins.hparams import api_pb2, metadata, plugin_data_pb2
+
+    end = plugin_data_pb2.SessionEndInfo(status=api_pb2.Status.Value("STATUS_SUCCESS"), end_time_secs=time())
+    _write_hparams(writer, metadata.SESSION_END_INFO_TAG, session_end_info=end)
+
+
+def _write_hparams(writer: Any, tag: str, **message: Any) -> None:
+    from tensorboard.compat.proto.summary_pb2 import Summary, SummaryMetadata
+    from tensorboard.plugins.hparams import metadata, plugin_data_pb2
+
+    data = plugin_data_pb2.HParamsPluginData(version=metadata.PLUGIN_DATA_VERSION, **message).SerializeToString()
+    plugin = SummaryMetadata.PluginData(plugin_name=metadata.PLUGIN_NAME, content=data)
+    value = Summary.Value(tag=tag, metadata=SummaryMetadata(plugin_data=plugin))
+    writer._get_file_writer().add_summary(Summary(value=[value]))

@@ -20,6 +20,8 @@ from gptlab.training.lightning_internals import sum_over_ranks
 from gptlab.training.optimizers import NamedParameters, restore_groups
 from gptlab.training.schedules import Schedule, scheduler_after
 
+STEP_METRICS = ("bits_per_byte", "accuracy")  # of the head's metrics, those that are also measured of training steps
+
 
 class GPTModule(L.LightningModule):
     """One training step for every head.
@@ -48,6 +50,8 @@ class GPTModule(L.LightningModule):
         self.head = head
         self.optimizer_factory, self.schedule, self.frozen_names = optimizer, schedule, frozen_names
         self.metrics = nn.ModuleDict(self.head.metrics())
+        self.step_metrics = nn.ModuleDict({n: m for n, m in self.head.metrics().items() if n in STEP_METRICS})
+        self.measures_step = False  # whether `step_metrics` are those of the current step
         self.accumulated: list[Loss] = []  # micro-batches since the last step; empty if a step has only one
         self.step_loss = torch.tensor(math.nan)  # mean loss of the last step
         self.grad_norm = torch.tensor(math.nan)  # norm of all gradients of the last step, before clipping
@@ -67,6 +71,8 @@ class GPTModule(L.LightningModule):
         micro-batch's size so that fp16 gradients stay in range.
         """
         loss = self.compute_loss(batch)
+        if self.measures_step:
+            self._measure_step(loss, batch)
         if self.trainer.accumulate_grad_batches * self.trainer.world_size == 1:
             mean = loss.total / loss.count.clamp_min(1)  # if no item is scored, the gradients are 0
             self.step_loss = mean.detach()
@@ -75,6 +81,16 @@ class GPTModule(L.LightningModule):
             self.loss_unit = batch["ids"].numel()
         self.accumulated.append(Loss(loss.total.detach(), loss.count, None))
         return loss.total / self.loss_unit * self.trainer.accumulate_grad_batches  # undoes Lightning's division
+
+    def _measure_step(self, loss: Loss, batch: Batch) -> None:
+        """Update the metrics of the step with a micro-batch.
+
+        A loss that is fused with its projection counts no hits in training, so it has no accuracy.
+        """
+        metric: Any
+        for name, metric in self.step_metrics.items():
+            if name != "accuracy" or loss.logits is not None or loss.hits is not None:
+                metric.update(loss, batch)
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
         """Divide the gradients by the step's number of scored items."""

@@ -21,6 +21,7 @@ FIXED = {  # arguments of a torch optimizer that a configuration cannot give -> 
     "capturable": "it is for CUDA graphs, which the loop does not record",
     "differentiable": "no gradient flows through a step",
 }
+RATE = "rate"  # entry of a group: the configuration's key of its learning rate
 
 NamedParameters = Iterable[tuple[str, nn.Parameter]]
 OptimizerFactory = Callable[[NamedParameters], torch.optim.Optimizer]
@@ -39,6 +40,18 @@ def decay_groups(
     exempt = [p for p in trainable if decay == "matrices" and p.ndim < 2]
     groups = [{"params": decayed, "weight_decay": weight_decay}, {"params": exempt, "weight_decay": 0.0}]
     return [group for group in groups if group["params"]]
+
+
+def rate_groups(optimizer: torch.optim.Optimizer) -> dict[str, int]:
+    """Return the learning rates that differ, name -> number of a group that has it.
+
+    The first is `lr`, others have the name of their key, such as `emb_lr`, or without one their group's number, `lr_2`.
+    """
+    groups, found = optimizer.param_groups, dict[str, int]()
+    for number, group in enumerate(groups):
+        same = group.get("initial_lr", group["lr"]) == groups[0].get("initial_lr", groups[0]["lr"])
+        found.setdefault(group.get(RATE) or ("lr" if same else f"lr_{number + 1}"), number)
+    return found
 
 
 def restore_groups(saved: Any, optimizer: torch.optim.Optimizer) -> list[dict[str, Any]]:
@@ -211,10 +224,10 @@ def muon(
     }
     by_adamw = {"kind": "adamw", "betas": betas, "eps": eps}
     roles = {  # role -> its learning rate, weight decay and update rule
-        "block": {"lr": lr, "weight_decay": weight_decay, **by_muon},
-        "embedding": {"lr": emb_lr, "weight_decay": weight_decay, **by_adamw},
-        "head": {"lr": head_lr, "weight_decay": weight_decay, **by_adamw},
-        "vector": {"lr": vector_lr, "weight_decay": 0.0, **by_adamw},
+        "block": {RATE: "lr", "lr": lr, "weight_decay": weight_decay, **by_muon},
+        "embedding": {RATE: "emb_lr", "lr": emb_lr, "weight_decay": weight_decay, **by_adamw},
+        "head": {RATE: "head_lr", "lr": head_lr, "weight_decay": weight_decay, **by_adamw},
+        "vector": {RATE: "vector_lr", "lr": vector_lr, "weight_decay": 0.0, **by_adamw},
     }
     groups = [{"params": [named[name] for name in names[role]], **options} for role, options in roles.items()]
     return Muon([group for group in groups if group["params"]])

@@ -46,6 +46,7 @@ def collect_progress(trainer: Any, folder: Path) -> dict[str, Any]:
         "tokens": throughput.tokens,
         "seconds": round(throughput.seconds, 3),  # spent in training steps
         "tokens_per_second": round(throughput.tokens / max(throughput.seconds, 1e-9), 1),
+        "memory_gb": round(throughput.memory / 1e9, 3),  # the most in use at a logged step
         "precision": effective_precision(trainer.precision),
         "val": validation_metrics(trainer),
         **_collect_comparable(trainer),

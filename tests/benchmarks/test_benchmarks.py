@@ -12,6 +12,7 @@ import pytest
 
 from tests.benchmarks import (
     attention,
+    dashboard,
     estimate,
     generation,
     head,
@@ -115,6 +116,15 @@ def test_loop(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatc
     monkeypatch.setenv("GPTLAB_TRUST", "tests")
     found = measured(loop, ["steps=150", "logger=none", "output=json"], capsys)
     assert [row["loop"] for row in found["rows"]] == ["plain loop", "train.py"]
+
+
+@pytest.mark.slow
+def test_dashboard(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GPTLAB_TRUST", "tests")
+    words = [*TINY_RUN, "trainer.max_steps=2", "rounds=1", "output=json"]
+    found = measured(dashboard, words, capsys)
+    assert [row["way"] for row in found["rows"]] == [dashboard.NEITHER, dashboard.CURVES, dashboard.ALL]
+    assert {key for key in found if "/" in key} == {f"{way} / neither" for way in (dashboard.CURVES, dashboard.ALL)}
 
 
 def test_opening(capsys: pytest.CaptureFixture[str], tiny_run: TrainedRun) -> None:

@@ -14,7 +14,7 @@ def test_curves_are_steps_and_values(tiny_run: TrainedRun) -> None:
     steps, values = curves["val/loss"]
     assert steps == [10, 20, 30]
     assert values[-1] == pytest.approx(tiny_run.summary["val"]["val/loss"], rel=1e-6)
-    assert {"train/loss", "train/learning_rate", "val/bits_per_byte"} <= curves.keys()
+    assert {"train/loss", "weights/lr", "val/bits_per_byte"} <= curves.keys()
 
 
 def test_without_tensorboard_the_table_is_read(tmp_path: Path) -> None:

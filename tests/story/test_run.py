@@ -42,7 +42,7 @@ def test_the_summary_has_the_results_of_the_run(tiny_run: TrainedRun) -> None:
 
 def test_tensorboard_finds_curves_and_samples(tiny_run: TrainedRun) -> None:
     events = EventAccumulator(str(tiny_run.folder)).Reload()
-    wanted = {"train/loss", "train/perplexity", "train/learning_rate", "train/tokens_per_second", "val/loss"}
+    wanted = {"train/loss", "train/perplexity", "weights/lr", "work/tokens_per_second", "val/loss"}
     assert wanted <= set(events.Tags()["scalars"])
     assert [e.step for e in events.Scalars("val/loss")] == [10, 20, 30]
     assert [e.step for e in events.Tensors("samples/text_summary")] == [10, 20, 30]

@@ -124,7 +124,7 @@ def test_tensorboard_compares_the_jobs(ran: Sweep) -> None:
         content = events.SummaryMetadata("_hparams_/experiment").plugin_data.content
         tags = [info.name.tag for info in HParamsPluginData.FromString(content).experiment.metric_infos]
         assert tags[:3] == ["val_best/loss", "val_best/perplexity", "val_best/bits_per_byte"]
-        (best,) = events.Scalars("val_best/loss")
+        *_, best = events.Scalars("val_best/loss")
         assert (best.step, best.value) in [(point.step, point.value) for point in events.Scalars("val/loss")]
 
 

@@ -3,6 +3,7 @@
 import csv
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -11,7 +12,8 @@ from tensorboard.backend.event_processing.plugin_event_accumulator import EventA
 from tensorboard.backend.event_processing.plugin_event_multiplexer import EventMultiplexer
 from tensorboard.util.tensor_util import make_ndarray
 
-from gptlab.training.loggers import CSVFile, tensorboard
+from gptlab.storage.curves import read_curves
+from gptlab.training.loggers import CSVFile, begin_by_tokens, show_by_tokens, tensorboard
 from tests.training.callbacks.test_throughput import context
 
 TAG = "train/loss"
@@ -62,7 +64,7 @@ def test_tensorboard_shows_a_repeated_step_once(tmp_path: Path, monkeypatch: pyt
     now = time.time()
     for start_step, offset in ((0, 0.0), (20, 0.5)):
         monkeypatch.setattr(time, "time", lambda later=start_step: now + later)  # files are ordered by the second
-        logger = tensorboard(context(tmp_path, start_step=start_step), folder=None)
+        logger = tensorboard(context(tmp_path, start_step=start_step), folder=None, by_tokens=False)
         for step in range(start_step + 10, 50, 10):
             logger.log_metrics({TAG: step + offset}, step)
         logger.finalize("failed")
@@ -72,10 +74,42 @@ def test_tensorboard_shows_a_repeated_step_once(tmp_path: Path, monkeypatch: pyt
         assert [(e.step, value(e)) for e in curve(events)] == [(10, 10.0), (20, 20.0), (30, 30.5), (40, 40.5)]
 
 
+def test_a_second_run_has_the_curves_by_tokens(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also when a resumed run repeats steps; neither `read_curves` nor a chart mixes the two."""
+    now = time.time()
+    for start, offset in ((0, 0.0), (2000, 0.5)):
+        monkeypatch.setattr(time, "time", lambda later=start: now + later)  # files are ordered by the second
+        logger: Any = tensorboard(context(tmp_path, start_step=start // 100), folder=None, by_tokens=True)
+        trainer: Any = SimpleNamespace(loggers=[logger])
+        begin_by_tokens(trainer, start)
+        for tokens in range(start + 1000, 5000, 1000):
+            metrics = {"train/loss": tokens + offset, "val/loss": 1.0, "work/tokens": 1.0}
+            logger.log_metrics(metrics, tokens // 100)
+            show_by_tokens(trainer, metrics, tokens)
+        logger.finalize("failed")
+    for accumulator in (EventAccumulator, ServedAccumulator):
+        events = accumulator(str(tmp_path / "by_tokens")).Reload()
+        kept = [(e.step, value(e)) for e in curve(events, "train_by_tokens/loss")]
+        assert kept == [(1000, 1000.0), (2000, 2000.0), (3000, 3000.5), (4000, 4000.5)]
+    assert set(read_curves(tmp_path / "by_tokens")) == {"train_by_tokens/loss", "val_by_tokens/loss"}
+    curves = read_curves(tmp_path)
+    assert set(curves) == {"train/loss", "val/loss", "work/tokens"}
+    assert curves["train/loss"].steps == [10, 20, 30, 40]
+
+
+def test_without_the_switch_there_is_no_second_run(tmp_path: Path) -> None:
+    logger = tensorboard(context(tmp_path), folder=None, by_tokens=False)
+    trainer: Any = SimpleNamespace(loggers=[logger])
+    begin_by_tokens(trainer, 0)
+    show_by_tokens(trainer, {"train/loss": 1.0}, 1000)
+    logger.finalize("success")
+    assert not (tmp_path / "by_tokens").exists()
+
+
 def test_tensorboard_names_a_run_as_its_folder(tmp_path: Path) -> None:
     """Also one that an earlier version began with its files in a folder of their own."""
     for run, folder in (("gpt/2026-11-30_02-05-17", None), ("sweeps/lr/1/0", None), ("gpt/old", "tensorboard")):
-        logger = tensorboard(context(tmp_path / run), folder=folder)
+        logger = tensorboard(context(tmp_path / run), folder=folder, by_tokens=False)
         logger.log_metrics({TAG: 1.0}, 1)
         logger.finalize("success")
     assert [path.suffix for path in (tmp_path / "gpt").rglob("hparams*")] == []
@@ -83,8 +117,8 @@ def test_tensorboard_names_a_run_as_its_folder(tmp_path: Path) -> None:
     assert set(shown) == {"gpt/2026-11-30_02-05-17", "sweeps/lr/1/0", "gpt/old/tensorboard"}
 
 
-def curve(events: Any) -> list[Any]:
-    return events.Scalars(TAG) if TAG in events.Tags().get("scalars", []) else events.Tensors(TAG)
+def curve(events: Any, tag: str = TAG) -> list[Any]:
+    return events.Scalars(tag) if tag in events.Tags().get("scalars", []) else events.Tensors(tag)
 
 
 def value(event: Any) -> float:

@@ -18,8 +18,10 @@ from gptlab.hardware.precision import effective_precision
 from gptlab.slots import slot
 from gptlab.training.callbacks.forgetting import GENERAL_LOSS, Forgetting
 from gptlab.training.callbacks.probes import PROBE_KINDS, Probes
+from gptlab.training.callbacks.weights.update_ratio import ratio_tags
 from gptlab.training.context import RunContext
 from gptlab.training.loggers import show_text, tensorboard_writers
+from gptlab.training.optimizers import rate_groups
 
 
 @slot("callbacks.*")
@@ -40,7 +42,8 @@ class RunInfo(L.Callback):
         if self.context.start_step == 0:
             show_text(trainer, "run/info", _describe_run(self.context, trainer, pl_module))
             show_text(trainer, "run/config", self.context.config.rstrip())
-            layout = _chart_layout(pl_module.metrics, _callback_charts(trainer.callbacks, self.context))  # type: ignore[attr-defined]
+            more = _callback_charts(trainer.callbacks, self.context)  # type: ignore[attr-defined]
+            layout = _chart_layout(pl_module, rate_groups(trainer.optimizers[0]), more)
             for writer in tensorboard_writers(trainer):
                 writer.add_custom_scalars(layout)
 
@@ -99,27 +102,35 @@ def _callback_charts(callbacks: Iterable[L.Callback], context: RunContext) -> di
     return charts
 
 
-def _chart_layout(metrics: Collection[str], more: Mapping[str, list[str]]) -> dict[str, dict[str, list[Any]]]:
+def _chart_layout(
+    module: Any, rates: Collection[str], more: Mapping[str, list[str]]
+) -> dict[str, dict[str, list[Any]]]:
     """Return category -> chart -> curves, for `add_custom_scalars`.
 
     Only curves that the run has are included.
 
     Args:
+        rates: names of the learning rates.
         more: charts of metrics that are not the head's.
     """
-    stages = {"train": [name for name in ("loss", "perplexity") if name in metrics], "val": list(metrics)}
-    names = dict.fromkeys(["loss", *stages["val"], *stages["train"]])
+    names = list(dict.fromkeys(["loss", *module.metrics]))
+    of_steps = {"loss", *module.step_metrics} | ({"perplexity"} & set(names))
+    stages = {"train": of_steps, "val": set(module.metrics)}
     charts: dict[str, dict[str, list[str]]] = {
         "metrics": {name: [f"{stage}/{name}" for stage in stages if name in stages[stage]] for name in names}
         | dict(more),
-        "steps": {"learning rate": ["train/learning_rate"], "gradient norm before clipping": ["train/gradient_norm"]},
-        "machine": {
-            "tokens per second": ["train/tokens_per_second"],
-            "MFU": ["train/mfu"],
-            "memory (GB)": ["train/memory_gb"],
+        "weights": {
+            "learning rate": [f"weights/{name}" for name in rates],
+            "gradient norm before clipping": ["weights/gradient_norm"],
+            "update-to-weight ratio": ratio_tags(module),
+        },
+        "work": {
+            "tokens per second": ["work/tokens_per_second"],
+            "MFU": ["work/mfu"],
+            "memory (GB)": ["work/memory_gb"],
         },
     }
     return {
-        category: {title.replace("_", " "): ["Multiline", tags] for title, tags in curves.items()}
+        category: {title.replace("_", " "): ["Multiline", tags] for title, tags in curves.items() if tags}
         for category, curves in charts.items()
     }

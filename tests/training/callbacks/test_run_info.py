@@ -18,9 +18,13 @@ from gptlab.training.loggers import tensorboard
 from tests.conftest import TINY, TrainedRun
 from tests.training.callbacks.test_throughput import B, context, rows, watched
 
-TRAIN = ["gradient_norm", "learning_rate", "loss", "memory_gb", "mfu", "perplexity", "tokens", "tokens_per_second"]
+TAGS = {  # a contract: gptlab/README.md lists them
+    "train": ["bits_per_byte", "loss", "perplexity"],
+    "val": ["bits_per_byte", "last_word", "loss", "passage", "perplexity", "word_order"],
+    "weights": ["emb_lr", "emb_update_ratio", "gradient_norm", "lr", "update_ratio", "vector_lr"],
+    "work": ["epoch", "memory_gb", "mfu", "tokens", "tokens_per_second"],
+}
 ROWS = ("ids", "inputs", "targets")
-VAL = ["bits_per_byte", "last_word", "loss", "passage", "perplexity", "word_order"]
 
 
 @pytest.fixture(scope="module")
@@ -38,8 +42,9 @@ def page(events: EventAccumulator, tag: str) -> str:
 
 
 def test_curves_have_the_documented_names(events: EventAccumulator) -> None:
-    found = [tag for tag in events.Tags()["scalars"] if tag.startswith(("train/", "val/"))]
-    assert sorted(found) == [f"train/{name}" for name in TRAIN] + [f"val/{name}" for name in VAL]
+    documented = {f"{group}/{name}" for group, names in TAGS.items() for name in names}
+    best = {f"val_best/{name}" for name in TAGS["val"]}
+    assert set(events.Tags()["scalars"]) == documented | best
 
 
 def test_every_chart_of_the_layout_has_its_curves(events: EventAccumulator) -> None:
@@ -48,7 +53,8 @@ def test_every_chart_of_the_layout_has_its_curves(events: EventAccumulator) -> N
     charts = {chart.title: list(chart.multiline.tag) for category in layout.category for chart in category.chart}
     assert charts["loss"] == ["train/loss", "val/loss"]
     assert {tag for tags in charts.values() for tag in tags} <= set(events.Tags()["scalars"])
-    assert len(charts) == 9
+    assert len(charts) == 10
+    assert charts["learning rate"] == ["weights/lr", "weights/emb_lr", "weights/vector_lr"]
 
 
 def test_the_run_is_described(events: EventAccumulator, tiny_run: TrainedRun) -> None:
@@ -81,7 +87,7 @@ def test_the_page_shows_where_training_starts_in_a_row(tmp_path: Path) -> None:
     batch = rows()
     for row in batch[:B]:
         row["targets"][:7] = IGNORE_INDEX
-    logger = tensorboard(context(tmp_path), folder=None)
+    logger = tensorboard(context(tmp_path), folder=None, by_tokens=False)
     watched(Throughput(log_every_n_steps=1), RunInfo(context(tmp_path), n_rows=1), logger=logger, data=batch)
     text = page(EventAccumulator(str(tmp_path)).Reload(), "run/first_batch")
     head, _, ids, inputs, targets = text.split("\n")
@@ -91,7 +97,7 @@ def test_the_page_shows_where_training_starts_in_a_row(tmp_path: Path) -> None:
 
 
 def test_a_resumed_run_is_not_described_again(tmp_path: Path) -> None:
-    logger = tensorboard(context(tmp_path, start_step=2), folder=None)
+    logger = tensorboard(context(tmp_path, start_step=2), folder=None, by_tokens=False)
     watched(Throughput(log_every_n_steps=1), RunInfo(context(tmp_path, start_step=2), n_rows=1), logger=logger)
     tags = EventAccumulator(str(tmp_path)).Reload().Tags()
     assert not {"run/info/text_summary", "run/config/text_summary", "custom_scalars__config__"} & set(tags["tensors"])

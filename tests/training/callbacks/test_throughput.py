@@ -144,9 +144,9 @@ def test_the_gradient_norm_is_that_before_clipping_and_the_rate_that_of_the_step
         loss = head.loss(model(batch["ids"]), batch)
         (loss.total / loss.count).backward()
         gradients = torch.cat([parameter.grad.flatten() for parameter in model.parameters()])
-        assert logged["train/gradient_norm"] == pytest.approx(gradients.square().sum().sqrt().item(), rel=1e-9)
-        assert logged["train/gradient_norm"] > 0.1  # far above the clipping
-        assert logged["train/learning_rate"] == pytest.approx(optimizer.param_groups[0]["lr"], rel=1e-12)
+        assert logged["weights/gradient_norm"] == pytest.approx(gradients.square().sum().sqrt().item(), rel=1e-9)
+        assert logged["weights/gradient_norm"] > 0.1  # far above the clipping
+        assert logged["weights/lr"] == pytest.approx(optimizer.param_groups[0]["lr"], rel=1e-12)
         if clip is not None:
             for parameter in model.parameters():
                 parameter.grad *= clip / (gradients.norm() + 1e-6)
@@ -158,14 +158,14 @@ def test_the_gradient_norm_is_that_before_clipping_and_the_rate_that_of_the_step
 def test_tokens_rate_and_mfu_belong_together() -> None:
     logger = Keep()
     module = watched(Throughput(log_every_n_steps=2), logger=logger)
-    assert [row["train/tokens"] for row in logger.rows] == [B * T * step for step in (1, 2, 4, 5)]
+    assert [row["work/tokens"] for row in logger.rows] == [B * T * step for step in (1, 2, 4, 5)]
     assert logger.validated == [STEPS]
     flops = flops_per_token(module.model, module.head, n_tokens=T)
     for row in logger.rows:
-        work = row["train/tokens_per_second"] * flops / peak_flops(torch.device("cpu"), "64-true")
-        assert row["train/mfu"] == pytest.approx(work)
+        work = row["work/tokens_per_second"] * flops / peak_flops(torch.device("cpu"), "64-true")
+        assert row["work/mfu"] == pytest.approx(work)
         assert row["train/perplexity"] == pytest.approx(math.exp(row["train/loss"]))
-        assert 0.05 < row["train/memory_gb"] < 100
+        assert 0.05 < row["work/memory_gb"] < 100
 
 
 def test_a_resumed_count_continues_and_its_rate_does_not_jump() -> None:
@@ -177,8 +177,8 @@ def test_a_resumed_count_continues_and_its_rate_does_not_jump() -> None:
     }  # plain values, and many seconds before the resume
     second.load_state_dict({**state, "tokens": 10**15})
     watched(second, logger=logger)
-    assert [row["train/tokens"] for row in logger.rows] == [10**15 + B * T * step for step in range(1, STEPS + 1)]
-    now = [row["train/tokens_per_second"] for row in logger.rows]
+    assert [row["work/tokens"] for row in logger.rows] == [10**15 + B * T * step for step in range(1, STEPS + 1)]
+    now = [row["work/tokens_per_second"] for row in logger.rows]
     assert all(10 < rate < 1e9 for rate in now), "the rate includes tokens or seconds from before the resume"
 
 
@@ -264,5 +264,5 @@ def test_an_extended_run_takes_the_rates_and_validations_of_its_new_settings(
     assert train(4, 0, 3).validated == [3]
     logger = train(8, 4, interval)
     assert logger.validated == validated
-    rates = [row["train/learning_rate"] for row in logger.rows]
+    rates = [row["weights/lr"] for row in logger.rows]
     assert rates == pytest.approx([LR * schedule(8)(step) for step in range(4, 8)])

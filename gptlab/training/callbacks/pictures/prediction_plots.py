@@ -24,7 +24,11 @@ if TYPE_CHECKING:
 
 MAX_TEXT_CHARACTERS = 400  # of a misclassified text
 LINE_COLOUR, BAR_COLOUR = "#24557a", "#d9e2ea"
-MAX_LABELLED_CLASSES = 20  # with more, the numbers in the confusion matrix would not fit
+MAX_NUMBERED_CLASSES = 20  # with more, the numbers in the confusion matrix would not fit
+MAX_EASY_CLASSES = 12  # with more, the picture grows and its labels are read at its actual size
+MAX_NAME_CHARACTERS = 14  # of a class in a picture
+# Of a picture. TensorBoard's page Images shows it 350 pixels wide, and leaves out pixels of a larger one.
+INCHES, DOTS_PER_INCH = 3.4, 103
 
 
 @slot("callbacks.*")
@@ -63,14 +67,14 @@ class PredictionPlots(L.Callback):
             return
         log_probs, labels = torch.cat(self.log_probs).numpy(), torch.cat(self.labels).numpy()
         pictures = {
-            "predictions/confusion_matrix": draw_confusion(log_probs, labels, self.class_names),
-            "predictions/reliability_diagram": draw_reliability(log_probs, labels),
+            "val_predictions/confusion_matrix": draw_confusion(log_probs, labels, self.class_names),
+            "val_predictions/reliability_diagram": draw_reliability(log_probs, labels),
         }
         for tag, picture in pictures.items():
             show_picture(trainer, tag, picture)
         if self.mistakes:
             worst = sorted(self.mistakes, reverse=True)
-            show_text(trainer, "predictions/worst_mistakes", "\n\n".join(text for _, _, text in worst))
+            show_text(trainer, "val_predictions/worst_mistakes", "\n\n".join(text for _, _, text in worst))
 
     def _keep_worst(self, log_probs: torch.Tensor, labels: torch.Tensor, batch: Batch) -> None:
         """Keep the misclassified rows whose true class was least expected.
@@ -100,20 +104,52 @@ class PredictionPlots(L.Callback):
 def draw_confusion(log_probs: np.ndarray, labels: np.ndarray, names: tuple[str, ...]) -> np.ndarray:
     """Draw the confusion matrix, true classes by predicted ones.
 
-    log_probs (R, C), labels (R,) -> (height, width, 3) uint8. A cell's shade is its share of the true class.
+    log_probs (R, C), labels (R,) -> (height, width, 3) uint8. A cell's shade is its share of the true class. The title
+    says how many rows are right, and of many classes which two are most often confused.
     """
     n_classes, counts = len(names), confusion_matrix(log_probs, labels)
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    inches = 2.4 + 0.7 * min(n_classes, MAX_LABELLED_CLASSES)
+    short = [_shorten(name) for name in names]
+    crowded = n_classes > MAX_EASY_CLASSES
+    inches = INCHES + 0.13 * max(0, n_classes - MAX_EASY_CLASSES)
     figure = _new_figure(inches, inches)
     axes = figure.subplots()
     axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-    axes.set(xlabel="predicted class", ylabel="true class", xticks=range(n_classes), yticks=range(n_classes))
-    axes.set_xticklabels(names, rotation=45, ha="right")
-    axes.set_yticklabels(names)
-    for i, j in np.ndindex(counts.shape) if n_classes <= MAX_LABELLED_CLASSES else ():
-        axes.text(j, i, f"{counts[i, j]:,}", ha="center", va="center", color="white" if shares[i, j] > 0.5 else "black")
+    axes.set(xticks=range(n_classes), yticks=range(n_classes))
+    flat = n_classes * max(map(len, short)) <= 20  # the names fit side by side
+    slope = {} if flat else {"rotation": 90} if crowded else {"rotation": 45, "ha": "right", "rotation_mode": "anchor"}
+    size, large = (6, 10 * inches / INCHES) if crowded else (9, 10)  # points
+    axes.set_xticklabels(short, fontsize=size, **slope)
+    axes.set_yticklabels(short, fontsize=size)
+    axes.set_xlabel("predicted class", fontsize=large)
+    axes.set_ylabel("true class", fontsize=large)
+    axes.set_title(_confusion_title(counts, short, crowded=crowded), fontsize=large)
+    number_size = 16 if n_classes < 5 else 8 if counts.max() < 1000 else 6
+    for i, j in np.ndindex(counts.shape) if n_classes <= MAX_NUMBERED_CLASSES else ():
+        colour = "white" if shares[i, j] > 0.5 else "black" if counts[i, j] else "#9aa5ae"
+        axes.text(j, i, f"{counts[i, j]:,}", ha="center", va="center", color=colour, fontsize=number_size)
     return _render(figure)
+
+
+def _confusion_title(counts: np.ndarray, names: list[str], *, crowded: bool) -> str:
+    """Return the share of rows that are right, and the two classes of the largest other count.
+
+    (C, C), the true class first
+    """
+    n_rows, n_right = int(counts.sum()), int(np.trace(counts))
+    title = f"{n_right:,} of {n_rows:,} right, {n_right / max(1, n_rows):.1%}"
+    wrong = counts - np.diag(np.diag(counts))
+    if not crowded or not wrong.any():
+        return title
+    i, j = np.unravel_index(wrong.argmax(), wrong.shape)
+    return f"{title}\nmost often: {names[i]}\ntaken for {names[j]}, {wrong[i, j]:,}"
+
+
+def _shorten(name: str) -> str:
+    """Return a class's name with its middle left out if it is long; the ends tell classes apart."""
+    if len(name) <= MAX_NAME_CHARACTERS:
+        return name
+    return f"{name[: MAX_NAME_CHARACTERS // 2]}\u2026{name[-(MAX_NAME_CHARACTERS // 2 - 1) :]}"
 
 
 def draw_reliability(log_probs: np.ndarray, labels: np.ndarray) -> np.ndarray:
@@ -125,12 +161,12 @@ def draw_reliability(log_probs: np.ndarray, labels: np.ndarray) -> np.ndarray:
     bins = reliability(log_probs, labels)
     left, filled = np.arange(N_BINS) / N_BINS, bins.counts > 0
     confidence, accuracy = bins.confidence[filled], bins.accuracy[filled]
-    figure = _new_figure(4, 4.6)
+    figure = _new_figure(INCHES, INCHES)
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1])
     above.bar(left[filled], accuracy, width=1 / N_BINS, align="edge", color=BAR_COLOUR, edgecolor="white")
     above.plot([0, 1], [0, 1], color="grey", linestyle=":", linewidth=1)
     above.plot(confidence, accuracy, color=LINE_COLOUR, marker="o", markersize=4)
-    above.set(xlim=(0, 1), ylim=(0, 1), ylabel="accuracy", title=f"expected calibration error {bins.error:.3f}")
+    above.set(xlim=(0, 1), ylim=(0, 1), ylabel="accuracy", title=f"calibration error {bins.error:.3f}")
     below.bar(left, bins.counts, width=1 / N_BINS, align="edge", color=LINE_COLOUR, edgecolor="white")
     below.set(xlabel="confidence", ylabel="rows")
     return _render(figure)
@@ -143,7 +179,7 @@ def _new_figure(width: float, height: float) -> "Figure":
     """
     from matplotlib.figure import Figure  # takes half a second, which only classifiers need
 
-    return Figure(figsize=(width, height), layout="constrained")
+    return Figure(figsize=(width, height), dpi=DOTS_PER_INCH, layout="constrained")
 
 
 def _render(figure: "Figure") -> np.ndarray:

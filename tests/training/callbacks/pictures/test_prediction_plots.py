@@ -49,8 +49,8 @@ def test_pictures_and_the_worst_mistakes_are_shown(tmp_path: Path) -> None:
     plots.on_validation_end(trainer, None)
     trainer.loggers[0].finalize("success")
     events = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
-    assert set(events.Tags()["images"]) == {"predictions/confusion_matrix", "predictions/reliability_diagram"}
-    (event,) = events.Tensors("predictions/worst_mistakes/text_summary")
+    assert set(events.Tags()["images"]) == {"val_predictions/confusion_matrix", "val_predictions/reliability_diagram"}
+    (event,) = events.Tensors("val_predictions/worst_mistakes/text_summary")
     text = event.tensor_proto.string_val[0].decode()
     assert text == "    true spam, predicted ham with 80.0%\n    6 7"  # the row with the least expected class, alone
 

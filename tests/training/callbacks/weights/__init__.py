@@ -1,0 +1,1 @@
+"""Tests of what training does to the weights."""

@@ -47,7 +47,7 @@ def test_tensorboard_finds_curves_and_samples(tiny_run: TrainedRun) -> None:
     assert [e.step for e in events.Scalars("val/loss")] == [10, 20, 30]
     assert [e.step for e in events.Tensors("samples/text_summary")] == [10, 20, 30]
     assert b"And the" in events.Tensors("samples/text_summary")[-1].tensor_proto.string_val[0]
-    assert set(events.Tags()["images"]) == {"samples/probabilities", "samples/held_out", "attention/maps"}
+    assert set(events.Tags()["images"]) == {"val_samples/probabilities", "val_samples/held_out", "val_attention/maps"}
     for tag in events.Tags()["images"]:
         assert [event.step for event in events.Images(tag)] == [10, 20, 30]
 

@@ -83,7 +83,7 @@ def test_the_weights_are_validated_before_the_first_step(better: Path, tiny_run:
     assert [event.step for event in events.Scalars("val/loss")] == [0, 2, 4]
     assert [event.step for event in events.Scalars("val/word_order")] == [0, 2, 4]
     assert [event.step for event in events.Tensors("samples/text_summary")] == [0, 2, 4]
-    assert [event.step for event in events.Images("attention/maps")] == [0, 2, 4]
+    assert [event.step for event in events.Images("val_attention/maps")] == [0, 2, 4]
 
 
 def test_random_weights_are_not_validated_before_the_first_step(tiny_run: TrainedRun) -> None:

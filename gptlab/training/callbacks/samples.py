@@ -56,9 +56,9 @@ class Samples(L.Callback):
             show_text(trainer, "samples", _fill(text, PAGE_WIDTH))
             log.info(textwrap.indent(_fill(text, LOG_WIDTH).strip(), "    ") + "\n", extra={"style": "dim"})
             if self.picture:
-                show_picture(trainer, "samples/probabilities", self.pictures.samples(samples))
+                show_picture(trainer, "val_samples/probabilities", self.pictures.samples(samples))
         if self.held_out_tokens and self.pictures.held_out is not None:
-            show_picture(trainer, "samples/held_out", self.pictures.held_out(self.held_out_tokens))
+            show_picture(trainer, "val_samples/held_out", self.pictures.held_out(self.held_out_tokens))
 
     def state_dict(self) -> dict[str, Any]:
         """Return the count of validations."""

@@ -45,7 +45,7 @@ class AttentionMaps(L.Callback):
         """Draw the maps."""
         self.validations += trainer.global_step > 0  # the one before the first step is always shown
         if self.draw is not None and self.validations % self.every == 0 and trainer.is_global_zero:
-            show_picture(trainer, "attention/maps", self.draw())
+            show_picture(trainer, "val_attention/maps", self.draw())
 
     def state_dict(self) -> dict[str, Any]:
         """Return the count of validations."""

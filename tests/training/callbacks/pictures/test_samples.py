@@ -93,7 +93,7 @@ def test_the_callbacks_draw_at_every_nth_validation(tmp_path: Path) -> None:
             callback.validations = again.validations
     trainer.loggers[0].finalize("success")
     events = EventAccumulator(str(tmp_path / "tensorboard"), size_guidance={"images": 0}).Reload()
-    assert set(events.Tags()["images"]) == {"samples/probabilities", "samples/held_out", "attention/maps"}
+    assert set(events.Tags()["images"]) == {"val_samples/probabilities", "val_samples/held_out", "val_attention/maps"}
     for tag in events.Tags()["images"]:
         assert [event.step for event in events.Images(tag)] == [0, 2]
 

@@ -190,7 +190,7 @@ class Run:
             if not trainer.is_global_zero:
                 raise SystemExit(0)  # only rank 0 writes the summary
             summary = measured | {"estimate": estimate._asdict()}
-            summary |= parts.describe(self, best_weights(summary))
+            summary |= parts.describe(self, best_weights(summary), n_steps=summary["steps"])
             summary["total_seconds"] = round(perf_counter() - started, 3)  # with validations, samples and checkpoints
             write_summary(summary, folder)
         return summary

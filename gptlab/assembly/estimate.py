@@ -115,6 +115,9 @@ def estimate_from(
 
     callbacks = {node["_target_"].rpartition(".")[2]: node for node in cfg.callbacks.values() if node is not None}
     files = {"best": "BestCheckpoint", "last": "LastCheckpoint"}
+    written = [name for name, kind in files.items() if kind in callbacks and cfg.trainer.enable_checkpointing]
+    if "last" in written and callbacks["LastCheckpoint"]["stable"]:
+        written.append("stable")
     return estimate_training(
         Parts(modules, build(cfg.optim, "optim"), frozen_names),
         data,
@@ -123,7 +126,7 @@ def estimate_from(
         device=_device(cfg),
         precision=choose_precision(cfg.trainer.precision, cfg.trainer.accelerator),
         record=record,
-        checkpoints=[name for name, kind in files.items() if kind in callbacks and cfg.trainer.enable_checkpointing],
+        checkpoints=written,
         averages="AverageWeights" in callbacks and callbacks["AverageWeights"]["decay"] is not None,
         extra_bytes=extra_bytes,
         sample_seconds=sample_seconds,

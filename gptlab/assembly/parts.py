@@ -17,6 +17,7 @@ from gptlab.model.gpt import GPT
 from gptlab.prompts.protocol import PromptStyle
 from gptlab.tokenizer.protocol import Tokenizer
 from gptlab.tokenizer.state import to_json
+from gptlab.training.mfu import flops_per_token
 from gptlab.training.summary import shorten_prompt
 from gptlab.training.tuning import Tuning
 from gptlab.weights.protocol import Source
@@ -117,8 +118,15 @@ def record_of(run: RunParts) -> dict[str, Any]:
     }
 
 
-def describe(run: RunParts, best_weights: str) -> dict[str, Any]:
-    """Return the entries of summary.json about the run itself."""
+def describe(run: RunParts, best_weights: str, *, n_steps: int) -> dict[str, Any]:
+    """Return the entries of summary.json about the run itself.
+
+    Args:
+        n_steps: that it has trained.
+    """
+    _, plan, division = run.batch_plan
+    step_rows = division.batch_size * division.world_size * division.accumulation
+    embeddings = [module.weight for module in run.model.modules() if isinstance(module, nn.Embedding)]
     prompts = run.data.sample_prompts(run.tokenizer, None)
     sample_prompt = shorten_prompt(prompts[0].shown) if prompts else ""
     return {
@@ -126,6 +134,9 @@ def describe(run: RunParts, best_weights: str) -> dict[str, Any]:
         "task": run.origin["chosen"].get("head", type(run.head).__name__),
         "monitor": run.head.monitor.name,
         "parameters": count_parameters(run),
+        "embedding_parameters": sum(matrix.numel() for matrix in embeddings),
+        "flops_per_token": flops_per_token(run.model, run.head, n_tokens=row_length(run.cfg)),
+        "epochs": round(n_steps * step_rows / plan.epoch_rows, 4),  # 1.5: half of the rows were read twice
         "next_command": run.data.next_command(shlex.quote(best_weights), shlex.quote(sample_prompt)),
         "sample_prompt": sample_prompt,
     }

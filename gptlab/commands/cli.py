@@ -25,6 +25,7 @@ VERBS = {
     "compare": "compare models side by side: gptlab compare 'run=[outputs/a, outputs/b]'",
     "inspect": 'see what a model does with a text, on a page: gptlab inspect run=outputs/... text="..."',
     "leaderboard": "rank a sweep's jobs, or any runs: gptlab leaderboard run=outputs/sweeps/...",
+    "scaling": "fit a scaling law to a sweep: gptlab scaling run=outputs/sweeps/...",
     "export": "export a model for transformers: gptlab export run=outputs/... to=FOLDER",
 }
 USAGE = (

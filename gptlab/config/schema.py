@@ -204,6 +204,20 @@ class LeaderboardSchema:
     output: Literal["text", "json"] = MISSING
 
 
+@dataclass
+class ScalingSchema:
+    """`conf/scaling.yaml`."""
+
+    run: Any = MISSING  # a folder or a name, or a list of them
+    points: str | None = MISSING
+    counted: Literal["all", "non_embedding"] = MISSING
+    flops: Annotated[float, MoreThan(0)] | None = MISSING
+    hours: Annotated[float, MoreThan(0)] | None = MISSING
+    n_resamples: Annotated[int, AtLeast(20)] = MISSING
+    seed: Seed = MISSING
+    output: Literal["text", "json"] = MISSING
+
+
 SCHEMAS = (
     TrainSchema,
     DataSchema,
@@ -217,6 +231,7 @@ SCHEMAS = (
     ExportSchema,
     InspectSchema,
     LeaderboardSchema,
+    ScalingSchema,
 )
 
 

@@ -20,6 +20,7 @@ from gptlab.config.admission import load
 from gptlab.config.hydra_internals import parse_override
 from gptlab.errors import UserError
 from gptlab.storage.run_folder import JOB_RECORD, discard_unbegun, read_job_record, trained_metrics, write_job_record
+from gptlab.sweeps.branches import begin_branch
 
 log = logging.getLogger(__name__)
 
@@ -68,7 +69,7 @@ def run_sweep_job(cfg: DictConfig, train: Callable[[DictConfig], Outcome]) -> fl
         if finished := _read_finished(cfg, folder):
             record |= _result(finished)
         else:
-            cfg.resume = _find_checkpoint(folder)
+            cfg.resume = _find_checkpoint(folder) or begin_branch(cfg, folder, sweep)
             record |= _train(cfg, train)
     except BaseException:
         write_job_record(folder, record | {"status": "interrupted"})

@@ -132,6 +132,25 @@ class TorchSchedule:
 
 
 Schedule = Callable[[int], float] | TorchSchedule
+ENDLESS = 10**12  # steps of a run whose end no schedule sees coming
+
+
+def n_shared_steps(schedule: Callable[..., Any], total_steps: int) -> int:
+    """Return how many first steps a run has in common with every longer one.
+
+    They are those before the decay, whose rates do not depend on the run's length. It is 0 for a scheduler of torch,
+    whose length may be one of its arguments.
+
+    Args:
+        schedule: waits for the step and for `total_steps`.
+    """
+    if getattr(schedule, "func", schedule) is TorchSchedule:
+        return 0
+
+    def differs(step: int) -> bool:
+        return schedule(step, total_steps=total_steps) != schedule(step, total_steps=ENDLESS)
+
+    return next(filter(differs, range(total_steps)), total_steps)
 
 
 def scheduler_after(schedule: Schedule, optimizer: Optimizer, step: int) -> LRScheduler:

@@ -39,7 +39,7 @@ def _option(group: str, name: str, page: Page) -> list[str]:
     """Return an option of a group: a table of its keys, or a line of what it changes."""
     base = f" As `{page.base}`." if page.base else ""
     head = f"**`{group}={name}`** {_ended(page.summary)}{base}{_listed(' Chooses', _chosen(page.choices))}"
-    if group in RECIPES or page.base:
+    if group.partition("/")[0] in RECIPES or page.base:
         return [head + _listed(" Sets", [f"{key.name}={key.default}" for key in page.keys]), ""]
     return [head, "", *_table(page.keys)]
 

@@ -110,6 +110,7 @@ def test_micro_batches_make_the_same_step_and_resume(
     monkeypatch.setattr(micro_batch, "largest_micro_batch", lambda *args, **kwargs: 4)
     keep = ["+callbacks.last_checkpoint._target_=gptlab.training.callbacks.checkpoints.LastCheckpoint"]
     keep += ["+callbacks.last_checkpoint._partial_=true", "+callbacks.last_checkpoint.every_n_train_steps=2"]
+    keep += ["+callbacks.last_checkpoint.stable=false"]
     main([*run, *keep, *ends, *auto])
     assert "micro-batch 4 x 3 accumulation steps = 12 rows per step" in capsys.readouterr().out
     by_hand = ["trainer.accumulate_grad_batches=3", "data.batch_size=4", f"output_dir={tmp_path / 'hand'}"]

@@ -1,6 +1,7 @@
 """Schedules: pure functions of the step."""
 
 import math
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
@@ -10,7 +11,15 @@ from torch import nn
 
 from gptlab.config.signature import public_classes
 from gptlab.errors import UserError
-from gptlab.training.schedules import UNUSABLE, TorchSchedule, constant, cosine, scheduler_after, wsd
+from gptlab.training.schedules import (
+    UNUSABLE,
+    TorchSchedule,
+    constant,
+    cosine,
+    n_shared_steps,
+    scheduler_after,
+    wsd,
+)
 
 
 def test_cosine_warms_up_falls_and_stays() -> None:
@@ -156,3 +165,21 @@ def test_what_a_run_cannot_use_is_a_sentence(options: dict[str, Any], sentence: 
 def test_what_torch_refuses_is_a_sentence() -> None:
     with pytest.raises(UserError, match=r"schedule\.name=MultiStepLR: PyTorch refuses its values"):
         TorchSchedule(total_steps=10, name="MultiStepLR", milestones=3).scheduler(sgd())
+
+
+@pytest.mark.parametrize(
+    ("schedule", "shared"),
+    [
+        (partial(constant, warmup_steps=2, start_factor=0.0), 40),
+        (partial(wsd, warmup_steps=2, start_factor=0.0, decay_fraction=0.25, end_factor=0.0), 31),
+        (partial(wsd, warmup_steps=2, start_factor=0.0, decay_fraction=1.0, end_factor=0.0), 2),
+        (partial(cosine, warmup_steps=2, start_factor=0.0, end_factor=0.0), 3),
+        (partial(TorchSchedule, name="OneCycleLR", max_lr=0.1), 0),
+    ],
+)
+def test_the_steps_that_a_longer_run_takes_too(schedule: Any, shared: int) -> None:
+    assert n_shared_steps(schedule, 40) == shared
+    if shared:
+        assert [schedule(step, total_steps=40) for step in range(shared)] == [
+            schedule(step, total_steps=400) for step in range(shared)
+        ]

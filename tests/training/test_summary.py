@@ -180,7 +180,10 @@ def test_the_end_of_a_run_says_what_it_has_saved_and_nothing_else(
         (tmp_path / "summary.json").mkdir()
     for name in files:
         (tmp_path / "checkpoints" / f"{name}.ckpt").touch()
-    best, last = BestCheckpoint(context(tmp_path)), LastCheckpoint(context(tmp_path), every_n_train_steps=3)
+    best, last = (
+        BestCheckpoint(context(tmp_path)),
+        LastCheckpoint(context(tmp_path), every_n_train_steps=3, stable=False),
+    )
     best.best, last.saved_step = Validation(files.get("best")), files.get("last") or 0
     trainer = SimpleNamespace(global_step=9, callbacks=[best, *([last] if files.get("last") else [])])
     record_stop(tmp_path, error, trainer)

@@ -23,6 +23,7 @@ GROUPS = {  # in the order of a run, with what one chooses there
     "data/reader": "how a file becomes records; chosen by the `data=` option, or as `data/reader=`",
     "prompt": "how a conversation is written as text",
     "model": "the architecture",
+    "model/scaling": "the sizes of `sweep=scaling`; chosen as `model=scaling/d64`",
     "head": "what the model predicts, and its loss",
     "weights": "the initial weights",
     "recipe": "how a run from pretrained weights trains; `weights=` chooses it",
@@ -35,6 +36,7 @@ GROUPS = {  # in the order of a run, with what one chooses there
     "sampling": "how tokens are drawn",
     "judge": "who scores an assistant's answers in `gptlab evaluate`",
     "experiment": "recipes; a recipe sets keys of other groups",
+    "experiment/ladder": "the rungs of `sweep=ablation`; chosen as `experiment=ladder/gpt2`",
     "debug": "ways to find a fault; each sets keys of other groups",
     "sweep": "several runs; each sets keys of other groups",
 }

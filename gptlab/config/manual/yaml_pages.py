@@ -45,7 +45,7 @@ def read_page(path: Path) -> Page:
     base, choices = None, []
     meanings = {key.name: key.meaning for key in _lines(text, in_defaults=True)}
     for entry in (yaml.safe_load(text) or {}).get("defaults", []):
-        if isinstance(entry, str) and (path.parent / f"{entry}.yaml").exists():
+        if isinstance(entry, str) and _base_path(path, entry).exists():
             base = entry
         elif isinstance(entry, dict):
             for group, option in entry.items():
@@ -61,11 +61,17 @@ def read_page(path: Path) -> Page:
 def keys_of(path: Path) -> dict[str, Key]:
     """Return by name the keys of a yaml and of those that it extends."""
     page = read_page(path)
-    inherited = keys_of(path.with_stem(page.base)) if page.base else {}
+    inherited = keys_of(_base_path(path, page.base)) if page.base else {}
     for key in page.keys:
         meaning = key.meaning or (inherited[key.name].meaning if key.name in inherited else "")
         inherited[key.name] = key._replace(meaning=meaning)
     return inherited
+
+
+def _base_path(path: Path, name: str) -> Path:
+    """Return the file that a file extends: beside it, or for one in a folder of a group, in the group."""
+    beside = path.parent / f"{name}.yaml"
+    return beside if beside.exists() else path.parents[1] / f"{name}.yaml"
 
 
 def _summary(comment: str) -> str:

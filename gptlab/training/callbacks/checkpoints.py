@@ -1,5 +1,6 @@
 """Callbacks that write the best and the last checkpoint."""
 
+import logging
 import math
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -13,6 +14,9 @@ from gptlab.slots import slot
 from gptlab.training.callbacks.validation import validation_metrics
 from gptlab.training.context import DivergedError, RunContext, start_counts
 from gptlab.training.lightning_internals import batches_per_validation, processed_batches, write_loop_counters
+from gptlab.training.schedules import TorchSchedule, n_shared_steps
+
+log = logging.getLogger(__name__)
 
 
 class Validation(NamedTuple):
@@ -80,19 +84,35 @@ class LastCheckpoint(L.Callback):
 
     It is written every `every_n_train_steps` optimizer steps, at a signal and at the end. It holds the state after a
     whole step and before the validation that may follow; the resumed run then validates first.
+
+    Args:
+        stable: also write `checkpoints/stable.ckpt`, of the last step that a longer run would take too: the one before
+            the schedule's decay. A job of a sweep starts from it instead of repeating these steps, see
+            `gptlab.sweeps.branches`.
     """
 
-    def __init__(self, context: RunContext, *, every_n_train_steps: Annotated[int, AtLeast(1)]) -> None:
+    def __init__(self, context: RunContext, *, every_n_train_steps: Annotated[int, AtLeast(1)], stable: bool) -> None:
         self.path = context.folder / "checkpoints" / "last.ckpt"
-        self.every_n_train_steps = every_n_train_steps
+        self.every_n_train_steps, self.stable = every_n_train_steps, stable
+        self.stable_step = 0  # after which stable.ckpt is written; 0 for none
         self.saved_step = self.validated_step = context.start_step
 
-    def on_train_batch_end(self, trainer: L.Trainer, *_: Any) -> None:
+    def on_train_start(self, trainer: L.Trainer, pl_module: Any) -> None:
+        """Find the last step before the schedule's decay."""
+        schedule = pl_module.schedule
+        if self.stable and not isinstance(schedule, TorchSchedule):
+            self.stable_step = n_shared_steps(schedule, trainer.max_steps)
+        if self.stable and not self.stable_step:
+            log.info("stable.ckpt is not written: no step of this schedule is independent of the run's length")
+
+    def on_train_batch_end(self, trainer: L.Trainer, pl_module: Any, *_: Any) -> None:
         """Save every `every_n_train_steps`, once per step.
 
         The hook also runs between the micro-batches of a step. There `global_step` is still the last one, which has
         been saved.
         """
+        if trainer.global_step == self.stable_step > 0 and not pl_module.accumulated:
+            trainer.save_checkpoint(self.path.with_name("stable.ckpt"))
         if trainer.global_step % self.every_n_train_steps == 0 and trainer.global_step < trainer.max_steps:
             self.save(trainer)
 

@@ -122,7 +122,7 @@ def estimate_training(
         measured: a micro-batch of the run, measured on the device.
         precision: Lightning's name, not `auto`.
         record: what every checkpoint stores beside its tensors.
-        checkpoints: those that the run writes, of `best` and `last`.
+        checkpoints: those that the run writes, of `best`, `last` and `stable`.
         averages: whether it keeps an average of the weights, and validates both.
         extra_bytes: what the process of the run will have in memory, and this one has not.
         sample_seconds: of the samples and questions at each validation.
@@ -236,9 +236,9 @@ def _product_bytes(modules: nn.Module, n_shapes: int) -> int:
 
 
 def _checkpoint_bytes(name: str, sizes: Sizes, frozen_names: Collection[str], record: Mapping[str, Any]) -> int:
-    """Return the size of `best`, which has weights alone, or of `last`, which has the optimizer's state too."""
+    """Return the size of `best`, which has weights alone, or of others, which have the optimizer's state too."""
     kept = [tensor.nbytes for key, tensor in sizes.weights.items() if key not in frozen_names]
-    states = [sizes.state, sizes.average] if name == "last" else []
+    states = [sizes.state, sizes.average] if name != "best" else []
     n_bytes, n_tensors = (sum(sizes) for sizes in zip(*states, strict=True)) if states else (0, 0)
     return content_bytes(sum(kept) + n_bytes, n_tensors=len(kept) + n_tensors, record=record)
 

@@ -238,7 +238,7 @@ def test_weights_without_numbers_end_the_run_before_anything_is_made_of_them(tmp
     with pytest.raises(DivergedError, match=r"^val/loss is nan at step 2: lower optim.lr or trainer.gradient_clip"):
         watched(*checks, poison, val_check_interval=2, check_val_every_n_epoch=None)
     assert poison.n_after == 0
-    last = LastCheckpoint(given, every_n_train_steps=1)
+    last = LastCheckpoint(given, every_n_train_steps=1, stable=False)
     with pytest.raises(DivergedError, match=r"^a weight is not finite at step 2"):
         watched(Poison(), last)
     assert last.saved_step == 1
@@ -254,7 +254,10 @@ def test_an_extended_run_takes_the_rates_and_validations_of_its_new_settings(
         return partial(cosine, total_steps=n_steps, warmup_steps=0, start_factor=0.1, end_factor=0.0)
 
     def train(n_steps: int, start: int, every: int) -> Keep:
-        last, logger = LastCheckpoint(context(tmp_path, start_step=start), every_n_train_steps=100), Keep()
+        last, logger = (
+            LastCheckpoint(context(tmp_path, start_step=start), every_n_train_steps=100, stable=False),
+            Keep(),
+        )
         own: dict[str, Any] = {"schedule": schedule(n_steps), "max_steps": n_steps, "val_check_interval": every}
         own |= {"resume": last.path} if start else {}
         data = [row for _ in range(3) for row in rows()]

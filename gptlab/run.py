@@ -191,7 +191,8 @@ class Run:
                 raise SystemExit(0)  # only rank 0 writes the summary
             summary = measured | {"estimate": estimate._asdict()}
             summary |= parts.describe(self, best_weights(summary), n_steps=summary["steps"])
-            summary["total_seconds"] = round(perf_counter() - started, 3)  # with validations, samples and checkpoints
+            here = perf_counter() - started  # with validations, samples and checkpoints
+            summary["total_seconds"] = round(summary.pop("seconds_before") + here, 3)  # of all parts of a resumed run
             write_summary(summary, folder)
         return summary
 

@@ -15,14 +15,18 @@ from gptlab.commands.errors import report_errors
 from gptlab.commands.memory import keep_freed_memory
 from gptlab.commands.terminal import escape_unencodable
 from gptlab.config.compose import ConfigError, check_composes, write_free_keys
-from gptlab.config.hydra_internals import run_command_line, run_job
+from gptlab.config.hydra_internals import register_plugins, run_command_line, run_job
 from gptlab.config.manual.hints import answer_foreign_words
 from gptlab.config.manual.pages import train_page
 from gptlab.config.resume import FOLDER_KEYS, TrainCommand, discard_config_on_failure, resolve_resume
 from gptlab.config.run_paths import name_runs
 from gptlab.storage.run_folder import begin_run, is_main_process
-from gptlab.sweeps.grid import check_job, check_jobs, check_single, sweep_jobs
+from gptlab.sweeps.grid import check_job, check_jobs, check_single, skips_invalid, sweep_jobs
+from gptlab.sweeps.interruption import stoppable_sweep
 from gptlab.sweeps.jobs import Outcome, run_sweep_job
+from gptlab.sweeps.launchers.cluster import SubmititLocal, SubmititSlurm
+from gptlab.sweeps.launchers.command import check_launcher
+from gptlab.sweeps.launchers.local import Processes
 
 
 def main(overrides: list[str] | None = None) -> float | None:
@@ -43,27 +47,40 @@ def main(overrides: list[str] | None = None) -> float | None:
     if "--version" in words:  # Hydra would print its own
         print(version_line())
         return None
-    keep_freed_memory()
     with report_errors():
         words, single = _checked(words)
-    best: list[float] = []
-
-    def job(cfg: DictConfig) -> float:
-        if HydraConfig.get().mode == RunMode.MULTIRUN:
-            return _sweep_job(cfg)
-        sys.argv = _restart_command(argv, words)
-        best.append(_single_run(cfg))
-        return best[-1]
-
+    task = Task(argv, words)
     try:
         if single is not None:
             with report_errors():
-                _run_in_folder(single, job)
+                _run_in_folder(single, task)
         else:
-            run_command_line(words, job)
+            register_plugins(Processes, SubmititLocal, SubmititSlurm)
+            with stoppable_sweep(words):
+                run_command_line(words, task)
     finally:
         sys.argv = argv
-    return best[-1] if best else None
+    return task.best
+
+
+class Task:
+    """What Hydra runs: a single run, or a job of a sweep.
+
+    A launcher sends it to the processes of its jobs.
+    """
+
+    def __init__(self, argv: list[str], words: list[str]) -> None:
+        self.argv, self.words = argv, words
+        self.best: float | None = None  # of a single run
+
+    def __call__(self, cfg: DictConfig) -> float:
+        """Train, and return the monitored metric's best value."""
+        keep_freed_memory()
+        if HydraConfig.get().mode == RunMode.MULTIRUN:
+            return _sweep_job(cfg)
+        sys.argv = _restart_command(self.argv, self.words)
+        self.best = _single_run(cfg)
+        return self.best
 
 
 def _checked(words: list[str]) -> tuple[list[str], TrainCommand | None]:
@@ -76,9 +93,10 @@ def _checked(words: list[str]) -> tuple[list[str], TrainCommand | None]:
         raise ConfigError(sentences)
     if any(word.startswith(("-", "sweep=")) for word in words):  # Hydra composes it itself
         words = write_free_keys("train", words)
+    check_launcher(words)
     if jobs := sweep_jobs(words):
         words, notes = name_runs(words)
-        check_jobs(sweep_jobs(words) if notes else jobs)
+        check_jobs(sweep_jobs(words) if notes else jobs, skip_invalid=skips_invalid(words))
         _print_notes(notes)
         return sorted(words, key=lambda word: not word.startswith("-")), None  # Hydra wants -m before all or after all
     if "--cfg" in words or "-c" in words:

@@ -21,8 +21,12 @@ def command_line() -> str:
     """
     if not HydraConfig.initialized():
         return "Run.compose(...).train()"
-    program = "python train.py" if Path(sys.argv[0]).name == "train.py" else "gptlab train"
-    return shlex.join([*program.split(), *HydraConfig.get().overrides.task])
+    return f"{program()} {shlex.join(HydraConfig.get().overrides.task)}"
+
+
+def program() -> str:
+    """Return how the user calls the command that trains."""
+    return "python train.py" if Path(sys.argv[0]).name == "train.py" else "gptlab train"
 
 
 def choices() -> dict[str, str]:

@@ -12,15 +12,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-import yaml  # type: ignore[import-untyped]
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from gptlab.config.admission import load
-from gptlab.config.hydra_internals import parse_override
 from gptlab.errors import UserError
 from gptlab.storage.run_folder import JOB_RECORD, discard_unbegun, read_job_record, trained_metrics, write_job_record
 from gptlab.sweeps.branches import begin_branch
+from gptlab.sweeps.names import N_DIGITS, recorded_keys, varied_values
 
 log = logging.getLogger(__name__)
 
@@ -58,11 +57,9 @@ def run_sweep_job(cfg: DictConfig, train: Callable[[DictConfig], Outcome]) -> fl
     job = HydraConfig.get()
     sweep, overrides = Path(job.sweep.dir), list(job.overrides.task)
     folder = sweep / str(job.sweep.subdir)
-    if not _is_unfinished(folder, overrides):
+    if not is_unfinished(folder, job.job.num, overrides):
         return float(read_job_record(folder)["value"])
-    given = {key: value for key, _, value in (word.lstrip("+~").partition("=") for word in overrides)}
-    varies = {key: given[key] for key in _swept_keys(sweep) if key in given}
-    record: dict[str, Any] = {"job": job.job.num, "status": "running", "overrides": overrides, "varies": varies}
+    record: dict[str, Any] = new_record(sweep, job.job.num, overrides)
     cfg.output_dir = str(folder)
     write_job_record(folder, record)
     try:
@@ -77,27 +74,18 @@ def run_sweep_job(cfg: DictConfig, train: Callable[[DictConfig], Outcome]) -> fl
     _free_memory()
     write_job_record(folder, record)
     if "value" not in record:
-        return _worst_value(job)
+        return worst_value(job)
     log.info(f"job {record['job']}: {record['monitor']} {record['value']:.4g} at its best\n")
     return record["value"]
 
 
-def _swept_keys(sweep: Path) -> list[str]:
-    """Return the keys that differ between the jobs.
-
-    They are read from Hydra's record of the command.
-    """
-    path = sweep / "multirun.yaml"
-    if not path.is_file():
-        return []
-    recorded: Any = yaml.safe_load(path.read_text(encoding="utf-8"))["hydra"]  # references stay unresolved
-    params = recorded["sweeper"].get("params") or {}
-    words = [*(f"{key}={value}" for key, value in params.items()), *recorded["overrides"]["task"]]
-    overrides = map(parse_override, words)
-    return list(dict.fromkeys(override.key_or_group for override in overrides if override.is_sweep_override()))
+def new_record(sweep: Path, number: int, overrides: list[str]) -> dict[str, Any]:
+    """Return the record of a job that begins."""
+    varies = varied_values(recorded_keys(sweep), overrides)
+    return {"job": number, "status": "running", "overrides": overrides, "varies": varies}
 
 
-def _is_unfinished(folder: Path, overrides: list[str]) -> bool:
+def is_unfinished(folder: Path, number: int, overrides: list[str]) -> bool:
     """Return whether a job still has to run.
 
     Raises:
@@ -111,11 +99,13 @@ def _is_unfinished(folder: Path, overrides: list[str]) -> bool:
     earlier = read_job_record(folder)
     if not earlier and (folder / "checkpoints").exists():
         raise UserError(f"{folder} holds a run that is not a job of a sweep: choose another hydra.sweep.dir")
-    if earlier and sorted(earlier["overrides"]) != sorted(overrides):
-        raise UserError(
-            f"{folder} holds another job ({' '.join(earlier['overrides'])}): choose another "
-            "hydra.sweep.dir, or repeat the command of the sweep in it"
-        )
+    for other in {folder, *folder.parent.glob(f"{number:0{N_DIGITS}}_*")}:
+        record = read_job_record(other)
+        if record and sorted(record["overrides"]) != sorted(overrides):
+            raise UserError(
+                f"{other} holds another job ({' '.join(record['overrides'])}): choose another "
+                "hydra.sweep.dir, or repeat the command of the sweep in it"
+            )
     if "value" in earlier:  # printed, not logged: the files of a finished job do not change
         print_text(f"{folder} has finished already", get_console())
         return False
@@ -177,8 +167,8 @@ def _result(outcome: Outcome) -> dict[str, Any]:
     return {"status": outcome.summary["status"], "monitor": name, "mode": outcome.mode, "value": value}
 
 
-def _worst_value(job: Any) -> float:
-    """Return an objective worse than any other."""
+def worst_value(job: Any) -> float:
+    """Return an objective worse than any other, for Hydra's settings of a job or sweep."""
     return -WORST_VALUE if str(OmegaConf.select(job, "sweeper.direction")) == "maximize" else WORST_VALUE
 
 

@@ -45,6 +45,7 @@ def collect_progress(trainer: Any, folder: Path) -> dict[str, Any]:
         "steps": trainer.global_step,
         "tokens": throughput.tokens,
         "seconds": round(throughput.seconds, 3),  # spent in training steps
+        "seconds_before": round(throughput.seconds_before, 3),  # in all, of the run that was resumed
         "tokens_per_second": round(throughput.tokens / max(throughput.seconds, 1e-9), 1),
         "memory_gb": round(throughput.memory / 1e9, 3),  # the most in use at a logged step
         "precision": effective_precision(trainer.precision),
@@ -185,11 +186,10 @@ def show_summary(summary: dict[str, Any], console: Console) -> None:
         table.add_row(name.replace("_", " "), *("" if value is None else f"{value:.4g}" for value in values))
     console.print(table)
     comparison, out_of_time = capitalised(summary.get("comparison", "")), summary["status"] == OUT_OF_TIME
-    since = "since it was resumed" if summary["resumed"] else "in all"
     lines = [
         f"{summary['parameters']:,} parameters, {summary['precision']}",
         f"{summary['tokens']:,} tokens in {summary['seconds']:.0f} s of training: "
-        f"{summary['tokens_per_second']:,.0f} a second ({summary['total_seconds']:.0f} s {since})",
+        f"{summary['tokens_per_second']:,.0f} a second ({summary['total_seconds']:.0f} s in all)",
         f"The run is in {folder}",
         *([AVERAGE_NOTE] if "average_decay" in summary else []),
         *(["", comparison] if comparison else []),

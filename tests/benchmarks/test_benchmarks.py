@@ -24,6 +24,7 @@ from tests.benchmarks import (
     plan,
     preparation,
     sampling,
+    side_by_side,
     startup,
     time_to_loss,
     training,
@@ -145,6 +146,13 @@ def test_estimate(capsys: pytest.CaptureFixture[str], toy_text: Path) -> None:
 def test_plan(capsys: pytest.CaptureFixture[str], toy_text: Path) -> None:
     words = [*TINY_RUN, "data=text", f"data.path={toy_text}", "steps=2", "logger=none", "seconds=0.1", "output=json"]
     assert all(row["estimated"] > 0 < row["found"] for row in measured(plan, words, capsys)["rows"])
+
+
+@pytest.mark.slow
+def test_side_by_side(capsys: pytest.CaptureFixture[str]) -> None:
+    found = measured(side_by_side, [*TINY_RUN[1:], "rounds=1", "steps=2", "logger=none", "output=json"], capsys)
+    assert all(row["seconds"] > 0 for row in found["rows"])
+    assert found["ratio"] > 0
 
 
 @pytest.mark.slow

@@ -16,7 +16,7 @@ import pytest
 from gptlab.commands.cli import VERBS
 from gptlab.config.compose import ConfigError, compose_config
 from gptlab.config.plain import Config
-from gptlab.sweeps.grid import check_jobs, sweep_jobs
+from gptlab.sweeps.grid import check_jobs, skips_invalid, sweep_jobs
 from tests.conftest import ROOT, write_text
 
 MAX_WORDS = 2_000  # of the front page
@@ -91,8 +91,9 @@ def parsed(command: str) -> tuple[str, list[str]]:
 
 def composed(command: str) -> Config | None:
     """Return the configuration of a command; None for a sweep, whose jobs are all checked."""
-    if jobs := sweep_jobs(shlex.split(command)[2:]):
-        check_jobs(jobs)
+    words = shlex.split(command)[2:]
+    if jobs := sweep_jobs(words):
+        check_jobs(jobs, skip_invalid=skips_invalid(words))
         return None
     root, overrides = parsed(command)
     typed = [word for word in overrides if not word.startswith(TYPED.get(root, "\0"))]

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import shlex
 import shutil
 from contextlib import redirect_stdout
 from pathlib import Path
@@ -16,10 +17,12 @@ from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
 from gptlab.commands.train import main
 from gptlab.run import Run
+from gptlab.storage.checkpoint import read_checkpoint, write_checkpoint
 from tests.conftest import TINY
 
 SHORT = ("trainer.max_steps=4", "trainer.val_check_interval=2", "schedule.warmup_steps=0", "~callbacks.samples")
 GRID = ("model.n_heads=2,4", "model.n_kv_heads=2,4")  # in job 1, two heads would share four keys
+SKIP = "hydra.callbacks.sweep.skip_invalid=true"
 WELL = {0: (2, 2), 2: (4, 2), 3: (4, 4)}
 SENTENCE = "model.n_heads is 2, not a multiple of model.n_kv_heads, 4: choose one that divides it"
 
@@ -40,6 +43,12 @@ def sweep(*words: str) -> Any:
     except SystemExit as end:
         return end.code
     return 0
+
+
+def job(sweep: Path, number: int) -> Path:
+    """Return the folder of a job."""
+    (folder,) = sweep.glob(f"{number:03}*")
+    return folder
 
 
 def record(folder: Path) -> dict[str, Any]:
@@ -63,7 +72,7 @@ def words(toy_text: Path) -> list[str]:
 def ran(words: list[str], tmp_path_factory: pytest.TempPathFactory) -> Sweep:
     """Run 2 x 2 jobs, one of which fails."""
     root, shown = tmp_path_factory.mktemp("sweep"), io.StringIO()
-    command = [*words, *GRID, "name=heads", "-m"]
+    command = [*words, *GRID, SKIP, "name=heads", "-m"]
     with pytest.MonkeyPatch.context() as patch, redirect_stdout(shown):
         patch.chdir(root)
         code = sweep(*command)
@@ -73,14 +82,14 @@ def ran(words: list[str], tmp_path_factory: pytest.TempPathFactory) -> Sweep:
 
 def test_a_failed_job_is_recorded_and_the_others_finish(ran: Sweep) -> None:
     assert ran.code == 1
-    records = [record(ran.folder / str(number)) for number in range(4)]
+    records = [record(job(ran.folder, number)) for number in range(4)]
     assert [found["status"] for found in records] == ["finished", "failed", "finished", "finished"]
     assert records[1]["error"] == SENTENCE
     assert "value" not in records[1]
     for number, (n_heads, n_kv_heads) in WELL.items():
         found = records[number]
-        assert found["varies"] == {"model.n_heads": str(n_heads), "model.n_kv_heads": str(n_kv_heads)}
-        summary = json.loads((ran.folder / str(number) / "summary.json").read_text(encoding="utf-8"))
+        assert found["varies"] == {"model.n_heads": n_heads, "model.n_kv_heads": n_kv_heads}
+        summary = json.loads((job(ran.folder, number) / "summary.json").read_text(encoding="utf-8"))
         assert (found["monitor"], found["mode"], found["value"]) == ("val/loss", "min", summary["best"]["val/loss"])
 
 
@@ -88,9 +97,9 @@ def test_each_job_is_the_same_single_run(ran: Sweep, words: list[str], tmp_path:
     for number, (n_heads, n_kv_heads) in WELL.items():
         single = tmp_path / str(number)
         best = main([*words, f"model.n_heads={n_heads}", f"model.n_kv_heads={n_kv_heads}", f"output_dir={single}"])
-        assert record(ran.folder / str(number))["value"] == best
-        assert_equal_weights(ran.folder / str(number), single)
-    assert Run.open(ran.folder / "0").generate("And the", max_new_tokens=2)
+        assert record(job(ran.folder, number))["value"] == best
+        assert_equal_weights(job(ran.folder, number), single)
+    assert Run.open(job(ran.folder, 0)).generate("And the", max_new_tokens=2)
 
 
 def test_the_leaderboard_has_the_best_first_and_the_failed_last(ran: Sweep) -> None:
@@ -100,12 +109,12 @@ def test_the_leaderboard_has_the_best_first_and_the_failed_last(ran: Sweep) -> N
     values = [float(row["val/loss"]) for row in rows[:3]]
     assert values == sorted(values)
     for row in rows[:3]:
-        assert float(row["val/loss"]) == record(ran.folder / row["job"])["value"], "a digit is lost"
+        assert float(row["val/loss"]) == record(job(ran.folder, int(row["job"])))["value"], "a digit is lost"
         assert (row["steps"], row["status"]) == ("4", "finished")
         assert float(row["val/bits_per_byte"]) > 0
     assert (rows[3]["job"], rows[3]["status"], rows[3]["error"]) == ("1", "failed", SENTENCE)
     assert (rows[3]["model.n_heads"], rows[3]["model.n_kv_heads"]) == ("2", "4")
-    assert f"gptlab generate run=outputs/sweeps/heads/{ran.folder.name}/{rows[0]['job']} " in ran.shown
+    assert f"gptlab generate run=outputs/sweeps/heads/{ran.folder.name}/{Path(rows[0]['folder']).name} " in ran.shown
     assert f"job 1: {SENTENCE}" in " ".join(ran.shown.split())
     table = ran.shown[ran.shown.index("4 jobs:") : ran.shown.index("job 1:")]  # a sentence below it is a whole line
     assert max(map(len, table.splitlines())) <= 80
@@ -114,7 +123,7 @@ def test_the_leaderboard_has_the_best_first_and_the_failed_last(ran: Sweep) -> N
 def test_tensorboard_compares_the_jobs(ran: Sweep) -> None:
     """Each job has a row of its varied values and its best validation."""
     for number, (n_heads, n_kv_heads) in WELL.items():
-        events = EventAccumulator(str(ran.folder / str(number))).Reload()
+        events = EventAccumulator(str(job(ran.folder, number))).Reload()
         content = events.SummaryMetadata("_hparams_/session_start_info").plugin_data.content
         hparams = HParamsPluginData.FromString(content).session_start_info.hparams
         assert {key: value.number_value for key, value in hparams.items()} == {
@@ -130,25 +139,25 @@ def test_tensorboard_compares_the_jobs(ran: Sweep) -> None:
 
 def test_the_same_command_again_runs_the_missing_jobs(ran: Sweep, capsys: pytest.CaptureFixture[str]) -> None:
     def files(number: int) -> dict[Path, int]:
-        paths = (ran.folder / str(number)).rglob("*")
+        paths = job(ran.folder, number).rglob("*")
         return {path: path.stat().st_mtime_ns for path in paths if path.is_file() and path.parent.name != ".hydra"}
 
     before = {number: files(number) for number in WELL}
-    value = record(ran.folder / "3")["value"]
-    shutil.rmtree(ran.folder / "3")
+    value = record(job(ran.folder, 3))["value"]
+    shutil.rmtree(job(ran.folder, 3))
     assert sweep(*ran.words, f"hydra.sweep.dir={ran.folder}") == 1
     assert files(0) == before[0]
     assert files(2) == before[2]
-    assert record(ran.folder / "3")["value"] == value
+    assert record(job(ran.folder, 3))["value"] == value
     shown = capsys.readouterr().out
-    assert [shown.count(f"{ran.folder / str(number)} has finished already") for number in range(4)] == [1, 0, 1, 0]
+    assert [shown.count(f"{job(ran.folder, number)} has finished already") for number in range(4)] == [1, 0, 1, 0]
 
 
 def test_another_sweep_does_not_go_into_the_same_folder(ran: Sweep, capsys: pytest.CaptureFixture[str]) -> None:
-    before = record(ran.folder / "0")
+    before = record(job(ran.folder, 0))
     assert sweep(*ran.words, "optim.lr=1e-5", f"hydra.sweep.dir={ran.folder}") == 1
-    assert f"{ran.folder / '0'} holds another job" in capsys.readouterr().err
-    assert record(ran.folder / "0") == before
+    assert f"{job(ran.folder, 0)} holds another job" in capsys.readouterr().err
+    assert record(job(ran.folder, 0)) == before
 
 
 class Interrupt(L.Callback):
@@ -163,7 +172,7 @@ class Interrupt(L.Callback):
 
 
 def test_ctrl_c_ends_a_sweep_and_the_same_command_resumes_it(
-    words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("GPTLAB_TRUST", "tests")
     monkeypatch.chdir(tmp_path)
@@ -171,14 +180,23 @@ def test_ctrl_c_ends_a_sweep_and_the_same_command_resumes_it(
     command = [*words, interrupt, "callbacks.last_checkpoint.every_n_train_steps=1", "name=a,b", "-m"]
     assert sweep(*command) == 130
     (folder,) = tmp_path.glob("outputs/sweeps/*/*")  # one folder, for any name of a job
-    assert record(folder / "0")["status"] == "interrupted"
-    assert not (folder / "1").exists()
+    assert record(job(folder, 0))["status"] == "interrupted"
+    assert not list(folder.glob("001*"))
+    assert f"go on with\n  gptlab train -m {shlex.join(words)}" in (shown := capsys.readouterr().out)
+    assert f"name=a,b hydra.sweep.dir={folder.relative_to(tmp_path)}\n" in shown
+    assert "interrupted" in shown[: shown.index("go on with")]
+    last = job(folder, 0) / "checkpoints" / "last.ckpt"
+    content = read_checkpoint(last, mmap=False)
+    content["callbacks"]["Throughput"]["total_seconds"] = 1000.0  # that the first part has taken
+    write_checkpoint(content, last)
     monkeypatch.setattr(Interrupt, "stops", False)
     assert sweep(*command, f"hydra.sweep.dir={folder}") == 0
-    assert "resuming after step 2 of 4" in (folder / "0" / "train.log").read_text(encoding="utf-8")
-    assert [record(folder / number)["status"] for number in "01"] == ["finished", "finished"]
+    assert "resuming after step 2 of 4" in (job(folder, 0) / "train.log").read_text(encoding="utf-8")
+    total = json.loads((job(folder, 0) / "summary.json").read_text(encoding="utf-8"))["total_seconds"]
+    assert 1000 < total < 1100, "the time of a resumed job is that of all its parts"
+    assert [record(job(folder, number))["status"] for number in range(2)] == ["finished", "finished"]
     main([*words, f"output_dir={tmp_path / 'single'}"])
-    assert_equal_weights(folder / "0", tmp_path / "single")
+    assert_equal_weights(job(folder, 0), tmp_path / "single")
 
 
 def broken_head(model: Any, context: Any, *, tied: Any, loss_chunk_rows: Any) -> Any:
@@ -192,15 +210,15 @@ def test_an_internal_error_fails_only_its_job(
     monkeypatch.setenv("GPTLAB_TRUST", "tests")
     heads = "head._target_=tests.story.test_sweep.broken_head,gptlab.heads.lm.LMHead"
     assert sweep("-m", *words, heads, f"hydra.sweep.dir={tmp_path}") == 1
-    assert record(tmp_path / "0")["error"] == "RuntimeError: no memory is left"
-    assert "Traceback" in (tmp_path / "0" / "train.log").read_text(encoding="utf-8")
-    assert record(tmp_path / "1")["status"] == "finished"
+    assert record(job(tmp_path, 0))["error"] == "RuntimeError: no memory is left"
+    assert "Traceback" in (job(tmp_path, 0) / "train.log").read_text(encoding="utf-8")
+    assert record(job(tmp_path, 1))["status"] == "finished"
 
 
 def test_a_named_sweep_needs_no_flag(words: list[str], tmp_path: Path) -> None:
     assert sweep(*words, "sweep=seeds", "trainer.max_steps=1", f"hydra.sweep.dir={tmp_path}") == 0
-    assert [record(tmp_path / number)["varies"] for number in "012"] == [{"seed": "1"}, {"seed": "2"}, {"seed": "3"}]
-    assert len({record(tmp_path / number)["value"] for number in "012"}) == 3
+    assert [record(tmp_path / f"00{n}_seed-{n + 1}")["varies"] for n in range(3)] == [{"seed": n} for n in (1, 2, 3)]
+    assert len({record(job(tmp_path, number))["value"] for number in range(3)}) == 3
 
 
 def test_a_mistake_in_every_job_is_reported_before_a_folder_exists(

@@ -7,16 +7,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hydra import compose
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from gptlab.config.compose import ConfigError
+from gptlab.config.hydra_internals import our_hydra
 from gptlab.config.resume import resolve_resume
 from gptlab.errors import UserError
 from gptlab.storage.run_folder import read_job_record, write_job_record
-from gptlab.sweeps.grid import check_jobs, sweep_jobs
+from gptlab.sweeps.grid import check_jobs, skips_invalid, sweep_jobs
 from gptlab.sweeps.jobs import WORST_VALUE, Outcome, run_sweep_job
+from gptlab.sweeps.problems import tell_problems
 
 JOBS = {
     ("-m", "a=1,2", "b=x,y"): [["a=1", "b=x"], ["a=1", "b=y"], ["a=2", "b=x"], ["a=2", "b=y"]],
@@ -49,10 +52,25 @@ TOLD = {
     ("optim.lrr=1,2",): "optim.lrr is not a key (did you mean optim.lr?)",
     ("seed=1,2", "model.n_layer=3"): "model.n_layer is not a key (did you mean model.n_layers?)",
     ("optim.lr=-1", "seed=1,2"): "optim.lr is -1: it must be more than 0",
-    ("optim.lr=fast,slow",): "optim.lr is 'fast': it must be a number\noptim.lr is 'slow': it must be a number",
-    ("seed=1,abc",): "seed is 'abc': it must be a whole number",
+    ("optim.lr=fast,slow",): (
+        "job 0, with optim.lr=fast: optim.lr is 'fast': it must be a number\n"
+        "job 1, with optim.lr=slow: optim.lr is 'slow': it must be a number"
+    ),
+    ("seed=1,abc",): (
+        "job 1, with seed=abc: seed is 'abc': it must be a whole number\n"
+        "no job was started: leave these values out, or add hydra.callbacks.sweep.skip_invalid=true to train only the "
+        "other job"
+    ),
+    ("model.n_heads=2,3,5", "model.emb_dim=64", "seed=1,2"): (
+        "2 of 6 jobs, with model.n_heads=3: model.emb_dim is 64, not a multiple of model.n_heads, 3: change one, or "
+        "give model.head_dim\n2 of 6 jobs, with model.n_heads=5: "
+    ),
+    ("model.n_heads=3,4", "model.emb_dim=66,64"): (
+        "job 1, with model.n_heads=3 and model.emb_dim=64: model.emb_dim is 64, not a multiple of model.n_heads, 3"
+    ),
+    ("trainer.devices=1,2",): "job 1, with trainer.devices=2: trainer.devices is 2: a job of a sweep takes one device",
     ("nonsense", "seed=1,2"): "'nonsense' cannot be read: write key=value",
-    ("model=tiny,tinny",): "model=tinny: there is no such configuration (did you mean tiny?)",
+    ("model=tiny,tinny",): "job 1, with model=tinny: model=tinny: there is no such configuration (did you mean tiny?)",
     ("resume=auto", "seed=1,2"): "resume= resumes a single run, but this is a sweep",
     ("output_dir=x", "seed=1,2"): "output_dir= is the folder of a single run, but this is a sweep",
     ("trainer.devices=2", "seed=1,2"): "trainer.devices is 2: a job of a sweep takes one device",
@@ -62,23 +80,70 @@ TOLD = {
 @pytest.mark.parametrize("words", TOLD, ids=" ".join)
 def test_problems_of_all_jobs_are_reported_once(words: tuple[str, ...]) -> None:
     with pytest.raises(ConfigError) as told:
-        check_jobs(sweep_jobs(["-m", *words]))
+        check_jobs(sweep_jobs(["-m", *words]), skip_invalid=False)
     assert str(told.value).startswith(TOLD[words])
     assert str(told.value).count(TOLD[words]) == 1
 
 
-@pytest.mark.parametrize(
-    "words", [("model.n_heads=2,3",), ("trainer.devices=1,2",), ("seed=1,2", "resume=null")], ids=str
-)
-def test_problems_of_some_jobs_are_left_to_them(words: tuple[str, ...]) -> None:
-    check_jobs(sweep_jobs(["-m", *words]))
+def test_jobs_that_cannot_run_are_skipped_if_the_user_says_so() -> None:
+    words = ["-m", "model.n_heads=2,3"]
+    assert not skips_invalid(words)
+    assert skips_invalid([*words, "hydra.callbacks.sweep.skip_invalid=true"])
+    check_jobs(sweep_jobs(words), skip_invalid=True)
+    with pytest.raises(ConfigError, match="not a multiple"):
+        check_jobs(sweep_jobs(["-m", "model.n_heads=3,5"]), skip_invalid=True)
+
+
+def test_a_value_that_cannot_be_told_by_one_key_is_told_by_its_jobs() -> None:
+    jobs = [[f"a={a}", f"b={b}", "c=1"] for a in "123" for b in "123"]
+    lines = list(tell_problems(jobs, [["odd"] if a == b else [] for a in "123" for b in "123"]))
+    assert lines[0] == "3 of 9 jobs (a=1 b=1; a=2 b=2; a=3 b=3): odd"
+    assert lines[1].endswith("to train only the other 6 jobs")
+
+
+def test_a_job_composes_to_the_same_as_hydra_does() -> None:
+    """The grid's check changes a copy of a configuration that is composed once."""
+    jobs = sweep_jobs(["-m", "model=tiny,mini", "optim.lr=1e-3,2e-3", "data.batch_size=2", "~callbacks.samples"])
+    seen = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("gptlab.sweeps.problems.job_problems", lambda cfg: seen.append(cfg) or [])
+        check_jobs(jobs, skip_invalid=False)
+    with our_hydra():
+        assert seen == [compose("train", job) for job in jobs]
+
+
+def test_each_value_of_a_grid_too_large_to_compose_is_checked() -> None:
+    words = ["-m", *(f"{key}=range(10)" for key in "abcd"), "e=1"]
+    jobs = sweep_jobs(words)
+    assert len(jobs) == 10 + 3 * 9
+    assert {word for job in jobs for word in job} == {
+        "e=1",
+        *(f"{key}={value}" for key in "abcd" for value in range(10)),
+    }
+
+
+UNKNOWN = {
+    "hydra/launcher=joblob": "(did you mean joblib?); there are basic, joblib, submitit_local, submitit_slurm",
+    "hydra/launcher=slurm": "write hydra/launcher=submitit_slurm",
+    "hydra/launcher=loky": "write hydra/launcher=joblib",
+    "hydra/sweeper=optuna": "write sweep=search",
+    "hydra.sweep.dri=x": "Key 'dri' not in 'SweepDir'",
+    "hydra.launcher.n_jobs=2": "Key 'n_jobs' not in 'BasicLauncherConf'",
+}
+
+
+@pytest.mark.parametrize("word", UNKNOWN)
+def test_an_unknown_launcher_or_key_of_hydras_is_told_before_a_sweep(word: str) -> None:
+    with pytest.raises(ConfigError) as told:
+        sweep_jobs(["-m", "seed=1,2", word])
+    assert UNKNOWN[word] in str(told.value)
 
 
 @pytest.mark.parametrize("name", ["lr", "seeds"])
 def test_a_named_sweep_varies_the_default_run(name: str) -> None:
     jobs = sweep_jobs([f"sweep={name}"])
     assert len(jobs) > 2
-    check_jobs(jobs)
+    check_jobs(jobs, skip_invalid=False)
 
 
 @pytest.fixture

@@ -115,13 +115,13 @@ def test_a_run_that_kept_no_best_weights_is_compared_too() -> None:
     assert compare_with_start(SUMMARY, Monitor("val/loss", "min")) is None
 
 
-def test_a_resumed_run_tells_its_own_time_from_all_its_training() -> None:
+def test_a_resumed_run_tells_the_time_of_all_its_parts() -> None:
     console = Console(record=True, width=60)
-    more = {"seconds": 23.0, "total_seconds": 16.0, "resumed": True, "status": "out of time", "test_of": "final"}
+    more = {"seconds": 23.0, "total_seconds": 26.0, "resumed": True, "status": "out of time", "test_of": "final"}
     show_summary(SUMMARY | more | {"tensorboard": False}, console)
     shown = console.export_text()
     assert "tensorboard" not in shown  # with another logger it would find nothing
-    assert "30 tokens in 23 s of training: 30 a second (16 s since it was resumed)" in shown
+    assert "30 tokens in 23 s of training: 30 a second (26 s in all)" in shown
     assert "The time was up; resume with\n  gptlab train resume=outputs/a\n\nNext\n" in shown
 
 

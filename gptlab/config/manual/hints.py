@@ -58,6 +58,15 @@ OUR_KEYS = {  # the word elsewhere (or the last part of our own key) -> our key
     **dict.fromkeys(("run_name", "experiment_name", "exp_name"), "name"),
     **dict.fromkeys(("random_seed", "random_state"), "seed"),
 }
+HYDRAS_GROUPS = ("hydra/launcher", "hydra/sweeper")  # each has Hydra's own choice, `basic`, beside those in conf
+OTHER_PLUGINS = {  # published plugins and other words for them -> what there is here
+    **{("hydra/sweeper", name): "sweep=search" for name in ("optuna", "ax", "nevergrad", "bayes", "tpe", "random")},
+    **{
+        ("hydra/launcher", name): "hydra/launcher=joblib"
+        for name in ("local", "loky", "multiprocessing", "parallel", "process", "processes", "subprocess")
+    },
+    **{("hydra/launcher", name): "hydra/launcher=submitit_slurm" for name in ("slurm", "sbatch", "submitit")},
+}
 NAMED_CHOICES = {"logger", "tuning"}  # the word itself is the choice: wandb=true means logger=wandb
 LISTS = ("path", "test_path", "run", "stop", "prompts", "tasks", "columns", "classes", "clean")  # keys that take lists
 KINDS = {".txt": "text", ".md": "text", ".csv": "csv", ".tsv": "csv"}  # the data of a file, by its ending
@@ -117,6 +126,8 @@ def answer_unknown_choice(group: str, name: str, names: Sequence[str]) -> str:
     """Return the sentence for a choice that its group does not have."""
     if remedy := _other_choice(group, name):
         return f"{group}={name}: there is no such configuration: write {remedy}"
+    if group in HYDRAS_GROUPS:
+        names = sorted({*names, "basic"})
     return f"{group}={name}: there is no such configuration{nearest(name, names)}; there are {', '.join(names)}"
 
 
@@ -225,6 +236,8 @@ def _as_data(path: str) -> str:
 
 def _other_choice(group: str, name: str) -> str | None:
     """Return what to write for a choice that belongs elsewhere."""
+    if group in HYDRAS_GROUPS:
+        return OTHER_PLUGINS.get((group, name.lower()))
     is_path = re.search(r"[/\\.~]", name) is not None
     if group == "data" and is_path:
         return _as_data(name)

@@ -31,8 +31,10 @@ class Throughput(L.Callback):
         self.log_every_n_steps = log_every_n_steps
         self.tokens = 0
         self.seconds = 0.0
+        self.seconds_before = 0.0  # in all, of the run that is resumed: up to the checkpoint
         self.memory = 0  # the most bytes in use at a log
         self.update_ratio = UpdateRatio()
+        self._began = perf_counter()
         self._rates: dict[str, float] = {}  # learning rates of the last step, by name
         self._mark = 0.0  # when the clock was last read; 0 if it is stopped
         self._logged = (0, 0.0)  # tokens and seconds at the last log
@@ -130,9 +132,11 @@ class Throughput(L.Callback):
 
     def state_dict(self) -> dict[str, Any]:
         """Return the counts."""
-        return {"tokens": self.tokens, "seconds": self.seconds, "memory": self.memory}
+        total = self.seconds_before + perf_counter() - self._began
+        return {"tokens": self.tokens, "seconds": self.seconds, "total_seconds": total, "memory": self.memory}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restore the counts; the next rate is measured from here."""
         self.tokens, self.seconds = self._logged = int(state_dict["tokens"]), float(state_dict["seconds"])
         self.memory = int(state_dict.get("memory", 0))  # a checkpoint of an earlier version has none
+        self.seconds_before = float(state_dict.get("total_seconds", self.seconds))  # checkpoints before 0.2.0 have none

@@ -175,7 +175,10 @@ def test_a_resumed_count_continues_and_its_rate_does_not_jump() -> None:
         **json.loads(json.dumps(first.state_dict())),
         "seconds": 1e9,
     }  # plain values, and many seconds before the resume
-    second.load_state_dict({**state, "tokens": 10**15})
+    assert state["total_seconds"] > first.seconds
+    second.load_state_dict({**state, "tokens": 10**15, "total_seconds": 2e9})
+    assert second.seconds_before == 2e9
+    assert second.state_dict()["total_seconds"] > 2e9
     watched(second, logger=logger)
     assert [row["work/tokens"] for row in logger.rows] == [10**15 + B * T * step for step in range(1, STEPS + 1)]
     now = [row["work/tokens_per_second"] for row in logger.rows]

@@ -1,0 +1,1 @@
+"""Launchers: how the jobs of a sweep run side by side."""

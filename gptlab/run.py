@@ -42,7 +42,7 @@ from gptlab.storage.checkpoint import RECORD, find_checkpoint, read_checkpoint
 from gptlab.storage.run_folder import folder_of, warn_if_worse
 from gptlab.tokenizer import pretrained
 from gptlab.tokenizer.protocol import Tokenizer
-from gptlab.training.context import Start, Steps
+from gptlab.training.context import IsHopeless, Start, Steps
 from gptlab.training.summary import best_weights, record_stop, write_summary
 from gptlab.training.tuning import list_frozen, widen_trainable
 from gptlab.weights.base import check_n_layers
@@ -157,14 +157,13 @@ class Run:
         return run
 
     @show_log()
-    def train(self) -> dict[str, Any]:
-        """Train in the run's own folder, and keep the last weights; return what summary.json holds."""
+    def train(self, *, is_hopeless: IsHopeless | None = None) -> dict[str, Any]:
+        """Train in the run's own folder, and return what summary.json holds; `is_hopeless`: see `RunContext`."""
         from gptlab.training.checkpoint import find_start_step  # Lightning takes seconds to import
         from gptlab.training.trainer import fit
 
         check_trains(self.cfg, composed=bool(self.origin))
         cfg, folder, modules, started = self.cfg, Path(self.cfg.output_dir), modules_of(self), perf_counter()
-        resumes = cfg.resume is not None
         self.model.recompute = cfg.activation_checkpointing
         batches, plan, division = self.batch_plan
         frozen = list_frozen(modules) if self.tuning.partial else ()
@@ -175,10 +174,10 @@ class Run:
             start_step = find_start_step(cfg.resume, batches, n_steps=plan.n_steps, base=record.get("base"))
             steps = Steps(total=plan.n_steps, first=start_step, start=self.start)
             estimate = estimate_run(cfg, modules, self.data, plan, steps, division, frozen_names=frozen, record=record)
-            data, command = self.data, self.origin["command"]
-            context = make_context(cfg, data, self.text_generator, self.labels, steps, estimate, command=command)
+            more = {"command": self.origin["command"], "is_hopeless": is_hopeless}
+            context = make_context(cfg, self.data, self.text_generator, self.labels, steps, estimate, **more)
             trainer = make_trainer(cfg, context, record=record, plan=plan, accumulation=division.accumulation)
-            if resumes and trainer.is_global_zero:
+            if cfg.resume is not None and trainer.is_global_zero:
                 write_summary({"status": "training"}, folder)  # an extended run is no longer finished
             try:
                 fit(trainer, module, batches, checkpoint=cfg.resume)

@@ -19,7 +19,7 @@ from gptlab.hardware.precision import ForwardContext
 from gptlab.heads.protocol import TokenHead
 
 if TYPE_CHECKING:
-    from gptlab.training.context import RunContext, Steps
+    from gptlab.training.context import IsHopeless, RunContext, Steps
     from gptlab.training.planning.estimate import Estimate
 
 TEXT_BATCH_TOKENS = 4096  # tokens of a batch when a second text is scored during training
@@ -34,6 +34,7 @@ def make_context(
     estimate: "Estimate",
     *,
     command: str,
+    is_hopeless: "IsHopeless | None",
 ) -> "RunContext":
     """Return the facts and functions that callbacks and loggers use."""
     from gptlab.evaluation.probes.runner import ProbeRunner
@@ -55,6 +56,7 @@ def make_context(
         labels=tuple(labels),
         decode=tokenizer.decode,
         show_row=partial(prepared.show_row, decode=tokenizer.decode),
+        is_hopeless=is_hopeless,
         config=to_yaml(cfg),
         command=command,
         estimate=estimate,

@@ -19,6 +19,7 @@ from gptlab.data.protocol import Prepared
 from gptlab.data.samplers import ValSampler, rows_at_once
 from gptlab.hardware.compile import choose_compile
 from gptlab.hardware.precision import check_accelerator, count_devices
+from gptlab.storage.run_folder import PRUNED
 
 if TYPE_CHECKING:
     import lightning as L
@@ -106,6 +107,7 @@ def make_trainer(
         record: plain values that every checkpoint stores beside its tensors.
     """
     from gptlab.training.callbacks.batches import Reseed
+    from gptlab.training.callbacks.early_stopping import StopHopeless
     from gptlab.training.callbacks.hparams import HParams
     from gptlab.training.callbacks.signals import StopOnSignal
     from gptlab.training.callbacks.throughput import Throughput
@@ -120,6 +122,7 @@ def make_trainer(
         FinalValidation(),
         *(build_for(context, node, "callbacks.*") for node in cfg.callbacks.values() if node is not None),
         HParams(context, hparams_values(cfg, record["choices"])),
+        *([StopHopeless(context, context.is_hopeless)] if context.is_hopeless else []),
         StopOnSignal(),
     ]
     loggers = [build_for(context, node, "logger.*") for node in cfg.logger.values() if node is not None]
@@ -138,7 +141,7 @@ def summarise_training(cfg: Config, trainer: "L.Trainer", modules: nn.ModuleDict
     metrics = measure_final(
         modules,
         prepared,
-        wanted=cfg.final_evaluation,
+        wanted=cfg.final_evaluation and progress["status"] != PRUNED,  # nobody compares a hopeless run's test metrics
         folder=folder,
         val=progress["val"],
         batch_size=trainer.datamodule.identity["batch_size"],  # type: ignore[attr-defined]

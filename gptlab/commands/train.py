@@ -5,6 +5,7 @@ import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
@@ -27,6 +28,12 @@ from gptlab.sweeps.jobs import Outcome, run_sweep_job
 from gptlab.sweeps.launchers.cluster import SubmititLocal, SubmititSlurm
 from gptlab.sweeps.launchers.command import check_launcher
 from gptlab.sweeps.launchers.local import Processes
+from gptlab.sweeps.search.command import check_search
+from gptlab.sweeps.search.pruning import trial_judge
+from gptlab.sweeps.search.sweeper import Search
+
+if TYPE_CHECKING:
+    from gptlab.training.context import IsHopeless
 
 
 def main(overrides: list[str] | None = None) -> float | None:
@@ -55,7 +62,7 @@ def main(overrides: list[str] | None = None) -> float | None:
             with report_errors():
                 _run_in_folder(single, task)
         else:
-            register_plugins(Processes, SubmititLocal, SubmititSlurm)
+            register_plugins(Search, Processes, SubmititLocal, SubmititSlurm)
             with stoppable_sweep(words):
                 run_command_line(words, task)
     finally:
@@ -94,6 +101,10 @@ def _checked(words: list[str]) -> tuple[list[str], TrainCommand | None]:
     if any(word.startswith(("-", "sweep=")) for word in words):  # Hydra composes it itself
         words = write_free_keys("train", words)
     check_launcher(words)
+    if check_search(words):
+        words, notes = name_runs(words)
+        _print_notes(notes)
+        return sorted(words, key=lambda word: not word.startswith("-")), None
     if jobs := sweep_jobs(words):
         words, notes = name_runs(words)
         check_jobs(sweep_jobs(words) if notes else jobs, skip_invalid=skips_invalid(words))
@@ -155,14 +166,14 @@ def _restart_command(argv: list[str], words: list[str]) -> list[str]:
 
 def _train_job(cfg: DictConfig) -> Outcome:
     check_job(cfg)  # only the combined configuration of the sweep was checked before
-    return _train(cfg)
+    return _train(cfg, trial_judge(HydraConfig.get()))
 
 
-def _train(cfg: DictConfig) -> Outcome:
+def _train(cfg: DictConfig, is_hopeless: "IsHopeless | None" = None) -> Outcome:
     from gptlab.run import Run  # torch takes seconds to import, and --help does not need it
 
     run = Run.compose(cfg)
-    return Outcome(run.train(), *run.head.monitor)
+    return Outcome(run.train(is_hopeless=is_hopeless), *run.head.monitor)
 
 
 def _show(outcome: Outcome) -> None:

@@ -18,7 +18,7 @@ from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override
+from hydra.core.override_parser.types import Glob, IntervalSweep, Override, RangeSweep
 from hydra.core.plugins import Plugins
 from hydra.core.utils import JobReturn, JobStatus
 from hydra.core.utils import run_job as run_hydra_job
@@ -33,10 +33,13 @@ from gptlab.errors import UnusablePathError
 from gptlab.storage.places import conf_dir
 
 __all__ = [
+    "Glob",
     "HydraCallback",
+    "IntervalSweep",
     "JobReturn",
     "JobStatus",
     "Override",
+    "RangeSweep",
     "SweptJob",
     "apply_overrides",
     "compose_job",

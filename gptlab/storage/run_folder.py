@@ -24,7 +24,8 @@ from gptlab.storage.locks import locked
 log = logging.getLogger(__name__)
 
 MAX_SUMMARY_BYTES = 1 << 20  # size limit of summary.json
-FINISHED = ("finished", "stopped early")  # statuses of a complete run
+PRUNED = "pruned"  # status of a search's trial that was ended because it was hopeless
+FINISHED = ("finished", "stopped early", PRUNED)  # statuses of a complete run
 
 
 @contextmanager
@@ -191,7 +192,7 @@ def claim_folder(folder: Path) -> None:
 def read_status(folder: Path) -> str:
     """Return the status in summary.json.
 
-    It is finished, stopped early, out of time, interrupted, failed or training; `unfinished` without a summary.
+    It is finished, stopped early, pruned, out of time, interrupted, failed or training; `unfinished` without a summary.
     """
     return str(read_summary(folder).get("status", "unfinished"))
 

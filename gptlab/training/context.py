@@ -61,6 +61,9 @@ class Pictures(NamedTuple):
     attention: Callable[[MapChoice], Callable[[], np.ndarray] | None]
 
 
+IsHopeless = Callable[[int, float, int], bool]
+
+
 class RunContext(NamedTuple):
     """The first argument of callbacks and loggers from a yaml.
 
@@ -82,6 +85,8 @@ class RunContext(NamedTuple):
     labels: tuple[str, ...]  # names of the classes; empty if the head has none
     decode: Callable[[list[int]], str]  # ids -> text
     show_row: Callable[[Batch, int], str]  # (batch, number of a row) -> the row as lines of text
+    # (step, monitored value, steps of the run) -> whether to end it as `pruned`; None if nobody judges the run
+    is_hopeless: IsHopeless | None
     config: str  # the whole configuration as yaml
     command: str  # the command line that started the run
     estimate: Estimate

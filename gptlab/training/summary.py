@@ -15,6 +15,7 @@ from rich.table import Table
 from gptlab.console import capitalised, print_text
 from gptlab.heads.protocol import Monitor
 from gptlab.storage.atomic import atomic_write
+from gptlab.storage.run_folder import PRUNED
 from gptlab.training.context import DivergedError
 
 log = logging.getLogger(__name__)
@@ -66,11 +67,14 @@ def _collect_average(trainer: Any) -> dict[str, Any]:
 
 
 def _status(trainer: Any) -> str:
-    """Return finished, stopped early or out of time."""
+    """Return finished, pruned, out of time or stopped early."""
+    from gptlab.training.callbacks.early_stopping import StopHopeless
     from gptlab.training.callbacks.signals import StopOnTime
 
     if trainer.global_step >= trainer.max_steps:
         return "finished"
+    if any(isinstance(callback, StopHopeless) and callback.is_hopeless for callback in trainer.callbacks):
+        return PRUNED
     out_of_time = any(isinstance(callback, StopOnTime) and callback.is_up for callback in trainer.callbacks)
     return OUT_OF_TIME if out_of_time else "stopped early"
 

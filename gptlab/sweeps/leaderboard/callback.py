@@ -17,8 +17,9 @@ from gptlab.errors import UserError
 from gptlab.storage.run_folder import JOB_RECORD, create_folder, missing_folders, remove_empty
 from gptlab.sweeps.leaderboard.records import PRUNED, Job
 from gptlab.sweeps.leaderboard.sweep_record import check_options
+from gptlab.sweeps.search.journal import JOURNAL, LOCKS
 
-WRITTEN = ("leaderboard.csv", "leaderboard.md", "sweep.png", "multirun.yaml")
+WRITTEN = ("leaderboard.csv", "leaderboard.md", "sweep.png", "multirun.yaml", JOURNAL)
 
 
 class Leaderboard(HydraCallback):
@@ -93,4 +94,5 @@ def discard_sweep(jobs: list[Job], folders: Iterable[Path]) -> None:
     for folder in folders:
         for name in WRITTEN:
             (folder / name).unlink(missing_ok=True)
+        shutil.rmtree(folder / LOCKS, ignore_errors=True)
     remove_empty(folders)

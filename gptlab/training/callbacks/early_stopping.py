@@ -1,4 +1,4 @@
-"""Early stopping on the head's own metric."""
+"""Stops a run early, by the metric that its head monitors."""
 
 from typing import Annotated, Any
 
@@ -8,7 +8,9 @@ from lightning.pytorch.callbacks import EarlyStopping as LightningEarlyStopping
 
 from gptlab.bounds import AtLeast
 from gptlab.slots import slot
-from gptlab.training.context import RunContext, start_counts
+from gptlab.training.callbacks.validation import validation_metrics
+from gptlab.training.context import IsHopeless, RunContext, start_counts
+from gptlab.training.lightning_internals import true_on_any_rank
 
 
 @slot("callbacks.*")
@@ -45,3 +47,23 @@ class EarlyStopping(LightningEarlyStopping):
         counts = {name: int(state_dict[name]) for name in ("wait_count", "stopped_epoch")}
         best = torch.as_tensor(state_dict["best_score"])
         super().load_state_dict({**counts, "best_score": best, "patience": self.patience})
+
+
+class StopHopeless(L.Callback):
+    """End a run that whoever compares runs calls hopeless, as a search does with its trials.
+
+    The validations after each step are passed on, the last one too, after which there is nothing left to end.
+    """
+
+    def __init__(self, context: RunContext, judge: IsHopeless) -> None:
+        self.name, self.judge = context.monitor.name, judge
+        self.is_hopeless = False
+
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Ask for the judgement of this validation, on all ranks that of the first."""
+        step, n_steps = trainer.global_step, trainer.max_steps
+        if step == 0:
+            return
+        found = trainer.is_global_zero and self.judge(step, validation_metrics(trainer)[self.name], n_steps)
+        if true_on_any_rank(trainer, found) and step < n_steps:
+            self.is_hopeless = trainer.should_stop = True

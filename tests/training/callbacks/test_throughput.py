@@ -58,6 +58,7 @@ def context(folder: Path, *, start_step: int = 0) -> RunContext:
         labels=(),
         decode=lambda ids: " ".join(map(str, ids)),
         show_row=lambda batch, row: show_targets(batch, row, lambda ids: " ".join(map(str, ids))),
+        is_hopeless=None,
         config="name: here\n",
         command="python train.py name=here 'data.path=a b.txt'",
         estimate=Estimate(

@@ -18,7 +18,6 @@ from omegaconf import DictConfig, OmegaConf
 from gptlab.config.admission import load
 from gptlab.errors import UserError
 from gptlab.storage.run_folder import JOB_RECORD, discard_unbegun, read_job_record, trained_metrics, write_job_record
-from gptlab.sweeps.branches import begin_branch
 from gptlab.sweeps.names import N_DIGITS, recorded_keys, varied_values
 
 log = logging.getLogger(__name__)
@@ -66,6 +65,8 @@ def run_sweep_job(cfg: DictConfig, train: Callable[[DictConfig], Outcome]) -> fl
         if finished := _read_finished(cfg, folder):
             record |= _result(finished)
         else:
+            from gptlab.sweeps.branches import begin_branch  # schedules are torch's, and --help does not need it
+
             cfg.resume = _find_checkpoint(folder) or begin_branch(cfg, folder, sweep)
             record |= _train(cfg, train)
     except BaseException:

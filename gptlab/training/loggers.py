@@ -97,7 +97,9 @@ def tensorboard(context: RunContext, *, folder: str | None, by_tokens: bool) -> 
 
 
 def tensorboard_writers(trainer: Trainer) -> list[Any]:
-    """Return the run's SummaryWriters, for texts, images and layouts."""
+    """Return the run's SummaryWriters, for texts, images and layouts; only rank 0 has any."""
+    if not trainer.is_global_zero:
+        return []
     return [logger.experiment for logger in trainer.loggers if isinstance(logger, TensorBoardLogger)]
 
 

@@ -65,7 +65,7 @@ def test_every_choice_composes(group: str, choice: str) -> None:
 
 @pytest.mark.parametrize("root", VERBS)
 def test_every_root_composes(root: str) -> None:
-    alone = ("train", "data")
+    alone = ("train", "data", "plan")
     needs = {
         "evaluate": ["run=a", "judge=openai", "judge.model=b"],
         "compare": ["run=[a, b]"],

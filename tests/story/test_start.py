@@ -189,15 +189,16 @@ def test_a_sweep_compares_what_training_did(
     """Both jobs are worse than the base, and still one is the better."""
     words = [*RUN, f"weights.run={tiny_run.folder}", f"data.path={tiny_run.text}", "optim.lr=0.3,0.2", "-m"]
     main([*words, f"hydra.sweep.dir={tmp_path}", "~callbacks.samples"])
-    found = [json.loads((tmp_path / str(n) / "summary.json").read_text(encoding="utf-8")) for n in range(2)]
-    for number, one in enumerate(found):
-        record = json.loads((tmp_path / str(number) / "status.json").read_text(encoding="utf-8"))
+    folders = [tmp_path / "000_lr-0.3", tmp_path / "001_lr-0.2"]
+    found = [json.loads((folder / "summary.json").read_text(encoding="utf-8")) for folder in folders]
+    for folder, one in zip(folders, found, strict=True):
+        record = json.loads((folder / "status.json").read_text(encoding="utf-8"))
         assert record["value"] == one["best_trained"]["val/loss"] > one["best"]["val/loss"]
-        events = EventAccumulator(str(tmp_path / str(number))).Reload()
+        events = EventAccumulator(str(folder)).Reload()
         assert events.Scalars("val_best/loss")[0].value == pytest.approx(record["value"])
     shown, base = capsys.readouterr().out, tiny_run.folder / "checkpoints" / "best.ckpt"
     start = f"{found[0]['start']['val/loss']:.4g}"
-    assert f"jobs 0, 1: no better than the weights at the start, {base}, with {start}" in shown
+    assert f"jobs 0, 1: no better than the weights at the start, {base}, with {start}" in " ".join(shown.split())
     assert f"Next, with the weights that the jobs started from\n  gptlab generate run={base} " in shown
 
 

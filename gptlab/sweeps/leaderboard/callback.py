@@ -4,7 +4,7 @@ import shutil
 import sys
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from hydra.types import RunMode
 from omegaconf import DictConfig, read_write
@@ -35,8 +35,16 @@ class Leaderboard(HydraCallback):
         mode: min or max; None to know it by the metric.
     """
 
-    def __init__(self, **options: Any) -> None:
-        check_options(options)
+    def __init__(
+        self,
+        *,
+        average: list[str],
+        order: Literal["rank", "given"],
+        compare: Literal["best", "previous"],
+        metric: str | None,
+        mode: Literal["min", "max"] | None,
+    ) -> None:
+        check_options({"average": average, "order": order, "compare": compare, "metric": metric, "mode": mode})
         self.made: list[Path] = []
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:

@@ -257,6 +257,8 @@ def _assemble(typed: Config | DictConfig) -> Run:
         tokenizer = tokenizer(weights if tokenizer.func is pretrained.load else text.training_text())
     data = text.prepare(tokenizer, context_length=row_length(cfg), style=style)
     frozen = build(cfg.tuning, "tuning").partial and bool(weights.files)
+    if not frozen:
+        parts.check_room(cfg, tokenizer)
     torch.manual_seed(cfg.seed)
     with meta_weights() if frozen else nullcontext():  # the base weights replace them at once
         run = Run(cfg, tokenizer, data=data, labels=data.labels)

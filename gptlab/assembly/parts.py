@@ -4,6 +4,7 @@ import logging
 import shlex
 from typing import TYPE_CHECKING, Any, Protocol
 
+import torch
 from torch import nn
 
 from gptlab.assembly.training import make_batches
@@ -12,8 +13,10 @@ from gptlab.config.plain import Config
 from gptlab.config.pretrained import row_length
 from gptlab.config.record import data_config, describe_config
 from gptlab.data.protocol import Prepared
-from gptlab.errors import MissingFileError
+from gptlab.errors import MissingFileError, UserError
+from gptlab.hardware.memory import free_memory
 from gptlab.model.gpt import GPT
+from gptlab.model.meta import meta_weights
 from gptlab.prompts.protocol import PromptStyle
 from gptlab.tokenizer.protocol import Tokenizer
 from gptlab.tokenizer.state import to_json
@@ -53,6 +56,23 @@ class RunParts(Protocol):
     @property
     def style(self) -> PromptStyle:
         """Return the prompt style."""
+
+
+def check_room(cfg: Config, tokenizer: Tokenizer) -> None:
+    """Raise a UserError if a model's weights alone exceed the free memory.
+
+    Raises:
+        UserError: they do.
+    """
+    with meta_weights():
+        model: GPT = build(cfg.model, "model")(vocab_size=tokenizer.vocab_size)
+    needed = sum(parameter.nbytes for parameter in model.parameters())
+    free = free_memory(torch.device("cpu"))
+    if free is not None and needed > free:
+        raise UserError(
+            f"the model's weights alone take {needed / 1e9:.1f} GB, and {free / 1e9:.1f} GB of memory are free: choose "
+            "a smaller model"
+        )
 
 
 def prepare_data(run: RunParts) -> Prepared:

@@ -1,5 +1,6 @@
 """Free and used memory of a device."""
 
+import math
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -72,3 +73,9 @@ def free_memory(device: torch.device) -> int | None:
         stat = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
         free = min(free, int(limit_bytes) - int(stat["anon"]))  # the page cache is reclaimable and does not count
     return max(free, 0)
+
+
+def usable_memory(device: torch.device) -> float:
+    """Return the bytes of free memory that can be used; infinite if the system does not report them."""
+    free = free_memory(device)
+    return math.inf if free is None else MEMORY_FRACTION * free

@@ -19,7 +19,9 @@ class Peak(NamedTuple):
     float32: float
 
 
-# From NVIDIA's data sheets; from Ampere on they also print twice the number, which holds for sparse matrices only.
+# From NVIDIA's data sheets, of GeForce from the whitepapers of GA102, AD102 and GB202. 16-bit formats are those of the
+# tensor cores with sums in float32, `float32` is without tensor cores. From Ampere on, data sheets also print twice the
+# number, which holds for sparse matrices only; of GeForce, twice that again, with sums in float16.
 A100 = Peak(312e12, 312e12, 156e12, 19.5e12)
 H100 = Peak(989e12, 989e12, 494e12, 67e12)
 # Keyed by the full name that torch reports. A MIG slice or another board has another name, and is measured.

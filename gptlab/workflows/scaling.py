@@ -17,6 +17,7 @@ from gptlab.insight.scaling.verdict import (
     short_number,
     short_spans,
     too_far,
+    undetermined,
     without_effect,
 )
 from gptlab.storage.atomic import atomic_replace, atomic_write
@@ -46,7 +47,8 @@ def scaling_report(cfg: Config) -> dict[str, Any]:
         raise UserError(f"{few}{counted}")
     fit = fit_law(points, n_resamples=cfg.n_resamples, seed=cfg.seed)
     flops, basis = _budget(cfg, sample, fit)
-    refusals = short_spans(points) or without_effect(fit) or too_far(fit.law.optimum(flops), points)
+    refusals = short_spans(points) or without_effect(fit) or undetermined(fit)
+    refusals = refusals or too_far(fit.law.optimum(flops), points)
     report = {
         "folder": str(sample.folder),
         "jobs": sample.n_jobs,
@@ -100,6 +102,7 @@ def _budget(cfg: Config, sample: Sample, fit: Fit) -> tuple[float, str]:
     for _ in range(len(rates)):  # the rate depends on the size, and the best size on the rate
         rate = rates[size]
         best = fit.law.optimum(rate * cfg.hours * SECONDS_PER_HOUR).parameters
+        best = min(max(best, min(rates)), max(rates))  # a law that means nothing may have its best at 0 or infinity
         size = min(rates, key=lambda n: abs(math.log(n / best)))
     speed = f"{rates[size]:.2g} FLOP/s, as measured with {short_number(size)} parameters"
     basis = f": {cfg.hours:g} h of training steps at {speed}"

@@ -128,6 +128,15 @@ def test_mistakes_are_sentences(words: list[str], sentences: list[str], capsys: 
         assert sentence in told
 
 
+def test_a_model_larger_than_the_memory_is_not_built(
+    tiny_run: TrainedRun, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("gptlab.assembly.parts.free_memory", lambda device: 1000)
+    with pytest.raises(SystemExit):
+        main([*RUN, f"data.path={tiny_run.text}"])
+    assert "the model's weights alone take 0.0 GB, and 0.0 GB of memory are free" in capsys.readouterr().err
+
+
 def footprint() -> Footprint:
     model = tiny_gpt(vocab_size=V).train()
     head = LMHead(model, HeadContext(vocab_size=V, token_bytes=None), tied=True, loss_chunk_rows="auto")

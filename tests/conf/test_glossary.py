@@ -11,7 +11,8 @@ import yaml
 from tests.support.glossary import CONF, GROUPS, README, START, glossary, read_page
 
 TEXT = README.read_text(encoding="utf-8").partition(START)[2]
-FILES = sorted(path for path in CONF.rglob("*.yaml") if "hydra" not in path.parts and "local" not in path.parts)
+HYDRAS = {"help", "hydra_logging", "job_logging", "output"}  # folders below conf/hydra that nobody chooses from
+FILES = sorted(path for path in CONF.rglob("*.yaml") if not {*HYDRAS, "local"} & set(path.parts))
 
 
 def flat(node: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

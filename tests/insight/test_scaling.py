@@ -19,6 +19,7 @@ from gptlab.insight.scaling.verdict import (
     short_number,
     short_spans,
     too_far,
+    undetermined,
     without_effect,
 )
 
@@ -115,7 +116,10 @@ def test_what_the_runs_do_not_determine_is_said() -> None:
     assert all("only together" in text for text in remarks(fitted()))
     sizes = np.geomspace(1e6, 1e9, 9)
     ray = Points(sizes, 20 * sizes, PUBLISHED.loss(sizes, 20 * sizes))
-    assert "cannot be told apart: N and D rise together" in next(remarks(fit_law(ray, n_resamples=6, seed=0)))
+    assert "cannot be told apart: N and D change together" in undetermined(fit_law(ray, n_resamples=1, seed=0))[0]
+    unsure = fitted()._replace(resampled=[PUBLISHED, PUBLISHED, *[PUBLISHED._replace(A=1e-9)] * 2])
+    assert "the runs do not determine the best N" in undetermined(unsure)[0]
+    assert undetermined(fitted()) == []
     near = measured(sizes=np.geomspace(1e6, 8e6, 4), tokens=np.geomspace(1e6, 8e6, 4), noise=0.02)
     assert any("E cannot be told from 0" in text for text in remarks(fit_law(near, n_resamples=6, seed=0)))
 
@@ -123,7 +127,7 @@ def test_what_the_runs_do_not_determine_is_said() -> None:
 def test_a_size_without_effect_is_said() -> None:
     flat = measured(Law(E=2.0, A=1e-12, B=2085.43, alpha=0.3, beta=0.3658), noise=0.0)
     (sentence,) = without_effect(fit_law(flat, n_resamples=1, seed=0))
-    assert "the loss shows no power law in N" in sentence
+    assert "follows no power law in N, the number of parameters (alpha is " in sentence
     assert without_effect(fitted()) == []
 
 

@@ -2,6 +2,7 @@
 
 from functools import cache
 
+import pytest
 import torch
 from torch import nn
 
@@ -45,6 +46,7 @@ def n_parameters(cfg: Config) -> int:
     return sum(parameter.numel() for parameter in nn.ModuleList([model, head]).parameters())
 
 
+@pytest.mark.slow
 def test_a_rung_changes_one_thing_and_keeps_the_size() -> None:
     rungs = [
         compose_config("train", [f"experiment={name}", "output_dir=x"]) for name in varied("ablation")["experiment"]

@@ -1,6 +1,7 @@
 """What a run will take, told before it starts."""
 
 import json
+import weakref
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -20,6 +21,7 @@ from gptlab.training.mfu import flops_per_token, orthogonalisation_flops
 from gptlab.training.module import GPTModule
 from gptlab.training.muon import update_bytes
 from gptlab.training.optimizers import adamw, state_size
+from gptlab.training.planning.activations import count_activations, saved_bytes
 from gptlab.training.planning.estimate import (
     KERNEL_BYTES,
     LOOP_SECONDS,
@@ -142,6 +144,26 @@ def test_measuring_leaves_weights_gradients_and_random_numbers(precision: str) -
     assert torch.equal(torch.get_rng_state(), state)
     assert all(torch.equal(value, before[name]) for name, value in dropping.state_dict().items())
     assert all(parameter.grad is None for parameter in dropping.parameters())
+
+
+def test_counting_frees_what_a_forward_pass_saved() -> None:
+    layer = nn.Linear(4, 4)
+    with saved_bytes(layer) as counted:
+        output = layer(torch.ones(2, 4)).exp()  # exp saves its own output
+        assert counted() == 2 * 2 * 4 * 4
+        alive = weakref.ref(output)
+        del output
+    assert alive() is None
+
+
+def test_where_memory_is_short_one_row_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    own, rows = module(), Windows()
+    modules = nn.ModuleDict({"model": own.model, "head": own.head})
+    many = count_activations(modules, rows, device=CPU, precision="32-true")
+    monkeypatch.setattr("gptlab.hardware.memory.free_memory", lambda device: 2 * many.of_one)
+    few = count_activations(modules, rows, device=CPU, precision="32-true")
+    assert few == (many.of_one, many.of_one)
+    assert many.of_one >= many.of_each_more
 
 
 def test_memory_is_the_sum_of_its_parts() -> None:

@@ -39,7 +39,10 @@ GROUPS = {  # in the order of a run, with what one chooses there
     "experiment/ladder": "the rungs of `sweep=ablation`; chosen as `experiment=ladder/gpt2`",
     "debug": "ways to find a fault; each sets keys of other groups",
     "sweep": "several runs; each sets keys of other groups",
+    "hydra/sweeper": "which jobs a sweep has; Hydra's `basic`: every combination",
+    "hydra/launcher": "where a sweep's jobs run; Hydra's `basic`: here, one after the other",
 }
+UNCHOSEN = {"data/reader": "", "hydra/sweeper": "basic", "hydra/launcher": "basic"}  # by conf/train.yaml -> the default
 COMMON_KEYS = (
     *("data.path", "data.batch_size", "data.val_fraction"),
     *("model.context_length", "model.emb_dim", "model.n_layers", "model.drop_rate"),
@@ -120,10 +123,8 @@ def _typed_choices(words: Iterable[str]) -> Iterator[Choice]:
 
 def _all_groups(choices: Iterable[Choice]) -> list[Choice]:
     """Return a choice from every group that `train` has, with what one chooses there."""
-    taken = {choice.group: choice.option for choice in choices}
-    return [
-        Choice(g, taken.get(g, "null"), meaning) for g, meaning in GROUPS.items() if g in taken or g == "data/reader"
-    ]
+    taken = UNCHOSEN | {choice.group: choice.option for choice in choices}
+    return [Choice(group, taken[group], meaning) for group, meaning in GROUPS.items() if group in taken]
 
 
 def _common_keys() -> Iterator[Key]:
@@ -140,7 +141,7 @@ def _group_lines(choices: Iterable[Choice], width: int) -> Iterator[str]:
     """Yield each group with its choices and what they are."""
     for choice in choices:
         meaning = choice.meaning or GROUPS[choice.group]
-        default = "" if choice.group == "data/reader" else f" [{choice.option}]"
+        default = f" [{choice.option}]" if choice.option else ""
         yield from _entry(choice.group, f"{meaning}{default}", width, indent=2)
         for path in sorted((conf_dir() / choice.group).glob("*.yaml")):
             yield from _entry(path.stem, read_page(path).summary, width, indent=6)

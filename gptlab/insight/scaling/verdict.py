@@ -14,11 +14,13 @@ from gptlab.insight.scaling.law import Law, Optimum, Points
 MIN_SPAN = 8  # largest / smallest, of sizes and of tokens, below which nothing is extrapolated
 MIN_RUNS = 8  # for five unknowns
 MAX_OUTSIDE = 10  # times the largest measured size or tokens, or the smallest divided by it
+MAX_INTERVAL = MAX_OUTSIDE**2  # largest / smallest end of the best size's interval: an order of magnitude either way
 MARGIN = 1.1  # times the measured range that still counts as within it
 PERCENTILES = (2.5, 97.5)
 COLLINEAR = 0.95  # correlation of log N and log D from which on they are one quantity
 ENTANGLED = 0.9  # correlation of the resampled exponents from which on only their combination is known
 NAMES = {"parameters": "N", "tokens": "D"}
+RANGES = {"parameters": "sizes", "tokens": "lengths"}
 
 
 def few_runs(points: Points) -> str | None:
@@ -52,10 +54,35 @@ def without_effect(fit: Fit) -> list[str]:
         value, (low, high) = getattr(fit.law, exponent), BOUNDS[exponent]
         if not low * 1.01 < value < high * 0.99:
             found.append(
-                f"{exponent} is {value:.3g}, the {'least' if value < 1 else 'most'} that the fit allows: in these runs "
-                f"the loss shows no power law in {NAMES[name]}: train more, with a learning rate that suits each size"
+                f"the loss of these runs follows no power law in {NAMES[name]}, the number of {name} ({exponent} is "
+                f"{value:.3g}, at the end of what the fit allows): train a wider range of {RANGES[name]}, each with a "
+                "learning rate that suits it"
             )
     return found
+
+
+def undetermined(fit: Fit) -> list[str]:
+    """Return a sentence if the runs leave the best size open, even for the budget of the largest of them."""
+    if abs(together := _correlation(fit.points)) > COLLINEAR:
+        return [
+            f"alpha and beta cannot be told apart: N and D change together (their correlation is {together:.2f}), so "
+            "train each size for several numbers of tokens"
+        ]
+    flops = fit.points.flops.max()
+    with np.errstate(invalid="ignore"):  # some may be infinite
+        low, high = np.percentile([law.optimum(flops).parameters for law in fit.resampled], PERCENTILES)
+    if high <= MAX_INTERVAL * low:  # an end that is no number is no answer either
+        return []
+    return [
+        f"the runs do not determine the best N: even for the {short_number(flops)} FLOPs of the largest run it lies "
+        f"anywhere between {short_number(low)} and {short_number(high)} parameters: train several sizes, each for "
+        "several numbers of tokens"
+    ]
+
+
+def _correlation(points: Points) -> float:
+    """Return the correlation of log N and log D."""
+    return float(np.corrcoef(np.log(points.parameters), np.log(points.tokens))[0, 1])
 
 
 def too_far(optimum: Optimum, points: Points) -> list[str]:
@@ -76,14 +103,6 @@ def too_far(optimum: Optimum, points: Points) -> list[str]:
 
 def remarks(fit: Fit) -> Iterator[str]:
     """Yield what the reader of the fit should know: which numbers the runs do not determine."""
-    points, correlation = fit.points, 0.0
-    if len(points.loss) > 2:
-        correlation = float(np.corrcoef(np.log(points.parameters), np.log(points.tokens))[0, 1])
-    if abs(correlation) > COLLINEAR:
-        yield (
-            f"alpha and beta cannot be told apart: N and D rise together (their correlation is {correlation:.2f}), so "
-            "train each size for several numbers of tokens"
-        )
     for name in ("alpha", "beta"):
         low, high = interval(fit, name)
         if high - low > getattr(fit.law, name) and not without_effect(fit):
@@ -93,12 +112,12 @@ def remarks(fit: Fit) -> Iterator[str]:
             )
     exponents = np.array([[law.alpha, law.beta] for law in fit.resampled])
     entangled = float(np.corrcoef(exponents.T)[0, 1]) if len(exponents) > 2 and exponents.std(axis=0).all() else 0.0
-    if abs(entangled) > ENTANGLED and abs(correlation) <= COLLINEAR:
+    if abs(entangled) > ENTANGLED and abs(_correlation(fit.points)) <= COLLINEAR:
         yield (
             f"alpha and beta are known only together: over the resampled runs their correlation is {entangled:.2f}, so "
             "trust the optimum more than either of them"
         )
-    if interval(fit, "E")[0] < 0.05 * points.loss.min():
+    if interval(fit, "E")[0] < 0.05 * fit.points.loss.min():
         yield "E cannot be told from 0: the runs are too far from the loss that no size and no text could lower"
 
 

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from gptlab.batch import on_device
 from gptlab.data.protocol import Rows
+from gptlab.hardware.memory import usable_memory
 from gptlab.hardware.precision import MIXED_DTYPES, autocast, weights_dtype
 from gptlab.heads.chunked_cross_entropy import chunk_bytes
 from gptlab.heads.projection import Projection
@@ -63,7 +64,7 @@ def saved_bytes(modules: nn.Module) -> Iterator[Callable[[], int]]:
         storage = tensor.untyped_storage()
         if storage.data_ptr() not in own:
             saved[storage.data_ptr()] = storage  # kept alive, so that its address is not reused
-        return tensor
+        return tensor.detach()  # an output that its own node saves would keep the graph alive, and all that it saved
 
     with torch.autograd.graph.saved_tensors_hooks(save, lambda tensor: tensor):
         yield lambda: sum(storage.nbytes() for storage in saved.values())
@@ -84,6 +85,8 @@ class Activations(NamedTuple):
 def count_activations(modules: nn.ModuleDict, rows: Rows, *, device: torch.device, precision: str) -> Activations:
     """Return the bytes that the longest rows keep for backward beside their logits, counted on one row to three.
 
+    Where three do not fit into memory, each further row counts as much as the first.
+
     Args:
         precision: may be that of another device.
     """
@@ -97,7 +100,10 @@ def count_activations(modules: nn.ModuleDict, rows: Rows, *, device: torch.devic
             return counted() - logit_bytes(modules, n_tokens=n_tokens, device="cpu", precision=precision)[1]
 
     with torch.random.fork_rng([device] if device.type == "cuda" else []):
-        counted = {n_rows: count(n_rows) for n_rows in (1, FEW_ROWS, FEW_ROWS + 1)}
+        counted = {1: count(1)}
+        if (FEW_ROWS + 1) * counted[1] > usable_memory(device):
+            return Activations(counted[1], counted[1])
+        counted |= {n_rows: count(n_rows) for n_rows in (FEW_ROWS, FEW_ROWS + 1)}
     of_one, of_two = max(0, extrapolate(counted, 1)), max(0, extrapolate(counted, 2))
     return Activations(of_one, max(0, of_two - of_one))
 
@@ -109,7 +115,7 @@ def extrapolate(counted: Mapping[int, int], batch_size: int) -> int:
     """
     numbers, many = sorted(counted), max(counted)
     slopes = [(counted[b] - counted[a]) / (b - a) for a, b in itertools.pairwise(numbers)]
-    slope = max(slopes, default=0.0)
+    slope = max(slopes, default=counted[many] / many)
     return round(counted[many] + (batch_size - many) * slope)
 
 

@@ -5,7 +5,6 @@ weights.
 """
 
 import itertools
-import math
 import statistics
 from collections.abc import Sequence
 from time import perf_counter
@@ -17,7 +16,7 @@ from torch import nn
 
 from gptlab.data.protocol import Rows
 from gptlab.hardware.clock import Elapsed, Reading, elapsed, read_clock
-from gptlab.hardware.memory import MEMORY_FRACTION, free_memory, memory_in_use
+from gptlab.hardware.memory import memory_in_use, usable_memory
 from gptlab.training.muon import update_bytes
 from gptlab.training.optimizers import OptimizerFactory, state_size
 from gptlab.training.planning.activations import FEW_ROWS, extrapolate, logit_bytes, make_step, on_trial, saved_bytes
@@ -80,7 +79,7 @@ def measure_step(
     """Return the time and memory of a micro-batch.
 
     The longest row is tried, forward only, then two, twice because the first pass prepares kernels; then as many as the
-    effort allows, as often as it allows, in the order of training. The step is measured uncompiled.
+    effort and the memory allow, as often as it allows, in the order of training. The step is measured uncompiled.
 
     Args:
         batch_size: rows of a micro-batch.
@@ -135,18 +134,20 @@ class _Trial:
         few, longest = min(FEW_ROWS, batch_size), self.longest
         order = self.rows.epoch(np.random.default_rng(0), batch_size)
         counted = {1: self.run(longest[:1], count=True).n_bytes}
-        room = _room(self.device) - few * counted[1]
+        room = usable_memory(self.device)
+        few = few if few * counted[1] < room else 1
+        room -= few * counted[1]
         self.prepare(factory, room)
         counted[few] = self.run(longest[:few], count=True).n_bytes
         passes = [self.run(longest[:few])]
         row_seconds, started = passes[0].step.seconds / few, perf_counter()
         left = effort.limit(row_seconds)
-        slope = max(1, (counted[few] - counted[1]) // max(1, few - 1))
+        slope = max(1, (counted[few] - counted[1]) // (few - 1) if few > 1 else counted[1])
         size = int(min(batch_size, left / (4 * row_seconds), (room - self.own_bytes) / slope))
         if size > few:  # the first pass of a size asks the system for memory, and its time does not count
             counted[size] = self.run(longest[:size], count=True).n_bytes
             passes = []
-        elif batch_size > few:
+        elif batch_size > few and self.own_bytes + slope < room:
             counted[few + 1] = self.run(longest[: few + 1], count=True).n_bytes
         starts = itertools.cycle(range(0, max(1, len(order) - batch_size + 1), batch_size))
         for start in itertools.islice(starts, MAX_PASSES):
@@ -228,11 +229,6 @@ class _Trial:
         if self.device.type != "cpu":
             torch.accelerator.synchronize(self.device)
         return read_clock()
-
-
-def _room(device: torch.device) -> float:
-    free = free_memory(device)
-    return math.inf if free is None else MEMORY_FRACTION * free
 
 
 def _typical(values: Sequence[float]) -> float:

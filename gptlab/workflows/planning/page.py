@@ -79,7 +79,7 @@ def _machine(here: Mapping[str, Any]) -> str:
 
 def _time(here: Mapping[str, Any], run: Mapping[str, Any]) -> list[str]:
     split, probe = here["seconds_split"], here["probe"]
-    words = {"training": "training", "validation": f"{run['validations']} validations", "samples": "their samples"}
+    words = {"training": "training", "validation": f"{run['validations']} validations", "samples": "samples"}
     words["final_evaluation"] = "final evaluation"
     shown = ", ".join(f"{word} {show_seconds(split[name])}" for name, word in words.items() if split[name] >= 0.5)
     passes = f"{probe['micro_batches']} micro-batch{'es' * (probe['micro_batches'] != 1)}"

@@ -22,7 +22,7 @@ from gptlab.config.manual.pages import train_page
 from gptlab.config.resume import FOLDER_KEYS, TrainCommand, discard_config_on_failure, resolve_resume
 from gptlab.config.run_paths import name_runs
 from gptlab.storage.run_folder import begin_run, is_main_process
-from gptlab.sweeps.grid import check_job, check_jobs, check_single, skips_invalid, sweep_jobs
+from gptlab.sweeps.grid import check_job, check_jobs, check_leaderboard, check_single, skips_invalid, sweep_jobs
 from gptlab.sweeps.interruption import stoppable_sweep
 from gptlab.sweeps.jobs import Outcome, run_sweep_job
 from gptlab.sweeps.launchers.cluster import SubmititLocal, SubmititSlurm
@@ -63,7 +63,7 @@ def main(overrides: list[str] | None = None) -> float | None:
                 _run_in_folder(single, task)
         else:
             register_plugins(Search, Processes, SubmititLocal, SubmititSlurm)
-            with stoppable_sweep(words):
+            with stoppable_sweep():
                 run_command_line(words, task)
     finally:
         sys.argv = argv
@@ -101,6 +101,7 @@ def _checked(words: list[str]) -> tuple[list[str], TrainCommand | None]:
     if any(word.startswith(("-", "sweep=")) for word in words):  # Hydra composes it itself
         words = write_free_keys("train", words)
     check_launcher(words)
+    check_leaderboard(words)
     if check_search(words):
         words, notes = name_runs(words)
         _print_notes(notes)

@@ -1,5 +1,6 @@
 """Curves of a run, from the files that its loggers wrote."""
 
+import logging
 from collections.abc import Iterator
 from csv import DictReader
 from pathlib import Path
@@ -58,6 +59,7 @@ def _read_events(folder: Path) -> Iterator[tuple[str, Curve]]:
     """Yield the curves in TensorBoard's files."""
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator  # type: ignore[import-untyped]
 
+    logging.getLogger("tensorboard").setLevel(logging.WARNING)  # it logs where each file ends
     every_value = {"scalars": 0, "tensors": 1, "images": 1, "histograms": 1}  # the default is a sample of 10,000
     events: Any = EventAccumulator(str(folder), size_guidance=every_value).Reload()
     for name in events.Tags()["scalars"]:

@@ -11,6 +11,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from gptlab.config.compose import HYDRA_ERRORS, ConfigError, compose_config
 from gptlab.config.hydra_internals import our_hydra, parse_override
+from gptlab.errors import UserError
+from gptlab.sweeps.leaderboard.sweep_record import check_options
 from gptlab.sweeps.problems import OUTPUT_DIR, GridComposer, job_problems, tell_problems
 
 MULTIRUN = {"-m", "--multirun"}
@@ -61,6 +63,22 @@ def skips_invalid(words: list[str]) -> bool:
     """Return whether the jobs of a sweep that cannot run are left out, as `hydra.callbacks.sweep.skip_invalid` says."""
     callback = OmegaConf.select(hydra_settings(words), "callbacks.sweep")
     return callback is not None and bool(callback.skip_invalid)
+
+
+def check_leaderboard(words: list[str]) -> None:
+    """Raise a ConfigError for options that the leaderboard does not have; Hydra would print a traceback.
+
+    Raises:
+        ConfigError: the first wrong one.
+    """
+    prefix = "hydra.callbacks.leaderboard."
+    for word in words:
+        if word.lstrip("+").startswith(prefix):
+            override = parse_override(word)
+            try:
+                check_options({override.key_or_group.removeprefix(prefix): override.value()})
+            except UserError as error:
+                raise ConfigError([str(error)]) from error
 
 
 def check_jobs(jobs: list[list[str]], *, skip_invalid: bool = False) -> None:

@@ -1,8 +1,7 @@
 """A sweep that is stopped: what it has so far, and how to go on."""
 
-import shlex
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
@@ -10,9 +9,7 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from gptlab.config.command import program
 from gptlab.config.hydra_internals import HydraCallback
-from gptlab.config.run_paths import quoted
 from gptlab.console import print_text
 
 STOPPED = (128 + signal.SIGINT, 128 + signal.SIGTERM)  # exit statuses after Ctrl-C and SIGTERM
@@ -35,17 +32,15 @@ class SweepFolder(HydraCallback):
 
 
 @contextmanager
-def stoppable_sweep(words: Sequence[str]) -> Iterator[None]:
+def stoppable_sweep() -> Iterator[None]:
     """Show the leaderboard and the command to go on with, if the sweep is stopped.
-
-    Args:
-        words: the command's, without the program.
 
     Raises:
         SystemExit: 130 after Ctrl-C, 143 after SIGTERM.
     """
     from rich import get_console
 
+    from gptlab.sweeps.leaderboard.next_steps import resume_command
     from gptlab.sweeps.leaderboard.report import show_leaderboard
 
     started.clear()
@@ -57,8 +52,8 @@ def stoppable_sweep(words: Sequence[str]) -> Iterator[None]:
         if code not in STOPPED or not started:
             raise
         sweep = started[0]
-        show_leaderboard(sweep, get_console())
-        print_text(f"\nThe sweep was stopped; go on with\n  {resume_command(words, sweep)}", get_console())
+        show_leaderboard(sweep, get_console(), resume=False)
+        print_text(f"\nThe sweep was stopped; go on with\n  {resume_command(sweep)}", get_console())
         raise SystemExit(code) from None
     finally:
         started.clear()
@@ -80,15 +75,3 @@ def term_as_exit() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
-
-
-def resume_command(words: Sequence[str], sweep: Path) -> str:
-    """Return the command that goes on with a sweep: the same one, in its folder."""
-    kept = [word for word in words if not word.startswith("hydra.sweep.dir=")]
-    folder = str(sweep) if quoted_alike(sweep) else quoted(sweep)
-    return f"{program()} {shlex.join([*kept, f'hydra.sweep.dir={folder}'])}"
-
-
-def quoted_alike(path: Path) -> bool:
-    """Return whether Hydra reads a path without quotes."""
-    return not set(str(path)) & set(" \t'\"\\,:=[]{}()$")

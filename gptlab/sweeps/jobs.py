@@ -16,6 +16,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from gptlab.config.admission import load
+from gptlab.config.compose import ConfigError
 from gptlab.errors import UserError
 from gptlab.storage.run_folder import JOB_RECORD, discard_unbegun, read_job_record, trained_metrics, write_job_record
 from gptlab.sweeps.names import N_DIGITS, recorded_keys, varied_values
@@ -148,13 +149,15 @@ def _read_finished(cfg: DictConfig, folder: Path) -> Outcome | None:
 
 def _train(cfg: DictConfig, train: Callable[[DictConfig], Outcome]) -> dict[str, Any]:
     """Train and return the result."""
+    from gptlab.training.context import DivergedError
+
     try:
         return _result(train(cfg))
     except SystemExit as end:
         if end.code != 1:
             raise
         discard_unbegun(Path(cfg.output_dir), keep={JOB_RECORD})
-        return {"status": "failed", "error": str(end.__context__)}
+        return _refusal(str(end.__context__), by_values=isinstance(end.__context__, ConfigError | DivergedError))
     except Exception as error:  # a bug, or out of memory: the other jobs may still succeed
         log.exception("the job failed")
         return {"status": "failed", "error": f"{type(error).__name__}: {error}"}
@@ -164,8 +167,17 @@ def _result(outcome: Outcome) -> dict[str, Any]:
     """Return the result for a job's record."""
     name, value = outcome.monitor, outcome.value
     if not math.isfinite(value):
-        return {"status": "failed", "error": f"{name} is {value} at its best: lower optim.lr"}
+        return _refusal(f"{name} is {value} at its best: lower optim.lr", by_values=True)
     return {"status": outcome.summary["status"], "monitor": name, "mode": outcome.mode, "value": value}
+
+
+def _refusal(error: str, *, by_values: bool) -> dict[str, Any]:
+    """Return the result of a job that failed by a user's error.
+
+    Args:
+        by_values: its values do not fit together or made it diverge, which a search expects of some.
+    """
+    return {"status": "failed", "error": error, **({"by_values": True} if by_values else {})}
 
 
 def worst_value(job: Any) -> float:

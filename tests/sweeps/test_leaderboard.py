@@ -20,25 +20,25 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from torch.utils.tensorboard import SummaryWriter
 
 from gptlab.commands import leaderboard as command
-from gptlab.config.compose import compose_config, compose_whole
+from gptlab.config.compose import ConfigError, compose_config, compose_whole
 from gptlab.config.hydra_internals import parse_override
 from gptlab.config.resume import resolve_resume
 from gptlab.errors import UserError
 from gptlab.storage.locks import locked
-from gptlab.storage.run_folder import JOB_RECORD, write_job_record
-from gptlab.sweeps.grid import sweep_jobs
+from gptlab.storage.run_folder import JOB_RECORD, read_job_record, write_job_record
+from gptlab.sweeps.grid import check_leaderboard, sweep_jobs
 from gptlab.sweeps.leaderboard.board import Board
-from gptlab.sweeps.leaderboard.callback import Leaderboard
+from gptlab.sweeps.leaderboard.callback import Leaderboard, is_success
 from gptlab.sweeps.leaderboard.groups import OPTIONS, Options
 from gptlab.sweeps.leaderboard.next_steps import join, next_command, single_command
 from gptlab.sweeps.leaderboard.picture.figure import draw_sweep, save_picture
-from gptlab.sweeps.leaderboard.picture.points import points_of, range_of, scale_of
+from gptlab.sweeps.leaderboard.picture.points import drawn_keys, points_of, range_of, scale_of
 from gptlab.sweeps.leaderboard.records import read_jobs
 from gptlab.sweeps.leaderboard.report import print_board, show_leaderboard, update_files
 from gptlab.sweeps.leaderboard.run_set import vary
 from gptlab.sweeps.leaderboard.shortening import shorten_column, show_values
 from gptlab.sweeps.leaderboard.student import contrast, mean_interval, t_quantile
-from gptlab.sweeps.leaderboard.sweep_record import read_options
+from gptlab.sweeps.leaderboard.sweep_record import check_options, read_options
 from gptlab.workflows.leaderboard import find_jobs
 from tests.support.sweep_folders import write_job
 
@@ -167,17 +167,50 @@ def test_one_seed_each_says_that_it_cannot_be_known(tmp_path: Path) -> None:
     assert "cannot be known with one seed each" in found.sentences[0]
     title, (line,) = found.commands[0]
     assert "three seeds" in title
-    assert line.endswith("""train.py -m sweep=lr model=tiny name='it'"'"'s' optim.lr=0.1,0.2 seed=1,2,3""")
+    assert line.endswith("""gptlab train -m sweep=lr model=tiny name='it'"'"'s' optim.lr=0.1,0.2 seed=1,2,3""")
     assert found.commands[1][1][0].endswith("""sweep=lr model=tiny name='it'"'"'s' optim.lr=0.1 hydra.mode=RUN""")
 
 
 def test_the_printed_commands_are_a_sweep_and_a_single_run(tmp_path: Path) -> None:
     found = board(sweep_of(tmp_path, {0.1: [1.0], 0.2: [2.0]}, common=("sweep=lr", "model=tiny")))
     (_, (seeds,)), (_, (alone,)) = found.commands
-    jobs = sweep_jobs(shlex.split(seeds.partition("train.py ")[2]))
+    jobs = sweep_jobs(shlex.split(seeds.removeprefix("gptlab train ")))
     assert len(jobs) == 6
     assert {"seed=3", "optim.lr=0.2"} <= set(jobs[-1])
-    assert resolve_resume(shlex.split(alone.partition("train.py ")[2])).whole.hydra.mode == RunMode.RUN
+    assert resolve_resume(shlex.split(alone.removeprefix("gptlab train "))).whole.hydra.mode == RunMode.RUN
+
+
+def test_unfinished_jobs_are_run_by_a_whole_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A failed trial of a search is an answer, and is not run again."""
+    sweep = tmp_path / "it's = 1"
+    write_job(sweep, 0, {"a": 1}, 1.0)
+    write_job(sweep, 1, {"a": 2}, None, status="failed")
+    show_leaderboard(sweep, Console(width=80))
+    folder = rf"""hydra.sweep.dir='{tmp_path}/it\'s = 1'"""
+    assert "To run the unfinished jobs\n  the same command with hydra.sweep.dir=" in capsys.readouterr().out
+    overrides = {"task": ["a=1,2", "name='b c'"], "hydra": ["hydra/launcher=joblib", folder, "hydra.mode=MULTIRUN"]}
+    (sweep / "multirun.yaml").write_text(json.dumps({"hydra": {"overrides": overrides}}), encoding="utf-8")
+    show_leaderboard(sweep, Console(width=80))
+    shown = capsys.readouterr().out
+    line = shown[shown.index("To run the unfinished jobs\n") :].splitlines()[1]
+    words = ["gptlab", "train", "-m", "a=1,2", "name='b c'", "hydra/launcher=joblib", folder]
+    assert shlex.split(line) == words
+    assert parse_override(folder).value() == str(sweep)
+    (sweep / "study.journal").touch()
+    show_leaderboard(sweep, Console(width=80))
+    assert "To run the" not in capsys.readouterr().out
+
+
+def test_the_exit_status_of_a_search_forgives_trials_that_fail_by_their_values(tmp_path: Path) -> None:
+    write_job(tmp_path, 0, {"a": 1}, 1.0, status="pruned")
+    by_values = write_job(tmp_path, 1, {"a": 2}, None, status="failed")
+    write_job_record(by_values, read_job_record(by_values) | {"by_values": True})
+    assert not is_success(read_jobs(tmp_path), search=True)  # without a result
+    write_job(tmp_path, 2, {"a": 3}, 1.0)
+    assert is_success(read_jobs(tmp_path), search=True)
+    assert not is_success(read_jobs(tmp_path), search=False)
+    write_job(tmp_path, 3, {"a": 4}, None, status="failed")  # a bug, or no memory
+    assert not is_success(read_jobs(tmp_path), search=True)
 
 
 def test_a_search_is_not_repeated_by_its_seeds(tmp_path: Path) -> None:
@@ -450,7 +483,10 @@ def test_a_sweep_says_how_it_is_ranked(tmp_path: Path) -> None:
     assert all(name in compose_config("leaderboard", ["run=x"]) for name in Options._fields)
     for wrong in ({"order": "up"}, {"ordr": "rank"}, {"average": "seed"}):
         with pytest.raises(UserError, match=r"hydra\.callbacks\.leaderboard"):
-            Leaderboard(**(given | wrong))
+            check_options(given | wrong)
+        (name, value), prefix = next(iter(wrong.items())), "hydra.callbacks.leaderboard."
+        with pytest.raises(ConfigError, match=f"^{re.escape(prefix + name)} is "):
+            check_leaderboard(["-m", "seed=1,2", f"+{prefix}{name}={value}"])
 
 
 # --- the picture
@@ -467,6 +503,18 @@ def test_the_picture_has_a_panel_for_each_key_and_from_four_on_parallel_lines(tm
         sizes[n_keys] = len([axes for axes in figure.get_axes() if axes.get_title(loc="left")])
         assert len(figure.get_axes()) == n_keys + (2 if n_keys > 3 else 0)  # the lines, and their colours
     assert sizes == {3: 3, 4: 4}
+
+
+def test_keys_without_room_in_the_picture_are_named(tmp_path: Path) -> None:
+    for number in range(2):
+        write_job(tmp_path, number, {f"key_{key}": number for key in range(14)}, 1.0 + number)
+    assert drawn_keys(board(tmp_path))[1] == ["key_12", "key_13"]
+    figure = draw_sweep(board(tmp_path))
+    assert figure is not None
+    assert figure.get_suptitle().endswith("\nnot drawn: key_12, key_13")
+    console = Console(width=80, file=io.StringIO())
+    print_board(board(tmp_path), console)
+    assert "picture: sweep.png (without key_12, key_13)" in console.file.getvalue().replace("\n", "")  # type: ignore[attr-defined]
 
 
 def test_the_axis_of_a_key_is_logarithmic_over_a_factor_of_ten(tmp_path: Path) -> None:
@@ -504,7 +552,7 @@ def test_two_sweeps_of_one_second_have_two_folders(tmp_path: Path) -> None:
     dated, named = (compose_whole("train", [*more]).whole for more in words)
     folders = []
     for whole in (dated, copy.deepcopy(dated), named, copy.deepcopy(named)):
-        Leaderboard().on_multirun_start(whole)
+        Leaderboard(**OPTIONS._asdict()).on_multirun_start(whole)
         folders.append(whole.hydra.sweep.dir)
         assert whole.hydra.overrides.hydra[-1] == f"hydra.sweep.dir='{folders[-1]}'"  # for jobs in other processes
     assert folders[1:] == [f"{folders[0]}_2", f"{tmp_path}/mine", f"{tmp_path}/mine"]
@@ -517,7 +565,7 @@ def test_a_sweep_of_refused_jobs_leaves_no_folder(
 ) -> None:
     sweep = tmp_path / "sweeps" / "gpt" / "1"
     config = OmegaConf.create({"hydra": {"sweep": {"dir": str(sweep)}, "overrides": {"hydra": []}}})
-    callback = Leaderboard()
+    callback = Leaderboard(**OPTIONS._asdict())
     callback.on_multirun_start(config)
     (sweep / "multirun.yaml").touch()
     for number in range(2):

@@ -2,7 +2,7 @@
 
 import shutil
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,7 +17,7 @@ from gptlab.errors import UserError
 from gptlab.storage.run_folder import JOB_RECORD, create_folder, missing_folders, remove_empty
 from gptlab.sweeps.leaderboard.records import PRUNED, Job
 from gptlab.sweeps.leaderboard.sweep_record import check_options
-from gptlab.sweeps.search.journal import JOURNAL, LOCKS
+from gptlab.sweeps.search.journal import JOURNAL, LOCKS, is_search
 
 WRITTEN = ("leaderboard.csv", "leaderboard.md", "sweep.png", "multirun.yaml", JOURNAL)
 
@@ -77,7 +77,7 @@ class Leaderboard(HydraCallback):
         """Print the table; a sweep all of whose jobs were refused leaves no folder.
 
         Raises:
-            SystemExit: 1 if a job did not finish; Hydra would swallow any other exception.
+            SystemExit: 1 if a job did not finish, see `is_success`; Hydra would swallow any other exception.
         """
         from rich import get_console
 
@@ -91,8 +91,17 @@ class Leaderboard(HydraCallback):
             discard_sweep(jobs, {sweep, *self.made})
         else:
             show_leaderboard(sweep, get_console())
-        if any(not job.complete and job.status != PRUNED for job in jobs):
+        if not is_success(jobs, search=is_search(sweep)):
             sys.exit(1)
+
+
+def is_success(jobs: Sequence[Job], *, search: bool) -> bool:
+    """Return whether all jobs finished or were pruned.
+
+    A search with a result may have trials whose values do not fit together or diverge: they are answers.
+    """
+    forgiven = search and any(job.complete for job in jobs)
+    return all(job.complete or job.status == PRUNED or (forgiven and job.by_values) for job in jobs)
 
 
 def discard_sweep(jobs: list[Job], folders: Iterable[Path]) -> None:

@@ -5,13 +5,14 @@ Overrides and commands come from records that may be a stranger's, so each word 
 
 import re
 import shlex
-import sys
 from collections.abc import Container, Iterable, Sequence
 from pathlib import Path
 
+from gptlab.config.command import program
+from gptlab.config.run_paths import quoted
 from gptlab.sweeps.leaderboard.groups import Group
 from gptlab.sweeps.leaderboard.records import Job
-from gptlab.sweeps.leaderboard.sweep_record import read_choices
+from gptlab.sweeps.leaderboard.sweep_record import read_choices, read_words
 
 KEY = re.compile(r"[\w.@/+-]+")
 SEEDS = "seed=1,2,3"
@@ -31,16 +32,18 @@ def join(words: Iterable[str]) -> str:
     return " ".join(map(quote, words))
 
 
-def program() -> list[str]:
-    """Return the words that start a training here."""
-    here = Path(sys.argv[0]).name == "train.py" or Path("train.py").is_file()
-    return ["python", "train.py"] if here else ["gptlab", "train"]
+def resume_command(sweep: Path) -> str:
+    """Return the command that goes on with a sweep: the same one, in its folder."""
+    bare = not set(str(sweep)) & set(" \t'\"\\,:=[]{}()$")  # Hydra reads the path without quotes
+    folder = f"hydra.sweep.dir={sweep if bare else quoted(sweep)}"
+    words = read_words(sweep)
+    return _train([*words, folder]) if words else f"the same command with {join([folder])}"
 
 
 def single_command(job: Job) -> str:
     """Return the command that trains a job alone."""
     named = any(word.startswith("sweep=") for word in job.overrides)
-    return join([*program(), *job.overrides, *([ALONE] if named else [])])
+    return _train([*job.overrides, *([ALONE] if named else [])])
 
 
 def seeds_commands(first: Group, second: Group, average: Sequence[str]) -> list[str]:
@@ -54,11 +57,11 @@ def seeds_commands(first: Group, second: Group, average: Sequence[str]) -> list[
         other, _, second_value = b[index].partition("=")
         if key == other:
             words = [*a[:index], f"{key}={value},{second_value}", *a[index + 1 :]]
-            return [join([*program(), "-m", *words, SEEDS, *grid])]
+            return [_train(["-m", *words, SEEDS, *grid])]
     named = {
         name: [word for word in words if not word.startswith("name=")] for name, words in zip(ROWS, (a, b), strict=True)
     }
-    trained = [join([*program(), "-m", *words, SEEDS, *grid, f"name={name}"]) for name, words in named.items()]
+    trained = [_train(["-m", *words, SEEDS, *grid, f"name={name}"]) for name, words in named.items()]
     return [*trained, join(["gptlab", "leaderboard", f"run=[{','.join(ROWS)}]"])]
 
 
@@ -81,6 +84,10 @@ def next_command(job: Job) -> str:
     if words[:1] != ["gptlab"] or len(words) < 3 or words[1] not in OPENING:
         return join(["gptlab", "evaluate", run])
     return join(run if word.startswith("run=") else word for word in words)
+
+
+def _train(words: Iterable[str]) -> str:
+    return f"{program()} {join(words)}"
 
 
 def _without(group: Group, average: Container[str]) -> list[str]:

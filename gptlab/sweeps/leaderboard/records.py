@@ -40,6 +40,7 @@ class Job:
     mode: str = ""  # min or max
     value: float | None = None  # the monitored metric's best value after a step
     error: str = ""
+    by_values: bool = False  # it failed because its values do not fit together, or made it diverge
     summary: Mapping[str, Any] = field(default_factory=dict)
     latest: tuple[int, Mapping[str, float]] = (0, {})  # of a running job: the last validation's step and metrics
 
@@ -147,6 +148,7 @@ def _job(folder: Path, record: Any) -> Job:
         mode="max" if record.get("mode") == "max" else "min",
         value=value if has_result else None,
         error=_text(record.get("error", "")),
+        by_values=record.get("by_values") is True,
         summary=read_summary(folder) if has_result else {},
     )
 

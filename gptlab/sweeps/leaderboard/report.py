@@ -12,9 +12,11 @@ from gptlab.sweeps.leaderboard import next_steps
 from gptlab.sweeps.leaderboard.board import Board
 from gptlab.sweeps.leaderboard.files import CSV_FILE, MARKDOWN_FILE, write_csv, write_markdown
 from gptlab.sweeps.leaderboard.groups import OPTIONS
-from gptlab.sweeps.leaderboard.records import RUNNING, Job, read_jobs
+from gptlab.sweeps.leaderboard.picture.points import drawn_keys
+from gptlab.sweeps.leaderboard.records import PRUNED, RUNNING, Job, read_jobs
 from gptlab.sweeps.leaderboard.sweep_record import read_options
 from gptlab.sweeps.leaderboard.table import draw, fit, style_of, width_of
+from gptlab.sweeps.search.journal import is_search
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -24,12 +26,16 @@ log = logging.getLogger(__name__)
 MIN_WIDTH = 40  # columns; a narrower terminal breaks the table's lines
 
 
-def show_leaderboard(sweep: Path, console: "Console") -> None:
-    """Print a sweep's leaderboard as it is now, and write its files."""
+def show_leaderboard(sweep: Path, console: "Console", *, resume: bool = True) -> None:
+    """Print a sweep's leaderboard as it is now, and write its files.
+
+    Args:
+        resume: whether to print the command that runs unfinished jobs.
+    """
     board = Board(read_jobs(sweep), str(sweep), read_options(sweep))
     if board.jobs:
         write_tables(board, sweep)
-        print_board(board, console)
+        print_board(board, console, resume=resume)
         write_picture(board, sweep)
 
 
@@ -68,7 +74,7 @@ def _logged(folder: Path) -> Iterator[None]:
         log.warning(f"{folder}: the leaderboard's files cannot be written ({error})")
 
 
-def print_board(board: Board, console: "Console") -> None:
+def print_board(board: Board, console: "Console", *, resume: bool = True) -> None:
     """Print the table, the verdict, errors and next commands."""
     columns, left_out = fit(board.columns, max(console.width, MIN_WIDTH))
     n_rows = len(board.groups)
@@ -85,7 +91,7 @@ def print_board(board: Board, console: "Console") -> None:
             print_sentence(sentence, console)
     for sentence in board.failures:
         print_text(sentence, console, style="red")
-    print_text("\n".join(_closing_lines(board)), console)
+    print_text("\n".join(_closing_lines(board, resume=resume)), console)
 
 
 def print_sentence(sentence: str, console: "Console") -> None:
@@ -97,7 +103,7 @@ def print_sentence(sentence: str, console: "Console") -> None:
     console.print(Text(printable(sentence)), highlight=False)
 
 
-def _closing_lines(board: Board) -> list[str]:
+def _closing_lines(board: Board, *, resume: bool) -> list[str]:
     """Return the commands that follow, each in a line."""
     lines, best = [], board.best
     for title, commands in board.commands:
@@ -105,13 +111,16 @@ def _closing_lines(board: Board) -> list[str]:
     if best is not None:
         lines.append(f"Its checkpoint: {next_steps.checkpoint_of(best)}")
     if board.folder:
+        _, left_out = drawn_keys(board)
+        without = f" (without {', '.join(left_out)})" if left_out else ""
         lines += [
             "",
-            f"All metrics of all jobs: {board.folder}/{CSV_FILE}; to paste: {MARKDOWN_FILE}; picture: sweep.png",
+            f"All metrics of all jobs: {board.folder}/{CSV_FILE}; to paste: {MARKDOWN_FILE}; "
+            f"picture: sweep.png{without}",
         ]
-        if any(not job.complete and job.status not in (RUNNING, "pruned") for job in board.jobs):
-            folder = shlex.quote(board.folder)
-            lines.append(f"To run the unfinished jobs, repeat the command with hydra.sweep.dir={folder}")
+        settled = (RUNNING, PRUNED, *(["failed"] if is_search(Path(board.folder)) else []))  # not run again
+        if resume and any(job.status not in settled for job in board.jobs if not job.complete):
+            lines += ["", "To run the unfinished jobs", f"  {next_steps.resume_command(Path(board.folder))}"]
     worse = best is not None and best.summary.get("best_step") == 0
     lines += ["", "Next, with the weights that the jobs started from" if worse else "Next"]
     if best is not None:

@@ -39,6 +39,15 @@ def read_options(sweep: Path) -> Options:
         return OPTIONS
 
 
+def read_words(sweep: Path) -> list[str]:
+    """Return the words of a sweep's command but for its folder, none if they were not recorded."""
+    overrides = _inner(read_yaml(sweep / "multirun.yaml"), "overrides")
+    found = [overrides.get(name) for name in ("task", "hydra")]
+    words = [str(word) for part in found if isinstance(part, list) for word in part]
+    swept = ["-m"] if "hydra.mode=MULTIRUN" in words else []
+    return swept + [word for word in words if not word.startswith(("hydra.sweep.dir=", "hydra.mode=MULTIRUN"))]
+
+
 def check_options(given: Mapping[str, Any]) -> Options:
     """Return the options with these values.
 

@@ -42,6 +42,11 @@ class JournalLock:
         self.lock.release()
 
 
+def is_search(sweep: Path) -> bool:
+    """Return whether a sweep is a search."""
+    return (sweep / JOURNAL).is_file()
+
+
 def open_journal(sweep: Path) -> "JournalStorage":
     """Open the journal in a sweep's folder, and create it if there is none.
 

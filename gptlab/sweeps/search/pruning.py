@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gptlab.sweeps.search.journal import JOURNAL, STUDY, open_journal
+from gptlab.sweeps.search.journal import STUDY, is_search, open_journal
 
 if TYPE_CHECKING:
     from optuna.storages.journal import JournalStorage
@@ -30,7 +30,7 @@ def trial_judge(hydra: Any) -> Callable[[int, float, int], bool] | None:
         None for a job that is no trial of a search.
     """
     sweep, number, settings = Path(hydra.sweep.dir), int(hydra.job.num), hydra.sweeper
-    if not (sweep / JOURNAL).is_file() or "pruner" not in settings:
+    if not is_search(sweep) or "pruner" not in settings:
         return None
 
     def is_hopeless(step: int, value: float, n_steps: int) -> bool:

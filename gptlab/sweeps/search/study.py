@@ -17,7 +17,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from gptlab.errors import UserError
 from gptlab.storage.locks import locked
 from gptlab.storage.run_folder import JOB_RECORD, is_locked, read_job_record
-from gptlab.sweeps.search.journal import JOURNAL, LOCKS, STUDY, open_journal
+from gptlab.sweeps.search.journal import JOURNAL, LOCKS, STUDY, is_search, open_journal
 from gptlab.sweeps.search.space import Space
 from gptlab.sweeps.search.suggestion import Mode, Sampler, direction_of, distributions, suggest
 
@@ -62,7 +62,7 @@ class SearchStudy:
     def __init__(self, sweep: Path, plan: Plan, claims: ExitStack) -> None:
         self.sweep, self.plan, self.claims = sweep, plan, claims
         self.claimed: dict[int, ExitStack] = {}
-        if not (sweep / JOURNAL).exists() and any(sweep.glob(f"*/{JOB_RECORD}")):
+        if not is_search(sweep) and any(sweep.glob(f"*/{JOB_RECORD}")):
             raise UserError(f"{sweep} holds a sweep that is not a search: choose another hydra.sweep.dir")
         storage = open_journal(sweep)
         with self._alone():

@@ -19,9 +19,9 @@ from omegaconf import DictConfig, OmegaConf
 
 from gptlab.bounds import AtLeast, MoreThan
 from gptlab.config.admission import load
-from gptlab.config.run_paths import quoted
 from gptlab.errors import UserError
 from gptlab.storage.atomic import atomic_write
+from gptlab.sweeps.leaderboard.next_steps import resume_command
 from gptlab.sweeps.search.space import Space, read_space
 
 if TYPE_CHECKING:
@@ -126,18 +126,17 @@ class Search(Sweeper):
             log.info("all of them have ended: for more, give a larger hydra.sweeper.n_trials")
 
     def _launch(self, trials: Sequence["Trial"], study: "SearchStudy") -> None:
-        """Run trials, and tell their results; a launcher numbers its jobs one after the other."""
+        """Run trials, and tell their results; an interrupted one stays unfinished, for the next command.
+
+        A launcher numbers its jobs one after the other.
+        """
         for _, group in itertools.groupby(enumerate(trials), key=lambda pair: pair[1].number - pair[0]):
             batch = [trial for _, trial in group]
             self.launcher.launch([trial.overrides for trial in batch], initial_job_idx=batch[0].number)
             records = study.records()
             for number in (trial.number for trial in batch):
                 record = records.get(number, {})
-                if study.tell(number, record):
-                    continue
-                if record.get("status") == "interrupted":  # stays unfinished, for the next command
-                    log.warning(f"trial {number} was interrupted: {self._how_to_go_on()}")
-                else:
+                if not study.tell(number, record) and record.get("status") != "interrupted":
                     log.warning(f"trial {number} ended without a result")
                     study.fail(number)
 
@@ -159,12 +158,8 @@ class Search(Sweeper):
             time = timedelta(seconds=round(self.seconds or 0))
             log.warning(
                 f"the time is up (hydra.sweeper.timeout, {time}) with {n_left} of {self.n_trials} trials left: "
-                f"{self._how_to_go_on()}"
+                f"go on with\n  {resume_command(Path(self.config.hydra.sweep.dir))}"
             )
-
-    def _how_to_go_on(self) -> str:
-        """Return how to go on with the search."""
-        return f"to go on, repeat the command with hydra.sweep.dir={quoted(self.config.hydra.sweep.dir)}"
 
     def _n_at_once(self) -> int:
         """Return the count of trials that are suggested at once.

@@ -11,7 +11,7 @@ from gptlab.sweeps.leaderboard.board import Board
 from gptlab.sweeps.leaderboard.picture.event import write_event
 from gptlab.sweeps.leaderboard.picture.panels import MARKS, draw_panel
 from gptlab.sweeps.leaderboard.picture.parallel import draw_parallel
-from gptlab.sweeps.leaderboard.picture.points import Point, Range, literal, points_of, range_of, scale_of
+from gptlab.sweeps.leaderboard.picture.points import Point, Range, drawn_keys, literal, points_of, range_of, scale_of
 from gptlab.sweeps.leaderboard.shortening import short_keys, shorten, show_value
 
 if TYPE_CHECKING:
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
 PICTURE_FILE = "sweep.png"
 N_COLUMNS = 3  # of panels
-MAX_PANELS = 12
 PARALLEL_FROM = 4  # keys
 PANEL_SIZE, PARALLEL_HEIGHT = (4.3, 3.2), 4.0  # inches
 HEAD_HEIGHT, LEGEND_HEIGHT = 0.75, 0.45  # inches
@@ -55,7 +54,7 @@ def draw_sweep(board: Board) -> "Figure | None":
     """Return the picture, None if no key varies or no job has a value."""
     from matplotlib.figure import Figure
 
-    keys = list(dict.fromkeys(key for group in board.groups for key in group.varies))[:MAX_PANELS]
+    keys, left_out = drawn_keys(board)
     points = points_of(board)
     if not keys or all(point.score is None for point in points):
         return None
@@ -80,7 +79,8 @@ def draw_sweep(board: Board) -> "Figure | None":
         axes = parts[1, 0].subplots()
         named = {heads[key]: scale for key, scale in scales.items()}
         draw_parallel(axes, named, [_renamed(point, heads) for point in points], span, board.metric.name)
-    figure.suptitle(literal(_title(board)), fontsize=11.5, x=0.01, ha="left")
+    missing = f"\nnot drawn: {shorten(', '.join(left_out), TITLE_CHARACTERS)}" if left_out else ""
+    figure.suptitle(literal(_title(board) + missing), fontsize=11.5, x=0.01, ha="left")
     _draw_legend(figure, points, span)
     return figure
 

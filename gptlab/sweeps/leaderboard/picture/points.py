@@ -13,8 +13,15 @@ from gptlab.sweeps.leaderboard.shortening import show_values
 LOG_FACTOR = 10.0  # between the ends of a key: from here its axis is logarithmic
 OUTLIER_SPREADS = 8.0  # median absolute deviations from the median: a point beyond them is drawn at the edge
 MAX_INTERVALS = 20  # rows; those of more would hide the points
+MAX_PANELS = 12  # keys
 MIN_SPREAD = 0.05  # of the median: that far values always differ
 Kind = Literal["mean", "seed", "pruned", "running", "failed"]
+
+
+def drawn_keys(board: Board) -> tuple[list[str], list[str]]:
+    """Return the varied keys that the picture shows, and those for which it has no room."""
+    keys = list(dict.fromkeys(key for group in board.groups for key in group.varies))
+    return keys[:MAX_PANELS], keys[MAX_PANELS:]
 
 
 class Point(NamedTuple):

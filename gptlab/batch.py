@@ -26,6 +26,11 @@ class Batch(TypedDict, total=False):
     # a key of the batch. It appears in `gives` and `needs`, so that an LM head cannot train on rejected answers.
 
 
+def whole_rows(ids: Tensor) -> Batch:
+    """Return ids without padding as what every head can predict from.   (B, T) -> Batch"""
+    return Batch(ids=ids, lengths=torch.full((len(ids),), ids.size(1), device=ids.device))
+
+
 def on_device(batch: Batch, device: torch.device) -> Batch:
     """Return the batch, moved to a device."""
     return Batch(**{key: value.to(device) for key, value in batch.items()})  # type: ignore[typeddict-item, attr-defined]

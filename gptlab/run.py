@@ -21,7 +21,7 @@ from gptlab.assembly.estimate import estimate_run
 from gptlab.assembly.parts import modules_of
 from gptlab.assembly.python_run import PythonCommand, check_trains, compose_command, show_log, training_scope
 from gptlab.assembly.training import make_module, make_trainer, summarise_training
-from gptlab.batch import Batch
+from gptlab.batch import whole_rows
 from gptlab.config.build import build
 from gptlab.config.check import check
 from gptlab.config.command import choices, command_line
@@ -197,7 +197,7 @@ class Run:
 
     @torch.no_grad()
     def logits(self, ids: Tensor, cache: KVCache | None = None) -> Tensor:
-        """Return the logits of each token's successor: (B, T) -> (B, T, V).
+        """Return the logits of each token's successor: (B, T) -> (B, T, V), and for a classifier (B, C).
 
         Args:
             cache: keys and values of the tokens before `ids`; those of `ids` are appended.
@@ -205,7 +205,7 @@ class Run:
         was_training = self.model.training
         self.model.eval()
         try:
-            return self.head(self.model(ids, cache=cache), Batch(ids=ids))
+            return self.head(self.model(ids, cache=cache), whole_rows(ids))
         finally:
             self.model.train(was_training)  # Lightning leaves the mode as it finds it
 

@@ -118,7 +118,7 @@ def attention_drawer(
     """
     from gptlab.insight.attention import attention_weights
     from gptlab.insight.pictures.attention import draw_attention
-    from gptlab.insight.token_scores import token_texts
+    from gptlab.insight.token_texts import token_texts
 
     model, tokenizer = text_generator.model, text_generator.tokenizer
     attentions = [getattr(block, "attention", None) for block in getattr(model, "blocks", ())]
@@ -139,8 +139,7 @@ def attention_drawer(
     def draw() -> np.ndarray:
         read = torch.tensor([ids], device=model.tok_emb.weight.device)
         weights = attention_weights(model, read, layers=layers)[:, 0, heads]  # (L, H, T, T)
-        numbers = {"layers": [number + 1 for number in layers], "heads": [number + 1 for number in heads]}
-        return draw_attention(weights.cpu().numpy(), labels, **numbers, note=note)
+        return draw_attention(weights.cpu().numpy(), labels, layers=layers, heads=heads, note=note)
 
     return draw
 
@@ -168,6 +167,8 @@ def _chosen(name: str, wanted: list[int] | None, n: int) -> list[int]:
     if not wanted:
         raise UserError(f"{key} is empty, so there is nothing to draw: give numbers, or null for all")
     for number in wanted:
-        if number == 0 or abs(number) > n:
-            raise UserError(f"{key} names {number}, but the model has {n} {name}: give 1 to {n}, or -1 for the last")
-    return list(dict.fromkeys(number % n if number < 0 else number - 1 for number in wanted))
+        if not -n <= number < n:
+            raise UserError(
+                f"{key} names {number}, but the model has {n} {name}: give 0 to {n - 1}, or -1 for the last"
+            )
+    return list(dict.fromkeys(number % n for number in wanted))

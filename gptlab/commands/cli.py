@@ -10,6 +10,7 @@ import sys
 from importlib import import_module
 from importlib.metadata import version
 
+from gptlab.commands.errors import report_errors
 from gptlab.commands.memory import keep_freed_memory
 from gptlab.commands.terminal import StderrHandler, escape_unencodable, write
 from gptlab.errors import nearest
@@ -47,27 +48,33 @@ def main(words: list[str] | None = None) -> int:
     logging.lastResort = StderrHandler()  # by default for warnings; see `notes_of`
     words = sys.argv[1:] if words is None else words
     verb, *overrides = words or ["help"]
-    if verb in VERSION:
-        print(version_line())
-        return 0
     if verb in HELP and overrides and overrides[0] in VERBS:  # gptlab help evaluate
         verb, overrides = overrides[0], [*overrides[1:], "--help"]
-    if verb in HELP:
-        print(USAGE)
-        return 0
+    with report_errors():
+        if answer := _answer(verb, overrides):
+            print(answer)
+            return 0
     if verb not in VERBS:
         guess = nearest(verb, VERBS)
         sentence = f"gptlab {verb}: there is no such verb{guess}; there are {', '.join(VERBS)}\n"
         write(sentence, sys.stderr, style="red")
         return 2
-    if verb != "train" and any(word in HELP for word in overrides):  # train prints a page of its own
-        from gptlab.config.manual.pages import verb_page
-
-        print(verb_page(verb, VERBS[verb], overrides))
-        return 0
     keep_freed_memory()
     import_module(f"gptlab.commands.{verb}").main(overrides)
     return 0
+
+
+def _answer(verb: str, overrides: list[str]) -> str | None:
+    """Return the version or a page of help, None for a verb that is to be called."""
+    if verb in VERSION:
+        return version_line()
+    if verb in HELP:
+        return USAGE
+    if verb not in VERBS or verb == "train" or not any(word in HELP for word in overrides):
+        return None  # train prints a page of its own
+    from gptlab.config.manual.pages import verb_page
+
+    return verb_page(verb, VERBS[verb], overrides)
 
 
 def version_line() -> str:

@@ -22,6 +22,7 @@ def report_errors() -> Iterator[None]:
     """
     try:
         yield
+        sys.stdout.flush()  # or a closed pipe would be found at exit, too late
     except BrokenPipeError:  # the reader, such as `head`, closed the pipe; Python would complain at exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise SystemExit(1) from None

@@ -47,14 +47,13 @@ def main(overrides: list[str] | None = None) -> float | None:
     """
     escape_unencodable()
     words, argv = sys.argv[1:] if overrides is None else overrides, sys.argv
-    if any(word in ("--help", "-h") for word in words):
-        with report_errors():
-            print(train_page(words), flush=True)
-        return None
-    if "--version" in words:  # Hydra would print its own
-        print(version_line())
-        return None
     with report_errors():
+        if any(word in ("--help", "-h") for word in words):
+            print(train_page(words))
+            return None
+        if "--version" in words:  # Hydra would print its own
+            print(version_line())
+            return None
         words, single = _checked(words)
     task = Task(argv, words)
     try:

@@ -28,6 +28,7 @@ from gptlab.storage.places import conf_dir
 # Exceptions that Hydra raises for an override; OmegaConf fails an assertion at a key below null.
 HYDRA_ERRORS = (HydraException, OmegaConfBaseException, ValueError, AssertionError)
 HYDRA_TYPES = {"Integer": "a whole number", "Float": "a number", "Boolean": "true or false", "String": "text"}
+HYDRA_TYPES |= {"ListConfig": "a list, such as [1,2]"}
 
 
 class ConfigError(UserError):
@@ -255,8 +256,8 @@ def _refusal(override: Override, error: Exception) -> str:
     key, value = override.key_or_group, (override.input_line or "").partition("=")[2]
     if override.is_sweep_override():
         return answer_several_values(key, value)
-    if wrong := re.search(r"Value '(.*)' of type '\w+' could not be converted to (\w+)", str(error.__cause__ or error)):
-        return f"{key} is {wrong[1]!r}: it must be {HYDRA_TYPES.get(wrong[2], wrong[2])}"
+    if wrong := re.search(r"(could not be converted to|is not a) (\w+)", str(error.__cause__ or error)):
+        return f"{key} is {value!r}: it must be {HYDRA_TYPES.get(wrong[2], wrong[2])}"
     if (override.is_add() or override.is_force_add()) and "already at" in str(error.__cause__ or error):
         return f"{override.input_line}: {key} exists already: leave out the +"
     return _sentence(error)

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from gptlab.batch import Batch
+from gptlab.batch import Batch, whole_rows
 from gptlab.heads.protocol import Head
 from gptlab.insight.attention import evaluation_mode
 from gptlab.model.gpt import GPT
@@ -59,5 +59,4 @@ def logit_lens(model: GPT, head: Head, ids: Tensor) -> Tensor:
 
     (B, T) -> (L + 1, B, T, V), and for a classifier (L + 1, B, C)
     """
-    lengths = torch.full((len(ids),), ids.size(1), device=ids.device)
-    return torch.stack([*layer_logits(model, head, Batch(ids=ids, lengths=lengths))])
+    return torch.stack([*layer_logits(model, head, whole_rows(ids))])

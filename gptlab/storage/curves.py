@@ -63,8 +63,8 @@ def _read_events(folder: Path) -> Iterator[tuple[str, Curve]]:
     every_value = {"scalars": 0, "tensors": 1, "images": 1, "histograms": 1}  # the default is a sample of 10,000
     events: Any = EventAccumulator(str(folder), size_guidance=every_value).Reload()
     for name in events.Tags()["scalars"]:
-        points = events.Scalars(name)
-        yield name, Curve([point.step for point in points], [point.value for point in points])
+        values = {point.step: point.value for point in events.Scalars(name)}  # a resumed run may validate a step again
+        yield name, Curve([*values], [*values.values()])
 
 
 def _read_csv(path: Path) -> dict[str, Curve]:

@@ -48,7 +48,7 @@ class MapChoice(NamedTuple):
 
     text: str | None  # the text that is read; None for the first held-out one
     n_tokens: int  # of its tokens, at most
-    layers: list[int] | None  # from 1 on, or from the last at -1; None for all
+    layers: list[int] | None  # from 0 on, negative ones from the last; None for all
     heads: list[int] | None  # likewise; None for all, or some of many
 
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from gptlab.insight.alignment import pair_bits
-from gptlab.insight.tokens import TextBits
+from gptlab.insight.token_scores import TextBits
 from gptlab.workflows.inspect import Inspected, Page
 
 N_SHOWN = 5  # tokens that stand out
@@ -30,7 +30,8 @@ def summary_lines(summary: dict[str, Any]) -> list[str]:
         lines += [f"  {part}" for part in _costs(model)]
         lines += [f"  {p:7.2%}  {name}" for name, p in model.get("classes", {}).items()]
         if model["tokens_that_stand_out"]:
-            lines.append("  moved it most:" if "classes" in model else "  most surprising:")
+            surprising = "most surprising of them:" if "learned" in model else "most surprising:"
+            lines.append("  moved it most:" if "classes" in model else f"  {surprising}")
             lines += [f"    {_token(token)}" for token in model["tokens_that_stand_out"]]
         lines += [f"  {note}" for note in model["notes"]]
     if difference := summary.get("difference"):
@@ -60,14 +61,15 @@ def _summarise_model(model: Inspected) -> dict[str, Any]:
         "name": model.name,
         "step": facts.get("step"),
         "n_tokens": len(found.pieces),
-        "n_bytes": sum(map(len, found.pieces)),
+        "n_bytes": sum(len(piece) for i, piece in enumerate(found.pieces) if i not in found.values["special"]),
         "notes": [note for note in found.values["notes"] if note not in found.logged],
         "tokens_that_stand_out": [],
     }
     if found.bits is not None and found.bits.n_tokens:
         values |= _bits(found.bits)
-        losses = found.values["scores"]["losses"]
-        worst = sorted(range(len(losses)), key=lambda i: -losses[i])[:N_SHOWN]
+        losses, learned = found.values["scores"]["losses"], found.values["learned"]
+        asked = [i for i in range(len(losses)) if learned is None or learned[i + 1]]
+        worst = sorted(asked, key=lambda i: -losses[i])[:N_SHOWN]
         values["tokens_that_stand_out"] = [
             {
                 "token": found.values["tokens"][i + 1],

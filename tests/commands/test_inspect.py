@@ -16,6 +16,7 @@ from gptlab.errors import UserError
 from gptlab.prompts.style import TurnStyle
 from gptlab.workflows.inspect import page_path, read_text
 from tests.conftest import TrainedRun
+from tests.insight.test_lens import classifier
 from tests.insight.test_page import ADDRESS, parsed
 
 TEXT = "And the king saw the river.\nAnd </script> é"
@@ -72,11 +73,12 @@ def test_the_page_lies_beside_the_reports_and_replaces_only_pages(tiny_run: Trai
 
 def test_mistakes_are_reported_together(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
-        main(["run=[a,b,c]", "text=", "layer=3"])
+        main(["run=[a,b,c]", "text=", "layer=3", "layers=3"])
     err = capsys.readouterr().err
     assert "text is empty: give text= a text of at least one character" in err
     assert "give one, or two to see side by side, 'run=[a, b]'" in err
     assert "did you mean layers" in err
+    assert "layers is '3': it must be a list, such as [1,2]" in err
 
 
 @pytest.fixture(scope="module")
@@ -129,6 +131,14 @@ def test_run_attention_and_run_lens(run: Run) -> None:
     assert torch.equal(lens[-1], run.logits(torch.tensor([ids])))
     assert torch.equal(run.attention("And the king saw", layers=[-1]), weights[1:])
     assert torch.equal(run.lens(torch.tensor([ids, ids]))[-1][1], run.logits(torch.tensor([ids, ids]))[1])
+
+
+def test_logits_of_a_classifier_are_those_of_its_lens(tiny_run: TrainedRun) -> None:
+    run = Run.open(tiny_run.folder)
+    run.head = classifier(run.model)
+    ids = torch.tensor([run.tokenizer.encode("And the king")] * 2)
+    assert run.logits(ids).shape == (2, 3)
+    assert torch.equal(run.lens(ids)[-1], run.logits(ids))
 
 
 @pytest.fixture

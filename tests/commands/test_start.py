@@ -73,10 +73,9 @@ def test_a_mistake_beside_cfg_is_reported(mistake: str, capsys: pytest.CaptureFi
     assert "did you mean" in capsys.readouterr().err
 
 
-def test_help_into_a_closed_pipe() -> None:
-    page = subprocess.Popen(
-        [sys.executable, "-u", "train.py", "--help"], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    )
+@pytest.mark.parametrize("words", [["-u", "train.py", "--help"], ["train.py", "--version"], ["-m", "gptlab", "help"]])
+def test_a_page_into_a_closed_pipe(words: list[str]) -> None:
+    page = subprocess.Popen([sys.executable, *words], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     assert page.stdout is not None
     assert page.stderr is not None
     page.stdout.close()

@@ -6,7 +6,8 @@ import torch
 from gptlab.generation.engine import context_start
 from gptlab.heads.lm import LMHead
 from gptlab.heads.protocol import HeadContext
-from gptlab.insight.token_scores import colour_tokens, token_losses, token_texts
+from gptlab.insight.token_scores import colour_tokens, token_losses
+from gptlab.insight.token_texts import token_texts
 from gptlab.tokenizer.bytes import ByteTokenizer
 from tests.support.tiny_models import tiny_gpt
 
@@ -36,6 +37,7 @@ def test_probabilities_are_the_models_own_also_beyond_its_context() -> None:
 def test_the_bytes_of_a_character_are_one_token_of_the_picture() -> None:
     ids = [*BYTES.encode("a\u00e9\u4e2d"), BYTES.end_ids[0]]
     assert token_texts(BYTES, ids) == ["a", "", "\u00e9", "", "", "\u4e2d", "<|endoftext|>"]
+    assert token_texts(BYTES, [97, 0xE4, 98, 0xC3]) == ["a", "\ufffd", "b", "\ufffd"]
     tokens = colour_tokens(MODEL, HEAD, BYTES, ids, n_given=3)
     assert [(token.text, token.given, token.special) for token in tokens] == [
         ("a", True, False),

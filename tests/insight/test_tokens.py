@@ -7,10 +7,11 @@ import torch
 import torch.nn.functional as F
 
 from gptlab.batch import Batch
-from gptlab.insight import tokens
+from gptlab.insight import token_scores
 from gptlab.insight.alignment import PairBits, align, pair_bits
 from gptlab.insight.neighbours import nearest_tokens
-from gptlab.insight.tokens import count_bits, score_tokens, token_pieces, token_texts, written
+from gptlab.insight.token_scores import count_bits, score_tokens, token_losses
+from gptlab.insight.token_texts import token_pieces, vocabulary_texts, written
 from gptlab.tokenizer.bytes import ByteTokenizer
 from gptlab.tokenizer.char import CharTokenizer
 from tests.insight.test_lens import lm_head
@@ -23,12 +24,13 @@ BYTES = ByteTokenizer(end_of_text=True)
 @pytest.mark.parametrize("chunk_logits", [1, 7 * 50, 10**9])
 @torch.no_grad()
 def test_losses_ranks_and_guesses_are_those_of_the_logits(chunk_logits: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tokens, "CHUNK_LOGITS", chunk_logits)
+    monkeypatch.setattr(token_scores, "CHUNK_LOGITS", chunk_logits)
     model = tiny_gpt()
     head = lm_head(model)
     scores = score_tokens(model, head, IDS)
     logits = head(model(IDS[None]), Batch(ids=IDS[None]))[0]  # (T, V)
     torch.testing.assert_close(scores.losses, F.cross_entropy(logits[:-1], IDS[1:], reduction="none"))
+    assert scores.losses.tolist() == pytest.approx(token_losses(model, head, IDS.tolist()), rel=1e-5)
     order = logits.argsort(dim=-1, descending=True)
     assert scores.ranks.tolist() == [order[t].tolist().index(int(IDS[t + 1])) + 1 for t in range(19)]
     assert scores.candidates.ids.tolist() == order[:, :10].tolist()
@@ -84,8 +86,8 @@ def test_texts_of_single_tokens_keep_the_blank_that_a_decoder_drops() -> None:
         def decode(self, ids: list[int]) -> str:
             return " ".join(chr(i) for i in ids)
 
-    assert token_texts(Dropping(end_of_text=False), [98, 99], anchor=97) == {98: " b", 99: " c"}
-    assert token_texts(BYTES, [98, 256, 0xC3], anchor=97) == {98: "b", 256: "<|endoftext|>", 0xC3: "\ufffd"}
+    assert vocabulary_texts(Dropping(end_of_text=False), [98, 99], anchor=97) == {98: " b", 99: " c"}
+    assert vocabulary_texts(BYTES, [98, 256, 0xC3], anchor=97) == {98: "b", 256: "<|endoftext|>", 0xC3: "\ufffd"}
 
 
 @torch.no_grad()

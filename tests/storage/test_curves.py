@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from torch.utils.tensorboard import SummaryWriter
 
 from gptlab import read_curves
 from gptlab.errors import MissingFileError, UserError
@@ -15,6 +16,14 @@ def test_curves_are_steps_and_values(tiny_run: TrainedRun) -> None:
     assert steps == [10, 20, 30]
     assert values[-1] == pytest.approx(tiny_run.summary["val"]["val/loss"], rel=1e-6)
     assert {"train/loss", "weights/lr", "val/bits_per_byte"} <= curves.keys()
+
+
+def test_a_step_that_was_validated_again_counts_once(tmp_path: Path) -> None:
+    for number, values in enumerate(([3.0, 2.5], [2.5, 2.0]), 1):  # the second of a resumed run, from step 20 on
+        with SummaryWriter(str(tmp_path), filename_suffix=str(number), purge_step=20 * number - 19) as writer:
+            for step, value in zip((10, 20) if number == 1 else (20, 30), values, strict=True):
+                writer.add_scalar("val/loss", value, step)
+    assert read_curves(tmp_path)["val/loss"] == ([10, 20, 30], [3.0, 2.5, 2.0])
 
 
 def test_without_tensorboard_the_table_is_read(tmp_path: Path) -> None:

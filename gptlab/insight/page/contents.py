@@ -16,16 +16,8 @@ from gptlab.insight.attention import count_heads, record_attention
 from gptlab.insight.neighbours import nearest_tokens
 from gptlab.insight.occlusion import ClassEvidence, explain_class
 from gptlab.insight.page.attention_bytes import pack_weights
-from gptlab.insight.tokens import (
-    Guesses,
-    TextBits,
-    as_bytes,
-    count_bits,
-    score_tokens,
-    token_pieces,
-    token_texts,
-    written,
-)
+from gptlab.insight.token_scores import Guesses, TextBits, count_bits, score_tokens
+from gptlab.insight.token_texts import as_bytes, token_pieces, vocabulary_texts, written
 from gptlab.model.gpt import GPT
 from gptlab.tokenizer.protocol import Tokenizer
 
@@ -106,7 +98,7 @@ def inspect_text(
     elif isinstance(head, TokenHead):
         found = _add_tokens(found, model, head, tokenizer, ids, reading.learned)
     values["neighbours"] = _neighbours(model, reading.ids)
-    values["vocabulary"] = token_texts(tokenizer, _mentioned(values), anchor=_anchor(reading.ids, special))
+    values["vocabulary"] = vocabulary_texts(tokenizer, _mentioned(values), anchor=_anchor(reading.ids, special))
     return found
 
 

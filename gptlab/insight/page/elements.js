@@ -39,9 +39,10 @@ function bits(nats) {
   return (nats / LN2).toFixed(2);
 }
 
-/* The word of the vocabulary behind an id. */
+/* The word of the vocabulary behind an id; a part of a character has no text of its own. */
 function word(model, id) {
-  return visible(model.vocabulary[id] ?? `id ${id}`);
+  const text = model.vocabulary[id];
+  return text === "\ufffd" ? `id ${id}` : visible(text);
 }
 
 /* Bars with a word before each and an amount behind it. */

@@ -1,6 +1,7 @@
 """`sweep.png`: the metric against each swept key, and all keys at once."""
 
 import io
+import textwrap
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,13 +19,13 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 PICTURE_FILE = "sweep.png"
-N_COLUMNS = 3  # of panels
+N_COLUMNS = 3  # of panels; one on the card of TensorBoard, which is narrow
 PARALLEL_FROM = 4  # keys
 PANEL_SIZE, PARALLEL_HEIGHT = (4.3, 3.2), 4.0  # inches
 HEAD_HEIGHT, LEGEND_HEIGHT = 0.75, 0.45  # inches
 LEGEND_WIDTH = 1.9  # inches of an entry
 DPI = 100
-TITLE_CHARACTERS = 90
+TITLE_CHARACTERS, TITLE_PER_INCH = 90, 12
 LABELS = {
     "best": "best row",
     "mean": "row: mean of its seeds",
@@ -37,21 +38,29 @@ LABELS = {
 
 def save_picture(board: Board, folder: Path) -> None:
     """Write the picture as a file, and as TensorBoard's image of the sweep; nothing without a varied key."""
-    figure = draw_sweep(board)
-    if figure is None:
+    figure, card = draw_sweep(board), draw_sweep(board, most_columns=1)
+    if figure is None or card is None:
         return
+    with atomic_replace(folder / PICTURE_FILE) as temporary:
+        temporary.write_bytes(_png(figure))
+    width, height = (round(size * DPI) for size in card.get_size_inches())
+    write_event(folder, _png(card), width=width, height=height)
+
+
+def _png(figure: "Figure") -> bytes:
     data = io.BytesIO()
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph", UserWarning)  # a sign that the font does not have is drawn as a box
         figure.savefig(data, format="png", dpi=DPI)
-    with atomic_replace(folder / PICTURE_FILE) as temporary:
-        temporary.write_bytes(data.getvalue())
-    width, height = (round(size * DPI) for size in figure.get_size_inches())
-    write_event(folder, data.getvalue(), width=width, height=height)
+    return data.getvalue()
 
 
-def draw_sweep(board: Board) -> "Figure | None":
-    """Return the picture, None if no key varies or no job has a value."""
+def draw_sweep(board: Board, *, most_columns: int = N_COLUMNS) -> "Figure | None":
+    """Return the picture, None if no key varies or no job has a value.
+
+    Args:
+        most_columns: panels side by side.
+    """
     from matplotlib.figure import Figure
 
     keys, left_out = drawn_keys(board)
@@ -59,9 +68,9 @@ def draw_sweep(board: Board) -> "Figure | None":
     if not keys or all(point.score is None for point in points):
         return None
     span = range_of(points, sign=board.metric.sign)
-    n_columns = min(N_COLUMNS, len(keys)) if len(keys) != PARALLEL_FROM else 2
+    n_columns = min(most_columns, len(keys)) if len(keys) != PARALLEL_FROM else min(most_columns, 2)
     n_rows, parallel = -(-len(keys) // n_columns), len(keys) >= PARALLEL_FROM
-    width = max(PANEL_SIZE[0] * n_columns, 6.4)
+    width = PANEL_SIZE[0] * n_columns
     heights = [HEAD_HEIGHT, n_rows * PANEL_SIZE[1], PARALLEL_HEIGHT * parallel, LEGEND_HEIGHT]
     figure = Figure(figsize=(width, sum(heights)), layout="constrained")
     parts = figure.subfigures(2 if parallel else 1, 1, height_ratios=heights[1 : 3 if parallel else 2], squeeze=False)
@@ -79,8 +88,9 @@ def draw_sweep(board: Board) -> "Figure | None":
         axes = parts[1, 0].subplots()
         named = {heads[key]: scale for key, scale in scales.items()}
         draw_parallel(axes, named, [_renamed(point, heads) for point in points], span, board.metric.name)
-    missing = f"\nnot drawn: {shorten(', '.join(left_out), TITLE_CHARACTERS)}" if left_out else ""
-    figure.suptitle(literal(_title(board) + missing), fontsize=11.5, x=0.01, ha="left")
+    missing = f"not drawn: {shorten(', '.join(left_out), TITLE_CHARACTERS)}" if left_out else ""
+    lines = [textwrap.fill(text, round(width * TITLE_PER_INCH)) for text in (_title(board), missing) if text]
+    figure.suptitle(literal("\n".join(lines)), fontsize=11.5, x=0.01, ha="left")
     _draw_legend(figure, points, span)
     return figure
 
@@ -94,7 +104,7 @@ def _title(board: Board) -> str:
     if best is None:
         return board.title
     values = zip(short_keys([*best.varies]), best.varies.values(), strict=True)
-    chosen = ", ".join(f"{head} {shorten(show_value(value), 24)}" for head, value in values)
+    chosen = ", ".join(f"{head}\u00a0{shorten(show_value(value), 24)}" for head, value in values)
     title = f"{len(board.jobs)} jobs; best {board.metric.name} {best.mean:.4g}: {chosen}"
     return shorten(title, TITLE_CHARACTERS) if len(title) > 2 * TITLE_CHARACTERS else title
 

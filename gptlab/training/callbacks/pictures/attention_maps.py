@@ -20,7 +20,7 @@ class AttentionMaps(L.Callback):
     Args:
         text: the text to read; None is the first held-out one, as the run reads it.
         n_tokens: the most of its tokens.
-        layers: numbers of layers, from 1 on, or from the last at -1; None is all.
+        layers: numbers of layers, from 0 on, negative ones from the last; None is all.
         heads: numbers of heads, likewise; None is all, or four spread evenly over more.
         every_n_validations: draw at every n-th validation, and before the first step if it validates.
 

@@ -21,7 +21,7 @@ LABELS = np.array([0, 1, 1, 1])  # the last two rows are mistakes
 class OneLogger:
     """A Trainer, as far as the callback looks."""
 
-    sanity_checking, global_step = False, 5
+    sanity_checking, is_global_zero, global_step = False, True, 5
 
     def __init__(self, folder: Path) -> None:
         self.loggers = [TensorBoardLogger(folder, name="", version="tensorboard")]

@@ -81,7 +81,7 @@ def test_the_callbacks_draw_at_every_nth_validation(tmp_path: Path) -> None:
     whole = context(tmp_path)._replace(
         write_samples=lambda prompt: write_samples(subject, data, prompt), pictures=make_pictures(subject, data)
     )
-    maps = AttentionMaps(whole, text=None, n_tokens=8, layers=[1, -1], heads=None, every_n_validations=2)
+    maps = AttentionMaps(whole, text=None, n_tokens=8, layers=[0, -1], heads=None, every_n_validations=2)
     texts = Samples(whole, prompt=None, every_n_validations=2, picture=True, held_out_tokens=9)
     for step in range(4):
         trainer.global_step = step
@@ -127,17 +127,17 @@ def test_chosen_layers_and_heads_are_drawn(monkeypatch: pytest.MonkeyPatch, capl
     calls: list[Any] = []
     monkeypatch.setattr(drawn, "draw_attention", lambda weights, tokens, **more: calls.append((weights, tokens, more)))
     subject = generator(n_heads=12, n_layers=3)
-    choices = [MapChoice(None, 5, [1, -1, 3], None), MapChoice("a\u00e9b", 3, None, [-1, 2])]
+    choices = [MapChoice(None, 5, [0, -1, 2], None), MapChoice("a\u00e9b", 3, None, [-1, 1])]
     for choice in choices:
         draw = attention_drawer(subject, prepared(), choice)
         assert draw is not None
         draw()
     (first, texts, more), (second, other, others) = calls
     assert first.shape == (2, 4, 5, 5)
-    assert (texts, more["layers"], more["heads"]) == (list("And t"), [1, 3], [1, 5, 8, 12])
+    assert (texts, more["layers"], more["heads"]) == (list("And t"), [0, 2], [0, 4, 7, 11])
     assert more["note"] == "2 of 3 layers, 4 of 12 heads"
     assert second.shape == (3, 2, 3, 3)
-    assert (other, others["layers"], others["heads"]) == (["a", "\ufffd", "\u00e9"], [1, 2, 3], [12, 2])
+    assert (other, others["layers"], others["heads"]) == (["a", "\ufffd", "\u00e9"], [0, 1, 2], [11, 1])
     assert caplog.messages == ["callbacks.attention_maps.text has 4 tokens, the first 3 are drawn"]
     for weights in (first, second):
         assert weights.sum(-1) == pytest.approx(1, abs=1e-5)
@@ -147,8 +147,8 @@ def test_chosen_layers_and_heads_are_drawn(monkeypatch: pytest.MonkeyPatch, capl
 @pytest.mark.parametrize(
     ("choice", "message"),
     [
-        (MapChoice(None, 4, [3], None), "layers names 3, but the model has 2 layers: give 1 to 2, or -1 for the last"),
-        (MapChoice(None, 4, None, [0]), "heads names 0, but the model has 4 heads: give 1 to 4, or -1 for the last"),
+        (MapChoice(None, 4, [2], None), "layers names 2, but the model has 2 layers: give 0 to 1, or -1 for the last"),
+        (MapChoice(None, 4, None, [-5]), "heads names -5, but the model has 4 heads: give 0 to 3, or -1 for the last"),
         (MapChoice(None, 4, [], None), "layers is empty, so there is nothing to draw: give numbers, or null for all"),
     ],
 )

@@ -157,7 +157,7 @@ def pairs(tmp_path: Path) -> Path:
     return path
 
 
-@pytest.mark.parametrize("tuning", ["full", "lora"])
+@pytest.mark.parametrize("tuning", [pytest.param("full", marks=pytest.mark.slow), "lora"])
 def test_a_run_learns_to_prefer_the_chosen_answers(
     tuning: str, tiny_run: TrainedRun, pairs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

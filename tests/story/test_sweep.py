@@ -204,6 +204,7 @@ def broken_head(model: Any, context: Any, *, tied: Any, loss_chunk_rows: Any) ->
     raise RuntimeError("no memory is left")
 
 
+@pytest.mark.slow
 def test_an_internal_error_fails_only_its_job(
     words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -215,6 +216,7 @@ def test_an_internal_error_fails_only_its_job(
     assert record(job(tmp_path, 1))["status"] == "finished"
 
 
+@pytest.mark.slow
 def test_a_named_sweep_needs_no_flag(words: list[str], tmp_path: Path) -> None:
     assert sweep(*words, "sweep=seeds", "trainer.max_steps=1", f"hydra.sweep.dir={tmp_path}") == 0
     assert [record(tmp_path / f"00{n}_seed-{n + 1}")["varies"] for n in range(3)] == [{"seed": n} for n in (1, 2, 3)]

@@ -56,6 +56,7 @@ def test_whole_books_are_held_out_by_their_pretraining_names() -> None:
             assert (rows.labels == number).sum() / total == pytest.approx(share, abs=0.08)
 
 
+@pytest.mark.slow
 def test_seeds_and_names_choose_the_held_out_books() -> None:
     def tested(*overrides: str) -> set[str | None]:
         return {verse.group for verse in data(*overrides).splits.test}

@@ -36,6 +36,7 @@ def validated(folder: Path, losses: dict[int, float], *, start: int = 0, complet
         loggers=[logger],
         callbacks=[best, row],
         global_step=start,
+        is_global_zero=True,
         callback_metrics=metrics,
         lightning_module=SimpleNamespace(metrics=("f1", "loss")),
         save_checkpoint=lambda *_, **__: None,

@@ -1,6 +1,6 @@
 """Two jobs side by side, against the same two one after the other.
 
-python -m tests.benchmarks.side_by_side rounds=2
+python -m tests.benchmarks.side_by_side rounds=1
 
 Each way is a whole sweep in a process of its own, from its start to the leaderboard. A step uses one core
 (OMP_NUM_THREADS=1), so that two jobs have two cores to share. More words are those of train.py.
@@ -34,7 +34,7 @@ def sweep(launcher: str, words: list[str], folder: Path) -> None:
 
 def main(words: list[str]) -> None:
     """Print the seconds of each way, and their ratio."""
-    options, more = given(words, rounds=2, steps=2000, output="table")
+    options, more = given(words, rounds=2, steps=500, output="table")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         text = write_text(folder / "text.txt", 60_000)

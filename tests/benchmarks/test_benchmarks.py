@@ -144,8 +144,10 @@ def test_estimate(capsys: pytest.CaptureFixture[str], toy_text: Path) -> None:
 
 @pytest.mark.slow
 def test_plan(capsys: pytest.CaptureFixture[str], toy_text: Path) -> None:
-    words = [*TINY_RUN, "data=text", f"data.path={toy_text}", "steps=2", "logger=none", "seconds=0.1", "output=json"]
-    assert all(row["estimated"] > 0 < row["found"] for row in measured(plan, words, capsys)["rows"])
+    words = [*TINY_RUN, "data=text", f"data.path={toy_text}", "steps=20", "logger=none", "seconds=0.1", "output=json"]
+    rows = measured(plan, words, capsys)["rows"]
+    assert [row["what"] for row in rows] == ["seconds in all", "seconds of training", "memory (MB)"], rows
+    assert all(row["estimated"] > 0 < row["found"] for row in rows), rows
 
 
 @pytest.mark.slow

@@ -246,7 +246,9 @@ def test_a_signal_to_the_sweep_saves_all_jobs_and_says_how_to_go_on(
     Path("killed").touch()
     command = [sys.executable, "-m", "gptlab", "train", *words, "-m", "seed=1,2,3", FAULT, "hydra.sweep.dir=swept"]
     command += [f"hydra/launcher={launcher}", "hydra.launcher.n_jobs=2"]
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job would hand down to ignore it
     sweep = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    signal.signal(signal.SIGINT, before)
     logs = [tmp_path / "swept" / f"{n:03}_seed-{n + 1}" / "checkpoints" / "last.ckpt" for n in range(2)]
     while not all(log.exists() for log in logs):  # in their third step
         assert sweep.poll() is None, sweep.communicate()

@@ -7,10 +7,10 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml  # type: ignore[import-untyped]
 from omegaconf import DictConfig, OmegaConf
 
 from gptlab.config.hydra_internals import parse_override
+from gptlab.sweeps.leaderboard.sweep_record import read_swept
 
 MAX_NAME = 80  # characters of a job's name
 MAX_VALUE = 30  # characters of a value in it
@@ -48,12 +48,8 @@ def swept_keys(words: Iterable[str]) -> list[str]:
 
 def recorded_keys(sweep: Path) -> list[str]:
     """Return the keys that differ between the jobs, by Hydra's record of the command."""
-    path = sweep / "multirun.yaml"
-    if not path.is_file():
-        return []
-    recorded: Any = yaml.safe_load(path.read_text(encoding="utf-8"))["hydra"]  # references stay unresolved
-    params = recorded["sweeper"].get("params") or {}
-    return swept_keys([*(f"{key}={value}" for key, value in params.items()), *recorded["overrides"]["task"]])
+    params, words = read_swept(sweep)
+    return swept_keys([*(f"{key}={value}" for key, value in params.items()), *words])
 
 
 def varied_values(keys: Iterable[str], overrides: Iterable[str]) -> dict[str, Any]:

@@ -48,7 +48,7 @@ def short_spans(points: Points) -> list[str]:
 
 
 def without_effect(fit: Fit) -> list[str]:
-    """Return a sentence for each of N and D on which the fitted loss does not depend, or in no way that a law has."""
+    """Return a sentence for each of N and D whose exponent ended at a bound of the fit: no power law was found."""
     found = []
     for name, exponent in (("parameters", "alpha"), ("tokens", "beta")):
         value, (low, high) = getattr(fit.law, exponent), BOUNDS[exponent]

@@ -75,7 +75,8 @@ def read_jobs(sweep: Path) -> list[Job]:
         try:
             jobs.append(_job(path.parent, read_job_record(path.parent)))
         except (UserError, OSError, TypeError, ValueError, KeyError) as error:
-            unreadable.append(f"{path} ({excerpt(str(error))})")
+            named = isinstance(error, UserError)  # its sentence names the file
+            unreadable.append(str(error) if named else f"{path} ({excerpt(str(error))})")
     if unreadable:
         more = f" and {len(unreadable) - 1:,} more" if len(unreadable) > 1 else ""
         log.warning(f"left out a job whose record cannot be read: {unreadable[0]}{more}")

@@ -122,12 +122,11 @@ def _closing_lines(board: Board, *, resume: bool) -> list[str]:
         if resume and any(job.status not in settled for job in board.jobs if not job.complete):
             lines += ["", "To run the unfinished jobs", f"  {next_steps.resume_command(Path(board.folder))}"]
     worse = best is not None and best.summary.get("best_step") == 0
-    lines += ["", "Next, with the weights that the jobs started from" if worse else "Next"]
-    if best is not None:
-        lines.append(f"  {next_steps.next_command(best)}")
+    following = [] if best is None else [f"  {next_steps.next_command(best)}"]
     if _has_tensorboard(board.jobs) and board.folder:
-        lines.append(f"  tensorboard --logdir {shlex.quote(board.folder)}")
-    return lines if len(lines) > 2 or lines[-1] not in ("Next", "") else lines[:-2]
+        following.append(f"  tensorboard --logdir {shlex.quote(board.folder)}")
+    title = "Next, with the weights that the jobs started from" if worse else "Next"
+    return [*lines, "", title, *following] if following else lines
 
 
 def _has_tensorboard(jobs: Sequence[Job]) -> bool:

@@ -48,6 +48,13 @@ def read_words(sweep: Path) -> list[str]:
     return swept + [word for word in words if not word.startswith(("hydra.sweep.dir=", "hydra.mode=MULTIRUN"))]
 
 
+def read_swept(sweep: Path) -> tuple[dict[str, Any], list[str]]:
+    """Return the sweeper's parameters and the words of a sweep's command, both empty if they were not recorded."""
+    recorded = read_yaml(sweep / "multirun.yaml")  # references stay unresolved
+    words = _inner(recorded, "overrides").get("task")
+    return _inner(recorded, "sweeper", "params"), list(map(str, words)) if isinstance(words, list) else []
+
+
 def check_options(given: Mapping[str, Any]) -> Options:
     """Return the options with these values.
 

@@ -14,10 +14,9 @@ from gptlab.storage.foreign.kind import is_run
 from gptlab.storage.run_folder import JOB_RECORD
 from gptlab.storage.runs import LAST, find_runs
 from gptlab.sweeps.leaderboard.board import Board
-from gptlab.sweeps.leaderboard.groups import OPTIONS, Options
 from gptlab.sweeps.leaderboard.records import MAX_JOBS, Job, read_jobs, with_latest
 from gptlab.sweeps.leaderboard.run_set import read_runs
-from gptlab.sweeps.leaderboard.sweep_record import read_options
+from gptlab.sweeps.leaderboard.sweep_record import OPTIONS, Options, read_options
 
 MAX_DEPTH = 4  # folders between the searched one and a sweep
 N_SHOWN = 5

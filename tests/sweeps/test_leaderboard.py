@@ -29,7 +29,6 @@ from gptlab.storage.run_folder import JOB_RECORD, read_job_record, write_job_rec
 from gptlab.sweeps.grid import check_leaderboard, sweep_jobs
 from gptlab.sweeps.leaderboard.board import Board
 from gptlab.sweeps.leaderboard.callback import Leaderboard, is_success
-from gptlab.sweeps.leaderboard.groups import OPTIONS, Options
 from gptlab.sweeps.leaderboard.next_steps import join, next_command, single_command
 from gptlab.sweeps.leaderboard.picture.figure import draw_sweep, save_picture
 from gptlab.sweeps.leaderboard.picture.points import drawn_keys, points_of, range_of, scale_of
@@ -38,7 +37,7 @@ from gptlab.sweeps.leaderboard.report import print_board, show_leaderboard, upda
 from gptlab.sweeps.leaderboard.run_set import vary
 from gptlab.sweeps.leaderboard.shortening import shorten_column, show_values
 from gptlab.sweeps.leaderboard.student import contrast, mean_interval, t_quantile
-from gptlab.sweeps.leaderboard.sweep_record import check_options, read_options
+from gptlab.sweeps.leaderboard.sweep_record import OPTIONS, Options, check_options, read_options
 from gptlab.workflows.leaderboard import find_jobs
 from tests.support.sweep_folders import write_job
 

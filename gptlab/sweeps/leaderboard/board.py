@@ -6,9 +6,10 @@ from functools import cached_property
 from typing import Any
 
 from gptlab.sweeps.leaderboard import next_steps
-from gptlab.sweeps.leaderboard.groups import COSTS, Group, Metric, Options, choose_metric, group_jobs
+from gptlab.sweeps.leaderboard.groups import COSTS, Group, Metric, choose_metric, group_jobs
 from gptlab.sweeps.leaderboard.records import PRUNED, RUNNING, Job
 from gptlab.sweeps.leaderboard.student import Contrast
+from gptlab.sweeps.leaderboard.sweep_record import Options
 from gptlab.sweeps.leaderboard.table import Column, columns_of, common_values
 from gptlab.sweeps.leaderboard.verdict import budget_notes, compare_with_best, compare_with_previous, verdict
 

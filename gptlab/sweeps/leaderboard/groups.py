@@ -3,12 +3,13 @@
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from statistics import fmean
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 from gptlab.errors import UserError, nearest
 from gptlab.evaluation.intervals import Interval
 from gptlab.sweeps.leaderboard.records import PRUNED, RUNNING, Job, as_number, mode_of
 from gptlab.sweeps.leaderboard.student import mean_interval
+from gptlab.sweeps.leaderboard.sweep_record import Options
 
 COSTS = (
     "best_step",
@@ -20,19 +21,6 @@ COSTS = (
     "memory_gb",
     "total_seconds",
 )
-
-
-class Options(NamedTuple):
-    """How jobs become rows."""
-
-    average: Sequence[str]  # keys whose values are averaged, such as seed
-    order: Literal["rank", "given"]
-    compare: Literal["best", "previous"]
-    metric: str | None  # to rank by; None for the one that the jobs monitored
-    mode: Literal["min", "max"] | None  # None to know it by the metric
-
-
-OPTIONS = Options(("seed",), "rank", "best", None, None)  # of runs that are no sweep's jobs; see also conf/hydra/output
 
 
 class Metric(NamedTuple):

@@ -7,12 +7,15 @@ import re
 import shlex
 from collections.abc import Container, Iterable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from gptlab.config.command import program
 from gptlab.config.run_paths import quoted
-from gptlab.sweeps.leaderboard.groups import Group
-from gptlab.sweeps.leaderboard.records import Job
 from gptlab.sweeps.leaderboard.sweep_record import read_choices, read_words
+
+if TYPE_CHECKING:
+    from gptlab.sweeps.leaderboard.groups import Group
+    from gptlab.sweeps.leaderboard.records import Job
 
 KEY = re.compile(r"[\w.@/+-]+")
 SEEDS = "seed=1,2,3"
@@ -40,13 +43,13 @@ def resume_command(sweep: Path) -> str:
     return _train([*words, folder]) if words else f"the same command with {join([folder])}"
 
 
-def single_command(job: Job) -> str:
+def single_command(job: "Job") -> str:
     """Return the command that trains a job alone."""
     named = any(word.startswith("sweep=") for word in job.overrides)
     return _train([*job.overrides, *([ALONE] if named else [])])
 
 
-def seeds_commands(first: Group, second: Group, average: Sequence[str]) -> list[str]:
+def seeds_commands(first: "Group", second: "Group", average: Sequence[str]) -> list[str]:
     """Return the commands that train two rows with several seeds and compare them: one, if they differ in one key."""
     a, b = (_without(group, {*average, "seed"}) for group in (first, second))
     grid = [] if read_choices(first.jobs[0].folder).get("hydra/sweeper", "basic") == "basic" else [GRID]
@@ -65,7 +68,7 @@ def seeds_commands(first: Group, second: Group, average: Sequence[str]) -> list[
     return [*trained, join(["gptlab", "leaderboard", f"run=[{','.join(ROWS)}]"])]
 
 
-def checkpoint_of(job: Job) -> str:
+def checkpoint_of(job: "Job") -> str:
     """Return the path of a job's best weights: those it started from, if no step was better."""
     if job.summary.get("best_step") == 0 and isinstance(job.summary.get("started_from"), str):
         return str(job.summary["started_from"])
@@ -73,7 +76,7 @@ def checkpoint_of(job: Job) -> str:
     return next((str(path) for path in found if path.is_file()), str(job.folder))
 
 
-def next_command(job: Job) -> str:
+def next_command(job: "Job") -> str:
     """Return the command that opens a job's best weights, where they lie now."""
     worse = job.summary.get("best_step") == 0
     run = f"run={checkpoint_of(job) if worse else job.folder}"
@@ -90,7 +93,7 @@ def _train(words: Iterable[str]) -> str:
     return f"{program()} {join(words)}"
 
 
-def _without(group: Group, average: Container[str]) -> list[str]:
+def _without(group: "Group", average: Container[str]) -> list[str]:
     """Return the overrides of a row, without those of its seeds."""
     job = group.best or group.jobs[0]
     return [word for word in job.overrides if word.lstrip("+~").partition("=")[0] not in average]

@@ -11,10 +11,9 @@ from gptlab.console import print_text
 from gptlab.sweeps.leaderboard import next_steps
 from gptlab.sweeps.leaderboard.board import Board
 from gptlab.sweeps.leaderboard.files import CSV_FILE, MARKDOWN_FILE, write_csv, write_markdown
-from gptlab.sweeps.leaderboard.groups import OPTIONS
 from gptlab.sweeps.leaderboard.picture.points import drawn_keys
 from gptlab.sweeps.leaderboard.records import PRUNED, RUNNING, Job, read_jobs
-from gptlab.sweeps.leaderboard.sweep_record import read_options
+from gptlab.sweeps.leaderboard.sweep_record import OPTIONS, read_options
 from gptlab.sweeps.leaderboard.table import draw, fit, style_of, width_of
 from gptlab.sweeps.search.journal import is_search
 

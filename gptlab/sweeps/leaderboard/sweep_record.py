@@ -1,19 +1,31 @@
-"""What Hydra recorded of a sweep's command in `multirun.yaml`."""
+"""What Hydra recorded of a sweep's command in `multirun.yaml`: how its jobs become rows, its words, its choices."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
 import yaml  # type: ignore[import-untyped]
 
 from gptlab.errors import UserError, nearest
 from gptlab.storage.files import read_text
-from gptlab.sweeps.leaderboard.groups import OPTIONS, Options
 
 MAX_YAML_BYTES = 1 << 20  # of a configuration or a command's record
 MAX_CHARACTERS = 2_000  # of a choice
 LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 CHOICES = {"order": ("rank", "given"), "compare": ("best", "previous"), "mode": (None, "min", "max")}
+
+
+class Options(NamedTuple):
+    """How jobs become rows."""
+
+    average: Sequence[str]  # keys whose values are averaged, such as seed
+    order: Literal["rank", "given"]
+    compare: Literal["best", "previous"]
+    metric: str | None  # to rank by; None for the one that the jobs monitored
+    mode: Literal["min", "max"] | None  # None to know it by the metric
+
+
+OPTIONS = Options(("seed",), "rank", "best", None, None)  # of runs that are no sweep's jobs; see also conf/hydra/output
 
 
 def read_yaml(path: Path) -> Any:
